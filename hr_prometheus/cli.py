@@ -1,0 +1,226 @@
+"""The command line: words, flags and exit codes. The only module that imports click, prints or exits."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hr_prometheus import __version__
+from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.config import (
+    DEFAULT_BACKLOG,
+    DEFAULT_HOST,
+    DEFAULT_KEEPALIVE_TIMEOUT,
+    DEFAULT_LOG_LEVEL,
+    DEFAULT_PORT,
+    DEFAULT_SHUTDOWN_TIMEOUT,
+    Settings,
+    parse_buckets,
+    parse_fixed_routes,
+)
+from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What the exit code says of each error; 0 is a stop, and 130 an interruption before there was one to make.
+EXIT_CODES: dict[type[HrPrometheusError], int] = {ServingError: 1, ConfigurationError: 2, ApplicationError: 3}
+_INTERRUPTED = 130
+
+_SERVER = "Where and how the application is served"
+_METRICS = "Metrics"
+
+
+class _Option(click.Option):
+    """An option with its environment variable, in one of the sections of ``--help``."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+        self.envvar = f"HR_PROMETHEUS_{self.name or ''}".upper()
+        self.show_envvar = True
+
+
+class _Command(click.Command):
+    """A command whose help lists its options by section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {_SERVER: [], _METRICS: [], "Other": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[getattr(parameter, "section", "Other")].append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def _server_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(*names, cls=_Option, section=_SERVER, **attributes)
+
+
+def _metrics_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(*names, cls=_Option, section=_METRICS, **attributes)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hr-prometheus")
+def main() -> None:
+    """Prometheus metrics for any aiohttp server: true, bounded and almost free."""
+
+
+@main.command(cls=_Command, short_help="Serve an application, with its metrics.")
+@click.argument("target")
+@click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
+@_server_option("-H", "--host", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all.")
+@_server_option(
+    "-P",
+    "--port",
+    type=click.IntRange(0, 65535),
+    show_default=str(DEFAULT_PORT),
+    help="Port to listen on; 0 picks a free one and prints it.",
+)
+@_server_option(
+    "-U",
+    "--unix-path",
+    metavar="PATH",
+    help="Unix socket to listen on: instead of a port, or as well if --host or --port is given.",
+)
+@_server_option(
+    "--backlog",
+    type=click.IntRange(min=1),
+    show_default=str(DEFAULT_BACKLOG),
+    help="Connections that may wait to be accepted.",
+)
+@_server_option(
+    "--reuse-port/--no-reuse-port", default=None, help="Let other processes listen on the same port (SO_REUSEPORT)."
+)
+@_server_option(
+    "--shutdown-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_SHUTDOWN_TIMEOUT:g}",
+    help="How long a stop waits for requests in progress; aiohttp may take it twice.",
+)
+@_server_option(
+    "--keepalive-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_KEEPALIVE_TIMEOUT:g}",
+    help="How long an idle connection stays open.",
+)
+@_server_option(
+    "--access-log/--no-access-log",
+    default=None,
+    show_default="no-access-log",
+    help="Log a line for each request.",
+)
+@_server_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False),
+    show_default=DEFAULT_LOG_LEVEL,
+    help="Least level that is logged.",
+)
+@_server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
+@_server_option("--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own.")
+@_server_option(
+    "--app-dir",
+    metavar="DIRECTORY",
+    default=".",
+    show_default="the current directory",
+    help="Directory to import from; comes first on sys.path.",
+)
+@_metrics_option(
+    "--metrics-path", metavar="PATH", default="/metrics", show_default=True, help="Path of the metrics route."
+)
+@_metrics_option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve the metrics on a port of their own and add no route to the application; 0 picks a free one.",
+)
+@_metrics_option("--metrics-host", show_default="the application's", help="Address of the metrics port.")
+@_metrics_option(
+    "--fixed-route",
+    "fixed_route",
+    multiple=True,
+    metavar="NAME=PARAM[,PARAM...]",
+    help="Show these parameters of the route NAME as {PARAM} in the label path, so that their values share one "
+    "series. NAME=* means all parameters of the route, * all of every route. Repeatable.",
+)
+@_metrics_option(
+    "--path-budget",
+    type=click.IntRange(min=0),
+    default=DEFAULT_PATH_BUDGET,
+    show_default=True,
+    metavar="N",
+    help="Distinct path labels a route may have; further ones are recorded under the route's template. "
+    "Each label costs about 20 series for each method it is asked for with.",
+)
+@_metrics_option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Do not record requests whose path label matches this shell pattern, such as /health*. Repeatable.",
+)
+@_metrics_option(
+    "--buckets",
+    metavar="SECONDS,...",
+    show_default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
+    help="Upper bounds of the latency histogram.",
+)
+@_metrics_option("--metric-prefix", metavar="PREFIX", default="", help="Goes before the names of the request metrics.")
+@_metrics_option("--monitor", metavar="MODULE:CLASS", help="Record with this monitor instead of the default one.")
+def run(**options: Any) -> None:
+    """Serve TARGET, with Prometheus metrics of every request.
+
+    TARGET is one of
+
+    \b
+      module:attribute      an aiohttp.web.Application, or a function that makes one
+      path/to/file.py:attr  the same, in a file
+      path/to/script.py     a script which calls web.run_app itself, or its module name
+
+    A function, sync or async, is called with nothing, or with the list of ARGS if it takes one argument. A
+    script's own host, port and other arguments of run_app hold unless an option here says otherwise.
+
+    A repeatable option's variable holds its values separated by spaces. Exit codes: 0 stopped, 1 an address
+    or file was refused, 2 wrong usage, 3 the application failed.
+    """
+    try:
+        fixed_routes = parse_fixed_routes(options.pop("fixed_route"))
+        buckets = options.pop("buckets")
+        settings = Settings(
+            fixed_routes=fixed_routes,
+            buckets=LATENCY_BUCKETS if buckets is None else parse_buckets(buckets),
+            **options,
+        )
+        from hr_prometheus.server import run as serve  # after the options, which may be all that is wrong
+
+        serve(settings, _announce)
+    except HrPrometheusError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _announce(line: str) -> None:
+    click.echo(line, color=_color())
+    sys.stdout.flush()
+
+
+def _fail(error: HrPrometheusError) -> None:
+    """Print *error*, behind the traceback of the application if it is that which failed, and exit."""
+    if isinstance(error, ApplicationError) and error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True, color=_color())
+    sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
+
+
+def _color() -> bool | None:
+    """Return ``False`` if ``NO_COLOR`` is set (https://no-color.org), else ``None``: colours on a terminal only."""
+    return False if os.environ.get("NO_COLOR") else None

@@ -1,0 +1,95 @@
+"""The settings of ``hr-prometheus run``, and how their written forms are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels import ALL, DEFAULT_PATH_BUDGET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+DEFAULT_BACKLOG = 128
+DEFAULT_LOG_LEVEL = "info"
+#: Seconds. aiohttp may wait twice as long, and its default of 60 outlives the 30 seconds which Kubernetes
+#: and most service managers give a process to stop.
+DEFAULT_SHUTDOWN_TIMEOUT = 10.0
+#: Seconds, as in ``aiohttp.web.run_app``.
+DEFAULT_KEEPALIVE_TIMEOUT = 75.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All that ``hr-prometheus run`` was told. ``None`` means: not said, so a script's own value holds."""
+
+    target: str
+    arguments: tuple[str, ...] = ()
+    app_dir: str = "."
+    # the application's server
+    host: str | None = None
+    port: int | None = None
+    unix_path: str | None = None
+    backlog: int | None = None
+    reuse_port: bool | None = None
+    shutdown_timeout: float | None = None
+    keepalive_timeout: float | None = None
+    access_log: bool | None = None
+    log_level: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    # the metrics
+    metrics_path: str = "/metrics"
+    metrics_port: int | None = None
+    metrics_host: str | None = None
+    fixed_routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    monitor: str | None = None
+    path_budget: int = DEFAULT_PATH_BUDGET
+    buckets: tuple[float, ...] = LATENCY_BUCKETS
+    metric_prefix: str = ""
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.keyfile is not None and self.certfile is None:
+            raise ConfigurationError("--keyfile was given without --certfile. TLS needs the certificate as well.")
+        if self.metrics_host is not None and self.metrics_port is None:
+            raise ConfigurationError(
+                "--metrics-host was given without --metrics-port. Metrics have a host only with a port of their own."
+            )
+        if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix):
+            raise ConfigurationError(
+                "--monitor was given with --buckets or --metric-prefix, which belong to the default monitor. "
+                "A monitor of your own names and buckets its metrics itself."
+            )
+
+
+def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Read ``NAME=PARAM[,PARAM…]``, ``NAME=*`` and ``*``; the parameters of a repeated name add up."""
+    fixed: dict[str, frozenset[str]] = {}
+    for text in texts:
+        name, equals, listed = text.partition("=")
+        if text == ALL:
+            equals, listed = "=", ALL
+        parameters = [parameter.strip() for parameter in listed.split(",")]
+        if not name or not equals or not all(parameters):
+            raise ConfigurationError(
+                f'--fixed-route "{text}" is not understood. Expected NAME=PARAM[,PARAM…], for example '
+                "get_cell=cell_id; NAME=* for all parameters of a route; * for all of every route."
+            )
+        fixed[name] = fixed.get(name, frozenset()) | frozenset(parameters)
+    return fixed
+
+
+def parse_buckets(text: str) -> tuple[float, ...]:
+    """Read upper bounds in seconds, separated by commas."""
+    try:
+        return tuple(float(bound) for bound in text.split(","))
+    except ValueError:
+        raise ConfigurationError(
+            f'--buckets "{text}" is not understood. Expected upper bounds in seconds separated by commas, '
+            "for example 0.05,0.1,0.5,1,5."
+        ) from None

@@ -1,0 +1,108 @@
+"""The one function that puts hr-prometheus into an application."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+from aiohttp.web import Resource
+from prometheus_client import REGISTRY
+
+from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET, check_fixed_parameters
+from hr_prometheus.middleware import hrprometheus_middleware, recorder_of
+from hr_prometheus.view import check_metrics_path, is_view, make_view
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from aiohttp.web import Application
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.monitors import BaseRequestMonitor
+
+logger = logging.getLogger("hr_prometheus")
+
+
+def instrument(
+    app: Application,
+    *,
+    metrics_path: str | None = "/metrics",
+    fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
+    request_monitor: type[BaseRequestMonitor] | None = None,
+    path_budget: int = DEFAULT_PATH_BUDGET,
+    buckets: Sequence[float] = LATENCY_BUCKETS,
+    metric_prefix: str = "",
+    exclude: Iterable[str] = (),
+    registry: CollectorRegistry = REGISTRY,
+) -> Application:
+    """Put the middleware outermost and the metrics route into *app*, and return it.
+
+    This is what ``hr-prometheus run`` does to an application. Call it before the application is started.
+
+    *metrics_path* is the path of the metrics route, or ``None`` for no route. *buckets* are upper bounds in
+    seconds. *buckets*, *metric_prefix* and *registry* belong to the default monitor; a *request_monitor* of
+    your own has its own metrics, and *registry* is then only what the metrics route shows. The other options
+    are those of :func:`~hr_prometheus.hrprometheus_middleware`.
+
+    An application which carries the middleware already keeps it, with its own options, and is not counted
+    twice; a metrics route it has already is left as it is.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if an option is wrong, if the application is frozen,
+    or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* are checked when
+    the application starts up, when all routes are there.
+    """
+    if app.middlewares.frozen:
+        raise ConfigurationError(
+            "the application is frozen: it runs already, or is part of another application. "
+            "Instrument it earlier, or instrument the outermost application."
+        )
+    has_route = metrics_path is None or _has_metrics_route(app, metrics_path)
+    if carries_middleware(app):
+        logger.info("The application carries hrprometheus_middleware() already; it goes on with its own options.")
+    else:
+        monitor_args: dict[str, object] = {}
+        if fixed_routes_parameters:
+            monitor_args["fixed_routes_parameters"] = fixed_routes_parameters
+        if request_monitor is None:
+            monitor_args |= {"buckets": buckets, "metric_prefix": metric_prefix, "registry": registry}
+        app.middlewares.insert(
+            0, hrprometheus_middleware(request_monitor, path_budget=path_budget, exclude=exclude, **monitor_args)
+        )
+
+        async def check_routes(app: Application) -> None:
+            check_fixed_parameters(app, fixed_routes_parameters or {})
+
+        app.on_startup.insert(0, check_routes)
+    if metrics_path is not None and not has_route:
+        app.router.add_get(metrics_path, make_view(registry))
+    return app
+
+
+def carries_middleware(app: Application) -> bool:
+    """Whether :func:`~hr_prometheus.hrprometheus_middleware` is among the application's own middlewares."""
+    return any(recorder_of(candidate) is not None for candidate in app.middlewares)
+
+
+def _has_metrics_route(app: Application, path: str) -> bool:
+    """Whether *path* is a metrics route of ours already; raises if it can be none."""
+    check_metrics_path(path)
+    for resource in app.router.resources():
+        taken_by = ""
+        if isinstance(resource, Resource) and resource.canonical == path:
+            for route in resource:
+                if is_view(route.handler):
+                    return True
+                if route.method in (hdrs.METH_GET, hdrs.METH_ANY):
+                    taken_by = f"the handler {getattr(route.handler, '__qualname__', route.handler)}"
+        elif not isinstance(resource, Resource) and resource.canonical == path:
+            taken_by = "static files or a sub-application"
+        if taken_by:
+            raise ConfigurationError(
+                f'the application serves "{path}" itself ({taken_by}). Serve the metrics elsewhere: '
+                "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own "
+                '(as a library: metrics_path="/hr-metrics").'
+            )
+    return False

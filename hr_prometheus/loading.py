@@ -1,0 +1,264 @@
+"""From a target to an application: ``module:attribute``, ``path/to/file.py:attribute``, or a script.
+
+A script is a target without an attribute. It is run as ``__main__``, with ``aiohttp.web.run_app`` replaced
+for that time; this is the one substitution that hr-prometheus makes, and only the launcher makes it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import pkgutil
+import runpy
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from hr_prometheus.errors import ApplicationError, HrPrometheusError, TargetError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from types import TracebackType
+
+_EXPECTED = 'Expected "module:attribute", "path/to/file.py:attribute" or a script, "path/to/script.py".'
+_MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target, read but not yet looked at: a module name or a file's path, and an attribute or none."""
+
+    text: str
+    module: str
+    attribute: str | None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether ``module`` is the path of a file."""
+        return self.module.endswith(".py") or os.sep in self.module
+
+
+def parse_target(text: str) -> Target:
+    """Read a target. Raises :exc:`~hr_prometheus.errors.TargetError` if it is none."""
+    module, colon, attribute = text.rpartition(":") if ":" in text else (text, "", "")
+    target = Target(text, module, attribute if colon else None)
+    names = [] if target.is_file else module.split(".")
+    names += attribute.split(".") if colon else []
+    if not module or not all(name.isidentifier() for name in names):
+        raise TargetError(f'the target "{text}" is not understood. {_EXPECTED}')
+    return target
+
+
+def load(target: Target, arguments: Sequence[str], app_dir: str) -> web.Application | Awaitable[object]:
+    """Import the target's module and return its application, or what will give it when awaited.
+
+    A function is called with nothing or, if it wants one positional argument, with the list of *arguments*;
+    so is one whose single argument has a default, when there are arguments. *app_dir* comes first on
+    ``sys.path``. The arguments are in ``sys.argv`` too.
+
+    Raises :exc:`~hr_prometheus.errors.TargetError` if there is no such module, attribute or application, and
+    :exc:`~hr_prometheus.errors.ApplicationError` if the application's code fails.
+    """
+    sys.argv = [target.text, *arguments]
+    with _replaced_run_app(_refuse_to_run(target)):
+        value = load_attribute(target, app_dir)
+        if not isinstance(value, web.Application) and callable(value):
+            value = _call(target, value, list(arguments))
+    if isinstance(value, web.Application) or inspect.isawaitable(value):
+        return value
+    raise not_an_application(target.text, value)
+
+
+def load_attribute(target: Target, app_dir: str) -> object:
+    """Import the target's module and return its attribute, or the module if the target has none."""
+    value = _import(target, app_dir)
+    for name in (target.attribute or "").split(".") if target.attribute else ():
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise TargetError(
+                f'"{target.module}" has no attribute "{target.attribute}".{did_you_mean(name, dir(value))}'
+            ) from None
+    return value
+
+
+def not_an_application(target: str, value: object) -> TargetError:
+    """Return the error for a target that gives *value* instead of an application."""
+    kind = "None" if value is None else f"of type {type(value).__name__}"
+    return TargetError(
+        f'"{target}" gives no aiohttp application; its value is {kind}. Expected an aiohttp.web.Application, '
+        "or a function which returns one."
+    )
+
+
+def run_script(target: Target, arguments: Sequence[str], app_dir: str, run_app: Callable[..., None]) -> None:
+    """Run the target as ``__main__``, with *run_app* in the place of ``aiohttp.web.run_app``.
+
+    What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, but for
+    :exc:`SystemExit`, which is the script's own way to end.
+    """
+    calls = 0
+
+    def counted_run_app(*args: Any, **kwargs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        run_app(*args, **kwargs)
+
+    sys.argv = [target.module, *arguments]
+    with _replaced_run_app(counted_run_app):
+        try:
+            if target.is_file:
+                _existing_file(target)
+                sys.path.insert(0, os.path.dirname(os.path.abspath(target.module)))
+                names = runpy.run_path(target.module, run_name="__main__")
+            else:
+                _put_first(app_dir)
+                _find(target, app_dir)
+                names = runpy.run_module(target.module, run_name="__main__", alter_sys=True)
+        except HrPrometheusError:
+            raise
+        except Exception as error:
+            raise application_error(f'"{target.text}" failed', error) from error
+    if not calls:
+        raise _served_nothing(target, names)
+
+
+def application_error(what: str, error: BaseException) -> ApplicationError:
+    """Return the error to raise from *error*, whose traceback is cut to begin in the application's code."""
+    traceback = error.__traceback__
+    while traceback is not None and _is_machinery(traceback):
+        traceback = traceback.tb_next
+    error.__traceback__ = traceback
+    text = str(error)
+    return ApplicationError(f"{what}: {type(error).__name__}{f': {text}' if text else ''}")
+
+
+def _is_machinery(traceback: TracebackType) -> bool:
+    name = str(traceback.tb_frame.f_globals.get("__name__"))
+    return name.partition(".")[0] in _MACHINERY
+
+
+def _import(target: Target, app_dir: str) -> object:
+    _put_first(app_dir)
+    name = target.module
+    if target.is_file:
+        name = _module_name(_existing_file(target))
+    try:
+        return importlib.import_module(name)
+    except HrPrometheusError:
+        raise
+    except ModuleNotFoundError as error:
+        # A parent package that is missing counts as the module's own absence; anything else is an import
+        # inside the module that failed.
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise _no_module(name, app_dir) from None
+        raise application_error(f'"{target.module}" failed while it was imported', error) from error
+    except (Exception, SystemExit) as error:
+        raise application_error(f'"{target.module}" failed while it was imported', error) from error
+
+
+def _existing_file(target: Target) -> str:
+    if not os.path.isfile(target.module):
+        raise TargetError(f'there is no file "{target.module}" (looked in "{os.getcwd()}"). {_EXPECTED}')
+    return os.path.abspath(target.module)
+
+
+def _module_name(path: str) -> str:
+    """Return the dotted name of a file, whose outermost package's directory is put first on ``sys.path``."""
+    directory, file_name = os.path.split(path)
+    names = [file_name.removesuffix(".py")]
+    while os.path.isfile(os.path.join(directory, "__init__.py")):
+        directory, package = os.path.split(directory)
+        names.insert(0, package)
+    _put_first(directory)
+    return ".".join(name for name in names if name != "__init__")
+
+
+def _put_first(directory: str) -> None:
+    sys.path.insert(0, os.path.abspath(directory))
+
+
+def _find(target: Target, app_dir: str) -> None:
+    """Check that the module of a script exists, without running it."""
+    try:
+        spec = importlib.util.find_spec(target.module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        raise _no_module(target.module, app_dir)
+
+
+def _no_module(name: str, app_dir: str) -> TargetError:
+    parent = name.rpartition(".")[0]
+    path = getattr(sys.modules.get(parent), "__path__", None) if parent else [app_dir]
+    prefix = f"{parent}." if parent else ""
+    existing = [prefix + module.name for module in pkgutil.iter_modules(path or [])]
+    return TargetError(
+        f'there is no module "{name}".{did_you_mean(name, existing)} Looked in "{os.path.abspath(app_dir)}" and on '
+        "the Python path; --app-dir names another directory."
+    )
+
+
+def _call(target: Target, function: Callable[..., object], arguments: list[str]) -> object:
+    """Call the factory of an application."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C
+        parameters = []
+    wanted = [
+        parameter
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    positional = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(wanted) > 1 or any(parameter not in positional for parameter in wanted):
+        names = ", ".join(parameter.name for parameter in wanted)
+        raise TargetError(
+            f'"{target.text}" wants the arguments {names}. A factory is called with nothing, or with one list of the '
+            'arguments behind "--". Give the arguments defaults, or name a function without them.'
+        )
+    takes_arguments = bool(wanted) or (bool(arguments) and len(positional) == 1)
+    try:
+        return function(arguments) if takes_arguments else function()
+    except HrPrometheusError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise application_error(f'"{target.text}" failed while it made the application', error) from error
+
+
+@contextmanager
+def _replaced_run_app(replacement: Callable[..., None]) -> Iterator[None]:
+    original = web.run_app
+    web.run_app = replacement
+    try:
+        yield
+    finally:
+        web.run_app = original
+
+
+def _refuse_to_run(target: Target) -> Callable[..., None]:
+    def run_app(*_args: object, **_kwargs: object) -> None:
+        raise TargetError(
+            f'"{target.module}" calls web.run_app itself, so it is a script. Run it as one, without an attribute: '
+            f"hr-prometheus run {target.module}"
+        )
+
+    return run_app
+
+
+def _served_nothing(target: Target, names: dict[str, object]) -> TargetError:
+    found = [name for name, value in names.items() if isinstance(value, web.Application)]
+    hint = f" It has an application: hr-prometheus run {target.module}:{found[0]}" if found else ""
+    return TargetError(
+        f'the script "{target.text}" has ended without calling web.run_app, so there was nothing to serve. '
+        f'Expected a script which calls it, or a target with an attribute, "module:attribute".{hint}'
+    )

@@ -1,0 +1,169 @@
+"""Monitors: what happens at the beginning and at the end of a request.
+
+The middleware makes one monitor for each request, calls :meth:`~BaseRequestMonitor.update_init_metrics` when
+the request begins and :meth:`~BaseRequestMonitor.update_end_metrics` when its response has left or can no
+longer leave.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import HTTPException
+from prometheus_client import REGISTRY
+
+from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.labels import UNMATCHED, fixed_parameters, path_with_fixed_parameters
+from hr_prometheus.series import request_store
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    from aiohttp.web import Request
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.series import RequestSeries, Store
+
+    class HasStatus(Protocol):
+        """What a monitor needs of a response."""
+
+        @property
+        def status(self) -> int:
+            """The HTTP status."""
+
+
+class BaseRequestMonitor:
+    """The monitor of one request, from which custom monitors inherit.
+
+    Override :meth:`update_init_metrics` and :meth:`update_end_metrics`; each is called once a request, with
+    these attributes set:
+
+    ``request_description``
+        The tuple ``(method, path)`` to use as labels.
+    ``init_time``
+        When the request began, in seconds since the epoch.
+    ``response_status``
+        At the end, the status that the client got, as an ``int``.
+
+    Outside a middleware a monitor is a context manager: :meth:`observe` the response inside it.
+
+    *init_metrics* and *end_metrics* switch a half off. *fixed_routes_parameters* maps route names to the
+    parameters which the path shows as ``{name}``; inside a middleware, the middleware has applied it already.
+    """
+
+    #: The labels that the middleware has found, set before ``__init__`` runs.
+    _described: tuple[str, str] | None = None
+
+    request_description: tuple[str, str]
+    init_time: float | None
+    response_status: int | None
+
+    def __init__(
+        self,
+        request: Request,
+        init_metrics: bool = True,  # noqa: FBT002  # published so
+        end_metrics: bool = True,  # noqa: FBT002  # published so
+        fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        self.request_description = self._described or (
+            request.method,
+            _resolve_path(request, fixed_routes_parameters or {}),
+        )
+        self.init_time = None
+        self.response_status = None
+        self.init_metrics = init_metrics
+        self.end_metrics = end_metrics
+
+    def __enter__(self) -> Self:
+        """Begin: set ``init_time`` and update the metrics of the beginning."""
+        self.init_time = time.time()
+        if self.init_metrics:
+            self.update_init_metrics()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End: update the metrics of the end. An exception counts as 500, an HTTP exception as its status."""
+        if exc_type is not None:
+            self.response_status = exc.status if isinstance(exc, HTTPException) else 500
+        elif self.response_status is None:
+            raise RuntimeError("The request's response has not been observed. Call the method 'observe' with it.")
+        if self.end_metrics:
+            self.update_end_metrics()
+
+    def observe(self, response: HasStatus) -> None:
+        """Take ``response_status`` from *response*."""
+        self.response_status = response.status
+
+    def update_init_metrics(self) -> None:
+        """Update the metrics at the beginning of the request."""
+        raise NotImplementedError
+
+    def update_end_metrics(self) -> None:
+        """Update the metrics at the end of the request."""
+        raise NotImplementedError
+
+
+class RequestMonitor(BaseRequestMonitor):
+    """The default monitor: ``request_latency``, ``request_count`` and ``requests_in_progress``.
+
+    The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
+    names; *buckets* are the upper bounds of ``request_latency`` in seconds.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        init_metrics: bool = True,  # noqa: FBT002  # as in the base class
+        end_metrics: bool = True,  # noqa: FBT002  # as in the base class
+        fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
+        *,
+        registry: CollectorRegistry = REGISTRY,
+        metric_prefix: str = "",
+        buckets: Sequence[float] = LATENCY_BUCKETS,
+    ) -> None:
+        super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
+        store = _store(registry, metric_prefix, tuple(buckets))
+        self._series: RequestSeries = store.request(self.request_description)
+        self._began = time.perf_counter()
+
+    def update_init_metrics(self) -> None:
+        """Count the request as in progress."""
+        self._series.begin()
+
+    def update_end_metrics(self) -> None:
+        """Count the request with its status and its duration."""
+        if self.init_metrics:
+            self._series.leave()
+        self._series.count(self.response_status or 500, time.perf_counter() - self._began)
+
+
+@lru_cache(maxsize=32)
+def _store(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...]) -> Store:
+    return request_store(registry, prefix=prefix, buckets=buckets)
+
+
+# The label of a monitor that is made without a middleware, as unit tests do. These two names are not public,
+# but tests modelled on those of hr-prometheus 0.2.0 use them.
+
+
+def _resolve_path(request: Request, fixed_routes_parameters: Mapping[str, Collection[str]]) -> str:
+    fixed = fixed_parameters(fixed_routes_parameters)
+    match_info: Any = request.match_info
+    if isinstance(match_info.http_exception, HTTPException):
+        return UNMATCHED
+    parameters = fixed.get(match_info.route.name)
+    return _path_with_fixed_parameters(request, parameters) if parameters else request.path
+
+
+def _path_with_fixed_parameters(request: Request, fixed_parameters: Collection[str]) -> str:
+    match_info: Any = request.match_info
+    resource = match_info.route.resource
+    if "formatter" not in resource.get_info():  # a route without parameters
+        return request.path
+    return path_with_fixed_parameters(resource, match_info, fixed_parameters)

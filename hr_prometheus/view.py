@@ -1,0 +1,67 @@
+"""The handler of the metrics route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from aiohttp import hdrs
+from aiohttp.web import ContentCoding, HTTPMethodNotAllowed, Request, Response
+from prometheus_client import REGISTRY
+
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.exposition import accepts_gzip, choose_format
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from prometheus_client import CollectorRegistry
+
+#: Bodies of more bytes than this are compressed in a thread.
+_COMPRESS_IN_THREAD = 4096
+
+
+_views: WeakSet[object] = WeakSet()
+
+
+def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Response]]:
+    """Make a handler that answers GET and HEAD with the metrics of *registry*.
+
+    The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
+    sample to be returned alone. Any other method is answered with 405.
+    """
+
+    async def hrprometheus_view(request: Request) -> Response:
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
+        form = choose_format(",".join(request.headers.getall(hdrs.ACCEPT, [])))
+        names = request.query.getall("name[]", [])
+        body = form.render(registry.restricted_registry(names) if names else registry)
+        response = Response(
+            body=body,
+            headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"},
+            zlib_executor_size=_COMPRESS_IN_THREAD,
+        )
+        if accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, []))):
+            response.enable_compression(ContentCoding.gzip)
+        return response
+
+    _views.add(hrprometheus_view)
+    return hrprometheus_view
+
+
+def check_metrics_path(path: str) -> None:
+    """Check that *path* can be the path of a metrics route."""
+    if not path.startswith("/") or "{" in path or "}" in path:
+        raise ConfigurationError(
+            f'the metrics path "{path}" cannot be served. Expected one that begins with "/" and has no parameters.'
+        )
+
+
+def is_view(handler: object) -> bool:
+    """Whether *handler* was made by :func:`make_view`."""
+    return handler in _views
+
+
+#: The handler for the global registry, as ``app.router.add_get("/metrics", hrprometheus_view)`` uses it.
+hrprometheus_view = make_view(REGISTRY)
