@@ -60,8 +60,15 @@ def instrument(
             "Instrument it earlier, or instrument the outermost application."
         )
     has_route = metrics_path is None or _has_metrics_route(app, metrics_path)
-    if carries_middleware(app):
-        logger.info("The application carries hrprometheus_middleware() already; it goes on with its own options.")
+    if any(recorder_of(candidate) is not None for candidate in app.middlewares):
+        _warn_of_ignored(
+            fixed_routes_parameters=bool(fixed_routes_parameters),
+            request_monitor=request_monitor is not None,
+            path_budget=path_budget != DEFAULT_PATH_BUDGET,
+            buckets=tuple(buckets) != LATENCY_BUCKETS,
+            metric_prefix=bool(metric_prefix),
+            exclude=bool(tuple(exclude)),
+        )
     else:
         monitor_args: dict[str, object] = {}
         if fixed_routes_parameters:
@@ -81,9 +88,13 @@ def instrument(
     return app
 
 
-def carries_middleware(app: Application) -> bool:
-    """Whether :func:`~hr_prometheus.hrprometheus_middleware` is among the application's own middlewares."""
-    return any(recorder_of(candidate) is not None for candidate in app.middlewares)
+def _warn_of_ignored(**options: bool) -> None:
+    ignored = [name for name, is_given in options.items() if is_given]
+    if ignored:
+        logger.warning(
+            "The application carries hrprometheus_middleware() already and goes on with its options; ignored: %s.",
+            ", ".join(ignored),
+        )
 
 
 def _has_metrics_route(app: Application, path: str) -> bool:

@@ -235,6 +235,12 @@ def _call(target: Target, function: Callable[..., object], arguments: list[str])
         raise application_error(f'"{target.text}" failed while it made the application', error) from error
 
 
+def close(value: object) -> None:
+    """Close what would have given an application, if it is a coroutine that nobody awaits any more."""
+    if inspect.iscoroutine(value):
+        value.close()
+
+
 @contextmanager
 def _replaced_run_app(replacement: Callable[..., None]) -> Iterator[None]:
     original = web.run_app
@@ -246,7 +252,8 @@ def _replaced_run_app(replacement: Callable[..., None]) -> Iterator[None]:
 
 
 def _refuse_to_run(target: Target) -> Callable[..., None]:
-    def run_app(*_args: object, **_kwargs: object) -> None:
+    def run_app(app: object, **_kwargs: object) -> None:
+        close(app)
         raise TargetError(
             f'"{target.module}" calls web.run_app itself, so it is a script. Run it as one, without an attribute: '
             f"hr-prometheus run {target.module}"

@@ -59,8 +59,8 @@ class BaseRequestMonitor:
     _described: tuple[str, str] | None = None
 
     request_description: tuple[str, str]
-    init_time: float | None
-    response_status: int | None
+    init_time: float
+    response_status: int
 
     def __init__(
         self,
@@ -73,8 +73,8 @@ class BaseRequestMonitor:
             request.method,
             _resolve_path(request, fixed_routes_parameters or {}),
         )
-        self.init_time = None
-        self.response_status = None
+        self.init_time = None  # type: ignore[assignment]  # until it begins
+        self.response_status = None  # type: ignore[assignment]  # until it is observed
         self.init_metrics = init_metrics
         self.end_metrics = end_metrics
 
@@ -140,7 +140,7 @@ class RequestMonitor(BaseRequestMonitor):
         """Count the request with its status and its duration."""
         if self.init_metrics:
             self._series.leave()
-        self._series.count(self.response_status or 500, time.perf_counter() - self._began)
+        self._series.count(self.response_status, time.perf_counter() - self._began)
 
 
 @lru_cache(maxsize=32)

@@ -201,8 +201,9 @@ def request_store(
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if another collector has taken one of the names,
     or if the store exists with other buckets.
     """
-    store = _registered(registry, Store(REQUEST_METRICS, prefix=prefix, buckets=buckets))
-    if store.buckets != tuple(buckets):
+    candidate = Store(REQUEST_METRICS, prefix=prefix, buckets=buckets)
+    store = _registered(registry, candidate)
+    if store.buckets != candidate.buckets:
         raise ConfigurationError(
             f'the metric "{prefix}{REQUEST_LATENCY.name}" exists already with the buckets {_listed(store.buckets)}, '
             f"so it cannot have {_listed(buckets)}. Use the same buckets, another metric prefix or another registry."

@@ -50,7 +50,10 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     if target.attribute is None:
 
         def run_app_of_script(app: Application | Awaitable[Application], **arguments: Any) -> None:
-            _Server(settings, announce, arguments).serve(lambda: app)
+            try:
+                _Server(settings, announce, arguments).serve(lambda: app)
+            finally:
+                loading.close(app)
 
         loading.run_script(target, settings.arguments, settings.app_dir, run_app_of_script)
     else:
@@ -80,7 +83,8 @@ class _Server:
         with ExitStack() as stack:
             arguments = self._run_app_arguments()
             sockets, metrics_sockets = self._take_addresses(arguments, stack)
-            application = self._prepared(source(), metrics_sockets)
+            value = source()
+            application = self._prepared(value, metrics_sockets)
             try:
                 run_app(application, sock=sockets, print=self._announce, **arguments)
             except HrPrometheusError:
@@ -91,7 +95,8 @@ class _Server:
                 what = f'the application "{self.settings.target}" failed {self.phase}'
                 raise loading.application_error(what, error) from error
             finally:
-                application.close()  # does nothing if it has been awaited
+                loading.close(application)
+                loading.close(value)
 
     async def _prepared(
         self, value: Application | Awaitable[object], metrics_sockets: list[socket.socket]

@@ -1,0 +1,3 @@
+"""Broken: is no Python."""
+
+def create_app(:

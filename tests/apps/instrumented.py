@@ -1,0 +1,38 @@
+"""Applications that have metrics already."""
+
+from aiohttp import web
+from prometheus_client import Counter
+
+from hr_prometheus import hrprometheus_middleware, hrprometheus_view
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def by_hand() -> web.Application:
+    app = web.Application(middlewares=[hrprometheus_middleware()])
+    app.router.add_get("/", hello)
+    app.router.add_get("/metrics", hrprometheus_view)
+    return app
+
+
+def below() -> web.Application:
+    api = web.Application(middlewares=(hrprometheus_middleware(),))
+    api.router.add_get("/hello", hello)
+    app = web.Application()
+    app.add_subapp("/api", api)
+    return app
+
+
+def path_taken() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/metrics", hello)
+    return app
+
+
+def name_taken() -> web.Application:
+    Counter("request_count", "The application's own", ["kind"]).labels("own").inc(7)
+    app = web.Application()
+    app.router.add_get("/", hello)
+    return app

@@ -1,0 +1,3 @@
+"""Broken: raises while it is imported."""
+
+raise RuntimeError("no configuration")

@@ -1,0 +1,5 @@
+"""A script which serves nothing."""
+
+from aiohttp import web
+
+application = web.Application()

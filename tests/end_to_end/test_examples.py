@@ -1,0 +1,123 @@
+"""Every example runs, and shows what it is for."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import DEADLINE, clean_environment, counts, samples
+from test_serving import get, scrape
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+ROOT = EXAMPLES.parent
+
+
+def test_every_example_is_here():
+    """No example without a test, and none that the README does not list."""
+    text = Path(__file__).read_text()
+    for path in EXAMPLES.iterdir():
+        if path.suffix in (".py", ".yml"):
+            assert path.name in text
+            assert f"(examples/{path.name})" in (ROOT / "README.md").read_text()
+
+
+def test_the_service(serve):
+    """service.py: its routes answer, and the command groups the cells."""
+    service = serve("service.py:create_app", "--port", "0", "--fixed-route", "get_cell_neighbour=cell_id", cwd=EXAMPLES)
+    for path, answer in {
+        "/health": '{"status": "ok"}',
+        "/cells/7": '{"cell": 7, "name": null}',
+        "/cell_neighbour/1948/direction/north": '{"cell": 1948, "neighbour": 1848}',
+        "/cell_neighbour/874/direction/north": '{"cell": 874, "neighbour": 774}',
+        "/cell_neighbour/99/direction/east": "The map ends there.\n",
+        "/cell_neighbour/0/direction/up": "The directions are north, south, east, west.\n",
+        "/cells/none": "There is no cell none.\n",
+    }.items():
+        assert get(service.url + path)[1] == answer
+    assert get(service.url + "/report")[0] in (200, 503)
+    found = counts(scrape(service))
+    assert found["GET", "/cell_neighbour/{cell_id}/direction/north", "200"] == 2
+    assert found["GET", "/cell_neighbour/{cell_id}/direction/east", "404"] == 1
+    assert service.stop() == (0, "", "")
+
+
+def test_make_demo_sets_up_and_runs_the_service():
+    """The README's one command: its line, its traffic, its metrics, its stop."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        ["make", "demo", f"PORT={port}", f"PYTHON={sys.executable}"],  # noqa: S607
+        cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        lines = [process.stdout.readline()]
+        while not lines[-1].startswith("hr-prometheus:"):
+            assert lines[-1], process.stderr.read()
+            lines.append(process.stdout.readline())
+        url = re.search(r"metrics on (\S+)", lines[-1])[1]
+        assert f"curl {url} " in lines[-2]
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            found = counts(get(url)[1])
+            if ("GET", "unmatched", "404") in found and any("{cell_id}" in path for _, path, _ in found):
+                break
+        assert ("GET", "unmatched", "404") in found
+        assert any("{cell_id}" in path for _, path, _ in found)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=DEADLINE)[1] == ""
+        assert process.returncode == 0
+    finally:
+        process.kill()
+
+
+def test_the_service_as_a_library(serve):
+    """library.py as a target; served by itself it is the same application."""
+    service = serve("library.py:create_instrumented_app", "--port", "0", cwd=EXAMPLES)
+    get(service.url + "/cell_neighbour/1948/direction/north")
+    assert counts(scrape(service)) == {("GET", "/cell_neighbour/{cell_id}/direction/north", "200"): 1}
+
+
+@pytest.mark.parametrize("example", ["library.py", "custom_monitor.py"])
+def test_examples_that_serve_themselves(serve, example):
+    """Each is a script too; the command gives it a free port."""
+    service = serve(example, "--port", "0", cwd=EXAMPLES)
+    get(service.url + "/hello/ada")
+    assert sum(counts(scrape(service)).values()) == 1
+
+
+def test_a_custom_monitor(serve):
+    """custom_monitor.py: its own metrics, with our labels."""
+    service = serve("custom_monitor.py:app", "--port", "0", cwd=EXAMPLES)
+    assert get(service.url + "/hello/ada") == (200, "Hello, ada!\n")
+    found = samples(scrape(service))
+    assert found['request_count_total{method="GET",path="/hello/ada",status="200"}'] == 1
+    assert not [name for name in found if name.startswith("slow_request_seconds_count")]
+
+
+def test_sub_applications(serve):
+    """subapps.py: labels carry the prefixes, and names are found at every level."""
+    service = serve("subapps.py:app", "--port", "0", "--fixed-route", "user=user_id", cwd=EXAMPLES)
+    get(service.url + "/api/v1/users/ada")
+    get(service.url + "/api/v1/users/grace")
+    get(service.url + "/api/v1/nothing")
+    assert counts(scrape(service)) == {
+        ("GET", "/api/v1/users/{user_id}", "200"): 2,
+        ("GET", "unmatched", "404"): 1,
+    }
+
+
+def test_the_prometheus_configuration(component):
+    """prometheus.yml: promtool accepts it, and the README shows the same."""
+    done = subprocess.run(
+        [component("promtool"), "check", "config", EXAMPLES / "prometheus.yml"],
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    scrape_configs = (EXAMPLES / "prometheus.yml").read_text().partition("scrape_configs:")[2]
+    assert f"```yaml\nscrape_configs:{scrape_configs}```" in (ROOT / "README.md").read_text()

@@ -1,0 +1,326 @@
+"""The command as a user has it: a process, sockets, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import APPS, DEADLINE, counts, hr_prometheus, read_line, samples
+
+
+def get(url: str, **headers: str) -> tuple[int, str]:
+    """Return status and text of a GET."""
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def scrape(service) -> str:
+    status, text = get(service.metrics_url)
+    assert status == 200
+    return text
+
+
+def test_an_application_and_its_metrics(serve):
+    """One line says what is served where; requests are counted exactly; SIGTERM stops with 0."""
+    service = serve("served:create_app", "--port", "0", "--fixed-route", "get_cell_neighbour=cell_id")
+    assert service.announcement == (
+        f"hr-prometheus: served:create_app (6 routes) on {service.url}, metrics on {service.url}/metrics\n"
+    )
+    for path, status in {
+        "/": 200,
+        "/missing": 404,
+        "/broken": 500,
+        "/nowhere": 404,
+        "/cell_neighbour/1948/direction/north": 200,
+        "/cell_neighbour/874/direction/north": 200,
+    }.items():
+        assert get(service.url + path)[0] == status
+    assert counts(scrape(service)) == {
+        ("GET", "/", "200"): 1,
+        ("GET", "/missing", "404"): 1,
+        ("GET", "/broken", "500"): 1,
+        ("GET", "unmatched", "404"): 1,
+        ("GET", "/cell_neighbour/{cell_id}/direction/north", "200"): 2,
+    }
+    found = samples(scrape(service))
+    assert found['requests_in_progress{method="GET",path="/metrics"}'] == 1
+    assert found['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
+    code, out, err = service.stop()
+    assert (code, out) == (0, "")
+    assert err.count("Traceback") == 1  # of /broken, logged by aiohttp
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "served:app",
+        "served:Holder.app",
+        "served:create_app_async",
+        "served.py:app",
+        f"{APPS}/served.py:create_app",
+        "package.inner.relative:app",
+        "package/inner/relative.py:app",
+    ],
+)
+def test_every_form_of_target(serve, target):
+    """Objects, attributes of attributes, async factories, files, and files in packages."""
+    service = serve(target, "--port", "0")
+    assert get(service.url + "/")[0] == 200
+    assert counts(scrape(service)) == {("GET", "/", "200"): 1}
+    assert service.stop(signal.SIGINT)[0] == 0
+
+
+def test_from_another_directory(serve, tmp_path):
+    """--app-dir is where to import from."""
+    service = serve("served:app", "--port", "0", "--app-dir", str(APPS), cwd=tmp_path)
+    assert service.stop()[0] == 0
+
+
+def test_arguments_behind_two_dashes(serve):
+    """A factory that takes an argument gets what is behind --."""
+    service = serve("served:with_arguments", "--port", "0", "--", "--debug", "x")
+    assert json.loads(get(service.url + "/")[1]) == {"arguments": ["--debug", "x"]}
+
+
+def test_the_installed_command(serve):
+    """The console script is the same program."""
+    command = shutil.which("hr-prometheus", path=os.path.dirname(sys.executable))
+    service = serve("served:app", "--port", "0", command=(command, "run"))
+    assert service.stop()[0] == 0
+
+
+def test_a_port_of_their_own_for_the_metrics(serve):
+    """Metrics on a second port; the application gets no route, and a scrape is no request of it."""
+    service = serve("served:app", "--port", "0", "--metrics-port", "0", "--metrics-path", "/m")
+    assert service.metrics_url.startswith("http://127.0.0.1:")
+    assert not service.metrics_url.startswith(service.url)
+    assert get(service.url + "/m")[0] == 404
+    scrape(service)
+    assert counts(scrape(service)) == {("GET", "unmatched", "404"): 1}
+    assert "/m" not in scrape(service)
+    assert service.stop()[0] == 0
+
+
+def test_metrics_are_served_before_start_up_and_while_draining(serve):
+    """The metrics port answers as long as a request is in the application's hands."""
+    service = serve("served:app", "--port", "0", "--metrics-port", "0")
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(get(service.url + "/slow")))
+    thread.start()
+    assert read_line(service.process) == "slow request begun\n"
+    service.process.send_signal(signal.SIGTERM)
+    found = samples(scrape(service))
+    assert found['requests_in_progress{method="GET",path="/slow"}'] == 1
+    thread.join(DEADLINE)
+    assert answers == [(200, "done")]
+    assert service.process.wait(DEADLINE) == 0
+
+
+def test_options_from_the_environment(serve):
+    """Each option has a variable; a repeatable one is separated by spaces; a flag wins."""
+    service = serve(
+        "served:create_app",
+        "--metrics-path", "/flag",
+        HR_PROMETHEUS_PORT="0",
+        HR_PROMETHEUS_METRICS_PATH="/variable",
+        HR_PROMETHEUS_FIXED_ROUTE="get_cell_neighbour=cell_id get_cell_neighbour=direction",
+        HR_PROMETHEUS_METRIC_PREFIX="my_",
+        HR_PROMETHEUS_EXCLUDE="/flag unmatched",
+    )  # fmt: skip
+    assert service.metrics_url.endswith("/flag")
+    get(service.url + "/cell_neighbour/1/direction/2")
+    get(service.url + "/nowhere")
+    requests = [line for line in scrape(service).splitlines() if line.startswith("my_request_count_total")]
+    assert requests == [
+        'my_request_count_total{method="GET",path="/cell_neighbour/{cell_id}/direction/{direction}",status="200"} 1.0'
+    ]
+
+
+def test_buckets_and_budget(serve):
+    """--buckets are the histogram's bounds; --path-budget folds, says so once and counts."""
+    service = serve("served:create_app", "--port", "0", "--buckets", "0.5,30", "--path-budget", "1")
+    for number in range(3):
+        get(f"{service.url}/cell_neighbour/{number}/direction/north")
+    found = samples(scrape(service))
+    template = "/cell_neighbour/{cell_id}/direction/{direction}"
+    assert found[f'request_count_total{{method="GET",path="{template}",status="200"}}'] == 2
+    assert found[f'hr_prometheus_folded_requests_total{{route="{template}"}}'] == 2
+    assert {key.split('le="')[1].split('"')[0] for key in found if 'le="' in key and "latency" in key} == {
+        "0.5", "30.0", "+Inf",
+    }  # fmt: skip
+    assert service.stop()[2].count("has used its budget of 1 path labels") == 1
+
+
+def test_a_monitor_of_ones_own(serve):
+    """--monitor replaces the default metrics."""
+    service = serve("served:app", "--port", "0", "--monitor", "monitors:Seen")
+    get(service.url + "/missing")
+    text = scrape(service)
+    assert 'seen_total{method="GET",path="/missing",status="404"} 1.0' in text
+    assert "request_count" not in text
+
+
+def test_an_application_instrumented_by_hand_is_counted_once(serve):
+    """Its own middleware and route go on as they are, and options that cannot apply are named."""
+    service = serve("instrumented:by_hand", "--port", "0", "--path-budget", "7")
+    get(service.url + "/")
+    assert counts(scrape(service)) == {("GET", "/", "200"): 1}
+    assert "ignored: path_budget" in service.stop()[2]
+
+
+def test_a_part_instrumented_by_hand_is_counted_once(serve):
+    """A sub-application that carries the middleware is not counted a second time."""
+    service = serve("instrumented:below", "--port", "0")
+    get(service.url + "/api/hello")
+    assert counts(scrape(service)) == {("GET", "/api/hello", "200"): 1}
+
+
+def test_names_that_the_application_has_taken(serve):
+    """With a prefix, both metrics are there."""
+    service = serve("instrumented:name_taken", "--port", "0", "--metric-prefix", "hr_")
+    get(service.url + "/")
+    text = scrape(service)
+    assert 'request_count_total{kind="own"} 7.0' in text
+    assert 'hr_request_count_total{method="GET",path="/",status="200"} 1.0' in text
+
+
+def test_a_script_that_serves_itself(serve):
+    """It runs as __main__ with its arguments and its own address, and goes on when serving ends."""
+    service = serve("script.py", "--", "one", "two")
+    assert json.loads(get(service.url + "/")[1]) == {"name": "__main__", "argv": ["one", "two"]}
+    assert counts(scrape(service)) == {("GET", "/", "200"): 1}
+    code, out, err = service.stop()
+    assert (code, out, err) == (0, "the script goes on\n", "")
+
+
+@pytest.mark.parametrize("target", ["script_under_main.py", "script_under_main"])
+def test_a_script_with_arguments_of_its_own(serve, target):
+    """Its own argparse sees what is behind --; its port holds unless a flag says otherwise."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    service = serve(target, "--", "--port", str(port))
+    assert service.url == f"http://127.0.0.1:{port}"
+    service.stop()
+    service = serve(target, "--port", "0", "--", "--port", str(port))
+    assert service.url != f"http://127.0.0.1:{port}"
+    service.stop()
+    assert "the following arguments are required: --port" in hr_prometheus("run", target).stderr
+
+
+def test_a_package_that_serves_itself(serve):
+    """A package is run as python -m runs it."""
+    service = serve("package")
+    assert get(service.url + "/") == (200, "package")
+
+
+def test_a_unix_socket(serve, tmp_path):
+    """--unix-path replaces the port, and the socket is gone afterwards."""
+    path = str(tmp_path / "socket")
+    service = serve("served:app", "--unix-path", path, "--metrics-port", "0")
+    assert f" on unix:{path}, metrics on http://127.0.0.1:" in service.announcement
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(DEADLINE)
+        client.connect(path)
+        client.sendall(b"GET /missing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 404")
+    assert counts(scrape(service)) == {("GET", "/missing", "404"): 1}
+    assert service.stop()[0] == 0
+    assert not os.path.exists(path)
+
+
+def test_a_unix_socket_beside_a_port(serve, tmp_path):
+    """With --port as well, both are served, and the metrics on the port."""
+    path = str(tmp_path / "socket")
+    service = serve("served:app", "--unix-path", path, "--port", "0")
+    assert f", unix:{path}, metrics on {service.url}/metrics" in service.announcement
+    scrape(service)
+
+
+def test_tls(serve):
+    """--certfile and --keyfile serve HTTPS, the metrics included."""
+    tls = APPS.parent / "tls"  # a key for nothing but this test
+    certfile = str(tls / "certificate.pem")
+    service = serve("served:app", "--port", "0", "--certfile", certfile, "--keyfile", str(tls / "key.pem"))
+    assert service.url.startswith("https://127.0.0.1:")
+    context = ssl.create_default_context(cafile=certfile)
+    with urllib.request.urlopen(service.metrics_url, context=context, timeout=DEADLINE) as response:
+        assert response.status == 200
+
+
+def test_logging(serve):
+    """--access-log logs a line a request, --log-level sets what is logged; both are quiet by default."""
+    loud = serve("served:app", "--port", "0", "--access-log")
+    get(loud.url + "/missing")
+    assert '"GET /missing HTTP/1.1" 404' in loud.stop()[2]
+    quiet = serve("served:app", "--port", "0", "--log-level", "critical")
+    get(quiet.url + "/broken")
+    assert quiet.stop()[2] == ""
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_start_up_and_clean_up_run(serve, signal_number):
+    """The application's own start-up and clean-up run once each; the announcement comes between them."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "hr_prometheus", "run", "--port", "0", "starting:works"],
+        cwd=APPS, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        lines = [read_line(process), read_line(process)]
+        process.send_signal(signal_number)
+        rest, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert lines[0] == "the application starts up\n"
+    assert lines[1].startswith("hr-prometheus: starting:works (0 routes) on ")
+    assert rest == "the application cleans up\n"
+    assert process.returncode == 0
+
+
+def test_a_failing_clean_up(serve):
+    """It is the application's failure, with its traceback and one sentence."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "hr_prometheus", "run", "--port", "0", "starting:cleanup_fails"],
+        cwd=APPS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        read_line(process)
+        read_line(process)
+        process.terminate()
+        _, error = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 3
+    assert 'Error: the application "starting:cleanup_fails" failed while it ran or stopped: RuntimeError' in error
+    assert "hr_prometheus/" not in error
+
+
+def test_a_second_signal_stops_at_once(serve):
+    """Whoever cannot wait for the drain sends the signal again."""
+    service = serve("served:app", "--port", "0")
+    address = service.url.removeprefix("http://").split(":")
+    with socket.create_connection(address, timeout=DEADLINE) as client:
+        client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_line(service.process) == "endless request begun\n"
+        service.process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + DEADLINE
+        with pytest.raises(ConnectionRefusedError):  # which is when the drain has begun
+            while time.monotonic() < end:
+                socket.create_connection(address, timeout=DEADLINE).close()
+        code, _, _ = service.stop(signal.SIGTERM)
+    assert code == 1

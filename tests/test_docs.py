@@ -1,0 +1,236 @@
+"""The README says what the program does: its tables, its code, its error messages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from conftest import DEADLINE, clean_environment, counts, samples
+
+from hr_prometheus.catalog import METRICS
+from hr_prometheus.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+HELP = Path(__file__).parent / "help.txt"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the README's code blocks in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def metrics_table() -> str:
+    rows = ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{metric.exported_name}` | {metric.type} ({metric.unit}) | {labels} | {metric.help} |")
+    return "\n".join(rows)
+
+
+def options_table() -> str:
+    context = click.Context(main.commands["run"])
+    rows = ["| Option | Variable | Default | |", "|---|---|---|---|"]
+    for option in main.commands["run"].params:
+        if isinstance(option, click.Option) and option.name != "help":
+            names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+            default = option.show_default if isinstance(option.show_default, str) else option.get_default(context)
+            # click's own value for "no default" differs between its versions.
+            shown = f"`{default}`" if isinstance(default, str | int | float) and default not in ("", False) else ""
+            rows.append(f"| {names} | `{option.envvar}` | {shown} | {option.help} |")
+    return "\n".join(rows)
+
+
+@pytest.mark.parametrize(("name", "table"), [("metrics", metrics_table), ("options", options_table)])
+def test_the_tables_are_those_of_the_program(pytestconfig, name, table):
+    """Every metric of the catalogue and every option of the command has its row (--update-docs writes them)."""
+    pattern = rf"(<!-- {name}: .*? -->\n).*?(\n<!-- /{name} -->)"
+    if pytestconfig.getoption("--update-docs"):
+        text = (ROOT / "README.md").read_text()
+        changed = re.sub(pattern, lambda match: match[1] + table() + match[2], text, flags=re.DOTALL)
+        (ROOT / "README.md").write_text(changed)
+        pytest.skip("the README was written")
+    assert table() in re.search(pattern, README, re.DOTALL)[0]
+
+
+def test_help_is_the_golden_one(pytestconfig):
+    """--help is read by people: a change of it is seen (--update-docs writes it)."""
+    command = [sys.executable, "-m", "hr_prometheus", "run", "--help"]
+    shown = subprocess.run(
+        command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
+    ).stdout
+    if pytestconfig.getoption("--update-docs"):
+        HELP.write_text(shown)
+        pytest.skip("the help was written")
+    assert shown == HELP.read_text()
+    for option in main.commands["run"].params:
+        if isinstance(option, click.Option) and option.name != "help":
+            assert str(option.envvar) in shown.replace("\n" + " " * 38, "")
+
+
+SERVE_AND_SCRAPE = """
+import asyncio, runpy, sys
+from aiohttp.test_utils import TestClient, TestServer
+app = runpy.run_path(sys.argv[1])["app"]
+async def main():
+    async with TestClient(TestServer(app)) as client:
+        for path in sys.argv[2:]:
+            await client.get(path)
+        await asyncio.sleep(0)
+        print(await (await client.get("/metrics")).text())
+asyncio.run(main())
+"""
+
+
+def scrape_of(tmp_path, code: str, *paths: str) -> str:
+    """Run code that makes an application ``app``, ask it for *paths*, and return what its metrics say then."""
+    (tmp_path / "block.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SERVE_AND_SCRAPE, str(tmp_path / "block.py"), *paths],
+        env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
+def test_the_code_runs(tmp_path, code):
+    """Each Python block makes an application which counts its requests."""
+    north = "/cell_neighbour/{}/direction/north"
+    found = counts(scrape_of(tmp_path, code, "/nowhere", north.format(1948), north.format(874)))
+    if "get_cell_neighbour" in code:
+        assert found["GET", north.format("{cell_id}"), "200"] == 2
+        assert found["GET", "unmatched", "404"] == 1
+    else:
+        assert found == {("GET", "unmatched", "404"): 3}
+
+
+CELL_VIEW = """
+async def get_cell_neighbour_view(request):
+    return web.json_response(dict(request.match_info))
+"""
+
+
+@pytest.mark.parametrize("spelling", ["fixed_routes_parameter", "fixed_routes_parameters"])
+def test_the_published_grouping(tmp_path, spelling):
+    """The example of the manual of 0.2.0, with its missing parts, in both spellings of the keyword."""
+    code = f"""
+from aiohttp import web
+from hr_prometheus import hrprometheus_middleware, hrprometheus_view
+{CELL_VIEW}
+middleware = hrprometheus_middleware({spelling}={{"get_cell_neighbour": ["cell_id"]}})
+app = web.Application(middlewares=[middleware])
+app.router.add_route(
+    "GET", "/cell_neighbour/{{cell_id}}/direction/{{direction}}", get_cell_neighbour_view, name="get_cell_neighbour"
+)
+app.router.add_get("/metrics", hrprometheus_view)
+"""
+    text = scrape_of(tmp_path, code, "/cell_neighbour/1948/direction/north", "/cell_neighbour/874/direction/north")
+    assert counts(text) == {("GET", "/cell_neighbour/{cell_id}/direction/north", "200"): 2}
+
+
+def test_the_published_quick_start(tmp_path):
+    """The middleware appended to the list, as the manual of 0.2.0 has it."""
+    code = """
+from aiohttp import web
+from hr_prometheus import hrprometheus_middleware, hrprometheus_view
+
+app = web.Application()
+app.router.add_get("/metrics", hrprometheus_view)
+app.middlewares.append(hrprometheus_middleware())
+"""
+    found = samples(scrape_of(tmp_path, code, "/metrics"))
+    assert found['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
+    assert found['request_latency_count{method="GET",path="/metrics"}'] == 1
+    assert found['requests_in_progress{method="GET",path="/metrics"}'] == 1
+
+
+def test_the_published_custom_monitor(tmp_path):
+    """The example of the manual of 0.2.0, with its missing imports; its metrics are named as our own."""
+    code = """
+import time
+from aiohttp import web
+from prometheus_client import Counter, Gauge, Histogram
+from hr_prometheus import hrprometheus_middleware, hrprometheus_view
+from hr_prometheus.monitors import BaseRequestMonitor
+
+
+class RequestMonitor(BaseRequestMonitor):
+    REQUEST_COUNT = Counter("request_count", "Number of requests received", ["method", "path", "status"])
+    REQUEST_LATENCY = Histogram("request_latency", "Elapsed time per request", ["method", "path"])
+    REQUEST_IN_PROGRESS = Gauge("requests_in_progress", "Requests in progress", ["method", "path"])
+
+    def update_init_metrics(self):
+        self.REQUEST_IN_PROGRESS.labels(*self.request_description).inc()
+
+    def update_end_metrics(self):
+        resp_time = time.time() - self.init_time
+        self.REQUEST_COUNT.labels(*self.request_description, self.response_status).inc()
+        self.REQUEST_LATENCY.labels(*self.request_description).observe(resp_time)
+        self.REQUEST_IN_PROGRESS.labels(*self.request_description).dec()
+
+
+app = web.Application()
+app.router.add_get("/metrics", hrprometheus_view)
+app.middlewares.append(hrprometheus_middleware(RequestMonitor))
+"""
+    found = samples(scrape_of(tmp_path, code, "/metrics", "/nowhere"))
+    assert found['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
+    assert found['request_count_total{method="GET",path="unmatched",status="404"}'] == 1
+    assert found['requests_in_progress{method="GET",path="/metrics"}'] == 1
+
+
+def failing_commands() -> list[tuple[str, str]]:
+    """Return the README's commands that end with an error, each with what it prints."""
+    found = []
+    for block in blocks("console"):
+        for command, output in re.findall(r"^\$ (hr-prometheus .*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+            found.append((command, output))
+    return found
+
+
+@pytest.mark.parametrize(("command", "output"), failing_commands())
+def test_the_error_messages_are_those_of_the_program(command, output):
+    """Whoever looks up a message finds it as it was printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hr_prometheus", *shlex.split(command)[1:]],
+        cwd=ROOT, env=clean_environment(HR_PROMETHEUS_PORT="0"), capture_output=True, text=True,
+        timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.stderr == output
+    assert done.returncode == 2
+
+
+def test_there_are_commands_to_test():
+    """The pattern above finds what it is for."""
+    assert len(failing_commands()) == 3
+
+
+def test_the_changelog_begins_with_this_version():
+    """A release is not forgotten in the changelog."""
+    from hr_prometheus import __version__
+
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == __version__
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion(shell):
+    """The line in the README gives a script for each shell; options and their values are completed."""
+    if shell == "bash":
+        assert 'eval "$(_HR_PROMETHEUS_COMPLETE=bash_source hr-prometheus)"' in README
+    command = Path(sys.executable).parent / "hr-prometheus"
+
+    def completed(**environment: str) -> str:
+        return subprocess.run(
+            [command], env=clean_environment(**environment), capture_output=True, text=True, check=False,
+            timeout=DEADLINE,
+        ).stdout  # fmt: skip
+
+    assert "_HR_PROMETHEUS_COMPLETE" in completed(_HR_PROMETHEUS_COMPLETE=f"{shell}_source")
+    words = completed(_HR_PROMETHEUS_COMPLETE="zsh_complete", COMP_WORDS="hr-prometheus run --metrics-", COMP_CWORD="2")
+    assert "--metrics-port" in words

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+from prometheus_client import Counter, disable_created_metrics, enable_created_metrics, generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from hr_prometheus.exposition import TEXT, accepts_gzip, choose_format
+from hr_prometheus.series import request_store
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+TEXT_0 = "text/plain; version=0.0.4; charset=utf-8"
+TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"
+
+# As the servers send them (scrape/scrape.go of Prometheus 2.53 and 3.5).
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+PROMETHEUS_3_TEXT = "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2"
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.7,"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", TEXT_0),
+        ("*/*", TEXT_0),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", TEXT_0),
+        ("image/png", TEXT_0),
+        (PROMETHEUS_2, f"{OPENMETRICS}; escaping=underscores"),
+        (PROMETHEUS_3, f"{OPENMETRICS}; escaping=allow-utf-8"),
+        (PROTOBUF + PROMETHEUS_3, f"{OPENMETRICS}; escaping=allow-utf-8"),
+        (PROMETHEUS_3_TEXT, f"{TEXT_1}; escaping=allow-utf-8"),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0;escaping=strange", f"{OPENMETRICS}; escaping=underscores"),
+        ("application/openmetrics-text;version=abc", TEXT_0),
+        ("application/openmetrics-text;version=2.0.0,text/plain;version=0.0.4;q=0.1", TEXT_0),
+        ("application/openmetrics-text;q=0.1,text/plain;q=0.9", TEXT_0),
+        ("text/plain,application/openmetrics-text", TEXT_0),
+        ("application/openmetrics-text;q=0", TEXT_0),
+        ("application/openmetrics-text;q=nonsense", TEXT_0),
+        ("Application/OpenMetrics-Text; Version=1.0.0; Q=1", f"{OPENMETRICS}; escaping=underscores"),
+        (";;;,,=,q", TEXT_0),
+    ],
+)
+def test_the_format_follows_accept(accept, content_type):
+    """The highest quality among what can be served wins, then the first; otherwise it is text."""
+    assert choose_format(accept).content_type == content_type
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "expected"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("GZip", True),
+        ("x-gzip", True),
+        ("deflate, gzip;q=0.1", True),
+        ("gzip;q=0", False),
+        ("*", True),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("deflate, br", False),
+        ("identity", False),
+    ],
+)
+def test_gzip_follows_accept_encoding(accept_encoding, expected):
+    """A quality of 0 refuses, a star includes."""
+    assert accepts_gzip(accept_encoding) is expected
+
+
+def test_the_bodies_are_those_of_prometheus_client(registry):
+    """Each format's body is the library's."""
+    Counter("own", "The application's", registry=registry).inc()
+    request_store(registry).request(("GET", '/"\\\n')).count(200, 0.1)
+    assert TEXT.render(registry) == generate_latest(registry)
+    openmetrics = choose_format(PROMETHEUS_3).render(registry).decode()
+    families = {family.name: family for family in text_string_to_metric_families(openmetrics)}
+    assert set(families) == {"own", "request_latency", "request_count", "requests_in_progress"}
+    assert families["request_count"].samples[0].labels["path"] == '/"\\\n'
+
+
+@pytest.mark.parametrize(("switch", "expected"), [(enable_created_metrics, True), (disable_created_metrics, False)])
+def test_created_samples_follow_prometheus_clients_switch_in_openmetrics(registry, switch, expected):
+    """Text never has them; OpenMetrics has them if prometheus_client's own metrics do."""
+    request_store(registry).request(("GET", "/")).count(200, 0.1)
+    switch()
+    try:
+        openmetrics = choose_format("application/openmetrics-text").render(registry).decode()
+    finally:
+        enable_created_metrics()
+    assert ("request_count_created" in openmetrics) is expected
+    assert "_created" not in TEXT.render(registry).decode()

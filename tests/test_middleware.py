@@ -1,0 +1,445 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import ClientError, web
+from conftest import DEADLINE, counts, samples
+from prometheus_client import Counter, generate_latest
+
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.middleware import _REQUEST_TASK, hrprometheus_middleware
+from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
+
+
+async def ok(_request):
+    return web.Response(text="ok")
+
+
+def application(registry, *routes, middlewares=(), **arguments):
+    """Make an application which records into *registry*."""
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, **arguments), *middlewares])
+    app.router.add_get("/ok", ok)
+    app.add_routes(routes)
+    return app
+
+
+def scrape(registry) -> str:
+    return generate_latest(registry).decode()
+
+
+async def until(condition) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def ended(registry, number=1):
+    """Whether so many requests have ended."""
+    return lambda: sum(counts(scrape(registry)).values()) == number
+
+
+async def test_what_a_handler_returns(aiohttp_client, registry):
+    """Status, number and duration of a plain request; nothing stays in progress."""
+    client = await aiohttp_client(application(registry))
+    assert await (await client.get("/ok")).text() == "ok"
+    await until(ended(registry))
+    found = samples(scrape(registry))
+    assert found['request_count_total{method="GET",path="/ok",status="200"}'] == 1
+    assert found['request_latency_count{method="GET",path="/ok"}'] == 1
+    assert 0 < found['request_latency_sum{method="GET",path="/ok"}'] < DEADLINE
+    assert found['requests_in_progress{method="GET",path="/ok"}'] == 0
+
+
+async def raise_not_found(_request):
+    raise web.HTTPNotFound
+
+
+async def raise_found(_request):
+    raise web.HTTPFound("/ok")
+
+
+async def raise_error(_request):
+    raise RuntimeError("on purpose")
+
+
+async def raise_timeout(_request):
+    raise TimeoutError
+
+
+async def return_nothing(_request):
+    return None
+
+
+async def return_text(_request):
+    return "text"
+
+
+@pytest.mark.parametrize(
+    ("handler", "status"),
+    [
+        (raise_not_found, 404),
+        (raise_found, 302),
+        (raise_error, 500),
+        (raise_timeout, 504),
+        (return_nothing, 500),
+        (return_text, 500),
+    ],
+)
+async def test_the_status_is_what_the_client_got(aiohttp_client, registry, handler, status):
+    """However a handler ends, the status recorded is the client's."""
+    client = await aiohttp_client(application(registry, web.get("/it", handler)))
+    assert (await client.get("/it", allow_redirects=False)).status == status
+    await until(ended(registry))
+    assert counts(scrape(registry)) == {("GET", "/it", str(status)): 1}
+
+
+async def test_files_have_the_status_that_their_preparation_finds(aiohttp_client, registry, tmp_path):
+    """200, 206, 304, 404 and 416 of a file are decided after the handler has returned."""
+    (tmp_path / "file.txt").write_text("0123456789")
+    client = await aiohttp_client(application(registry, web.static("/files", tmp_path)))
+    first = await client.get("/files/file.txt")
+    for path, headers, status in [
+        ("/files/file.txt", {"Range": "bytes=0-3"}, 206),
+        ("/files/file.txt", {"If-None-Match": first.headers["ETag"]}, 304),
+        ("/files/file.txt", {"Range": "bytes=50-60"}, 416),
+        ("/files/none.txt", {}, 404),
+    ]:
+        assert (await client.get(path, headers=headers)).status == status
+    await until(ended(registry, 5))
+    assert counts(scrape(registry)) == {
+        ("GET", "/files/{filename}", str(status)): 1 for status in (200, 206, 304, 404, 416)
+    }
+
+
+async def test_unmatched_requests(aiohttp_client, registry):
+    """404 and 405 of the router are recorded under one label."""
+    client = await aiohttp_client(application(registry))
+    await client.get("/one")
+    await client.get("/two")
+    await client.post("/ok")
+    await until(ended(registry, 3))
+    assert counts(scrape(registry)) == {("GET", "unmatched", "404"): 2, ("POST", "unmatched", "405"): 1}
+
+
+async def test_a_lazily_sent_body_belongs_to_the_request(aiohttp_client, registry):
+    """The duration reaches to the end of the body, which is sent after the handler has returned."""
+    pause = asyncio.Event()
+
+    async def body():
+        yield b"one"
+        await pause.wait()
+        yield b"two"
+
+    async def handler(_request):
+        return web.Response(body=body())
+
+    client = await aiohttp_client(application(registry, web.get("/lazy", handler)))
+    response = await client.get("/lazy")
+    assert samples(scrape(registry))['requests_in_progress{method="GET",path="/lazy"}'] == 1
+    assert not counts(scrape(registry))
+    pause.set()
+    assert await response.read() == b"onetwo"
+    await until(ended(registry))
+
+
+async def test_a_client_that_leaves_early(aiohttp_client, registry):
+    """A request whose client is gone before the answer is a 499, and no longer in progress."""
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(_request):
+        arrived.set()
+        await go_on.wait()
+        return web.Response(text="too late")
+
+    client = await aiohttp_client(application(registry, web.get("/wait", handler)))
+    task = asyncio.create_task(client.get("/wait"))
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises((asyncio.CancelledError, ClientError)):
+        await task
+    await client.session.close()
+    await asyncio.sleep(0.01)  # the server's loop is this one: let it read the end of the connection
+    go_on.set()
+    await until(ended(registry))
+    assert counts(scrape(registry)) == {("GET", "/wait", "499"): 1}
+    assert samples(scrape(registry))['requests_in_progress{method="GET",path="/wait"}'] == 0
+
+
+async def test_what_other_middlewares_do_is_seen(aiohttp_client, registry):
+    """A middleware below ours that raises or replaces the response decides what is recorded."""
+
+    @web.middleware
+    async def deny(request, handler):
+        await handler(request)
+        raise web.HTTPForbidden
+
+    client = await aiohttp_client(application(registry, middlewares=[deny]))
+    assert (await client.get("/ok")).status == 403
+    await until(ended(registry))
+    assert counts(scrape(registry)) == {("GET", "/ok", "403"): 1}
+
+
+async def test_innermost_is_true_as_well(aiohttp_client, registry):
+    """Appended to the list, as published, it still records what the client gets in the end."""
+
+    @web.middleware
+    async def replace(request, handler):
+        await handler(request)
+        return web.Response(status=418)
+
+    app = web.Application(middlewares=[replace])
+    app.middlewares.append(hrprometheus_middleware(registry=registry))
+    app.router.add_get("/ok", ok)
+    client = await aiohttp_client(app)
+    assert (await client.get("/ok")).status == 418
+    await until(ended(registry))
+    assert counts(scrape(registry)) == {("GET", "/ok", "418"): 1}
+
+
+async def test_a_handler_in_a_task_of_its_own(aiohttp_client, registry):
+    """Where another middleware gives its handler a task, the request ends when the handler returns."""
+
+    @web.middleware
+    async def own_task(request, handler):
+        return await asyncio.create_task(handler(request))
+
+    app = web.Application(middlewares=[own_task, hrprometheus_middleware(registry=registry)])
+    app.router.add_get("/ok", ok)
+    app.router.add_get("/missing", raise_not_found)
+    client = await aiohttp_client(app)
+    await client.get("/ok")
+    await client.get("/missing")
+    await until(ended(registry, 2))
+    assert counts(scrape(registry)) == {("GET", "/ok", "200"): 1, ("GET", "/missing", "404"): 1}
+
+
+async def test_an_application_and_the_one_it_is_part_of(aiohttp_client, registry):
+    """Each request is counted once, though both applications carry the middleware."""
+    below = application(registry)
+    app = application(registry)
+    app.add_subapp("/below", below)
+    client = await aiohttp_client(app)
+    for path in ("/ok", "/below/ok", "/below/missing"):
+        await client.get(path)
+    await until(ended(registry, 3))
+    assert counts(scrape(registry)) == {
+        ("GET", "/ok", "200"): 1,
+        ("GET", "/below/ok", "200"): 1,
+        ("GET", "unmatched", "404"): 1,
+    }
+
+
+async def test_two_different_monitors_both_record(aiohttp_client, registry):
+    """A custom monitor beside the default one is no second counting."""
+    seen = []
+
+    class Custom(BaseRequestMonitor):
+        def update_init_metrics(self):
+            pass
+
+        def update_end_metrics(self):
+            seen.append((self.request_description, self.response_status))
+
+    client = await aiohttp_client(application(registry, middlewares=[hrprometheus_middleware(Custom)]))
+    await client.get("/ok")
+    await until(ended(registry))
+    assert seen == [(("GET", "/ok"), 200)]
+
+
+class Breaking(BaseRequestMonitor):
+    def update_init_metrics(self):
+        raise ValueError("broken init")
+
+    def update_end_metrics(self):
+        raise AssertionError("must not be called")
+
+
+class BreakingAtTheEnd(Breaking):
+    def update_init_metrics(self):
+        pass
+
+    def update_end_metrics(self):
+        raise KeyError("broken end")
+
+
+@pytest.mark.parametrize(("monitor", "where"), [(Breaking, "begin"), (BreakingAtTheEnd, "end")])
+async def test_a_broken_monitor_hurts_nobody(aiohttp_client, caplog, monitor, where):
+    """The client gets its response; the error is logged once with its traceback and counted each time."""
+    middleware = hrprometheus_middleware(monitor)
+    app = web.Application(middlewares=[middleware])
+    app.router.add_get("/ok", ok)
+    client = await aiohttp_client(app)
+    before = _errors(where)
+    with caplog.at_level(logging.ERROR, logger="hr_prometheus"):
+        for _ in range(3):
+            assert (await client.get("/ok")).status == 200
+        await until(lambda: _errors(where) == before + 3)
+    (record,) = [record for record in caplog.records if record.name == "hr_prometheus"]
+    assert record.exc_info is not None
+
+
+def _errors(where) -> float:
+    from prometheus_client import REGISTRY  # a custom monitor's errors are counted globally
+
+    return REGISTRY.get_sample_value("hr_prometheus_errors_total", {"where": where}) or 0.0
+
+
+async def test_labels_that_fail_hurt_nobody(aiohttp_client, registry, monkeypatch):
+    """A bug in our own labels is counted too, and the request goes on."""
+    app = application(registry)
+    recorder = app.middlewares[0].hr_prometheus_recorder
+    monkeypatch.setattr(recorder.labels, "describe", Mock(side_effect=LookupError))
+    client = await aiohttp_client(app)
+    assert (await client.get("/ok")).status == 200
+    assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) == 1
+
+
+async def test_a_taken_name_of_our_own_errors_hurts_nobody(aiohttp_client, registry):
+    """If the application has a metric called as our count of errors, there is none, and no error either."""
+    Counter("hr_prometheus_errors", "The application's", registry=registry)
+    app = application(registry, web.get("/a/{x}", ok), path_budget=0)
+    client = await aiohttp_client(app)
+    assert (await client.get("/a/1")).status == 200
+    await until(ended(registry))
+
+
+async def test_folded_requests_are_counted(aiohttp_client, registry):
+    """A request under its route's template is counted with the template."""
+    client = await aiohttp_client(application(registry, web.get("/a/{x}", ok), path_budget=1))
+    for number in range(3):
+        await client.get(f"/a/{number}")
+    await until(ended(registry, 3))
+    assert counts(scrape(registry)) == {("GET", "/a/0", "200"): 1, ("GET", "/a/{x}", "200"): 2}
+    assert registry.get_sample_value("hr_prometheus_folded_requests_total", {"route": "/a/{x}"}) == 2
+
+
+async def test_a_wrong_route_name_is_said(aiohttp_client, registry, caplog):
+    """A name that no route has is reported once, at the first request, with what there is."""
+    app = application(registry, fixed_routes_parameters={"nobody": ["x"]})
+    client = await aiohttp_client(app)
+    for _ in range(2):
+        assert (await client.get("/ok")).status == 200
+    (record,) = [record for record in caplog.records if record.name == "hr_prometheus"]
+    assert 'the application has no route named "nobody"' in record.message
+
+
+@pytest.mark.parametrize("spelling", ["fixed_routes_parameters", "fixed_routes_parameter"])
+async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spelling):
+    """The published manual spells the keyword in two ways."""
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, **{spelling: {"cell": ["id"]}})])
+    app.router.add_get("/cell/{id}/{direction}", ok, name="cell")
+    client = await aiohttp_client(app)
+    await client.get("/cell/1948/north")
+    await client.get("/cell/874/north")
+    await until(ended(registry, 2))
+    assert counts(scrape(registry)) == {("GET", "/cell/{id}/north", "200"): 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"fixed_routes_parameters": ["cell"]}, "is no mapping"),
+        ({"fixed_routes_parameter": {"cell": 16}}, "Expected a list"),
+        ({"fixed_routes_parameter": {"a": ["b"]}, "fixed_routes_parameters": {"a": ["b"]}}, "Give one"),
+        ({"fixed_route_parameters": {}}, "unexpected keyword argument"),
+        ({"request_monitor": "RequestMonitor"}, "inherits BaseRequestMonitor"),
+        ({"request_monitor": BaseRequestMonitor, "buckets": (1, 2)}, "unexpected keyword argument"),
+        ({"buckets": (2, 1)}, "are no histogram"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_middleware_is_made(arguments, words):
+    """Nothing is left to fail at the first request."""
+    with pytest.raises(ValueError, match=words):
+        hrprometheus_middleware(**arguments)
+    with pytest.raises(ConfigurationError):
+        hrprometheus_middleware(**arguments)
+
+
+class WithOwnArguments(BaseRequestMonitor):
+    seen: list
+
+    def __init__(self, request, seen, fixed_routes_parameters=None):
+        super().__init__(request)
+        seen.append((self.request_description, fixed_routes_parameters))
+
+    def update_init_metrics(self):
+        pass
+
+    def update_end_metrics(self):
+        pass
+
+
+@pytest.mark.parametrize("wrap", [lambda kind: kind, partial])
+async def test_arguments_are_handed_to_the_monitor(aiohttp_client, wrap):
+    """A class, or whatever makes monitors, gets the arguments; its labels are there inside its __init__."""
+    seen = []
+    fixed = {"cell": ["id"]}
+    middleware = hrprometheus_middleware(wrap(WithOwnArguments), seen=seen, fixed_routes_parameters=fixed)
+    app = web.Application(middlewares=[middleware])
+    app.router.add_get("/cell/{id}", ok, name="cell")
+    client = await aiohttp_client(app)
+    await client.get("/cell/1")
+    label = "/cell/{id}" if wrap is not partial else "/cell/1"  # only a class can be prepared
+    assert seen == [(("GET", label), fixed)]
+
+
+async def test_a_direct_call_ends_once(registry):
+    """A unit test that awaits the middleware itself, with a stand-in request, sees one whole life."""
+    middleware = hrprometheus_middleware(registry=registry)
+    request = Mock(method="GET", path="/path")
+
+    async def handler(_request):
+        assert registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/path"}) == 1
+        return Mock(status=201)
+
+    await middleware(request, handler)
+    assert counts(scrape(registry)) == {("GET", "/path", "201"): 1}
+    for error, status in [(web.HTTPFound("/"), "302"), (RuntimeError(), "500"), (asyncio.CancelledError(), "499")]:
+        with pytest.raises(type(error)):
+            await middleware(request, Mock(side_effect=error))
+        assert counts(scrape(registry))["GET", "/path", status] == 1
+    assert registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/path"}) == 0
+
+
+async def test_a_direct_call_that_returns_no_response(registry):
+    """What is no response is left alone and recorded as what aiohttp would make of it."""
+
+    async def handler(_request):
+        return None
+
+    middleware = hrprometheus_middleware(registry=registry)
+    assert await middleware(Mock(method="GET", path="/path"), handler) is None
+    assert counts(scrape(registry)) == {("GET", "/path", "500"): 1}
+
+
+async def test_the_default_monitor_with_a_half_switched_off(aiohttp_client, registry):
+    """init_metrics=False leaves the gauge alone, as a monitor object would."""
+    client = await aiohttp_client(application(registry, init_metrics=False))
+    await client.get("/ok")
+    await until(ended(registry))
+    assert registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/ok"}) == 0
+
+
+async def test_aiohttps_task_is_the_one_we_know(aiohttp_client):
+    """The end of a request is seen only if aiohttp still runs it in the task that we recognise."""
+    recognised = []
+
+    async def handler(_request):
+        recognised.append(asyncio.current_task().get_coro().cr_code is _REQUEST_TASK)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    await (await aiohttp_client(app)).get("/")
+    assert recognised == [True]
+
+
+async def test_the_middleware_names_its_handler_as_aiohttp_wants(registry):
+    """Aiohttp passes the handler by name."""
+    assert hrprometheus_middleware(registry=registry).__code__.co_varnames[:2] == ("request", "handler")
+    assert issubclass(RequestMonitor, BaseRequestMonitor)

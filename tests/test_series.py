@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from hr_prometheus.catalog import REQUEST_COUNT, REQUEST_METRICS
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.series import PAGE_CELLS, Store, request_store, self_store, with_created
+
+GET = ("GET", "/")
+
+
+def same_in_prometheus_client(requests, buckets):
+    """Return the text that prometheus_client's own metrics give for the same requests."""
+    registry = CollectorRegistry()
+    by_name = {metric.name: metric for metric in REQUEST_METRICS}
+    latency, count, progress = (by_name[name] for name in ("request_latency", "request_count", "requests_in_progress"))
+    latency = Histogram(latency.name, latency.help, latency.labels, buckets=buckets, registry=registry)
+    count = Counter(count.name, count.help, count.labels, registry=registry)
+    progress = Gauge(progress.name, progress.help, progress.labels, registry=registry)
+    for method, path, status, seconds in requests:
+        progress.labels(method, path).set(0)
+        latency.labels(method, path).observe(seconds)
+        count.labels(method, path, status).inc()
+    lines = generate_latest(registry).decode().split("\n")
+    return "\n".join(line for line in lines if "_created" not in line)
+
+
+requests = st.lists(
+    st.tuples(
+        st.sampled_from(["GET", "POST"]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        st.sampled_from([200, 404, 500]),
+        st.floats(min_value=0, max_value=20, allow_nan=False),
+    ),
+    max_size=30,
+)
+
+
+@given(requests, st.sampled_from([(0.5,), (0.005, 0.1, 1.0, 10.0)]))
+def test_a_store_exports_what_prometheus_client_would(requests, buckets):
+    """The text is that of prometheus_client's own metrics, byte for byte, for the same requests."""
+    registry = CollectorRegistry()
+    store = request_store(registry, buckets=buckets)
+    for method, path, status, seconds in requests:
+        series = store.request((method, path))
+        series.begin()
+        series.leave()
+        series.count(status, seconds)
+    expected = same_in_prometheus_client(requests, buckets)
+    if not requests:
+        expected = ""  # families without a series are left out
+    assert generate_latest(registry).decode() == expected
+
+
+def test_a_bound_belongs_to_its_own_bucket(registry):
+    """A duration equal to a bucket's upper bound is counted in it: "le" means less or equal."""
+    store = request_store(registry, buckets=(0.1, 0.2))
+    store.request(GET).count(200, 0.1)
+    assert registry.get_sample_value("request_latency_bucket", {"method": "GET", "path": "/", "le": "0.1"}) == 1
+
+
+def test_created_samples_only_where_they_are_asked_for(registry):
+    """Without OpenMetrics no _created sample is collected; with it there is one a counter and histogram."""
+    request_store(registry).request(GET).count(200, 0.1)
+    token = with_created.set(True)
+    try:
+        created = [s.name for family in registry.collect() for s in family.samples if s.name.endswith("_created")]
+    finally:
+        with_created.reset(token)
+    assert created == ["request_latency_created", "request_count_created"]
+    assert not any(s.name.endswith("_created") for family in registry.collect() for s in family.samples)
+
+
+def test_pages_fill_up_without_losing_a_series():
+    """More series than a page has cells keep their own numbers."""
+    store = Store(REQUEST_METRICS)
+    for number in range(PAGE_CELLS):
+        page, index = store.cells(REQUEST_COUNT, ("GET", str(number), "200"))
+        page[index] += number
+    (family,) = store.collect()
+    assert {sample.labels["path"]: sample.value for sample in family.samples} == {
+        str(number): number for number in range(PAGE_CELLS)
+    }
+
+
+def test_one_registry_has_one_store(registry):
+    """Two applications in one registry write to the same series."""
+    assert request_store(registry) is request_store(registry)
+    assert request_store(registry, prefix="other_") is not request_store(registry)
+    assert self_store(registry) is self_store(registry)
+
+
+def test_a_store_returns_to_a_registry_that_was_emptied(registry):
+    """Tests like to unregister everything: the next use registers the store again, with its numbers."""
+    store = request_store(registry)
+    store.request(GET).count(200, 0.1)
+    registry.unregister(store)
+    assert not list(registry.collect())
+    assert request_store(registry) is store
+    assert len(list(registry.collect())) == len(REQUEST_METRICS)
+
+
+def test_a_taken_name_is_one_sentence(registry):
+    """A metric of the application's with one of our names is named, with the setting that cures it."""
+    Counter("request_count", "The application's", registry=registry)
+    with pytest.raises(ConfigurationError, match=r'already has a metric named "request_count".*--metric-prefix'):
+        request_store(registry)
+    assert request_store(registry, prefix="my_")
+
+
+def test_other_buckets_for_the_same_metric_are_refused(registry):
+    """One metric has one set of buckets."""
+    request_store(registry, buckets=(1, 2))
+    with pytest.raises(ConfigurationError, match='exists already with the buckets "1,2"'):
+        request_store(registry, buckets=(1, 3))
+
+
+@pytest.mark.parametrize("buckets", [(), (2, 1), (1, 1), (0, 1), (-1,), (float("nan"),), (float("inf"),)])
+def test_buckets_that_are_no_histogram(registry, buckets):
+    """Bounds must be positive, finite and ascending."""
+    with pytest.raises(ConfigurationError, match="are no histogram"):
+        request_store(registry, buckets=buckets)
+
+
+def test_the_bucket_of_infinity_is_implied(registry):
+    """A final +Inf may be written, as for prometheus_client, and means nothing more."""
+    assert request_store(registry, buckets=(1, float("inf"))).buckets == (1.0,)
+
+
+@pytest.mark.parametrize("prefix", ["9_", "my-app_", "a b", "ü_"])
+def test_a_prefix_must_begin_a_name(registry, prefix):
+    """A prefix that no metric's name can have is refused, in words."""
+    with pytest.raises(ConfigurationError, match="metric prefix"):
+        request_store(registry, prefix=prefix)
