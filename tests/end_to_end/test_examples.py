@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -54,6 +55,7 @@ def test_make_demo_sets_up_and_runs_the_service():
     process = subprocess.Popen(
         ["make", "demo", f"PORT={port}", f"PYTHON={sys.executable}"],  # noqa: S607
         cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
     try:
         lines = [process.stdout.readline()]
@@ -69,11 +71,13 @@ def test_make_demo_sets_up_and_runs_the_service():
                 break
         assert ("GET", "unmatched", "404") in found
         assert any("{cell_id}" in path for _, path, _ in found)
-        process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=DEADLINE)[1] == ""
-        assert process.returncode == 0
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does; make then says that it was interrupted
+        assert "Traceback" not in process.communicate(timeout=DEADLINE)[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
     finally:
-        process.kill()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_service_as_a_library(serve):
