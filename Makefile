@@ -24,7 +24,7 @@ test: $(VENV)/.developed ## Run all tests, with branch coverage.
 
 test-oldest: ## Run the tests with the oldest versions of the three dependencies.
 	$(MAKE) VENV=.venv-oldest .venv-oldest/.developed
-	.venv-oldest/bin/python -m pip install --quiet "aiohttp==3.11.*" "click==8.1.7" "prometheus-client==0.22.*"
+	.venv-oldest/bin/python -m pip install --quiet "aiohttp==3.11.*" "click==8.1.7" "prometheus-client==0.23.*"
 	# The help is compared as the newest click prints it.
 	.venv-oldest/bin/python -m pytest --deselect tests/test_docs.py::test_help_is_the_golden_one $(ARGS)
 

@@ -73,7 +73,7 @@ class _Server:
         self.announce = announce
         self.is_script = arguments is not None
         self.arguments = dict(arguments or {})
-        self.phase = "while it was made"
+        self.phase = "while it was set up"
         self.routes = 0
         self.addresses: list[str] = []
         self.metrics_address = ""
@@ -105,7 +105,13 @@ class _Server:
         settings = self.settings
         app: object = value
         if not isinstance(value, Application):
-            app = await value
+            try:
+                app = await value
+            except Exception as error:
+                # Here rather than around run_app, which in aiohttp before 3.14 shortens its traceback.
+                raise loading.application_error(
+                    f'"{settings.target}" failed while it made the application', error
+                ) from error
         if not isinstance(app, Application):
             raise loading.not_an_application(settings.target, app)
         self._configure_logging()

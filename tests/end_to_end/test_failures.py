@@ -150,7 +150,7 @@ def test_one_sentence(arguments, code, sentence):
         ),
         (
             "factories:raises_async", "factories.py",
-            'Error: the application "factories:raises_async" failed while it was made: RuntimeError: no database',
+            'Error: "factories:raises_async" failed while it made the application: RuntimeError: no database',
         ),
         ("factories:exits", "factories.py", "failed while it made the application: SystemExit: 0"),
         ("raises_on_import.py", "raises_on_import.py", 'Error: "raises_on_import.py" failed: RuntimeError'),
