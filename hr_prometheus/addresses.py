@@ -34,7 +34,7 @@ def bind(
     try:
         for host in [hosts] if hosts is None or isinstance(hosts, str) else hosts:
             for family, address in _resolve(host, port):
-                taken = sockets[0].getsockname()[1] if sockets and port == 0 else port
+                taken = sockets[0].getsockname()[1] if sockets and port == 0 else address[1]
                 with suppress(_FamilyMissingError):
                     sockets.append(_bound(family, (address[0], taken, *address[2:]), reuse_address, reuse_port))
     except BaseException:
@@ -56,6 +56,10 @@ def _resolve(host: str | None, port: int) -> list[tuple[int, tuple[str, int]]]:
     except socket.gaierror as error:
         raise ServingError(
             f'cannot listen on "{host}": {error.strerror}. Expected an address of this machine or its name.'
+        ) from error
+    except UnicodeError as error:
+        raise ServingError(
+            f'cannot listen on "{host}": it is no host name. Expected an address of this machine or its name.'
         ) from error
     except OverflowError:
         raise refused(host_and_port(str(host), port), OSError(0, "the port must be 0-65535")) from None
@@ -87,7 +91,9 @@ def _bound(family: int, address: tuple[object, ...], reuse_address: bool, reuse_
 def refused(address: str, error: OSError) -> ServingError:
     """Return the error for an address that the operating system refuses."""
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-    return ServingError(f"cannot listen on {address}: {reason}.")
+    made = ServingError(f"cannot listen on {address}: {reason}.")
+    made.errno = error.errno  # by which a script may choose another port
+    return made
 
 
 def host_and_port(host: str, port: object) -> str:
@@ -113,7 +119,7 @@ def check_unix_path(path: str) -> None:
         raise refused(f'"{path}"', OSError(0, f"the path of a Unix socket has at most {longest} bytes"))
     if not os.path.lexists(path):
         return
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise refused(f'"{path}"', OSError(0, "there is a file of this name, and it is no socket"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)

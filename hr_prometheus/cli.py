@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -209,8 +210,9 @@ def run(**options: Any) -> None:
 
 
 def _announce(line: str) -> None:
-    click.echo(line, color=_color())
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be there to read it
+        click.echo(line, color=_color())
+        sys.stdout.flush()
 
 
 def _fail(error: HrPrometheusError) -> None:

@@ -6,7 +6,7 @@
     ├── ConfigurationError   a setting is wrong, or does not fit the application (also a ValueError)
     │   └── TargetError      the target names nothing that can be served
     ├── ApplicationError     the application's own code failed; the reason is ``__cause__``
-    └── ServingError         the operating system refused an address or a file
+    └── ServingError         the operating system refused an address or a file (also an OSError)
 
 The message of each is one sentence for a person: what failed, the value in quotes, what was expected,
 how to repair it. Only the command line turns them into printed words and exit codes.
@@ -39,7 +39,7 @@ class ApplicationError(HrPrometheusError):
     """
 
 
-class ServingError(HrPrometheusError):
+class ServingError(HrPrometheusError, OSError):
     """The operating system refused what serving needs: an address, a socket file, a certificate."""
 
 

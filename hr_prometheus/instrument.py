@@ -52,7 +52,7 @@ def instrument(
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if an option is wrong, if the application is frozen,
     or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* are checked when
-    the application starts up, when all routes are there.
+    the application begins to start up.
     """
     if app.middlewares.frozen:
         raise ConfigurationError(

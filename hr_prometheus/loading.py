@@ -46,7 +46,9 @@ def parse_target(text: str) -> Target:
     """Read a target. Raises :exc:`~hr_prometheus.errors.TargetError` if it is none."""
     module, colon, attribute = text.rpartition(":") if ":" in text else (text, "", "")
     target = Target(text, module, attribute if colon else None)
-    names = [] if target.is_file else module.split(".")
+    names = module.split(".")
+    if target.is_file:
+        names = [os.path.basename(module).removesuffix(".py")] if colon else []
     names += attribute.split(".") if colon else []
     if not module or not all(name.isidentifier() for name in names):
         raise TargetError(f'the target "{text}" is not understood. {_EXPECTED}')
@@ -112,9 +114,9 @@ def run_script(target: Target, arguments: Sequence[str], app_dir: str, run_app: 
     with _replaced_run_app(counted_run_app):
         try:
             if target.is_file:
-                _existing_file(target)
-                sys.path.insert(0, os.path.dirname(os.path.abspath(target.module)))
-                names = runpy.run_path(target.module, run_name="__main__")
+                path = _existing_file(target)
+                _put_first(os.path.dirname(path))
+                names = runpy.run_path(path, run_name="__main__")
             else:
                 _put_first(app_dir)
                 _find(target, app_dir)
@@ -144,21 +146,28 @@ def _is_machinery(traceback: TracebackType) -> bool:
 
 def _import(target: Target, app_dir: str) -> object:
     _put_first(app_dir)
-    name = target.module
+    name, path = target.module, None
     if target.is_file:
-        name = _module_name(_existing_file(target))
+        path = _existing_file(target)
+        name = _module_name(path)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except HrPrometheusError:
         raise
     except ModuleNotFoundError as error:
-        # A parent package that is missing counts as the module's own absence; anything else is an import
-        # inside the module that failed.
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+        if _is_of(name, error):
             raise _no_module(name, app_dir) from None
         raise application_error(f'"{target.module}" failed while it was imported', error) from error
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise application_error(f'"{target.module}" failed while it was imported', error) from error
+
+    found = getattr(module, "__file__", None)
+    if path is not None and (found is None or not os.path.samefile(found, path)):
+        raise TargetError(
+            f'"{target.module}" is hidden by another module named "{name}", which is imported already. '
+            "Give the file another name."
+        )
+    return module
 
 
 def _existing_file(target: Target) -> str:
@@ -184,12 +193,28 @@ def _put_first(directory: str) -> None:
 
 def _find(target: Target, app_dir: str) -> None:
     """Check that the module of a script exists, without running it."""
+    name = target.module
     try:
-        spec = importlib.util.find_spec(target.module)
-    except ModuleNotFoundError:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            name += ".__main__"
+            spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if not _is_of(name, error):
+            raise
         spec = None
+    if spec is None and name != target.module:
+        raise TargetError(
+            f'the package "{target.module}" has no module __main__, so it cannot be run as a script. Expected a script '
+            'which calls web.run_app, or a target with an attribute, "module:attribute".'
+        )
     if spec is None:
-        raise _no_module(target.module, app_dir)
+        raise _no_module(name, app_dir)
+
+
+def _is_of(name: str, error: ModuleNotFoundError) -> bool:
+    """Whether it is the module *name* that is missing, or a package above it, and not an import inside."""
+    return error.name is not None and f"{name}.".startswith(f"{error.name}.")
 
 
 def _no_module(name: str, app_dir: str) -> TargetError:
@@ -231,7 +256,7 @@ def _call(target: Target, function: Callable[..., object], arguments: list[str])
         return function(arguments) if takes_arguments else function()
     except HrPrometheusError:
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise application_error(f'"{target.text}" failed while it made the application', error) from error
 
 
@@ -266,6 +291,6 @@ def _served_nothing(target: Target, names: dict[str, object]) -> TargetError:
     found = [name for name, value in names.items() if isinstance(value, web.Application)]
     hint = f" It has an application: hr-prometheus run {target.module}:{found[0]}" if found else ""
     return TargetError(
-        f'the script "{target.text}" has ended without calling web.run_app, so there was nothing to serve. '
+        f'the script "{target.text}" has ended without calling web.run_app, so hr-prometheus has served nothing. '
         f'Expected a script which calls it, or a target with an attribute, "module:attribute".{hint}'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
@@ -22,7 +23,7 @@ from hr_prometheus.config import (
     DEFAULT_PORT,
     DEFAULT_SHUTDOWN_TIMEOUT,
 )
-from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError, TargetError
 from hr_prometheus.instrument import instrument
 from hr_prometheus.labels import check_fixed_parameters
 from hr_prometheus.monitors import BaseRequestMonitor
@@ -46,6 +47,8 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     so one that is in use is found before the application has done anything.
     """
     target = loading.parse_target(settings.target)
+    if not os.path.isdir(settings.app_dir):
+        raise ConfigurationError(f'--app-dir "{settings.app_dir}" is no directory. Expected one to import from.')
     check_metrics_path(settings.metrics_path)
     if target.attribute is None:
 
@@ -104,7 +107,7 @@ class _Server:
         """Return the application, instrumented. Runs in the loop which serves, and so does an async factory."""
         settings = self.settings
         app: object = value
-        if not isinstance(value, Application):
+        if inspect.isawaitable(value):
             try:
                 app = await value
             except Exception as error:
@@ -167,6 +170,8 @@ class _Server:
         arguments = {} if self.is_script else defaults
         arguments |= self.arguments
         arguments |= {name: value for name, value in flags.items() if value is not None}
+        if arguments.get("shutdown_timeout") == 0:
+            arguments["shutdown_timeout"] = 0.001  # aiohttp takes 0 as: without end
         if settings.access_log is not None:
             arguments["access_log"] = access_logger if settings.access_log else None
         arguments.pop("print", None)
@@ -231,7 +236,7 @@ def _where(
     elif settings.unix_path is not None:
         host = port = path = sock = None
     host = settings.host or host
-    port = port if settings.port is None else settings.port
+    port = settings.port if settings.port is not None else port and int(port)  # asyncio takes a string as well
     path = settings.unix_path or path
     if not is_script and host is None and (port is not None or path is None):
         host = DEFAULT_HOST
@@ -260,8 +265,10 @@ def _metrics_site(path: str, sockets: list[socket.socket]) -> Callable[[Applicat
 def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
     if settings.monitor is None:
         return None
-    target = loading.parse_target(settings.monitor)
-    value = loading.load_attribute(target, settings.app_dir)
+    try:
+        value = loading.load_attribute(loading.parse_target(settings.monitor), settings.app_dir)
+    except TargetError as error:
+        raise ConfigurationError(f"--monitor: {error}") from None
     if not (isinstance(value, type) and issubclass(value, BaseRequestMonitor)):
         raise ConfigurationError(
             f'--monitor "{settings.monitor}" is no monitor. Expected a class that inherits '
@@ -277,12 +284,13 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.certfile, settings.keyfile)
+        # An encrypted key would be asked for on the terminal; here it is refused.
+        context.load_cert_chain(settings.certfile, settings.keyfile, password="")
     except OSError as error:  # ssl.SSLError is one
         files = f'--certfile "{settings.certfile}"' + (f' --keyfile "{settings.keyfile}"' if settings.keyfile else "")
-        reason = (
-            "it is no PEM file with a certificate and its key" if isinstance(error, ssl.SSLError) else error.strerror
-        )
+        reason: str | None = error.strerror
+        if isinstance(error, ssl.SSLError):
+            reason = f"they are no certificate and its own, unencrypted key ({error.reason})"
         raise ServingError(
             f"{files}: {reason}. Expected a certificate chain and its private key in PEM format."
         ) from error

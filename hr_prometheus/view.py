@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from prometheus_client import CollectorRegistry
+
+# What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 
 #: Bodies of more bytes than this are compressed in a thread.
 _COMPRESS_IN_THREAD = 4096
@@ -52,9 +56,10 @@ def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Resp
 
 def check_metrics_path(path: str) -> None:
     """Check that *path* can be the path of a metrics route."""
-    if not path.startswith("/") or "{" in path or "}" in path:
+    if not _PATH.fullmatch(path):
         raise ConfigurationError(
-            f'the metrics path "{path}" cannot be served. Expected one that begins with "/" and has no parameters.'
+            f'the metrics path "{path}" cannot be served. Expected one that begins with "/", without parameters, '
+            "query or percent-escapes."
         )
 
 

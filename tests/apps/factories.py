@@ -1,5 +1,7 @@
 """Factories, each broken in one way, and values that are no applications."""
 
+import argparse
+
 from aiohttp import web
 
 
@@ -21,6 +23,10 @@ def wants_keyword(*, database):
 
 def returns_nothing():
     web.Application()
+
+
+def helps():
+    argparse.ArgumentParser().parse_args(["--no-such-option"])
 
 
 def exits():

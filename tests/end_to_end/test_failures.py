@@ -67,10 +67,26 @@ def failure(*arguments: str, **environment: str) -> tuple[int, str]:
         ),
         (
             ["script_without_server.py"], USAGE,
-            'Error: the script "script_without_server.py" has ended without calling web.run_app, so there was nothing '
-            'to serve. Expected a script which calls it, or a target with an attribute, "module:attribute". '
+            'Error: the script "script_without_server.py" has ended without calling web.run_app, so hr-prometheus '
+            'has served nothing. Expected a script which calls it, or a target with an attribute, "module:attribute". '
             "It has an application: hr-prometheus run script_without_server.py:application",
         ),
+        (
+            ["bare_package"], USAGE,
+            'Error: the package "bare_package" has no module __main__, so it cannot be run as a script. Expected a '
+            'script which calls web.run_app, or a target with an attribute, "module:attribute".',
+        ),
+        (
+            ["bare_package/json.py:app"], USAGE,
+            'Error: "bare_package/json.py" is hidden by another module named "json", which is imported already. '
+            "Give the file another name.",
+        ),
+        (["bare_package/a.b.py:app"], USAGE, 'Error: the target "bare_package/a.b.py:app" is not understood.'),
+        (["runs_nothing.py"], USAGE, 'Error: "runs_nothing.py" gives no aiohttp application; its value is None.'),
+        (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is no directory.'),
+        (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: the metrics path "/m?x=1" cannot be served.'),
+        (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is no host name"),
+        (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is no socket"),
         (["nothing_here"], USAGE, 'Error: there is no module "nothing_here".'),
         (["no.such.module"], USAGE, 'Error: there is no module "no.such.module".'),
         (
@@ -98,7 +114,7 @@ def failure(*arguments: str, **environment: str) -> tuple[int, str]:
             'Error: --monitor "monitors:Unrelated" is no monitor. Expected a class that inherits '
             "hr_prometheus.monitors.BaseRequestMonitor.",
         ),
-        (["--monitor", "monitors:Sen", "served:app"], USAGE, 'has no attribute "Sen". Did you mean "Seen"?'),
+        (["--monitor", "monitors:Sen", "served:app"], USAGE, 'Error: --monitor: "monitors" has no attribute "Sen". Did you mean "Seen"?'),
         (["--monitor", "monitors", "served:app"], USAGE, 'Error: --monitor "monitors" is no monitor.'),
         (
             ["instrumented:path_taken"], USAGE,
@@ -116,7 +132,7 @@ def failure(*arguments: str, **environment: str) -> tuple[int, str]:
             'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain and its private '
             "key in PEM format.",
         ),
-        (["--certfile", "served.py", "served:app"], OS_REFUSED, "it is no PEM file with a certificate and its key"),
+        (["--certfile", "served.py", "served:app"], OS_REFUSED, "they are no certificate and its own, unencrypted key"),
         (["--host", "192.0.2.1", "served:app"], OS_REFUSED, "this machine has no such address."),
         (["--unix-path", "none/socket", "served:app"], OS_REFUSED, "no directory that can be written to"),
     ],
@@ -152,7 +168,6 @@ def test_one_sentence(arguments, code, sentence):
             "factories:raises_async", "factories.py",
             'Error: "factories:raises_async" failed while it made the application: RuntimeError: no database',
         ),
-        ("factories:exits", "factories.py", "failed while it made the application: SystemExit: 0"),
         ("raises_on_import.py", "raises_on_import.py", 'Error: "raises_on_import.py" failed: RuntimeError'),
     ],
 )  # fmt: skip
@@ -167,6 +182,12 @@ def test_the_applications_own_failure(target, frame, sentence):
     assert "asyncio" not in error
     assert error.count("Traceback") <= 1
     assert status == FAILED
+
+
+@pytest.mark.parametrize(("target", "status"), [("factories:exits", 0), ("factories:helps", 2)])
+def test_an_application_may_exit_by_itself(target, status):
+    """A factory that ends the program, as argparse does, is obeyed."""
+    assert failure(target)[0] == status
 
 
 def test_a_failing_start_up():

@@ -223,6 +223,46 @@ def test_a_script_with_arguments_of_its_own(serve, target):
     assert "the following arguments are required: --port" in hr_prometheus("run", target).stderr
 
 
+def test_a_script_that_helps_itself(serve):
+    """A script can catch the OSError of a port in use; it may give a port as a string; __file__ is absolute."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service = serve("script_with_fallback.py", "--", str(port))
+    assert service.url != f"http://127.0.0.1:{port}"
+    assert service.stop()[0] == 0
+
+
+def test_no_waiting_with_a_shutdown_timeout_of_zero(serve):
+    """0 means that requests in progress are given up at once."""
+    service = serve("served:app", "--port", "0", "--shutdown-timeout", "0")
+    with socket.create_connection(service.url.removeprefix("http://").split(":"), timeout=DEADLINE) as client:
+        client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_line(service.process) == "endless request begun\n"
+        assert service.stop()[0] == 0
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
+def test_a_standard_output_that_cannot_be_written(tmp_path, output):
+    """Nobody may be there to read the announcement; the application is served all the same."""
+    path = str(tmp_path / "socket")
+    command = f"exec {sys.executable} -m hr_prometheus run served:app --unix-path {path} {output}"
+    process = subprocess.Popen(["/bin/sh", "-c", command], cwd=APPS, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + DEADLINE
+        with socket.socket(socket.AF_UNIX) as client:
+            while client.connect_ex(path) != 0:
+                assert time.monotonic() < end
+                assert process.poll() is None
+            client.sendall(b"GET /missing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 404")
+        process.terminate()
+        error = process.communicate(timeout=DEADLINE)[1]
+    finally:
+        process.kill()
+    assert "Traceback" not in error
+    assert process.returncode in (0, 120)  # Python's own exit code for an output that it cannot flush
+
+
 def test_a_package_that_serves_itself(serve):
     """A package is run as python -m runs it."""
     service = serve("package")
