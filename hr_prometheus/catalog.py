@@ -11,6 +11,10 @@ from typing import Literal
 #: Upper bounds of the latency buckets, in seconds, as published by hr-prometheus 0.2.0
 #: (they are prometheus_client's defaults). The bucket ``+Inf`` is implied.
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+#: Upper bounds of the size buckets, in bytes: powers of four from 64 bytes to 64 MiB.
+SIZE_BUCKETS = tuple(float(64 * 4**power) for power in range(11))
+#: Upper bounds of the buckets for connections that stay open, in seconds: from one second to a day.
+CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Metric:
     help: str
     unit: str
     labels: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
 
     @property
     def exported_name(self) -> str:
@@ -36,9 +41,10 @@ class Metric:
 REQUEST_LATENCY = Metric(
     "request_latency",
     "histogram",
-    "Seconds from the request's head being read until its response has left, or can no longer leave",
+    "Seconds from the request's head being read until the last byte of its response was handed to the transport",
     "seconds",
     ("method", "path"),
+    LATENCY_BUCKETS,
 )
 REQUEST_COUNT = Metric(
     "request_count",
@@ -53,6 +59,52 @@ REQUESTS_IN_PROGRESS = Metric(
     "Requests begun and not yet ended",
     "requests",
     ("method", "path"),
+)
+REQUEST_FIRST_BYTE_LATENCY = Metric(
+    "request_first_byte_latency",
+    "histogram",
+    "Seconds from the request's head being read until the head of its response was handed to the transport",
+    "seconds",
+    ("method", "path"),
+    LATENCY_BUCKETS,
+)
+REQUEST_SIZE = Metric(
+    "request_size_bytes",
+    "histogram",
+    "Bytes of the request's body that were received, as they were sent: compressed, without chunk framing",
+    "bytes",
+    ("method", "path"),
+    SIZE_BUCKETS,
+)
+RESPONSE_SIZE = Metric(
+    "response_size_bytes",
+    "histogram",
+    "Bytes of the response's body that were handed to the transport: compressed, without chunk framing",
+    "bytes",
+    ("method", "path"),
+    SIZE_BUCKETS,
+)
+WEBSOCKETS_IN_PROGRESS = Metric(
+    "websocket_connections_in_progress",
+    "gauge",
+    "WebSocket connections that are open",
+    "connections",
+    ("path",),
+)
+WEBSOCKET_DURATION = Metric(
+    "websocket_connection_duration",
+    "histogram",
+    "Seconds for which a WebSocket connection was open",
+    "seconds",
+    ("path",),
+    CONNECTION_BUCKETS,
+)
+WEBSOCKET_CLOSES = Metric(
+    "websocket_closes",
+    "counter",
+    "WebSocket connections closed, by close code; 1006: closed without a code",
+    "connections",
+    ("path", "code"),
 )
 ERRORS = Metric(
     "hr_prometheus_errors",
@@ -69,8 +121,20 @@ FOLDED_REQUESTS = Metric(
     ("route",),
 )
 
-#: What the default monitor exports for requests. A metric prefix applies to these.
-REQUEST_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
+#: What the default monitor exports with either level of detail. A metric prefix applies to these,
+BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
+#: and to what comes on top with ``detail="full"``.
+FULL_METRICS = (
+    REQUEST_FIRST_BYTE_LATENCY,
+    REQUEST_SIZE,
+    RESPONSE_SIZE,
+    WEBSOCKETS_IN_PROGRESS,
+    WEBSOCKET_DURATION,
+    WEBSOCKET_CLOSES,
+)
 #: What hr-prometheus exports about itself. These appear when there is something to report.
 SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
-METRICS = REQUEST_METRICS + SELF_METRICS
+METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS
+
+#: The levels of detail: the first is the middleware's default, the second the command's.
+BASIC, FULL = DETAILS = ("basic", "full")

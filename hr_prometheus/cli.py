@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hr_prometheus import __version__
-from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -175,6 +175,12 @@ def main() -> None:
     help="Upper bounds of the latency histogram.",
 )
 @_metrics_option("--metric-prefix", metavar="PREFIX", default="", help="Goes before the names of the request metrics.")
+@_metrics_option(
+    "--detail",
+    type=click.Choice(DETAILS),
+    show_default=FULL,
+    help="How much is measured: full, or only the counts, latencies and requests in progress.",
+)
 @_metrics_option("--monitor", metavar="MODULE:CLASS", help="Record with this monitor instead of the default one.")
 def run(**options: Any) -> None:
     """Serve TARGET, with Prometheus metrics of every request.

@@ -51,6 +51,7 @@ class Settings:
     path_budget: int = DEFAULT_PATH_BUDGET
     buckets: tuple[float, ...] = LATENCY_BUCKETS
     metric_prefix: str = ""
+    detail: str | None = None
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,9 +61,9 @@ class Settings:
             raise ConfigurationError(
                 "--metrics-host was given without --metrics-port. Metrics have a host only with a port of their own."
             )
-        if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix):
+        if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
             raise ConfigurationError(
-                "--monitor was given with --buckets or --metric-prefix, which belong to the default monitor. "
+                "--monitor was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
                 "A monitor of your own names and buckets its metrics itself."
             )
 

@@ -9,10 +9,11 @@ from aiohttp import hdrs
 from aiohttp.web import Resource
 from prometheus_client import REGISTRY
 
-from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET, check_fixed_parameters
-from hr_prometheus.middleware import hrprometheus_middleware, recorder_of
+from hr_prometheus.middleware import hrprometheus_middleware
+from hr_prometheus.recorder import recorder_of
 from hr_prometheus.view import check_metrics_path, is_view, make_view
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def instrument(
     path_budget: int = DEFAULT_PATH_BUDGET,
     buckets: Sequence[float] = LATENCY_BUCKETS,
     metric_prefix: str = "",
+    detail: str = FULL,
     exclude: Iterable[str] = (),
     registry: CollectorRegistry = REGISTRY,
 ) -> Application:
@@ -43,7 +45,7 @@ def instrument(
     This is what ``hr-prometheus run`` does to an application. Call it before the application is started.
 
     *metrics_path* is the path of the metrics route, or ``None`` for no route. *buckets* are upper bounds in
-    seconds. *buckets*, *metric_prefix* and *registry* belong to the default monitor; a *request_monitor* of
+    seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to the default monitor; a *request_monitor* of
     your own has its own metrics, and *registry* is then only what the metrics route shows. The other options
     are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
@@ -67,6 +69,7 @@ def instrument(
             path_budget=path_budget != DEFAULT_PATH_BUDGET,
             buckets=tuple(buckets) != LATENCY_BUCKETS,
             metric_prefix=bool(metric_prefix),
+            detail=detail != FULL,
             exclude=bool(tuple(exclude)),
         )
     else:
@@ -74,10 +77,17 @@ def instrument(
         if fixed_routes_parameters:
             monitor_args["fixed_routes_parameters"] = fixed_routes_parameters
         if request_monitor is None:
-            monitor_args |= {"buckets": buckets, "metric_prefix": metric_prefix, "registry": registry}
-        app.middlewares.insert(
-            0, hrprometheus_middleware(request_monitor, path_budget=path_budget, exclude=exclude, **monitor_args)
-        )
+            monitor_args |= {
+                "buckets": buckets,
+                "metric_prefix": metric_prefix,
+                "registry": registry,
+                "detail": detail,
+            }
+        middleware = hrprometheus_middleware(request_monitor, path_budget=path_budget, exclude=exclude, **monitor_args)
+        app.middlewares.insert(0, middleware)
+        recorder = recorder_of(middleware)
+        if recorder is not None:
+            recorder.watch(app)
 
         async def check_routes(app: Application) -> None:
             check_fixed_parameters(app, fixed_routes_parameters or {})

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping
 from fnmatch import translate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import unquote
 
 from aiohttp.web import HTTPException
@@ -29,6 +29,8 @@ logger = logging.getLogger("hr_prometheus")
 
 #: What requests are recorded under that no route matched. It has no leading slash, so it can be no path.
 UNMATCHED = "unmatched"
+#: What requests are recorded under that the HTTP parser refused before there was a route.
+MALFORMED = "malformed"
 #: What a method is recorded under that neither the IANA registry nor the application knows.
 UNKNOWN = "unknown"
 #: Stands for every route, or for every parameter of a route.
@@ -47,6 +49,8 @@ _PARAMETER = re.compile(r"(\{\w+\})")
 _PARAMETER_NAME = re.compile(r"\{(\w+)\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSEEN: Any = object()
+
+T = TypeVar("T")
 
 
 def fixed_parameters(value: object) -> dict[str, frozenset[str]]:
@@ -77,10 +81,11 @@ def _kind(value: object) -> str:
     return f"{value!r}, of type {type(value).__name__}"
 
 
-class Labels:
-    """What a middleware knows of labels: the rules of one application and the labels seen so far.
+class Labels(Generic[T]):
+    """What a middleware knows of labels: the rules of one application and what was made for the labels so far.
 
-    *fixed* maps route names to the parameters that appear as ``{name}``. *path_budget* is the number of
+    *make* is called once for each new pair ``(method, path)``; what it returns is what :meth:`find` finds for
+    the requests with these labels. *fixed* maps route names to the parameters that appear as ``{name}``. *path_budget* is the number of
     distinct path labels a route may have. Requests whose path label matches one of the shell patterns in
     *exclude* have no labels. *folded* is called with the route's template for each folded request.
     *applies* says of a match whether its requests are ours to record.
@@ -88,6 +93,7 @@ class Labels:
 
     def __init__(
         self,
+        make: Callable[[tuple[str, str]], T],
         *,
         fixed: Mapping[str, Collection[str]] | None = None,
         path_budget: int = DEFAULT_PATH_BUDGET,
@@ -95,33 +101,41 @@ class Labels:
         folded: Callable[[str], None] = lambda _template: None,
         applies: Callable[[AbstractMatchInfo], bool] = lambda _match_info: True,
     ) -> None:
+        self.make = make
         self.fixed = fixed_parameters(fixed or {})
         self.path_budget = path_budget
         self.folded = folded
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
         self._applies = applies
-        self._rules: dict[AbstractRoute, _Rule] = {}
-        self._patterns: dict[AbstractResource, _Rule] = {}
+        #: What :meth:`find` finds for routes that have one method and one label, for those in a hurry.
+        self.constant: dict[AbstractRoute, T | None] = {}
+        self._rules: dict[AbstractRoute, _Rule[T]] = {}
+        self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
 
-    def describe(self, request: Request) -> tuple[str, str] | None:
-        """Return ``(method, path)`` for *request*, or ``None`` if it is not to be recorded."""
+    def find(self, request: Request) -> T | None:
+        """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
         match_info = request.match_info
         route = match_info.route
+        found = self.constant.get(route, _UNSEEN)
+        if found is not _UNSEEN:
+            return found
         rule = self._rules.get(route)
         if rule is None:
             if isinstance(match_info.http_exception, HTTPException):
                 # Each such match has a route of its own, so nothing may be kept of it.
-                return self._unmatched.describe(request) if self._applies(match_info) else None
+                return self._unmatched.find(request) if self._applies(match_info) else None
             rule = self._rules[route] = self._rule(route, match_info)
-        return rule.describe(request)
+            if rule.is_constant and route.method == request.method:
+                self.constant[route] = rule.find(request)
+        return rule.find(request)
 
     def excluded(self, label: str) -> bool:
         """Whether requests with this path label are left out."""
         return self._excluded is not None and self._excluded(label) is not None
 
-    def _rule(self, route: AbstractRoute, match_info: AbstractMatchInfo) -> _Rule:
+    def _rule(self, route: AbstractRoute, match_info: AbstractMatchInfo) -> _Rule[T]:
         if not self._applies(match_info):
             return _Rule(self, None)
         resource = route.resource
@@ -132,7 +146,7 @@ class Labels:
             self._patterns[resource] = self._pattern_rule(resource)
         return self._patterns[resource]
 
-    def _pattern_rule(self, resource: AbstractResource) -> _Rule:
+    def _pattern_rule(self, resource: AbstractResource) -> _Rule[T]:
         if not isinstance(resource.canonical, str):
             # No resource of aiohttp's but a unit test's stand-in, of which only the request's path is known.
             return _Rule(self, UNMATCHED, kept=("path",))
@@ -142,14 +156,14 @@ class Labels:
         return _Rule(self, template(resource), resource=resource, kept=kept, whole=len(kept) == len(parameters))
 
 
-class _Rule:
+class _Rule(Generic[T]):
     """The labels of one route pattern: a fixed text, or one filled in from each request."""
 
-    __slots__ = ("_admitted", "_is_folding", "_kept", "_labels", "_resource", "_seen", "_template", "_whole")
+    __slots__ = ("_admitted", "_folded", "_kept", "_labels", "_resource", "_seen", "_template", "_whole")
 
     def __init__(
         self,
-        labels: Labels,
+        labels: Labels[T],
         template: str | None,
         *,
         resource: AbstractResource | None = None,
@@ -161,11 +175,17 @@ class _Rule:
         self._resource = resource
         self._kept = kept  # the parameters whose values appear in the label
         self._whole = whole  # whether these are all, so that the label is the path as it is
-        self._seen: dict[tuple[str, object], tuple[str, str] | None] = {}
+        self._seen: dict[tuple[str, object], T] = {}
         self._admitted: set[str] = set()
-        self._is_folding = False
+        self._folded: dict[str, T] = {}
 
-    def describe(self, request: Request) -> tuple[str, str] | None:
+    @property
+    def is_constant(self) -> bool:
+        """Whether all requests with one method have one label."""
+        return not self._kept
+
+    def find(self, request: Request) -> T | None:
+        """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
         values: object = None
         if self._kept:
             match_info = request.match_info
@@ -173,7 +193,7 @@ class _Rule:
         found = self._seen.get((request.method, values), _UNSEEN)
         return self._learn(request, values) if found is _UNSEEN else found
 
-    def _learn(self, request: Request, values: object) -> tuple[str, str] | None:
+    def _learn(self, request: Request, values: object) -> T | None:
         """Make the labels of a request that is the first with this method and these values."""
         if self._template is None:
             return None
@@ -185,10 +205,10 @@ class _Rule:
             return None
         if self._kept and label not in self._admitted:
             if len(self._admitted) >= self._labels.path_budget:
-                return method, self._fold()
+                return self._fold(method)
             self._admitted.add(label)
-        described = self._seen[method, values] = (method, label)
-        return described
+        made = self._seen[method, values] = self._labels.make((method, label))
+        return made
 
     def _path(self, request: Request) -> str:
         if self._whole or self._resource is None:
@@ -203,10 +223,9 @@ class _Rule:
         registered = request.match_info.route.method
         return registered if registered == request.method else UNKNOWN
 
-    def _fold(self) -> str:
+    def _fold(self, method: str) -> T:
         template = self._template or UNMATCHED
-        if not self._is_folding:
-            self._is_folding = True
+        if not self._folded:
             name = getattr(self._resource, "name", None) or ALL
             some = next(iter(self._kept))
             logger.warning(
@@ -221,7 +240,9 @@ class _Rule:
                 some,
             )
         self._labels.folded(template)
-        return template
+        if method not in self._folded:
+            self._folded[method] = self._labels.make((method, template))
+        return self._folded[method]
 
 
 def parameter_names(resource: AbstractResource) -> frozenset[str]:

@@ -14,26 +14,21 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import HTTPException
 from prometheus_client import REGISTRY
 
-from hr_prometheus.catalog import LATENCY_BUCKETS
+from hr_prometheus.catalog import BASIC, LATENCY_BUCKETS
 from hr_prometheus.labels import UNMATCHED, fixed_parameters, path_with_fixed_parameters
-from hr_prometheus.series import request_store
+from hr_prometheus.life import SWITCHING_PROTOCOLS
+from hr_prometheus.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from types import TracebackType
-    from typing import Protocol, Self
+    from typing import Self
 
-    from aiohttp.web import Request
+    from aiohttp.web import Request, StreamResponse
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.series import RequestSeries, Store
-
-    class HasStatus(Protocol):
-        """What a monitor needs of a response."""
-
-        @property
-        def status(self) -> int:
-            """The HTTP status."""
+    from hr_prometheus.life import HasStatus
+    from hr_prometheus.records import RequestRecord
 
 
 class BaseRequestMonitor:
@@ -46,8 +41,18 @@ class BaseRequestMonitor:
         The tuple ``(method, path)`` to use as labels.
     ``init_time``
         When the request began, in seconds since the epoch.
+    ``request``
+        The :class:`aiohttp.web.Request`.
     ``response_status``
-        At the end, the status that the client got, as an ``int``.
+        At the end, the status that the client got, as an ``int``; 499 if it left before the response was complete.
+    ``response``
+        At the end, the response that was sent, or ``None`` if there was none.
+    ``elapsed``, ``first_byte_elapsed``
+        At the end, the seconds until the last byte of the response was handed to the transport, and until its
+        head was; the latter is ``None`` if that never happened. Both come from a clock that no one can set.
+    ``request_size``, ``response_size``
+        At the end, the bytes of both bodies that were received and sent: compressed, without chunk framing.
+        ``response_size`` is ``None`` if it is not known, which happens when a client leaves during a file.
 
     Outside a middleware a monitor is a context manager: :meth:`observe` the response inside it.
 
@@ -59,8 +64,14 @@ class BaseRequestMonitor:
     _described: tuple[str, str] | None = None
 
     request_description: tuple[str, str]
+    request: Request
     init_time: float
     response_status: int
+    response: StreamResponse | None = None
+    elapsed: float = 0.0
+    first_byte_elapsed: float | None = None
+    request_size: int = 0
+    response_size: int | None = 0
 
     def __init__(
         self,
@@ -73,6 +84,7 @@ class BaseRequestMonitor:
             request.method,
             _resolve_path(request, fixed_routes_parameters or {}),
         )
+        self.request = request
         self.init_time = None  # type: ignore[assignment]  # until it begins
         self.response_status = None  # type: ignore[assignment]  # until it is observed
         self.init_metrics = init_metrics
@@ -113,7 +125,8 @@ class RequestMonitor(BaseRequestMonitor):
     """The default monitor: ``request_latency``, ``request_count`` and ``requests_in_progress``.
 
     The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
-    names; *buckets* are the upper bounds of ``request_latency`` in seconds.
+    names; *buckets* are the upper bounds of the latencies in seconds. With *detail* ``full`` there are the first
+    byte and the sizes as well; WebSockets are told apart by the middleware alone.
     """
 
     def __init__(
@@ -126,26 +139,30 @@ class RequestMonitor(BaseRequestMonitor):
         registry: CollectorRegistry = REGISTRY,
         metric_prefix: str = "",
         buckets: Sequence[float] = LATENCY_BUCKETS,
+        detail: str = BASIC,
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
-        store = _store(registry, metric_prefix, tuple(buckets))
-        self._series: RequestSeries = store.request(self.request_description)
+        self._records = _records(registry, metric_prefix, tuple(buckets), detail)
+        self._record: RequestRecord = self._records.request(self.request_description)
         self._began = time.perf_counter()
 
     def update_init_metrics(self) -> None:
         """Count the request as in progress."""
-        self._series.begin()
+        self._record.begin()
 
     def update_end_metrics(self) -> None:
         """Count the request with its status and its duration."""
         if self.init_metrics:
-            self._series.leave()
-        self._series.count(self.response_status, time.perf_counter() - self._began)
+            self._record.leave()
+        self._record.count(self.response_status, self.elapsed or time.perf_counter() - self._began)
+        if self._records.full is not None and self.response_status != SWITCHING_PROTOCOLS:
+            self._record.measure(self.first_byte_elapsed, self.response_size)
+            self._record.receive(self.request_size)
 
 
 @lru_cache(maxsize=32)
-def _store(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...]) -> Store:
-    return request_store(registry, prefix=prefix, buckets=buckets)
+def _records(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...], detail: str) -> Records:
+    return Records(registry, prefix=prefix, buckets=buckets, detail=detail)
 
 
 # The label of a monitor that is made without a middleware, as unit tests do. These two names are not public,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 import time
 from array import array
-from bisect import bisect_left
 from contextvars import ContextVar
 from itertools import pairwise
 from threading import Lock
@@ -26,11 +25,9 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.catalog import (
+    BASIC_METRICS,
+    FULL_METRICS,
     LATENCY_BUCKETS,
-    REQUEST_COUNT,
-    REQUEST_LATENCY,
-    REQUEST_METRICS,
-    REQUESTS_IN_PROGRESS,
     SELF_METRICS,
 )
 from hr_prometheus.errors import ConfigurationError
@@ -58,25 +55,24 @@ with_created: ContextVar[bool] = ContextVar("with_created", default=False)
 class Store:
     """The numbers of some metrics, as a collector for a prometheus_client registry.
 
-    *prefix* goes before every metric's name. *buckets* are the upper bounds of the histograms, ascending,
-    in the metric's unit, without the implied ``+Inf``.
+    *prefix* goes before every metric's name. *buckets* are the upper bounds, in seconds, of the histograms
+    that have the catalogue's latency buckets; ascending, without the implied ``+Inf``.
     """
 
     def __init__(
-        self,
-        metrics: Sequence[Metric],
-        *,
-        prefix: str = "",
-        buckets: Sequence[float] = LATENCY_BUCKETS,
+        self, metrics: Sequence[Metric], *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS
     ) -> None:
         self.metrics = tuple(metrics)
         self.prefix = _checked_prefix(prefix)
-        self.buckets = _checked(buckets)
+        self.latency_buckets = _checked(buckets)
         self._lock = Lock()
         self._page = array("d")
         self._next = 0
         self._series: dict[Metric, dict[tuple[str, ...], tuple[Page, int]]] = {metric: {} for metric in self.metrics}
-        self._requests: dict[tuple[str, str], RequestSeries] = {}
+
+    def buckets(self, metric: Metric) -> tuple[float, ...]:
+        """Return the upper bounds of a histogram's buckets, without ``+Inf``."""
+        return self.latency_buckets if metric.buckets is LATENCY_BUCKETS else metric.buckets
 
     def cells(self, metric: Metric, labels: tuple[str, ...]) -> tuple[Page, int]:
         """Return the page and the first cell of one series, which is made if there is none.
@@ -91,13 +87,6 @@ class Store:
             with self._lock:
                 return self._series[metric].setdefault(labels, self._allocate(metric))
 
-    def request(self, labels: tuple[str, str]) -> RequestSeries:
-        """Return the numbers of all requests with these labels, ``(method, path)``."""
-        try:
-            return self._requests[labels]
-        except KeyError:
-            return self._requests.setdefault(labels, RequestSeries(self, labels))
-
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which a registry notices names that are taken."""
         for metric in self.metrics:
@@ -110,15 +99,16 @@ class Store:
             if not series:
                 continue
             family = self._family(metric)
+            buckets = self.buckets(metric)
             for values, (page, first) in series:
-                _add_samples(family, dict(zip(metric.labels, values, strict=True)), page, first, self.buckets)
+                _add_samples(family, dict(zip(metric.labels, values, strict=True)), page, first, buckets)
             yield family
 
     def _family(self, metric: Metric) -> Family:
         return Family(self.prefix + metric.name, metric.help, metric.type)
 
     def _allocate(self, metric: Metric) -> tuple[Page, int]:
-        size = len(self.buckets) + 3 if metric.type == "histogram" else 2
+        size = len(self.buckets(metric)) + 3 if metric.type == "histogram" else 2
         if self._next + size > len(self._page):
             self._page = array("d", bytes(8 * max(PAGE_CELLS, size)))
             self._next = 0
@@ -151,64 +141,22 @@ def _add_samples(family: Family, labels: dict[str, str], page: Page, first: int,
         family.add_sample(f"{family.name}_created", labels, page[created])
 
 
-class RequestSeries:
-    """The numbers of the requests with one method and path: what a monitor writes to."""
-
-    __slots__ = ("_buckets", "_labels", "_latency", "_progress", "_statuses", "_store")
-
-    def __init__(self, store: Store, labels: tuple[str, str]) -> None:
-        self._store = store
-        self._labels = labels
-        self._buckets = store.buckets
-        self._progress = store.cells(REQUESTS_IN_PROGRESS, labels)
-        self._latency: tuple[Page, int] | None = None
-        self._statuses: dict[int, tuple[Page, int]] = {}
-
-    def begin(self) -> None:
-        """Count one request more in progress."""
-        page, index = self._progress
-        page[index] += 1.0
-
-    def leave(self) -> None:
-        """Count one request less in progress."""
-        page, index = self._progress
-        page[index] -= 1.0
-
-    def count(self, status: int, seconds: float) -> None:
-        """Count one ended request with its final *status* and its duration in *seconds*."""
-        try:
-            page, index = self._statuses[status]
-        except KeyError:
-            cells = self._store.cells(REQUEST_COUNT, (*self._labels, str(status)))
-            page, index = self._statuses[status] = cells
-        page[index] += 1.0
-        if self._latency is None:
-            self._latency = self._store.cells(REQUEST_LATENCY, self._labels)
-        page, index = self._latency
-        page[index + bisect_left(self._buckets, seconds)] += 1.0
-        page[index + len(self._buckets) + 1] += seconds
-
-
 _lock = Lock()
 _stores: WeakKeyDictionary[CollectorRegistry, dict[tuple[str, ...], Store]] = WeakKeyDictionary()
 
 
-def request_store(
-    registry: CollectorRegistry, *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS
-) -> Store:
-    """Return the store of the request metrics in *registry*; the first call registers it.
+def basic_store(registry: CollectorRegistry, *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS) -> Store:
+    """Return the store of the basic request metrics in *registry*; the first call registers it.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if another collector has taken one of the names,
     or if the store exists with other buckets.
     """
-    candidate = Store(REQUEST_METRICS, prefix=prefix, buckets=buckets)
-    store = _registered(registry, candidate)
-    if store.buckets != candidate.buckets:
-        raise ConfigurationError(
-            f'the metric "{prefix}{REQUEST_LATENCY.name}" exists already with the buckets {_listed(store.buckets)}, '
-            f"so it cannot have {_listed(buckets)}. Use the same buckets, another metric prefix or another registry."
-        )
-    return store
+    return _registered(registry, Store(BASIC_METRICS, prefix=prefix, buckets=buckets))
+
+
+def full_store(registry: CollectorRegistry, *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS) -> Store:
+    """Return the store of what ``detail="full"`` adds, as :func:`basic_store` does for the basic metrics."""
+    return _registered(registry, Store(FULL_METRICS, prefix=prefix, buckets=buckets))
 
 
 def self_store(registry: CollectorRegistry) -> Store:
@@ -231,7 +179,13 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
                     f'the application already has a metric named "{taken[0]}". Give the metrics of hr-prometheus '
                     'a prefix of their own: --metric-prefix myapp_ (as a library: metric_prefix="myapp_").'
                 ) from error
-        return stores.setdefault(names, candidate)
+        store = stores.setdefault(names, candidate)
+    if store.latency_buckets != candidate.latency_buckets:
+        raise ConfigurationError(
+            f'the metric "{names[0]}" exists already with the buckets {_listed(store.latency_buckets)}, so it cannot '
+            f"have {_listed(candidate.latency_buckets)}. Use the same buckets, another metric prefix or another registry."
+        )
+    return store
 
 
 def _checked(buckets: Sequence[float]) -> tuple[float, ...]:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import hdrs
 from aiohttp.log import access_logger
 from aiohttp.web import Application, AppRunner, SockSite, run_app
+from aiohttp.web_log import AccessLogger
 from prometheus_client import REGISTRY
 
 from hr_prometheus import addresses, loading
+from hr_prometheus.access_log import access_log_class
+from hr_prometheus.catalog import FULL
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -77,6 +80,7 @@ class _Server:
         self.is_script = arguments is not None
         self.arguments = dict(arguments or {})
         self.phase = "while it was set up"
+        self.app: Application | None = None
         self.routes = 0
         self.addresses: list[str] = []
         self.metrics_address = ""
@@ -128,6 +132,7 @@ class _Server:
             path_budget=settings.path_budget,
             buckets=settings.buckets,
             metric_prefix=settings.metric_prefix,
+            detail=settings.detail or FULL,
             exclude=settings.exclude,
         )
         if metrics_sockets:
@@ -135,6 +140,7 @@ class _Server:
             app.cleanup_ctx.insert(0, _metrics_site(settings.metrics_path, metrics_sockets))
         app.on_startup.insert(0, self._entering("while it started up"))
         app.on_startup.append(self._entering("listening"))
+        self.app = app
         return app
 
     def _entering(self, phase: str) -> Callable[[Application], Awaitable[None]]:
@@ -174,6 +180,12 @@ class _Server:
             arguments["shutdown_timeout"] = 0.001  # aiohttp takes 0 as: without end
         if settings.access_log is not None:
             arguments["access_log"] = access_logger if settings.access_log else None
+        # The access log is where aiohttp shows the requests that its parser refuses. With access logs off it is
+        # given a logger that nothing is logged to.
+        base = arguments.get("access_log_class", AccessLogger) if arguments.get("access_log", access_logger) else None
+        arguments["access_log_class"] = access_log_class(lambda: self.app, base)
+        if base is None:
+            arguments["access_log"] = logger
         arguments.pop("print", None)
         return arguments
 

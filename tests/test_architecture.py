@@ -12,9 +12,12 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
-    {"addresses", "labels", "loading", "series"},
-    {"config", "exposition", "monitors"},
-    {"middleware", "view"},
+    {"addresses", "labels", "life", "loading", "series"},
+    {"config", "exposition", "records"},
+    {"monitors", "view"},
+    {"lives"},
+    {"recorder"},
+    {"access_log", "middleware"},
     {"instrument"},
     {"server"},
     {"cli"},

@@ -5,7 +5,7 @@ from prometheus_client import Counter, disable_created_metrics, enable_created_m
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hr_prometheus.exposition import TEXT, accepts_gzip, choose_format
-from hr_prometheus.series import request_store
+from hr_prometheus.records import Records
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT_0 = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,7 +77,7 @@ def test_gzip_follows_accept_encoding(accept_encoding, expected):
 def test_the_bodies_are_those_of_prometheus_client(registry):
     """Each format's body is the library's."""
     Counter("own", "The application's", registry=registry).inc()
-    request_store(registry).request(("GET", '/"\\\n')).count(200, 0.1)
+    Records(registry).request(("GET", '/"\\\n')).count(200, 0.1)
     assert TEXT.render(registry) == generate_latest(registry)
     openmetrics = choose_format(PROMETHEUS_3).render(registry).decode()
     families = {family.name: family for family in text_string_to_metric_families(openmetrics)}
@@ -88,7 +88,7 @@ def test_the_bodies_are_those_of_prometheus_client(registry):
 @pytest.mark.parametrize(("switch", "expected"), [(enable_created_metrics, True), (disable_created_metrics, False)])
 def test_created_samples_follow_prometheus_clients_switch_in_openmetrics(registry, switch, expected):
     """Text never has them; OpenMetrics has them if prometheus_client's own metrics do."""
-    request_store(registry).request(("GET", "/")).count(200, 0.1)
+    Records(registry).request(("GET", "/")).count(200, 0.1)
     switch()
     try:
         openmetrics = choose_format("application/openmetrics-text").render(registry).decode()

@@ -11,7 +11,8 @@ from conftest import DEADLINE, counts, samples
 from prometheus_client import Counter, generate_latest
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.middleware import _REQUEST_TASK, hrprometheus_middleware
+from hr_prometheus.life import is_request_task
+from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 
 
@@ -293,7 +294,7 @@ async def test_labels_that_fail_hurt_nobody(aiohttp_client, registry, monkeypatc
     """A bug in our own labels is counted too, and the request goes on."""
     app = application(registry)
     recorder = app.middlewares[0].hr_prometheus_recorder
-    monkeypatch.setattr(recorder.labels, "describe", Mock(side_effect=LookupError))
+    monkeypatch.setattr(recorder.labels, "find", Mock(side_effect=LookupError))
     client = await aiohttp_client(app)
     assert (await client.get("/ok")).status == 200
     assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) == 1
@@ -350,6 +351,7 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
         ({"request_monitor": "RequestMonitor"}, "inherits BaseRequestMonitor"),
         ({"request_monitor": BaseRequestMonitor, "buckets": (1, 2)}, "unexpected keyword argument"),
         ({"buckets": (2, 1)}, "are no histogram"),
+        ({"detail": "fulll"}, 'the detail "fulll" is none. Did you mean "full"'),
     ],
 )
 def test_wrong_arguments_are_refused_when_the_middleware_is_made(arguments, words):
@@ -358,6 +360,86 @@ def test_wrong_arguments_are_refused_when_the_middleware_is_made(arguments, word
         hrprometheus_middleware(**arguments)
     with pytest.raises(ConfigurationError):
         hrprometheus_middleware(**arguments)
+
+
+async def test_what_a_custom_monitor_is_told(aiohttp_client):
+    """A monitor knows the request, the response that was sent, the times and the sizes; each half runs once."""
+    told = []
+
+    class Told(BaseRequestMonitor):
+        def update_init_metrics(self):
+            told.append(("begin", self.request.path))
+
+        def update_end_metrics(self):
+            told.append(self)
+
+    async def echo(request):
+        return web.Response(body=await request.read() * 2)
+
+    app = web.Application(middlewares=[hrprometheus_middleware(Told)])
+    app.router.add_post("/echo", echo)
+    client = await aiohttp_client(app)
+    await client.post("/echo", data=b"12345")
+    await until(lambda: len(told) == 2)
+    assert told[0] == ("begin", "/echo")
+    monitor = told[1]
+    assert monitor.response_status == monitor.response.status == 200
+    assert 0 < monitor.first_byte_elapsed <= monitor.elapsed < DEADLINE
+    assert (monitor.request_size, monitor.response_size) == (5, 10)
+
+
+async def test_a_custom_monitor_and_a_client_that_left(aiohttp_client):
+    """Its status is 499, and there is no response that was sent."""
+    told = []
+
+    class Told(BaseRequestMonitor):
+        def update_init_metrics(self):
+            pass
+
+        def update_end_metrics(self):
+            told.append((self.response_status, self.response_size, self.first_byte_elapsed))
+
+    async def leave(request):
+        request.transport.abort()
+        await asyncio.sleep(0)
+        return web.Response(text="too late")
+
+    app = web.Application(middlewares=[hrprometheus_middleware(Told)])
+    app.router.add_get("/", leave)
+    client = await aiohttp_client(app)
+    with pytest.raises(ClientError):
+        await client.get("/")
+    await until(lambda: told)
+    assert told == [(499, 0, None)]
+
+
+@pytest.mark.parametrize("detail", ["basic", "full"])
+async def test_the_levels_of_detail(aiohttp_client, registry, detail):
+    """Basic adds no series to those of 0.2.0; full has first byte and sizes; a subclass has them too."""
+
+    class Mine(RequestMonitor):
+        pass
+
+    app = web.Application(
+        middlewares=[
+            hrprometheus_middleware(registry=registry, detail=detail),
+            hrprometheus_middleware(Mine, registry=registry, detail=detail, metric_prefix="mine_"),
+        ]
+    )
+    app.router.add_get("/ok", ok)
+    client = await aiohttp_client(app)
+    await client.get("/ok")
+    await until(ended(registry))
+    found = samples(scrape(registry))
+    names = {key.partition("{")[0] for key in found if not key.startswith("mine_")}
+    basic = {f"request_latency{suffix}" for suffix in ("_bucket", "_count", "_sum")}
+    basic |= {"request_count_total", "requests_in_progress"}
+    assert (names == basic) is (detail == "basic")
+    if detail == "full":
+        assert found['response_size_bytes_sum{method="GET",path="/ok"}'] == 2
+        assert found['mine_response_size_bytes_sum{method="GET",path="/ok"}'] == 2
+        assert found['mine_request_size_bytes_count{method="GET",path="/ok"}'] == 1
+    assert found['mine_request_latency_count{method="GET",path="/ok"}'] == 1
 
 
 class WithOwnArguments(BaseRequestMonitor):
@@ -430,7 +512,7 @@ async def test_aiohttps_task_is_the_one_we_know(aiohttp_client):
     recognised = []
 
     async def handler(_request):
-        recognised.append(asyncio.current_task().get_coro().cr_code is _REQUEST_TASK)
+        recognised.append(is_request_task(asyncio.current_task()))
         return web.Response()
 
     app = web.Application()

@@ -16,6 +16,7 @@ def test_the_public_names():
         "HrPrometheusError",
         "ServingError",
         "TargetError",
+        "access_log_class",
         "hrprometheus_middleware",
         "hrprometheus_view",
         "instrument",

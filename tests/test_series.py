@@ -13,9 +13,10 @@ from prometheus_client import (
     generate_latest,
 )
 
-from hr_prometheus.catalog import REQUEST_COUNT, REQUEST_METRICS
+from hr_prometheus.catalog import BASIC_METRICS, REQUEST_COUNT
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.series import PAGE_CELLS, Store, request_store, self_store, with_created
+from hr_prometheus.records import Records
+from hr_prometheus.series import PAGE_CELLS, Store, basic_store, full_store, self_store, with_created
 
 GET = ("GET", "/")
 
@@ -23,7 +24,7 @@ GET = ("GET", "/")
 def same_in_prometheus_client(requests, buckets):
     """Return the text that prometheus_client's own metrics give for the same requests."""
     registry = CollectorRegistry()
-    by_name = {metric.name: metric for metric in REQUEST_METRICS}
+    by_name = {metric.name: metric for metric in BASIC_METRICS}
     latency, count, progress = (by_name[name] for name in ("request_latency", "request_count", "requests_in_progress"))
     latency = Histogram(latency.name, latency.help, latency.labels, buckets=buckets, registry=registry)
     count = Counter(count.name, count.help, count.labels, registry=registry)
@@ -54,12 +55,12 @@ requests = st.lists(
 def test_a_store_exports_what_prometheus_client_would(requests, buckets):
     """The text is that of prometheus_client's own metrics, byte for byte, for the same requests."""
     registry = CollectorRegistry()
-    store = request_store(registry, buckets=buckets)
+    records = Records(registry, buckets=buckets)
     for method, path, status, seconds in requests:
-        series = store.request((method, path))
-        series.begin()
-        series.leave()
-        series.count(status, seconds)
+        record = records.request((method, path))
+        record.begin()
+        record.leave()
+        record.count(status, seconds)
     expected = same_in_prometheus_client(requests, buckets)
     if not requests:
         expected = ""  # families without a series are left out
@@ -68,14 +69,13 @@ def test_a_store_exports_what_prometheus_client_would(requests, buckets):
 
 def test_a_bound_belongs_to_its_own_bucket(registry):
     """A duration equal to a bucket's upper bound is counted in it: "le" means less or equal."""
-    store = request_store(registry, buckets=(0.1, 0.2))
-    store.request(GET).count(200, 0.1)
+    Records(registry, buckets=(0.1, 0.2)).request(GET).count(200, 0.1)
     assert registry.get_sample_value("request_latency_bucket", {"method": "GET", "path": "/", "le": "0.1"}) == 1
 
 
 def test_created_samples_only_where_they_are_asked_for(registry):
     """Without OpenMetrics no _created sample is collected; with it there is one a counter and histogram."""
-    request_store(registry).request(GET).count(200, 0.1)
+    Records(registry).request(GET).count(200, 0.1)
     token = with_created.set(True)
     try:
         created = [s.name for family in registry.collect() for s in family.samples if s.name.endswith("_created")]
@@ -87,7 +87,7 @@ def test_created_samples_only_where_they_are_asked_for(registry):
 
 def test_pages_fill_up_without_losing_a_series():
     """More series than a page has cells keep their own numbers."""
-    store = Store(REQUEST_METRICS)
+    store = Store(BASIC_METRICS)
     for number in range(PAGE_CELLS):
         page, index = store.cells(REQUEST_COUNT, ("GET", str(number), "200"))
         page[index] += number
@@ -99,50 +99,51 @@ def test_pages_fill_up_without_losing_a_series():
 
 def test_one_registry_has_one_store(registry):
     """Two applications in one registry write to the same series."""
-    assert request_store(registry) is request_store(registry)
-    assert request_store(registry, prefix="other_") is not request_store(registry)
+    assert basic_store(registry) is basic_store(registry)
+    assert basic_store(registry, prefix="other_") is not basic_store(registry)
+    assert full_store(registry) is full_store(registry)
     assert self_store(registry) is self_store(registry)
 
 
 def test_a_store_returns_to_a_registry_that_was_emptied(registry):
     """Tests like to unregister everything: the next use registers the store again, with its numbers."""
-    store = request_store(registry)
-    store.request(GET).count(200, 0.1)
+    Records(registry).request(GET).count(200, 0.1)
+    store = basic_store(registry)
     registry.unregister(store)
     assert not list(registry.collect())
-    assert request_store(registry) is store
-    assert len(list(registry.collect())) == len(REQUEST_METRICS)
+    assert basic_store(registry) is store
+    assert len(list(registry.collect())) == len(BASIC_METRICS)
 
 
 def test_a_taken_name_is_one_sentence(registry):
     """A metric of the application's with one of our names is named, with the setting that cures it."""
     Counter("request_count", "The application's", registry=registry)
     with pytest.raises(ConfigurationError, match=r'already has a metric named "request_count".*--metric-prefix'):
-        request_store(registry)
-    assert request_store(registry, prefix="my_")
+        basic_store(registry)
+    assert basic_store(registry, prefix="my_")
 
 
 def test_other_buckets_for_the_same_metric_are_refused(registry):
     """One metric has one set of buckets."""
-    request_store(registry, buckets=(1, 2))
+    basic_store(registry, buckets=(1, 2))
     with pytest.raises(ConfigurationError, match='exists already with the buckets "1,2"'):
-        request_store(registry, buckets=(1, 3))
+        basic_store(registry, buckets=(1, 3))
 
 
 @pytest.mark.parametrize("buckets", [(), (2, 1), (1, 1), (0, 1), (-1,), (float("nan"),), (float("inf"),)])
 def test_buckets_that_are_no_histogram(registry, buckets):
     """Bounds must be positive, finite and ascending."""
     with pytest.raises(ConfigurationError, match="are no histogram"):
-        request_store(registry, buckets=buckets)
+        basic_store(registry, buckets=buckets)
 
 
 def test_the_bucket_of_infinity_is_implied(registry):
     """A final +Inf may be written, as for prometheus_client, and means nothing more."""
-    assert request_store(registry, buckets=(1, float("inf"))).buckets == (1.0,)
+    assert basic_store(registry, buckets=(1, float("inf"))).latency_buckets == (1.0,)
 
 
 @pytest.mark.parametrize("prefix", ["9_", "my-app_", "a b", "ü_"])
 def test_a_prefix_must_begin_a_name(registry, prefix):
     """A prefix that no metric's name can have is refused, in words."""
     with pytest.raises(ConfigurationError, match="metric prefix"):
-        request_store(registry, prefix=prefix)
+        basic_store(registry, prefix=prefix)

@@ -1,0 +1,55 @@
+"""Counting the requests that aiohttp's parser refuses, which reach no middleware.
+
+They do reach the access log. So the class made here, given to aiohttp's runner as ``access_log_class``, counts
+them and leaves everything else to the class that would have been there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.web import Application
+from aiohttp.web_log import AccessLogger
+
+from hr_prometheus.recorder import recorder_of
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from aiohttp.web import BaseRequest, StreamResponse
+
+
+def access_log_class(
+    app: Application | Callable[[], Application | None], base: type[AbstractAccessLogger] | None = AccessLogger
+) -> type[AbstractAccessLogger]:
+    """Make an ``access_log_class`` for *app* which also counts malformed requests, as ``path="malformed"``.
+
+    Pass it to ``web.run_app`` or ``web.AppRunner``, whose *access_log* must not be ``None``. What is logged, and
+    whether, is left to *base*; ``None`` logs nothing. *app* is an application that carries the middleware by the
+    time it serves, or a function which returns it then.
+    """
+    served = app if callable(app) and not isinstance(app, Application) else lambda: app
+
+    class RecordingAccessLogger(AbstractAccessLogger):
+        def __init__(self, logger: logging.Logger, log_format: str) -> None:
+            super().__init__(logger, log_format)
+            self._base = base(logger, log_format) if base is not None else None
+
+        @property
+        def enabled(self) -> bool:
+            return True
+
+        def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
+            # Only a request that the router has seen has this; the public match_info asserts that it is there.
+            if getattr(request, "_match_info", request) is None:
+                application = served()
+                for candidate in application.middlewares if application is not None else ():
+                    recorder = recorder_of(candidate)
+                    if recorder is not None:
+                        recorder.malformed(response, time)
+            if self._base is not None and self._base.enabled:
+                self._base.log(request, response, time)
+
+    return RecordingAccessLogger

@@ -1,0 +1,293 @@
+"""The life of a request, as aiohttp lives it: what its end was, how long it took, how many bytes it moved.
+
+A middleware sees the handler return, not the response leave: after it come the preparation of a file response
+(which decides between 200, 206, 304, 404 and 416), the writing of the body, and the client that goes away.
+aiohttp runs each request in a task of its own, which ends after all that. So the end of a request is the end
+of that task, seen by a done callback; the task's result is the final response.
+
+What no public name of aiohttp tells is read from private ones, in one place each: which task is a request's
+(:func:`is_request_task`) and whether a body is compressed while it is written. Nothing is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web import FileResponse, HTTPException, RequestHandler, Response, StreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from aiohttp.web import Request
+
+    class HasStatus(Protocol):
+        """What a life needs of a response."""
+
+        @property
+        def status(self) -> int:
+            """The HTTP status."""
+
+
+SWITCHING_PROTOCOLS = 101
+#: The status of a request whose client left before its response was complete, as nginx has it.
+CLIENT_CLOSED_REQUEST = 499
+
+#: How many bytes asyncio's transports take before they ask to wait: the default of their high-water mark.
+AT_ONCE = 65_536
+
+# The body of the task that aiohttp makes for each request; its result is (response, has the client gone).
+_REQUEST_TASK = RequestHandler._handle_request.__code__  # noqa: SLF001  # no public name tells these tasks apart
+
+
+def is_request_task(task: asyncio.Task[Any] | None) -> bool:
+    """Whether aiohttp made *task* for a request, so that it ends when the response has left."""
+    return task is not None and getattr(task.get_coro(), "cr_code", None) is _REQUEST_TASK
+
+
+def leaves_at_once(request: Request, response: Response) -> bool:
+    """Whether all of *response* is handed to the transport as soon as it is returned.
+
+    So it is for a body of bytes that the transport takes in one piece. What follows the handler's return is then
+    no more than writing it.
+    """
+    body, transport = response.body, request.transport
+    return (
+        (body is None or (type(body) is bytes and len(body) <= AT_ONCE))
+        and not response.compression
+        and transport is not None
+        and not transport.is_closing()
+    )
+
+
+def received(request: Request) -> int:
+    """Return the bytes of the request's body received so far: as sent, without chunk framing."""
+    content: Any = request.content
+    size = content.total_bytes and getattr(content, "total_raw_bytes", content.total_bytes)
+    return size if isinstance(size, int) else 0  # a unit test's stand-in has none
+
+
+def ended(_size: int, _output_size: int) -> None:
+    """Stand where the life of a request stood that has ended; aiohttp calls it as it would call the life."""
+
+
+class Life:
+    """One request, from the moment it is made to its only end.
+
+    ``began`` is a time of :func:`time.perf_counter`. At the end, :meth:`ended` is called with the status that
+    the client got; ``response`` is then the response that was sent, or ``None`` if there was none.
+
+    A life that :meth:`follow` has been called of is called by aiohttp after each write, and is found again by
+    whoever has the request's writer.
+    """
+
+    # Most requests need few of these, so they are set only then.
+    has_client_left = False
+    response: HasStatus | None = None  # the first that was prepared: its head is what the client got
+    also: Callable[[int, int], None] | None = None  # another life of the same request, outside this one
+    _returned: HasStatus | None = None
+
+    def __init__(self, request: Request, began: float) -> None:
+        self.request = request
+        self.began = began
+
+    def ended(self, status: int) -> None:
+        """Record the end with the status that the client got. Raises nothing."""
+        raise NotImplementedError
+
+    def __call__(self, size: int, output_size: int) -> None:
+        """Take note of a write: *size* bytes of the body, and *output_size* bytes altogether."""
+        if self.also is not None:
+            self.also(size, output_size)
+
+    def follow(self) -> None:
+        """Have aiohttp call this life after each write of a part of the body, but for what sendfile sends.
+
+        It does so from 3.14.4 on; before, the attribute has no meaning.
+        """
+        writer = self.request.writer
+        also = getattr(writer, "on_body_write", None)
+        if isinstance(also, Life):
+            self.also = also
+        writer.on_body_write = self
+
+    def leave(self) -> None:
+        """Let go of the request, whose end has been recorded."""
+        writer = self.request.writer
+        if getattr(writer, "on_body_write", None) is self:  # else a life inside this one has yet to end
+            writer.on_body_write = ended
+
+    def prepared(self, response: StreamResponse) -> None:
+        """Take note of a response whose head is about to be sent; aiohttp's signal says so."""
+        if self.response is None:
+            self.response = response
+
+    def returned(self, response: StreamResponse) -> None:
+        """Go on to the end with what the handler has returned."""
+        task = asyncio.current_task()
+        if is_request_task(task):
+            self._returned = response
+            task.add_done_callback(self.task_done)  # type: ignore[union-attr]  # it is one
+            return
+        # A unit test awaits the middleware directly, or another middleware gave its handler a task of its own:
+        # what the handler returns is then the last that can be seen.
+        status = getattr(response, "status", None)
+        self.response = response if isinstance(status, int) else None
+        self.leave()
+        self.ended(status if isinstance(status, int) else 500)
+
+    def raised(self, error: BaseException) -> None:
+        """Go on to the end with what the handler has raised."""
+        task = asyncio.current_task()
+        if is_request_task(task):
+            transport = self.request.transport
+            self.has_client_left = transport is None or transport.is_closing()
+            task.add_done_callback(self.task_done)  # type: ignore[union-attr]  # it is one
+            return
+        self.leave()
+        if isinstance(error, HTTPException):
+            self.response = error
+            self.ended(error.status)
+        else:
+            self.ended(CLIENT_CLOSED_REQUEST if isinstance(error, asyncio.CancelledError | ConnectionError) else 500)
+
+    def task_done(self, task: asyncio.Task[Any]) -> None:
+        """End with the result of aiohttp's task for the request."""
+        self.request.writer.on_body_write = None  # which may refer to us, as we refer to the request
+        sent = self.response
+        if not task.cancelled() and task.exception() is None:
+            response, self.has_client_left = task.result()
+            sent = sent or response
+        else:
+            # An error after the head has left: the client has its status, and then an unfinished body. Before,
+            # aiohttp closes the connection, which is a server's error.
+            sent = sent or self._returned if self.request.writer.output_size else None
+        self.response = sent
+        status = 500 if sent is None else sent.status
+        if (task.cancelled() or self.has_client_left) and status != SWITCHING_PROTOCOLS:
+            status = CLIENT_CLOSED_REQUEST
+        self.ended(status)
+
+
+class MeasuredLife(Life):
+    """A life which also measures the first byte, the bytes of both bodies and the time of an upgrade."""
+
+    first_byte_at = 0.0
+    upgraded_at = 0.0
+    _sent = 0
+    _compressed: _Compressed | None = None
+
+    def prepared(self, response: StreamResponse) -> None:
+        """Take note of a response, and of the time if its head leaves now."""
+        if self.response is not None:
+            return
+        self.response = response
+        # The head of a streamed response leaves now. That of a Response leaves with the first part of its body:
+        # at once, unless that body is made while it is sent.
+        if not isinstance(response, Response) or isinstance(response.body, bytes | bytearray | None):
+            self.first_byte_at = perf_counter()
+
+    def __call__(self, size: int, output_size: int) -> None:
+        """Take note of a write: *size* bytes of the body, uncompressed, and *output_size* bytes altogether."""
+        if not self.first_byte_at:
+            self.first_byte_at = perf_counter()
+        writer: Any = self.request.writer
+        if getattr(writer, "_compress", None) is None:
+            self._sent += size
+        else:
+            if self._compressed is None:
+                self._compressed = _Compressed()
+            self._compressed.written(output_size)
+        if self.also is not None:
+            self.also(size, output_size)
+
+    def first_byte(self) -> float | None:
+        """Return the seconds until the head of the response left; ``None`` if it never did."""
+        if self.has_client_left and not self._sent and isinstance(self.response, Response):
+            return None  # its head leaves with its body, and that was not written
+        if self.first_byte_at:
+            return self.first_byte_at - self.began
+        # A head without a body leaves at the end.
+        return perf_counter() - self.began if self.request.writer.output_size else None
+
+    def sent(self) -> int | None:
+        """Return the bytes of the response's body handed to the transport; ``None`` if that is not known.
+
+        Not known is only what sendfile has sent of a file before the client left.
+        """
+        writer, response = self.request.writer, self.response
+        if self._sent or not writer.output_size or not isinstance(response, StreamResponse):
+            return self._sent
+        if self._compressed is not None or not _WRITES_ARE_TOLD:
+            compressed = self._compressed or _Compressed()
+            is_chunked = bool(getattr(writer, "chunked", False))
+            return compressed.total(writer.output_size, _head_size(response), is_chunked and _WRITES_ARE_TOLD)
+        if isinstance(response, FileResponse) and not has_no_body(self.request.method, response.status):
+            return None if self.has_client_left else response.content_length or 0
+        return 0
+
+
+_WRITES_ARE_TOLD = hasattr(AbstractStreamWriter, "on_body_write")
+
+
+class _Compressed:
+    """Counts a body that is compressed while it is written, of which aiohttp tells only the size before.
+
+    What is known is all that was written, after each write: the head, and each part of the body, which may be
+    framed as a chunk (RFC 9112, 7.1). A chunk of n bytes takes n, its length in hexadecimal and four more.
+    """
+
+    __slots__ = ("_counted", "_first", "_last", "_pending")
+
+    def __init__(self) -> None:
+        self._counted = 0  # bytes of the body
+        self._first = 0  # written with the first part, head included
+        self._pending = 0  # written with the latest part, which may turn out to have been the last
+        self._last = 0  # written altogether
+
+    def written(self, output_size: int) -> None:
+        """Take note of all that has been written after a further part."""
+        part = output_size - self._last
+        if not part:  # the compressor has kept it
+            return
+        self._last = output_size
+        if not self._first:
+            self._first = part
+        else:
+            self._counted += _unframed(self._pending)
+            self._pending = part
+
+    def total(self, output_size: int, head: int, is_chunked: bool) -> int:
+        """Return the bytes of the body, given all that has been written at the end."""
+        if not is_chunked:
+            return max(0, output_size - head)
+        parts = [self._first, self._pending, output_size - self._last]
+        parts[0 if self._first else 2] -= head
+        parts = [part for part in parts if part > 0]
+        if parts:
+            parts[-1] -= len("0\r\n\r\n")
+        return self._counted + sum(_unframed(part) for part in parts)
+
+
+def _unframed(part: int) -> int:
+    """Return the bytes inside a chunk that takes *part* bytes."""
+    for digits in range(1, 9):
+        size = part - digits - 4
+        if size > 0 and len(f"{size:x}") == digits:
+            return size
+    return 0
+
+
+def _head_size(response: StreamResponse) -> int:
+    """Return the bytes of a response's head, as aiohttp writes it (RFC 9112, 2.1)."""
+    fields = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in response.headers.items())
+    return len(f"HTTP/1.1 {response.status} {response.reason}".encode()) + fields + 4
+
+
+def has_no_body(method: str, status: int) -> bool:
+    """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
+    return method == hdrs.METH_HEAD or status in (204, 304) or 100 <= status < 200

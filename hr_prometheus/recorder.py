@@ -1,0 +1,246 @@
+"""What one middleware records with: the labels, the lives of the requests, and whose numbers they become."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import hdrs
+from aiohttp.web import Response, StreamResponse
+from prometheus_client import REGISTRY
+
+from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKETS
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels, check_fixed_parameters
+from hr_prometheus.life import (
+    Life,
+    ended,
+    is_request_task,
+)
+from hr_prometheus.lives import BasicLife, FullLife, MonitoredLife, RecordedLife
+from hr_prometheus.monitors import RequestMonitor
+from hr_prometheus.records import Records
+from hr_prometheus.series import self_store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Mapping
+
+    from aiohttp.abc import AbstractMatchInfo
+    from aiohttp.web import Application, Request
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.catalog import Metric
+    from hr_prometheus.monitors import BaseRequestMonitor
+    from hr_prometheus.records import RequestRecord
+
+logger = logging.getLogger("hr_prometheus")
+
+
+class _Nothing:
+    """What can be awaited at once, as often as one likes."""
+
+    __await__ = staticmethod(().__iter__)
+
+
+_NOTHING: Awaitable[None] = cast("Awaitable[None]", _Nothing())
+
+
+def recorder_of(candidate: object) -> Recorder | None:
+    """Return what a middleware of ours records with; ``None`` for any other middleware."""
+    return getattr(candidate, "hr_prometheus_recorder", None)
+
+
+class Recorder:
+    """What one middleware knows: its monitor, its labels and where it counts its own failures.
+
+    *monitor* is the class of the monitors, and *monitor_args* what each is made with.
+    """
+
+    def __init__(
+        self,
+        monitor: type[BaseRequestMonitor],
+        monitor_args: Mapping[str, Any],
+        *,
+        path_budget: int,
+        exclude: Iterable[str],
+    ) -> None:
+        self.monitor = monitor
+        self.monitor_args = dict(monitor_args)
+        self.registry: CollectorRegistry = REGISTRY
+        self.records: Records | None = None
+        if isinstance(monitor, type) and issubclass(monitor, RequestMonitor):
+            self.registry = self.monitor_args.get("registry", REGISTRY)
+            self.records = Records(
+                self.registry,
+                prefix=self.monitor_args.get("metric_prefix", ""),
+                buckets=self.monitor_args.get("buckets", LATENCY_BUCKETS),
+                detail=self.monitor_args.get("detail", BASIC),
+            )
+        #: Whether requests are recorded by the default monitor as it is, which needs no object for each of them.
+        self.is_plain = monitor is RequestMonitor and not self.monitor_args.keys() & {"init_metrics", "end_metrics"}
+        self.is_full = self.records is not None and self.records.full is not None
+        self.labels: Labels[Any] = Labels(
+            self.records.request if self.is_plain and self.records is not None else tuple,
+            fixed=self.monitor_args.get("fixed_routes_parameters") or {},
+            path_budget=path_budget,
+            exclude=exclude,
+            folded=self._folded,
+            applies=self._applies,
+        )
+        #: Whether aiohttp tells of responses when it prepares them.
+        self.is_told = False
+        #: Whether nothing comes after us, so that what we return is what the client gets.
+        self.is_last = True
+        self._is_checked = False
+        self._logged: set[tuple[str, type[Exception]]] = set()
+
+    def watch(self, app: Application) -> None:
+        """Have *app* tell when it prepares a response, while it can still be told to.
+
+        So are known: the head of a streamed response when it leaves, the status of one that fails in its middle,
+        a WebSocket while it is open, and requests that fail before any middleware, with ``Expect``.
+        """
+        self.is_told = True
+        app.on_response_prepare.append(self._response_prepared)
+
+    def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
+        """Take aiohttp's signal. Most responses have ended by then, so there is no coroutine to be made."""
+        life = getattr(request.writer, "on_body_write", None)
+        if life is ended:
+            return _NOTHING
+        try:
+            while isinstance(life, RecordedLife) and life.recorder is not self:
+                life = life.also
+            if isinstance(life, RecordedLife):
+                life.prepared(response)
+            elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
+                self._expectation_failed(request, response)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
+            self.failed("prepared", error)
+        return _NOTHING
+
+    def _expectation_failed(self, request: Request, response: StreamResponse) -> None:
+        """Record a request which aiohttp answers before any middleware is asked."""
+        record = self.find(request) if self.is_plain else None
+        if record is not None:
+            life = self.life(request, record, record.begin())
+            life.prepared(response)
+            life.returned(response)
+
+    def find(self, request: Request) -> Any:
+        """Return what belongs to the labels of *request*; ``None`` if it is not to be recorded. Raises nothing."""
+        try:
+            return self.labels.find(request)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.failed("labels", error)
+            return None
+
+    def life(self, request: Request, record: RequestRecord, began: float) -> RecordedLife:
+        """Return the life of a request that the default monitor records, and have it follow the writes."""
+        if self.is_full:
+            return FullLife(self, request, record, began)
+        life = BasicLife(self, request, record, began)
+        life.follow()
+        return life
+
+    def monitored_life(self, request: Request) -> Life | None:
+        """Begin the life of a request with a monitor; ``None`` if it is not to be recorded. Raises nothing."""
+        described = self.find(request)
+        if described is None:
+            return None
+        try:
+            life = MonitoredLife(self, request, perf_counter())
+            life.monitor = self._entered_monitor(request, described)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.failed("begin", error)
+            return None
+        life.follow()
+        return life
+
+    def malformed(self, response: StreamResponse, seconds: float) -> None:
+        """Count a request that aiohttp's parser has refused, so that it has neither route nor method."""
+        if self.records is None or self.labels.excluded(MALFORMED):
+            return
+        record = self.records.request((UNKNOWN, MALFORMED))
+        record.count(response.status, seconds)
+        if self.records.full is not None:
+            body = response.body if isinstance(response, Response) else None
+            record.measure(seconds, len(body) if isinstance(body, bytes) else 0)
+            record.receive(0)
+
+    def failed(self, where: str, error: Exception) -> None:
+        """Count an exception that no client may see, and log it if it is the first of its kind."""
+        kind = (where, type(error))
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logger.error(
+                "Recording a request failed (%s); the request itself goes on. Further errors of this kind "
+                "are only counted.",
+                where,
+                exc_info=error,
+            )
+        self._count(ERRORS, where)
+
+    def _count(self, metric: Metric, label: str) -> None:
+        # The application may have taken the name. Then there is no number, but neither is there an error.
+        with suppress(ConfigurationError):
+            page, index = self_store(self.registry).cells(metric, (label,))
+            page[index] += 1.0
+
+    def _entered_monitor(self, request: Request, described: tuple[str, str]) -> BaseRequestMonitor:
+        make: Any = self.monitor
+        if isinstance(self.monitor, type):
+            # The labels are there before __init__ runs, so that a custom one finds them as soon as it has
+            # called the base class, whatever arguments it hands up.
+            monitor = make.__new__(make, request, **self.monitor_args)
+            monitor._described = described  # noqa: SLF001  # a monitor is ours to prepare
+            monitor.__init__(request, **self.monitor_args)
+        else:
+            monitor = make(request, **self.monitor_args)
+            monitor.request_description = described
+        entered: BaseRequestMonitor = monitor.__enter__()
+        return entered
+
+    def _folded(self, template: str) -> None:
+        self._count(FOLDED_REQUESTS, template)
+
+    def _applies(self, match_info: AbstractMatchInfo) -> bool:
+        """Whether this is the first middleware in a request's way that records the same numbers.
+
+        An application can carry one of ours, and so can the application it is part of: the outermost records.
+        """
+        apps = match_info.apps if isinstance(match_info.apps, tuple) else ()
+        found: Recorder | None = None
+        for app in apps:
+            for candidate in app.middlewares:
+                recorder = recorder_of(candidate)
+                if found is None and recorder is not None and recorder.records_like(self):
+                    found = recorder
+                    if found is self:
+                        self._check_once(app)
+        self.is_last = self.is_last and _is_last(self, apps)
+        return found is None or found is self
+
+    def records_like(self, other: Recorder) -> bool:
+        """Whether *other* writes to the same numbers."""
+        mine, theirs = (each.records.basic if each.records is not None else None for each in (self, other))
+        return self.monitor is other.monitor and mine is theirs
+
+    def _check_once(self, app: Application) -> None:
+        if not self._is_checked:
+            self._is_checked = True
+            try:
+                check_fixed_parameters(app, self.labels.fixed)
+            except ConfigurationError as error:
+                logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
+
+
+def _is_last(recorder: Recorder, apps: tuple[Application, ...]) -> bool:
+    """Whether *recorder* sees each response after everything else of the applications that could change it."""
+    if not apps or not apps[0].middlewares or recorder_of(apps[0].middlewares[0]) is not recorder:
+        return False
+    told = [getattr(receiver, "__self__", None) for app in apps for receiver in app.on_response_prepare]
+    return all(isinstance(each, Recorder) for each in told)

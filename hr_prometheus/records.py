@@ -1,0 +1,254 @@
+"""What is written for a request: handles on its series, found once and then kept by labels."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from hr_prometheus.catalog import (
+    BASIC,
+    DETAILS,
+    FULL,
+    LATENCY_BUCKETS,
+    REQUEST_COUNT,
+    REQUEST_FIRST_BYTE_LATENCY,
+    REQUEST_LATENCY,
+    REQUEST_SIZE,
+    REQUESTS_IN_PROGRESS,
+    RESPONSE_SIZE,
+    WEBSOCKET_CLOSES,
+    WEBSOCKET_DURATION,
+    WEBSOCKETS_IN_PROGRESS,
+)
+from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.life import SWITCHING_PROTOCOLS
+from hr_prometheus.series import basic_store, full_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.catalog import Metric
+    from hr_prometheus.series import Page, Store
+
+
+class Records:
+    """The records of the requests and WebSockets in one registry, under one prefix.
+
+    *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for wrong options and for names that are taken.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        prefix: str = "",
+        buckets: Sequence[float] = LATENCY_BUCKETS,
+        detail: str = BASIC,
+    ) -> None:
+        if detail not in DETAILS:
+            raise ConfigurationError(
+                f'the detail "{detail}" is none.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
+            )
+        self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
+        self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
+        self._requests: dict[tuple[str, str], RequestRecord] = {}
+        self._websockets: dict[str, WebSocketRecord] = {}
+
+    def request(self, labels: tuple[str, str]) -> RequestRecord:
+        """Return the record of all requests with these labels, ``(method, path)``."""
+        record = self._requests.get(labels)
+        return self._requests.setdefault(labels, RequestRecord(self, labels)) if record is None else record
+
+    def websocket(self, path: str) -> WebSocketRecord:
+        """Return the record of all WebSockets of one path."""
+        record = self._websockets.get(path)
+        return self._websockets.setdefault(path, WebSocketRecord(self, path)) if record is None else record
+
+
+class _Histogram:
+    """One series of a histogram."""
+
+    __slots__ = ("bounds", "first", "page", "sum")
+
+    def __init__(self, store: Store, metric: Metric, labels: tuple[str, ...]) -> None:
+        self.bounds = store.buckets(metric)
+        self.page, self.first = store.cells(metric, labels)
+        self.sum = self.first + len(self.bounds) + 1
+
+    def observe(self, value: float) -> None:
+        self.page[self.first + bisect_left(self.bounds, value)] += 1.0
+        self.page[self.sum] += value
+
+
+class RequestRecord:
+    """The numbers of the requests with one method and path.
+
+    :meth:`begin` and :meth:`end` are called for every request and are written out for that: each is one call, and
+    every cell is reached by an index that was found before.
+    """
+
+    __slots__ = (
+        "_first_byte",
+        "_labels",
+        "_latency",
+        "_progress",
+        "_progress_page",
+        "_received",
+        "_records",
+        "_sent",
+        "_statuses",
+    )
+
+    def __init__(self, records: Records, labels: tuple[str, str]) -> None:
+        self._records = records
+        self._labels = labels
+        self._progress_page, self._progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
+        self._statuses: dict[int, tuple[Page, int]] = {}
+        # Made when there is something to observe: an upgrade has none of these.
+        self._latency: _Histogram | None = None
+        self._first_byte: _Histogram | None = None
+        self._sent: _Histogram | None = None
+        self._received: _Histogram | None = None
+
+    def begin(self) -> float:
+        """Count one request more in progress, and return the time."""
+        self._progress_page[self._progress] += 1.0
+        return perf_counter()
+
+    def leave(self) -> None:
+        """Count one request less in progress."""
+        self._progress_page[self._progress] -= 1.0
+
+    def end(self, status: int, began: float) -> float:
+        """Count a request that ends now with *status*, one less in progress; return its seconds since *began*."""
+        seconds = perf_counter() - began
+        self._progress_page[self._progress] -= 1.0
+        try:
+            page, index = self._statuses[status]
+        except KeyError:
+            page, index = self._status(status)
+        page[index] += 1.0
+        latency = self._latency
+        if latency is None or status == SWITCHING_PROTOCOLS:
+            self._observe(status, seconds)
+        else:
+            page = latency.page
+            page[latency.first + bisect_left(latency.bounds, seconds)] += 1.0
+            page[latency.sum] += seconds
+        return seconds
+
+    def count(self, status: int, seconds: float) -> None:
+        """Count an ended request with its *status* and its duration in *seconds*, whether or not it has begun."""
+        page, index = self._statuses.get(status) or self._status(status)
+        page[index] += 1.0
+        self._observe(status, seconds)
+
+    def _observe(self, status: int, seconds: float) -> None:
+        """Observe a duration in *seconds*, unless it is that of an upgrade, which lasts as long as its ends like."""
+        if status == SWITCHING_PROTOCOLS:
+            return
+        if self._latency is None:
+            self._latency = _Histogram(self._records.basic, REQUEST_LATENCY, self._labels)
+        self._latency.observe(seconds)
+
+    def measure(self, first_byte: float | None, sent: int | None) -> None:
+        """Observe the seconds until the *first byte* and the body bytes *sent*; ``None`` is not known."""
+        if self._first_byte is None or self._sent is None:
+            self._first_byte = _Histogram(self._full(), REQUEST_FIRST_BYTE_LATENCY, self._labels)
+            self._sent = _Histogram(self._full(), RESPONSE_SIZE, self._labels)
+        if first_byte is not None:
+            self._first_byte.observe(first_byte)
+        if sent is not None:
+            self._sent.observe(sent)
+
+    def end_at_once(self, status: int, began: float, sent: int, received: int) -> None:
+        """Do all at once for a response that left as soon as it was returned: its first byte was its last."""
+        latency, first_byte, out, into = self._latency, self._first_byte, self._sent, self._received
+        if latency is None or first_byte is None or out is None or into is None or status == SWITCHING_PROTOCOLS:
+            seconds = self.end(status, began)
+            if status != SWITCHING_PROTOCOLS:
+                self.measure(seconds, sent)
+                self.receive(received)
+            return
+        seconds = perf_counter() - began
+        self._progress_page[self._progress] -= 1.0
+        try:
+            page, index = self._statuses[status]
+        except KeyError:
+            page, index = self._status(status)
+        page[index] += 1.0
+        bucket = bisect_left(latency.bounds, seconds)
+        page = latency.page
+        page[latency.first + bucket] += 1.0
+        page[latency.sum] += seconds
+        page = first_byte.page
+        page[first_byte.first + bucket] += 1.0
+        page[first_byte.sum] += seconds
+        page = out.page
+        page[out.first + bisect_left(out.bounds, sent)] += 1.0
+        page[out.sum] += sent
+        page = into.page
+        page[into.first + (bisect_left(into.bounds, received) if received else 0)] += 1.0
+        page[into.sum] += received
+
+    def receive(self, size: int) -> None:
+        """Observe the *size* of a request's body in bytes."""
+        if self._received is None:
+            self._received = _Histogram(self._full(), REQUEST_SIZE, self._labels)
+        self._received.observe(size)
+
+    def websocket(self) -> WebSocketRecord:
+        """Return the record of the WebSockets that these requests became."""
+        return self._records.websocket(self._labels[1])
+
+    def _status(self, status: int) -> tuple[Page, int]:
+        cells = self._records.basic.cells(REQUEST_COUNT, (*self._labels, str(status)))
+        self._statuses[status] = cells
+        return cells
+
+    def _full(self) -> Store:
+        assert self._records.full is not None  # noqa: S101  # only a full record is measured
+        return self._records.full
+
+
+class WebSocketRecord:
+    """The numbers of the WebSockets of one path."""
+
+    __slots__ = ("_closes", "_duration", "_path", "_progress", "_store")
+
+    def __init__(self, records: Records, path: str) -> None:
+        assert records.full is not None  # noqa: S101  # as above
+        self._store = store = records.full
+        self._path = path
+        self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, (path,))
+        self._duration = _Histogram(store, WEBSOCKET_DURATION, (path,))
+
+    def begin(self) -> None:
+        """Count one connection more that is open."""
+        page, index = self._progress
+        page[index] += 1.0
+
+    def end(self, seconds: float, code: int | None) -> None:
+        """Count a connection that was open for some *seconds* and was closed with *code*."""
+        page, index = self._progress
+        page[index] -= 1.0
+        self._duration.observe(seconds)
+        page, index = self._store.cells(WEBSOCKET_CLOSES, (self._path, _code_label(code)))
+        page[index] += 1.0
+
+
+def _code_label(code: int | None) -> str:
+    """Return the label of a close code; those that a peer may invent have one for each thousand.
+
+    The registered codes are 1000 to 1015, 3000 to 3999 belong to libraries and 4000 to 4999 to applications
+    (RFC 6455, 7.4). A connection without a close code was closed abnormally, which is 1006 (7.1.5).
+    """
+    if code is None:
+        return "1006"
+    if 1000 <= code <= 1015:
+        return str(code)
+    return f"{code // 1000}xxx" if 3000 <= code <= 4999 else "other"

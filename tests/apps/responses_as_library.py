@@ -1,0 +1,19 @@
+"""The same application, instrumented and served by itself."""
+
+import logging
+
+from aiohttp import web
+from responses import create_app
+
+from hr_prometheus import access_log_class, instrument
+
+logging.basicConfig(level=logging.CRITICAL)
+
+
+def create_instrumented_app() -> web.Application:
+    return instrument(create_app())
+
+
+if __name__ == "__main__":
+    app = create_instrumented_app()
+    web.run_app(app, host="127.0.0.1", port=0, access_log_class=access_log_class(app))
