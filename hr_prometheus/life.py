@@ -15,14 +15,15 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import hdrs
+from aiohttp import ClientConnectionResetError, hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import FileResponse, HTTPException, RequestHandler, Response, StreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Protocol, TypeGuard
 
+    from aiohttp.typedefs import Handler
     from aiohttp.web import Request
 
     class HasStatus(Protocol):
@@ -37,31 +38,13 @@ SWITCHING_PROTOCOLS = 101
 #: The status of a request whose client left before its response was complete, as nginx has it.
 CLIENT_CLOSED_REQUEST = 499
 
-#: How many bytes asyncio's transports take before they ask to wait: the default of their high-water mark.
-AT_ONCE = 65_536
-
 # The body of the task that aiohttp makes for each request; its result is (response, has the client gone).
-_REQUEST_TASK = RequestHandler._handle_request.__code__  # noqa: SLF001  # no public name tells these tasks apart
+REQUEST_TASK = RequestHandler._handle_request.__code__  # noqa: SLF001  # no public name tells these tasks apart
 
 
-def is_request_task(task: asyncio.Task[Any] | None) -> bool:
+def is_request_task(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[Any]]:
     """Whether aiohttp made *task* for a request, so that it ends when the response has left."""
-    return task is not None and getattr(task.get_coro(), "cr_code", None) is _REQUEST_TASK
-
-
-def leaves_at_once(request: Request, response: Response) -> bool:
-    """Whether all of *response* is handed to the transport as soon as it is returned.
-
-    So it is for a body of bytes that the transport takes in one piece. What follows the handler's return is then
-    no more than writing it.
-    """
-    body, transport = response.body, request.transport
-    return (
-        (body is None or (type(body) is bytes and len(body) <= AT_ONCE))
-        and not response.compression
-        and transport is not None
-        and not transport.is_closing()
-    )
+    return task is not None and getattr(task.get_coro(), "cr_code", None) is REQUEST_TASK
 
 
 def received(request: Request) -> int:
@@ -69,10 +52,6 @@ def received(request: Request) -> int:
     content: Any = request.content
     size = content.total_bytes and getattr(content, "total_raw_bytes", content.total_bytes)
     return size if isinstance(size, int) else 0  # a unit test's stand-in has none
-
-
-def ended(_size: int, _output_size: int) -> None:
-    """Stand where the life of a request stood that has ended; aiohttp calls it as it would call the life."""
 
 
 class Life:
@@ -89,11 +68,10 @@ class Life:
     has_client_left = False
     response: HasStatus | None = None  # the first that was prepared: its head is what the client got
     also: Callable[[int, int], None] | None = None  # another life of the same request, outside this one
-    _returned: HasStatus | None = None
 
-    def __init__(self, request: Request, began: float) -> None:
+    def __init__(self, request: Request) -> None:
         self.request = request
-        self.began = began
+        self.began = perf_counter()
 
     def ended(self, status: int) -> None:
         """Record the end with the status that the client got. Raises nothing."""
@@ -111,66 +89,57 @@ class Life:
         """
         writer = self.request.writer
         also = getattr(writer, "on_body_write", None)
-        if isinstance(also, Life):
+        if also is not None and isinstance(also, Life):
             self.also = also
         writer.on_body_write = self
-
-    def leave(self) -> None:
-        """Let go of the request, whose end has been recorded."""
-        writer = self.request.writer
-        if getattr(writer, "on_body_write", None) is self:  # else a life inside this one has yet to end
-            writer.on_body_write = ended
 
     def prepared(self, response: StreamResponse) -> None:
         """Take note of a response whose head is about to be sent; aiohttp's signal says so."""
         if self.response is None:
             self.response = response
 
-    def returned(self, response: StreamResponse) -> None:
-        """Go on to the end with what the handler has returned."""
-        task = asyncio.current_task()
-        if is_request_task(task):
-            self._returned = response
-            task.add_done_callback(self.task_done)  # type: ignore[union-attr]  # it is one
-            return
-        # A unit test awaits the middleware directly, or another middleware gave its handler a task of its own:
-        # what the handler returns is then the last that can be seen.
-        status = getattr(response, "status", None)
-        self.response = response if isinstance(status, int) else None
-        self.leave()
-        self.ended(status if isinstance(status, int) else 500)
-
-    def raised(self, error: BaseException) -> None:
-        """Go on to the end with what the handler has raised."""
-        task = asyncio.current_task()
-        if is_request_task(task):
-            transport = self.request.transport
-            self.has_client_left = transport is None or transport.is_closing()
-            task.add_done_callback(self.task_done)  # type: ignore[union-attr]  # it is one
-            return
-        self.leave()
-        if isinstance(error, HTTPException):
-            self.response = error
-            self.ended(error.status)
-        else:
-            self.ended(CLIENT_CLOSED_REQUEST if isinstance(error, asyncio.CancelledError | ConnectionError) else 500)
-
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """End with the result of aiohttp's task for the request."""
         self.request.writer.on_body_write = None  # which may refer to us, as we refer to the request
-        sent = self.response
-        if not task.cancelled() and task.exception() is None:
+        if task.cancelled():
+            self.has_client_left = True
+        elif (error := task.exception()) is None:
             response, self.has_client_left = task.result()
-            sent = sent or response
+            if self.response is None:
+                self.response = response
         else:
-            # An error after the head has left: the client has its status, and then an unfinished body. Before,
-            # aiohttp closes the connection, which is a server's error.
-            sent = sent or self._returned if self.request.writer.output_size else None
-        self.response = sent
-        status = 500 if sent is None else sent.status
-        if (task.cancelled() or self.has_client_left) and status != SWITCHING_PROTOCOLS:
+            # aiohttp has nothing more to send: an error after the head has left, or while it was being made. The
+            # client has the status of that head and an unfinished body, or nothing at all.
+            self.has_client_left = isinstance(error.__context__, ClientConnectionResetError)
+            if not self.request.writer.output_size:
+                self.response = None
+        status = 500 if self.response is None else self.response.status
+        if self.has_client_left and status != SWITCHING_PROTOCOLS:
             status = CLIENT_CLOSED_REQUEST
         self.ended(status)
+
+    async def directly(self, handler: Handler) -> StreamResponse:
+        """Run *handler* and end with what it returns or raises.
+
+        So it is when a unit test awaits the middleware itself, or when another middleware gave its handler a task of
+        its own: what the handler returns is then the last that can be seen.
+        """
+        try:
+            response = await handler(self.request)
+        except BaseException as error:
+            if isinstance(error, HTTPException):
+                self.response = error
+                status = error.status
+            else:
+                has_client_left = isinstance(error, asyncio.CancelledError | ConnectionError)
+                status = CLIENT_CLOSED_REQUEST if has_client_left else 500
+            self.request.writer.on_body_write = None
+            self.ended(status)
+            raise
+        self.response = response if isinstance(getattr(response, "status", None), int) else None
+        self.request.writer.on_body_write = None
+        self.ended(500 if self.response is None else self.response.status)
+        return response
 
 
 class MeasuredLife(Life):

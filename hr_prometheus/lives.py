@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp.web import Response, StreamResponse, WebSocketResponse
+from aiohttp.web import StreamResponse, WebSocketResponse
 
 from hr_prometheus.life import (
     SWITCHING_PROTOCOLS,
     Life,
     MeasuredLife,
-    ended,
-    has_no_body,
     received,
 )
 
@@ -35,69 +33,66 @@ class CountsErrors(Protocol):
     def failed(self, where: str, error: Exception) -> None:
         """Count an exception that no client may see."""
 
+    def entered_monitor(self, request: Request, labels: tuple[str, str]) -> BaseRequestMonitor:
+        """Make and enter the monitor of a request."""
+
 
 class RecordedLife(Life):
     """A request that a recorder records."""
 
     recorder: CountsErrors
-    record: RequestRecord
 
-    def ended_at_once(self, response: Response) -> bool:
-        """Record a response that leaves as it is returned; ``False`` if more is to come of the request after all."""
-        raise NotImplementedError
+    def __init__(self, recorder: CountsErrors, request: Request, found: Any) -> None:
+        """Begin *request*, with what was *found* for its labels."""
 
 
 class BasicLife(RecordedLife):
     """A request that the default monitor records, with the basic metrics."""
 
-    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord, began: float) -> None:
+    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord) -> None:
         self.recorder = recorder
         self.request = request
         self.record = record
-        self.began = began
+        self.began = record.begin()
 
-    def ended_at_once(self, response: Response) -> bool:
-        """Record a response that leaves as it is returned, unless it is not the first."""
-        if self.request.writer.output_size:
-            return False
-        self.leave()
-        self.record.end(response.status, self.began)
-        return True
+    def task_done(self, task: asyncio.Task[Any]) -> None:
+        """End with the result of aiohttp's task, which most often is the response that the client has got."""
+        if self.response is None and not task.cancelled() and task.exception() is None:
+            response, has_client_left = task.result()
+            if not has_client_left:
+                self.record.end(response.status, self.began)
+                return
+        super().task_done(task)
 
     def ended(self, status: int) -> None:
         """Record the basic metrics."""
         try:
             self.record.end(status, self.began)
-        except Exception as error:  # noqa: BLE001  # as in Recorder.find
+        except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
+
+
+class FollowingBasicLife(BasicLife):
+    """The same, for a request whose response is told of when it is prepared."""
+
+    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord) -> None:
+        super().__init__(recorder, request, record)
+        self.follow()
+
+    def task_done(self, task: asyncio.Task[Any]) -> None:
+        """End with the result of aiohttp's task."""
+        Life.task_done(self, task)
 
 
 class FullLife(MeasuredLife, RecordedLife):
     """A request that the default monitor records, with all metrics."""
 
-    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord, began: float) -> None:
+    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord) -> None:
         self.recorder = recorder
         self.request = request
         self.record = record
-        self.began = began
-        self._writer = writer = request.writer
-        also = getattr(writer, "on_body_write", None)  # as in follow(), written out
-        if also is not None and isinstance(also, Life):
-            self.also = also
-        writer.on_body_write = self
-
-    def ended_at_once(self, response: Response) -> bool:
-        """Record a response that leaves as it is returned, unless it is not the first or its request is unfinished."""
-        request, writer = self.request, self._writer
-        content = request.content
-        if writer.output_size or not content.is_eof():
-            return False
-        if writer.on_body_write is self:
-            writer.on_body_write = ended
-        status, body = response.status, response.body
-        sent = 0 if body is None or has_no_body(request.method, status) else len(body)  # type: ignore[arg-type]
-        self.record.end_at_once(status, self.began, sent, received(request) if content.total_bytes else 0)
-        return True
+        self.began = record.begin()
+        self.follow()
 
     def prepared(self, response: StreamResponse) -> None:
         """Count a WebSocket as open from the moment at which it is one."""
@@ -119,7 +114,7 @@ class FullLife(MeasuredLife, RecordedLife):
                     self.upgraded_at = self.began
                     self.record.websocket().begin()
                 self.record.websocket().end(now - self.upgraded_at, self.response.close_code)
-        except Exception as error:  # noqa: BLE001  # as in Recorder.find
+        except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
 
     def _receive(self) -> None:
@@ -142,11 +137,12 @@ class FullLife(MeasuredLife, RecordedLife):
 class MonitoredLife(MeasuredLife, RecordedLife):
     """A request that a monitor object records."""
 
-    monitor: BaseRequestMonitor
-
-    def __init__(self, recorder: CountsErrors, request: Request, began: float) -> None:
-        super().__init__(request, began)
+    def __init__(self, recorder: CountsErrors, request: Request, labels: tuple[str, str]) -> None:
         self.recorder = recorder
+        self.request = request
+        self.began = perf_counter()
+        self.monitor = recorder.entered_monitor(request, labels)
+        self.follow()
 
     def ended(self, status: int) -> None:
         """Show the monitor all that is known, and end it."""
@@ -160,7 +156,7 @@ class MonitoredLife(MeasuredLife, RecordedLife):
             monitor.response = response if isinstance(response, StreamResponse) else None
             monitor.observe(response if response is not None and response.status == status else _Outcome(status))
             monitor.__exit__(None, None, None)
-        except Exception as error:  # noqa: BLE001  # as in Recorder.find
+        except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import TYPE_CHECKING
 
-from aiohttp.web import Response, middleware
+from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET, fixed_parameters
-from hr_prometheus.life import leaves_at_once
+from hr_prometheus.life import REQUEST_TASK
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
@@ -46,64 +47,27 @@ def hrprometheus_middleware(
     _check_arguments(monitor, arguments)
     recorder = Recorder(monitor, arguments, path_budget=path_budget, exclude=exclude)
 
-    made = _recording(recorder) if recorder.is_plain else _monitoring(recorder)
-    made.hr_prometheus_recorder = recorder  # type: ignore[attr-defined]
-    return made
+    constant, begin, current_task = recorder.labels.constant, recorder.begin, asyncio.current_task
 
-
-def _recording(recorder: Recorder) -> Middleware:
-    """Make the middleware for the default monitor.
-
-    This is the path of every request, written out where a call would cost more than it says. Most responses leave
-    as soon as they are returned: a body of bytes that the transport takes in one piece, with nothing after us that
-    could change it. For those all is known here. Only the others get a life, which waits for their end.
-    """
-    constant, find, is_full = recorder.labels.constant, recorder.find, recorder.is_full
-
+    # The path of every request. It is no coroutine function, because there is nothing to wait for: the end comes by
+    # itself, with the end of the task.
     @middleware
-    async def hr_prometheus(request: Request, handler: Handler) -> StreamResponse:
+    def hr_prometheus(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         try:
-            record = constant.get(request.match_info.route) or find(request)
-        except Exception:  # noqa: BLE001  # nothing of ours may reach the client; find says what it was
-            record = find(request)
-        if record is None:
-            return await handler(request)
-        began = record.begin()
-        # What is told or measured while the handler runs needs to find the request.
-        life = recorder.life(request, record, began) if is_full or recorder.is_told else None
-        try:
-            response = await handler(request)
-        except BaseException as error:
-            (life or recorder.life(request, record, began)).raised(error)
-            raise
-        if type(response) is Response and recorder.is_last and leaves_at_once(request, response):
-            if life is None:
-                record.end(response.status, began)
-                return response
-            if life.ended_at_once(response):
-                return response
-        (life or recorder.life(request, record, began)).returned(response)
-        return response
-
-    return hr_prometheus
-
-
-def _monitoring(recorder: Recorder) -> Middleware:
-    """Make the middleware for monitors of the user's."""
-
-    @middleware
-    async def hr_prometheus(request: Request, handler: Handler) -> StreamResponse:
-        life = recorder.monitored_life(request)
+            found = constant.get(request.match_info.route)
+            life = begin(request) if found is None else recorder.make_life(recorder, request, found)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
+            recorder.failed("begin", error)
+            life = None
         if life is None:
-            return await handler(request)
-        try:
-            response = await handler(request)
-        except BaseException as error:
-            life.raised(error)
-            raise
-        life.returned(response)
-        return response
+            return handler(request)
+        task = current_task()
+        if task is not None and getattr(task.get_coro(), "cr_code", None) is REQUEST_TASK:
+            task.add_done_callback(life.task_done)
+            return handler(request)
+        return life.directly(handler)
 
+    hr_prometheus.hr_prometheus_recorder = recorder  # type: ignore[attr-defined]
     return hr_prometheus
 
 

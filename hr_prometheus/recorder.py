@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
 from aiohttp.web import Response, StreamResponse
@@ -16,17 +15,15 @@ from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKET
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels, check_fixed_parameters
 from hr_prometheus.life import (
-    Life,
-    ended,
     is_request_task,
 )
-from hr_prometheus.lives import BasicLife, FullLife, MonitoredLife, RecordedLife
+from hr_prometheus.lives import BasicLife, FollowingBasicLife, FullLife, MonitoredLife, RecordedLife
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.records import Records
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import Application, Request
@@ -34,18 +31,8 @@ if TYPE_CHECKING:
 
     from hr_prometheus.catalog import Metric
     from hr_prometheus.monitors import BaseRequestMonitor
-    from hr_prometheus.records import RequestRecord
 
 logger = logging.getLogger("hr_prometheus")
-
-
-class _Nothing:
-    """What can be awaited at once, as often as one likes."""
-
-    __await__ = staticmethod(().__iter__)
-
-
-_NOTHING: Awaitable[None] = cast("Awaitable[None]", _Nothing())
 
 
 def recorder_of(candidate: object) -> Recorder | None:
@@ -90,10 +77,10 @@ class Recorder:
             folded=self._folded,
             applies=self._applies,
         )
-        #: Whether aiohttp tells of responses when it prepares them.
-        self.is_told = False
-        #: Whether nothing comes after us, so that what we return is what the client gets.
-        self.is_last = True
+        #: The life of a request that is recorded here, made with the recorder, the request and what its labels found.
+        self.make_life: type[RecordedLife] = MonitoredLife
+        if self.is_plain:
+            self.make_life = FullLife if self.is_full else BasicLife
         self._is_checked = False
         self._logged: set[tuple[str, type[Exception]]] = set()
 
@@ -103,62 +90,38 @@ class Recorder:
         So are known: the head of a streamed response when it leaves, the status of one that fails in its middle,
         a WebSocket while it is open, and requests that fail before any middleware, with ``Expect``.
         """
-        self.is_told = True
+        if self.make_life is BasicLife:
+            self.make_life = FollowingBasicLife
         app.on_response_prepare.append(self._response_prepared)
 
-    def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
-        """Take aiohttp's signal. Most responses have ended by then, so there is no coroutine to be made."""
+    async def _response_prepared(self, request: Request, response: StreamResponse) -> None:
         life = getattr(request.writer, "on_body_write", None)
-        if life is ended:
-            return _NOTHING
         try:
             while isinstance(life, RecordedLife) and life.recorder is not self:
                 life = life.also
             if isinstance(life, RecordedLife):
                 life.prepared(response)
-            elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
-                self._expectation_failed(request, response)
+            elif hdrs.EXPECT in request.headers and is_request_task(task := asyncio.current_task()):
+                # aiohttp answers an expectation that it cannot meet before any middleware is asked.
+                life = self.begin(request)
+                if life is not None:
+                    task.add_done_callback(life.task_done)
+                    life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
-        return _NOTHING
 
-    def _expectation_failed(self, request: Request, response: StreamResponse) -> None:
-        """Record a request which aiohttp answers before any middleware is asked."""
-        record = self.find(request) if self.is_plain else None
-        if record is not None:
-            life = self.life(request, record, record.begin())
-            life.prepared(response)
-            life.returned(response)
-
-    def find(self, request: Request) -> Any:
-        """Return what belongs to the labels of *request*; ``None`` if it is not to be recorded. Raises nothing."""
+    def begin(self, request: Request) -> RecordedLife | None:
+        """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
+        where = "labels"
         try:
-            return self.labels.find(request)
+            found = self.labels.find(request)
+            if found is None:
+                return None
+            where = "begin"
+            return self.make_life(self, request, found)
         except Exception as error:  # noqa: BLE001  # as above
-            self.failed("labels", error)
+            self.failed(where, error)
             return None
-
-    def life(self, request: Request, record: RequestRecord, began: float) -> RecordedLife:
-        """Return the life of a request that the default monitor records, and have it follow the writes."""
-        if self.is_full:
-            return FullLife(self, request, record, began)
-        life = BasicLife(self, request, record, began)
-        life.follow()
-        return life
-
-    def monitored_life(self, request: Request) -> Life | None:
-        """Begin the life of a request with a monitor; ``None`` if it is not to be recorded. Raises nothing."""
-        described = self.find(request)
-        if described is None:
-            return None
-        try:
-            life = MonitoredLife(self, request, perf_counter())
-            life.monitor = self._entered_monitor(request, described)
-        except Exception as error:  # noqa: BLE001  # as above
-            self.failed("begin", error)
-            return None
-        life.follow()
-        return life
 
     def malformed(self, response: StreamResponse, seconds: float) -> None:
         """Count a request that aiohttp's parser has refused, so that it has neither route nor method."""
@@ -190,7 +153,8 @@ class Recorder:
             page, index = self_store(self.registry).cells(metric, (label,))
             page[index] += 1.0
 
-    def _entered_monitor(self, request: Request, described: tuple[str, str]) -> BaseRequestMonitor:
+    def entered_monitor(self, request: Request, described: tuple[str, str]) -> BaseRequestMonitor:
+        """Make and enter the monitor of a request with the labels that it is *described* by."""
         make: Any = self.monitor
         if isinstance(self.monitor, type):
             # The labels are there before __init__ runs, so that a custom one finds them as soon as it has
@@ -221,7 +185,6 @@ class Recorder:
                     found = recorder
                     if found is self:
                         self._check_once(app)
-        self.is_last = self.is_last and _is_last(self, apps)
         return found is None or found is self
 
     def records_like(self, other: Recorder) -> bool:
@@ -236,11 +199,3 @@ class Recorder:
                 check_fixed_parameters(app, self.labels.fixed)
             except ConfigurationError as error:
                 logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
-
-
-def _is_last(recorder: Recorder, apps: tuple[Application, ...]) -> bool:
-    """Whether *recorder* sees each response after everything else of the applications that could change it."""
-    if not apps or not apps[0].middlewares or recorder_of(apps[0].middlewares[0]) is not recorder:
-        return False
-    told = [getattr(receiver, "__self__", None) for app in apps for receiver in app.on_response_prepare]
-    return all(isinstance(each, Recorder) for each in told)

@@ -165,36 +165,6 @@ class RequestRecord:
         if sent is not None:
             self._sent.observe(sent)
 
-    def end_at_once(self, status: int, began: float, sent: int, received: int) -> None:
-        """Do all at once for a response that left as soon as it was returned: its first byte was its last."""
-        latency, first_byte, out, into = self._latency, self._first_byte, self._sent, self._received
-        if latency is None or first_byte is None or out is None or into is None or status == SWITCHING_PROTOCOLS:
-            seconds = self.end(status, began)
-            if status != SWITCHING_PROTOCOLS:
-                self.measure(seconds, sent)
-                self.receive(received)
-            return
-        seconds = perf_counter() - began
-        self._progress_page[self._progress] -= 1.0
-        try:
-            page, index = self._statuses[status]
-        except KeyError:
-            page, index = self._status(status)
-        page[index] += 1.0
-        bucket = bisect_left(latency.bounds, seconds)
-        page = latency.page
-        page[latency.first + bucket] += 1.0
-        page[latency.sum] += seconds
-        page = first_byte.page
-        page[first_byte.first + bucket] += 1.0
-        page[first_byte.sum] += seconds
-        page = out.page
-        page[out.first + bisect_left(out.bounds, sent)] += 1.0
-        page[out.sum] += sent
-        page = into.page
-        page[into.first + (bisect_left(into.bounds, received) if received else 0)] += 1.0
-        page[into.sum] += received
-
     def receive(self, size: int) -> None:
         """Observe the *size* of a request's body in bytes."""
         if self._received is None:
