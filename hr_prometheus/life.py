@@ -157,7 +157,7 @@ class MeasuredLife(Life):
         self.response = response
         # The head of a streamed response leaves now. That of a Response leaves with the first part of its body:
         # at once, unless that body is made while it is sent.
-        if not isinstance(response, Response) or isinstance(response.body, bytes | bytearray | None):
+        if not isinstance(response, Response) or response.body is None or isinstance(response.body, _BYTES):
             self.first_byte_at = perf_counter()
 
     def __call__(self, size: int, output_size: int) -> None:
@@ -188,8 +188,10 @@ class MeasuredLife(Life):
 
         Not known is only what sendfile has sent of a file before the client left.
         """
+        if self._sent:
+            return self._sent
         writer, response = self.request.writer, self.response
-        if self._sent or not writer.output_size or not isinstance(response, StreamResponse):
+        if not writer.output_size or not isinstance(response, StreamResponse):
             return self._sent
         if self._compressed is not None or not _WRITES_ARE_TOLD:
             compressed = self._compressed or _Compressed()
@@ -200,6 +202,7 @@ class MeasuredLife(Life):
         return 0
 
 
+_BYTES = (bytes, bytearray)
 _WRITES_ARE_TOLD = hasattr(AbstractStreamWriter, "on_body_write")
 
 

@@ -92,35 +92,40 @@ class FullLife(MeasuredLife, RecordedLife):
         self.request = request
         self.record = record
         self.began = record.begin()
-        self.follow()
+        writer = request.writer
+        if getattr(writer, "on_body_write", None) is None:
+            writer.on_body_write = self
+        else:
+            self.follow()
 
     def prepared(self, response: StreamResponse) -> None:
         """Count a WebSocket as open from the moment at which it is one."""
         super().prepared(response)
-        if isinstance(response, WebSocketResponse) and not self.upgraded_at and self.response is response:
+        if response.status == SWITCHING_PROTOCOLS and isinstance(response, WebSocketResponse) and not self.upgraded_at:
             self.upgraded_at = perf_counter()
             self.record.websocket().begin()
 
     def ended(self, status: int) -> None:
         """Record all metrics."""
-        now = perf_counter()
+        record = self.record
         try:
-            self.record.end(status, self.began)
+            seconds = record.end(status, self.began)
             if status != SWITCHING_PROTOCOLS:
-                self.record.measure(self.first_byte(), self.sent())
+                record.measure(self.first_byte(), self.sent())
                 self._receive()
             elif isinstance(self.response, WebSocketResponse):
                 if not self.upgraded_at:  # nobody told when it was prepared
                     self.upgraded_at = self.began
-                    self.record.websocket().begin()
-                self.record.websocket().end(now - self.upgraded_at, self.response.close_code)
+                    record.websocket().begin()
+                record.websocket().end(seconds - (self.upgraded_at - self.began), self.response.close_code)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
 
     def _receive(self) -> None:
         """Count the request's body, once all of it has arrived or none of it can arrive any more."""
-        if self.request.content.is_eof() or self.has_client_left:
-            self.record.receive(received(self.request))
+        content = self.request.content
+        if self.has_client_left or content.is_eof():
+            self.record.receive(received(self.request) if content.total_bytes else 0)
             return
         is_counted = False
 
