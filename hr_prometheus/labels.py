@@ -45,6 +45,7 @@ _METHODS = frozenset(
     "QUERY REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF "
     "VERSION-CONTROL".split()
 )
+_LONGEST = 1000  # characters of a label
 _PARAMETER = re.compile(r"(\{\w+\})")
 _PARAMETER_NAME = re.compile(r"\{(\w+)\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -274,8 +275,10 @@ def valid_text(label: str) -> str:
     """Return *label* as text that UTF-8 can encode: a raw byte that is no UTF-8 becomes its percent-escape.
 
     aiohttp's pure-Python parser decodes such bytes to lone surrogates, on which every later scrape would fail.
+    What is longer than 1,000 characters is cut, and ends with an ellipsis.
     """
-    return _SURROGATE.sub(_percent_escaped, label)
+    text = _SURROGATE.sub(_percent_escaped, label)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _percent_escaped(match: re.Match[str]) -> str:

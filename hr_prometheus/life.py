@@ -110,7 +110,7 @@ class Life:
         else:
             # aiohttp has nothing more to send: an error after the head has left, or while it was being made. The
             # client has the status of that head and an unfinished body, or nothing at all.
-            self.has_client_left = isinstance(error.__context__, ClientConnectionResetError)
+            self.has_client_left = _has_met_a_closed_connection(error)
             if not self.request.writer.output_size:
                 self.response = None
         status = 500 if self.response is None else self.response.status
@@ -140,6 +140,16 @@ class Life:
         self.request.writer.on_body_write = None
         self.ended(500 if self.response is None else self.response.status)
         return response
+
+
+def _has_met_a_closed_connection(error: BaseException) -> bool:
+    """Whether *error* was raised while handling that nothing could be written to the client any more."""
+    met: BaseException | None = error
+    for _ in range(10):  # there may be a circle
+        if met is None or isinstance(met, ClientConnectionResetError):
+            break
+        met = met.__context__
+    return isinstance(met, ClientConnectionResetError)
 
 
 class MeasuredLife(Life):

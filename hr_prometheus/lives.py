@@ -60,7 +60,7 @@ class BasicLife(RecordedLife):
         if self.response is None and not task.cancelled() and task.exception() is None:
             response, has_client_left = task.result()
             if not has_client_left:
-                self.record.end(response.status, self.began)
+                self.ended(response.status)
                 return
         super().task_done(task)
 

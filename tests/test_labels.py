@@ -179,6 +179,12 @@ def test_text_that_utf8_cannot_encode_is_escaped():
     assert valid_text('/"\\\n') == '/"\\\n'
 
 
+def test_long_labels_are_cut():
+    """A path of eight kilobytes is not carried through every scrape; the cut is marked."""
+    assert valid_text("/" + "x" * 999) == "/" + "x" * 999
+    assert valid_text("/" + "x" * 8000) == "/" + "x" * 998 + "…"
+
+
 @pytest.mark.parametrize(
     "wrong", [["cell_id"], (23,), 23, "cell", {"cell": {"a": "b"}}, {"cell": 16}, {"cell": "cell_id"}, {"cell": [1]}]
 )
