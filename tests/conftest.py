@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,17 +95,15 @@ class Service:
         return self.process.returncode, out, err
 
 
-def read_line(process: subprocess.Popen[str], deadline: float = DEADLINE) -> str:
-    """Return the next line of a process's output; fail with its errors if it ends or says nothing."""
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
-        if select.select([process.stdout], [], [], 0.05)[0]:
-            line = process.stdout.readline()
-            if line:
-                return line
-            break
-    process.kill()
-    raise AssertionError("no line was printed; errors:\n" + process.communicate()[1])
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line of a process's output; fail with its errors if it ends or says nothing in time."""
+    timer = threading.Timer(DEADLINE, process.kill)
+    timer.start()
+    line = process.stdout.readline()
+    timer.cancel()
+    if not line:
+        raise AssertionError("no line was printed; errors:\n" + process.communicate()[1])
+    return line
 
 
 @pytest.fixture

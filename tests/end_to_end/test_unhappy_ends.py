@@ -215,8 +215,10 @@ async def test_a_websocket(server):
         connection = await session.ws_connect(url)
         await connection.send_str("fail")
         assert (await connection.receive()).type is WSMsgType.CLOSED
+        await connection.close()
         connection = await session.ws_connect(url)
         connection._response.connection.transport.abort()
+        await connection.close()
         with pytest.raises(WSServerHandshakeError):
             await session.ws_connect(f"http://{server.host}:{server.port}/text")
     found = await server.recorded({("GET", "/websocket", "101"): 4, ("GET", "/text", "200"): 1})
