@@ -202,13 +202,14 @@ class MeasuredLife(Life):
             return self._sent
         writer, response = self.request.writer, self.response
         if not writer.output_size or not isinstance(response, StreamResponse):
-            return self._sent
+            return 0
+        has_body = not has_no_body(self.request.method, response.status)
+        if isinstance(response, FileResponse) and has_body and not response.compression:
+            return None if self.has_client_left else response.content_length or 0
         if self._compressed is not None or not _WRITES_ARE_TOLD:
             compressed = self._compressed or _Compressed()
-            is_chunked = bool(getattr(writer, "chunked", False))
-            return compressed.total(writer.output_size, _head_size(response), is_chunked and _WRITES_ARE_TOLD)
-        if isinstance(response, FileResponse) and not has_no_body(self.request.method, response.status):
-            return None if self.has_client_left else response.content_length or 0
+            is_chunked = bool(getattr(writer, "chunked", False)) and _WRITES_ARE_TOLD
+            return compressed.total(writer.output_size, _head_size(response), is_chunked)
         return 0
 
 

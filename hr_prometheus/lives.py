@@ -109,9 +109,10 @@ class FullLife(MeasuredLife, RecordedLife):
         """Record all metrics."""
         record = self.record
         try:
+            first_byte = self.first_byte()
             seconds = record.end(status, self.began)
             if status != SWITCHING_PROTOCOLS:
-                record.measure(self.first_byte(), self.sent())
+                record.measure(first_byte, self.sent())
                 self._receive()
             elif isinstance(self.response, WebSocketResponse):
                 if not self.upgraded_at:  # nobody told when it was prepared
@@ -153,8 +154,8 @@ class MonitoredLife(MeasuredLife, RecordedLife):
         """Show the monitor all that is known, and end it."""
         monitor = self.monitor
         try:
-            monitor.elapsed = perf_counter() - self.began
             monitor.first_byte_elapsed = self.first_byte()
+            monitor.elapsed = perf_counter() - self.began
             monitor.request_size = received(self.request)
             monitor.response_size = self.sent()
             response = self.response

@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.abc import AbstractStreamWriter
 from conftest import APPS, DEADLINE, clean_environment, counts, read_line, samples
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -27,6 +28,8 @@ sys.path.insert(0, str(APPS))
 from responses import create_app
 
 ROUNDS = 5
+#: aiohttp from 3.14.4 on; see "Use it as a library" in the README.
+WRITES_ARE_TOLD = hasattr(AbstractStreamWriter, "on_body_write")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Case:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     chunked: bool = False
+    waits: float = 0.0  # seconds, of the handler or of the body that is made while it is sent
 
 
 GZIPPED = gzip.compress(b"hello, world" * 100)
@@ -69,9 +73,9 @@ CASES = [
     Case("/stream-compressed", 200),
     Case("/stream-compressed-eof", 200),
     Case("/stream-sized", 200),
-    Case("/stream-paused", 200),
-    Case("/lazy", 200),
-    Case("/lazy-compressed", 200),
+    Case("/stream-paused", 200, waits=0.05),
+    Case("/lazy", 200, waits=0.015),
+    Case("/lazy-compressed", 200, waits=0.015),
     Case("/replaced", 418),
     Case("/file/small.txt", 200),
     Case("/file/big.bin", 200),
@@ -98,6 +102,7 @@ class Client:
         self.sent: Counter[tuple[str, str]] = Counter()
         self.received: Counter[tuple[str, str]] = Counter()
         self.seconds: Counter[tuple[str, str]] = Counter()
+        self.waits: Counter[tuple[str, str]] = Counter()
 
     def address(self) -> tuple[str, int]:
         host, port = self.url.removeprefix("http://").split(":")
@@ -114,6 +119,7 @@ class Client:
         labels = (case.method, case.label)
         assert response.status == case.status, case
         self.seconds[labels] += time.perf_counter() - begun
+        self.waits[labels] += case.waits
         self.counts[*labels, str(response.status)] += 1
         self.sent[labels] += len(case.body or b"")
         self.received[labels] += len(answer)
@@ -132,11 +138,16 @@ def check(client: Client, scrape: str) -> None:
     for (method, path), seconds in client.seconds.items():
         labels = f'{{method="{method}",path="{path}"}}'
         number = sum(count for key, count in client.counts.items() if key[:2] == (method, path))
-        assert found[f"response_size_bytes_sum{labels}"] == client.received[method, path], labels
+        sent = found[f"response_size_bytes_sum{labels}"]
+        if WRITES_ARE_TOLD:
+            assert sent == client.received[method, path], labels
+        else:  # the framing of chunks is not known
+            assert client.received[method, path] <= sent <= client.received[method, path] * 1.2, labels
         assert found[f"request_size_bytes_sum{labels}"] == client.sent[method, path], labels
         for histogram in ("request_latency", "request_first_byte_latency", "response_size_bytes", "request_size_bytes"):
             assert found[f"{histogram}_count{labels}"] == number, (histogram, labels)
-        assert found[f"request_latency_sum{labels}"] == pytest.approx(seconds, abs=0.005 * number), labels
+        # At least what the handler or its body waits; at most what the client has seen, but for a busy machine.
+        assert client.waits[method, path] <= found[f"request_latency_sum{labels}"] < seconds + 0.1 * number, labels
         assert found[f"request_first_byte_latency_sum{labels}"] <= found[f"request_latency_sum{labels}"]
     assert all(value == 0 for key, value in found.items() if "in_progress" in key and 'path="/metrics"' not in key)
     assert not [key for key in found if key.startswith("hr_prometheus_errors")]
