@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
-from aiohttp.web import Resource
+from aiohttp.web import Resource, UrlDispatcher
 from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
@@ -110,6 +110,11 @@ def _warn_of_ignored(**options: bool) -> None:
 def _has_metrics_route(app: Application, path: str) -> bool:
     """Whether *path* is a metrics route of ours already; raises if it can be none."""
     check_metrics_path(path)
+    if not isinstance(app.router, UrlDispatcher):
+        raise ConfigurationError(
+            f'the application has a router of its own, which cannot be given the route "{path}". Serve the metrics on '
+            "a port of their own: --metrics-port 9100 (as a library: metrics_path=None, and a server for them)."
+        )
     for resource in app.router.resources():
         taken_by = ""
         if isinstance(resource, Resource) and resource.canonical == path:

@@ -293,6 +293,8 @@ def check_fixed_parameters(app: Application, fixed: Mapping[str, Collection[str]
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which names what exists.
     """
+    if not fixed:
+        return  # and nothing is asked of a router that may be the application's own
     resources = list(all_resources(app))
     named: dict[str, set[str]] = {}
     for resource in resources:

@@ -66,6 +66,7 @@ class Life:
 
     # Most requests need few of these, so they are set only then.
     has_client_left = False
+    is_cut_off = False
     response: HasStatus | None = None  # the first that was prepared: its head is what the client got
     also: Callable[[int, int], None] | None = None  # another life of the same request, outside this one
 
@@ -100,20 +101,23 @@ class Life:
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """End with the result of aiohttp's task for the request."""
-        self.request.writer.on_body_write = None  # which may refer to us, as we refer to the request
-        if task.cancelled():
-            self.has_client_left = True
-        elif (error := task.exception()) is None:
+        writer = self.request.writer
+        writer.on_body_write = None  # which may refer to us, as we refer to the request
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
             response, self.has_client_left = task.result()
             if self.response is None:
                 self.response = response
         else:
-            # aiohttp has nothing more to send: an error after the head has left, or while it was being made. The
-            # client has the status of that head and an unfinished body, or nothing at all.
-            self.has_client_left = _has_met_a_closed_connection(error)
-            if not self.request.writer.output_size:
+            # aiohttp has nothing more to send: the request was given up, or there was an error after the head had
+            # left or while it was made. The client has the status of that head and an unfinished body, or nothing.
+            self.is_cut_off = True
+            self.has_client_left = error is None or _has_met_a_closed_connection(error)
+            if not writer.output_size:
                 self.response = None
         status = 500 if self.response is None else self.response.status
+        if self.is_cut_off and self.response is None and writer.output_size and _asks_for_websocket(self.request):
+            status = SWITCHING_PROTOCOLS  # nobody has told of the response, but this is what it will have been
         if self.has_client_left and status != SWITCHING_PROTOCOLS:
             status = CLIENT_CLOSED_REQUEST
         self.ended(status)
@@ -142,6 +146,10 @@ class Life:
         return response
 
 
+def _asks_for_websocket(request: Request) -> bool:
+    return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+
+
 def _has_met_a_closed_connection(error: BaseException) -> bool:
     """Whether *error* was raised while handling that nothing could be written to the client any more."""
     met: BaseException | None = error
@@ -167,7 +175,12 @@ class MeasuredLife(Life):
         self.response = response
         # The head of a streamed response leaves now. That of a Response leaves with the first part of its body:
         # at once, unless that body is made while it is sent.
-        if not isinstance(response, Response) or response.body is None or isinstance(response.body, _BYTES):
+        if isinstance(response, Response):
+            leaves = response.body is None or isinstance(response.body, _BYTES)
+        else:
+            transport = self.request.transport
+            leaves = transport is not None and not transport.is_closing()
+        if leaves:
             self.first_byte_at = perf_counter()
 
     def __call__(self, size: int, output_size: int) -> None:
@@ -196,7 +209,7 @@ class MeasuredLife(Life):
     def sent(self) -> int | None:
         """Return the bytes of the response's body handed to the transport; ``None`` if that is not known.
 
-        Not known is only what sendfile has sent of a file before the client left.
+        Not known is only what sendfile has sent of a file before the transfer was cut off.
         """
         if self._sent:
             return self._sent
@@ -205,7 +218,7 @@ class MeasuredLife(Life):
             return 0
         has_body = not has_no_body(self.request.method, response.status)
         if isinstance(response, FileResponse) and has_body and not response.compression:
-            return None if self.has_client_left else response.content_length or 0
+            return None if self.has_client_left or self.is_cut_off else response.content_length or 0
         if self._compressed is not None or not _WRITES_ARE_TOLD:
             compressed = self._compressed or _Compressed()
             is_chunked = bool(getattr(writer, "chunked", False)) and _WRITES_ARE_TOLD

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
 from aiohttp.log import access_logger
-from aiohttp.web import Application, AppRunner, SockSite, run_app
+from aiohttp.web import Application, AppRunner, SockSite, UrlDispatcher, run_app
 from aiohttp.web_log import AccessLogger
 from prometheus_client import REGISTRY
 
@@ -122,7 +122,8 @@ class _Server:
         if not isinstance(app, Application):
             raise loading.not_an_application(settings.target, app)
         self._configure_logging()
-        self.routes = sum(route.method != hdrs.METH_HEAD for route in app.router.routes())
+        if isinstance(app.router, UrlDispatcher):  # the application may have a router of its own
+            self.routes = sum(route.method != hdrs.METH_HEAD for route in app.router.routes())
         check_fixed_parameters(app, settings.fixed_routes)
         instrument(
             app,

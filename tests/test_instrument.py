@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractRouter
 from conftest import counts
 from prometheus_client import REGISTRY
 
@@ -179,3 +180,29 @@ async def test_a_frozen_application_is_refused(registry):
     with pytest.raises(ConfigurationError, match="frozen"):
         instrument(runner.app, registry=registry)
     await runner.cleanup()
+
+
+class OwnRouter(AbstractRouter):
+    """A router that knows nothing but how to resolve, which is all that aiohttp asks of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = web.UrlDispatcher()
+        self.inner.add_get("/ok", ok)
+
+    async def resolve(self, request):
+        return await self.inner.resolve(request)
+
+
+@pytest.mark.filterwarnings("ignore:router argument is deprecated")
+async def test_a_router_of_the_applications_own(aiohttp_client, registry):
+    """It is asked for nothing that it need not have; only a route cannot be given to it."""
+    app = web.Application(router=OwnRouter())
+    with pytest.raises(ConfigurationError, match="a router of its own.*--metrics-port"):
+        instrument(app, registry=registry)
+    client = await aiohttp_client(instrument(app, registry=registry, metrics_path=None))
+    for _ in range(2):
+        assert (await client.get("/ok")).status == 200
+    labels = {"method": "GET", "path": "/ok", "status": "200"}
+    assert registry.get_sample_value("request_count_total", labels) >= 1
+    assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) is None

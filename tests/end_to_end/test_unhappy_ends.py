@@ -262,18 +262,23 @@ async def test_stopping_while_serving(registry):
     """Requests that a stop gives up are ended, and none stays in progress."""
     async with app_runner(instrument(create_app(), registry=registry), registry) as server:
         tasks = [asyncio.create_task(server.say(get("/endless"))) for _ in range(3)]
+        _, slow_reader = await asyncio.open_connection(server.host, server.port, limit=2**10)
+        slow_reader.write(get("/file/huge.bin"))
         async with ClientSession() as session:
             await session.ws_connect(f"http://{server.host}:{server.port}/websocket")
             await server.until(
-                lambda text: sum(v for k, v in samples(text).items() if k.startswith("requests_in_progress")) == 4
+                lambda text: sum(v for k, v in samples(text).items() if k.startswith("requests_in_progress")) == 5
             )
     await asyncio.gather(*tasks, return_exceptions=True)
+    slow_reader.close()
     found = samples(generate_latest(registry).decode())
     assert not [key for key, value in found.items() if "in_progress" in key and value]
     assert counts(generate_latest(registry).decode()) == {
         ("GET", "/endless", "499"): 3,
+        ("GET", "/file/huge.bin", "499"): 1,
         ("GET", "/websocket", "101"): 1,
     }
+    assert found['response_size_bytes_count{method="GET",path="/file/huge.bin"}'] == 0
 
 
 async def test_the_middleware_alone(registry):
@@ -284,8 +289,14 @@ async def test_the_middleware_alone(registry):
         for path in ("/text", "/stream-fails", "/stream", "/nowhere"):
             await server.say(get(path))
         await server.say(b"nonsense\r\n\r\n")
+        async with ClientSession() as session:
+            connection = await session.ws_connect(f"http://{server.host}:{server.port}/websocket")
+            await connection.send_str("fail")
+            assert (await connection.receive()).type is WSMsgType.CLOSED
+            await connection.close()
         found = await server.recorded(
             {
+                ("GET", "/websocket", "101"): 1,
                 ("GET", "/text", "200"): 1,
                 ("GET", "/stream-fails", "500"): 1,
                 ("GET", "/stream", "200"): 1,
