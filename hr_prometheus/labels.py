@@ -201,14 +201,17 @@ class _Rule(Generic[T]):
         method = request.method if request.method in _METHODS else self._own_method(request)
         if method == UNKNOWN and (UNKNOWN, values) in self._seen:
             return self._seen[UNKNOWN, values]
-        label = valid_text(self._path(request)) if self._kept else self._template
+        path = self._path(request) if self._kept else self._template
+        label = valid_text(path)
         if self._labels.excluded(label):
             return None
         if self._kept and label not in self._admitted:
             if len(self._admitted) >= self._labels.path_budget:
                 return self._fold(method)
             self._admitted.add(label)
-        made = self._seen[method, values] = self._labels.make((method, label))
+        made = self._labels.make((method, label))
+        if label == path:  # of the texts that are recorded as another there is no end
+            self._seen[method, values] = made
         return made
 
     def _path(self, request: Request) -> str:

@@ -15,7 +15,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientConnectionResetError, hdrs
+from aiohttp import EMPTY_PAYLOAD, ClientConnectionResetError, hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import FileResponse, HTTPException, RequestHandler, Response, StreamResponse
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol, TypeGuard
 
+    from aiohttp import StreamReader
     from aiohttp.typedefs import Handler
     from aiohttp.web import Request
 
@@ -47,10 +48,11 @@ def is_request_task(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[An
     return task is not None and getattr(task.get_coro(), "cr_code", None) is REQUEST_TASK
 
 
-def received(request: Request) -> int:
-    """Return the bytes of the request's body received so far: as sent, without chunk framing."""
-    content: Any = request.content
-    size = content.total_bytes and getattr(content, "total_raw_bytes", content.total_bytes)
+def received(content: StreamReader) -> int:
+    """Return the bytes of a request's body received so far: as sent, without chunk framing."""
+    if content is EMPTY_PAYLOAD:
+        return 0
+    size = getattr(content, "total_raw_bytes", content.total_bytes)
     return size if isinstance(size, int) else 0  # a unit test's stand-in has none
 
 
@@ -67,6 +69,7 @@ class Life:
     # Most requests need few of these, so they are set only then.
     has_client_left = False
     is_cut_off = False
+    is_direct = False  # whether it has ended before anything was sent
     response: HasStatus | None = None  # the first that was prepared: its head is what the client got
     also: Callable[[int, int], None] | None = None  # another life of the same request, outside this one
 
@@ -96,7 +99,7 @@ class Life:
 
     def prepared(self, response: StreamResponse) -> None:
         """Take note of a response whose head is about to be sent; aiohttp's signal says so."""
-        if self.response is None:
+        if not self.request.writer.output_size:  # else there is a head already, and this one goes nowhere
             self.response = response
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
@@ -108,6 +111,8 @@ class Life:
             response, self.has_client_left = task.result()
             if self.response is None:
                 self.response = response
+            if self.request.transport is None and not isinstance(response, Response):
+                self.has_client_left = True  # a handler has kept to itself that it could not write any more
         else:
             # aiohttp has nothing more to send: the request was given up, or there was an error after the head had
             # left or while it was made. The client has the status of that head and an unfinished body, or nothing.
@@ -115,7 +120,7 @@ class Life:
             self.has_client_left = error is None or _has_met_a_closed_connection(error)
             if not writer.output_size:
                 self.response = None
-        status = 500 if self.response is None else self.response.status
+        status = getattr(self.response, "status", 500)  # a handler may have made a response of its own kind
         if self.is_cut_off and self.response is None and writer.output_size and _asks_for_websocket(self.request):
             status = SWITCHING_PROTOCOLS  # nobody has told of the response, but this is what it will have been
         if self.has_client_left and status != SWITCHING_PROTOCOLS:
@@ -135,15 +140,21 @@ class Life:
                 self.response = error
                 status = error.status
             else:
-                has_client_left = isinstance(error, asyncio.CancelledError | ConnectionError)
-                status = CLIENT_CLOSED_REQUEST if has_client_left else 500
-            self.request.writer.on_body_write = None
-            self.ended(status)
+                transport = self.request.transport
+                if isinstance(error, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
+                    status = CLIENT_CLOSED_REQUEST
+                else:
+                    status = 504 if isinstance(error, TimeoutError) else 500
+            self._end_directly(status)
             raise
         self.response = response if isinstance(getattr(response, "status", None), int) else None
-        self.request.writer.on_body_write = None
-        self.ended(500 if self.response is None else self.response.status)
+        self._end_directly(500 if self.response is None else self.response.status)
         return response
+
+    def _end_directly(self, status: int) -> None:
+        self.is_direct = True
+        self.request.writer.on_body_write = self.also
+        self.ended(status)
 
 
 def _asks_for_websocket(request: Request) -> bool:
@@ -154,10 +165,15 @@ def _has_met_a_closed_connection(error: BaseException) -> bool:
     """Whether *error* was raised while handling that nothing could be written to the client any more."""
     met: BaseException | None = error
     for _ in range(10):  # there may be a circle
-        if met is None or isinstance(met, ClientConnectionResetError):
+        # The second is what asyncio's sendfile raises.
+        if isinstance(met, ClientConnectionResetError) or (
+            isinstance(met, RuntimeError) and met.args == ("Transport is closing",)
+        ):
+            return True
+        if met is None:
             break
         met = met.__context__
-    return isinstance(met, ClientConnectionResetError)
+    return False
 
 
 class MeasuredLife(Life):
@@ -170,7 +186,7 @@ class MeasuredLife(Life):
 
     def prepared(self, response: StreamResponse) -> None:
         """Take note of a response, and of the time if its head leaves now."""
-        if self.response is not None:
+        if self.request.writer.output_size:
             return
         self.response = response
         # The head of a streamed response leaves now. That of a Response leaves with the first part of its body:
@@ -209,11 +225,15 @@ class MeasuredLife(Life):
     def sent(self) -> int | None:
         """Return the bytes of the response's body handed to the transport; ``None`` if that is not known.
 
-        Not known is only what sendfile has sent of a file before the transfer was cut off.
+        Not known is what sendfile has sent of a file before the transfer was cut off, and what is sent after an end
+        that was seen directly.
         """
         if self._sent:
             return self._sent
         writer, response = self.request.writer, self.response
+        if self.is_direct:
+            body = response.body if isinstance(response, Response) else None
+            return len(body) if isinstance(body, _BYTES) else None
         if not writer.output_size or not isinstance(response, StreamResponse):
             return 0
         has_body = not has_no_body(self.request.method, response.status)

@@ -114,6 +114,8 @@ class FullLife(MeasuredLife, RecordedLife):
             if status != SWITCHING_PROTOCOLS:
                 record.measure(first_byte, self.sent())
                 self._receive()
+                if self.upgraded_at:  # its preparation failed after it had been told
+                    record.websocket().leave()
             elif isinstance(self.response, WebSocketResponse):
                 if not self.upgraded_at:  # nobody told when it was prepared
                     self.upgraded_at = self.began
@@ -124,20 +126,18 @@ class FullLife(MeasuredLife, RecordedLife):
 
     def _receive(self) -> None:
         """Count the request's body, once all of it has arrived or none of it can arrive any more."""
-        content = self.request.content
+        content, record = self.request.content, self.record
         if self.has_client_left or content.is_eof():
-            self.record.receive(received(self.request) if content.total_bytes else 0)
+            record.receive(received(content))
             return
-        is_counted = False
 
-        def arrived() -> None:
-            nonlocal is_counted
-            if not is_counted:
-                is_counted = True
-                self.record.receive(received(self.request))
+        def arrived() -> None:  # keeps nothing of the request but the rest of its body
+            if not given_up.cancelled():
+                given_up.cancel()
+                record.receive(received(content))
 
-        self.request.content.on_eof(arrived)
-        asyncio.get_running_loop().call_later(_LINGERING, arrived)
+        given_up = asyncio.get_running_loop().call_later(_LINGERING, arrived)
+        content.on_eof(arrived)
 
 
 class MonitoredLife(MeasuredLife, RecordedLife):
@@ -156,7 +156,7 @@ class MonitoredLife(MeasuredLife, RecordedLife):
         try:
             monitor.first_byte_elapsed = self.first_byte()
             monitor.elapsed = perf_counter() - self.began
-            monitor.request_size = received(self.request)
+            monitor.request_size = received(self.request.content)
             monitor.response_size = self.sent()
             response = self.response
             monitor.response = response if isinstance(response, StreamResponse) else None

@@ -172,7 +172,7 @@ def _records(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...
 def _resolve_path(request: Request, fixed_routes_parameters: Mapping[str, Collection[str]]) -> str:
     fixed = fixed_parameters(fixed_routes_parameters)
     match_info: Any = request.match_info
-    if isinstance(match_info.http_exception, HTTPException):
+    if isinstance(getattr(match_info, "http_exception", None), HTTPException):
         return UNMATCHED
     parameters = fixed.get(match_info.route.name)
     return _path_with_fixed_parameters(request, parameters) if parameters else request.path

@@ -23,7 +23,7 @@ from hr_prometheus.records import Records
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import Application, Request
@@ -78,9 +78,10 @@ class Recorder:
             applies=self._applies,
         )
         #: The life of a request that is recorded here, made with the recorder, the request and what its labels found.
-        self.make_life: type[RecordedLife] = MonitoredLife
+        self._life_class: type[RecordedLife] = MonitoredLife
         if self.is_plain:
-            self.make_life = FullLife if self.is_full else BasicLife
+            self._life_class = FullLife if self.is_full else BasicLife
+        self.make_life: Callable[[Recorder, Request, Any], RecordedLife | None] = self._life_class
         self._is_checked = False
         self._logged: set[tuple[str, type[Exception]]] = set()
 
@@ -177,15 +178,30 @@ class Recorder:
         An application can carry one of ours, and so can the application it is part of: the outermost records.
         """
         apps = match_info.apps if isinstance(match_info.apps, tuple) else ()
-        found: Recorder | None = None
-        for app in apps:
-            for candidate in app.middlewares:
-                recorder = recorder_of(candidate)
-                if found is None and recorder is not None and recorder.records_like(self):
-                    found = recorder
-                    if found is self:
-                        self._check_once(app)
-        return found is None or found is self
+        alike = [
+            (recorder, app)
+            for app in apps
+            for recorder in map(recorder_of, app.middlewares)
+            if recorder is not None and recorder.records_like(self)
+        ]
+        if not alike:
+            return True
+        first, app = alike[0]
+        if first is self:
+            self._check_once(app)
+            if sum(recorder is self for recorder, _ in alike) > 1:
+                self.make_life = self._life_unless_begun
+        return first is self
+
+    def _life_unless_begun(self, _recorder: Recorder, request: Request, found: Any) -> RecordedLife | None:
+        """Begin a request that may come by twice, because one middleware stands in several places."""
+        life = getattr(request.writer, "on_body_write", None)
+        while isinstance(life, RecordedLife):
+            if life.recorder is self:
+                return None
+            life = life.also
+        make = FollowingBasicLife if self._life_class is BasicLife else self._life_class
+        return make(self, request, found)
 
     def records_like(self, other: Recorder) -> bool:
         """Whether *other* writes to the same numbers."""

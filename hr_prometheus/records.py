@@ -176,8 +176,11 @@ class RequestRecord:
         return self._records.websocket(self._labels[1])
 
     def _status(self, status: int) -> tuple[Page, int]:
-        cells = self._records.basic.cells(REQUEST_COUNT, (*self._labels, str(status)))
-        self._statuses[status] = cells
+        # A status may come from a client, by way of a handler.
+        is_known = 100 <= status <= 599
+        cells = self._records.basic.cells(REQUEST_COUNT, (*self._labels, str(status) if is_known else "other"))
+        if is_known:
+            self._statuses[status] = cells
         return cells
 
     def _full(self) -> Store:
@@ -202,10 +205,14 @@ class WebSocketRecord:
         page, index = self._progress
         page[index] += 1.0
 
-    def end(self, seconds: float, code: int | None) -> None:
-        """Count a connection that was open for some *seconds* and was closed with *code*."""
+    def leave(self) -> None:
+        """Count one connection less that is open."""
         page, index = self._progress
         page[index] -= 1.0
+
+    def end(self, seconds: float, code: int | None) -> None:
+        """Count a connection that was open for some *seconds* and was closed with *code*."""
+        self.leave()
         self._duration.observe(seconds)
         page, index = self._store.cells(WEBSOCKET_CLOSES, (self._path, _code_label(code)))
         page[index] += 1.0

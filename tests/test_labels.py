@@ -233,3 +233,15 @@ def test_names_that_exist_are_accepted():
     app = application(cell=CELL)
     check_fixed_parameters(app, {"cell": {"cell_id", "*"}, "*": {"direction", "*"}})
     check_fixed_parameters(web.Application(), {"*": {"*"}})
+
+
+async def test_texts_that_are_recorded_as_another_are_not_kept():
+    """Of the paths that share a label, because it is cut or escaped, there is no end; so none is remembered."""
+    app = application("/a/{x}")
+    labels = Labels(tuple, path_budget=3)
+    long = "/a/" + "x" * 2000
+    for number in range(50):
+        assert (await described(app, labels, long + str(number)))[1].endswith("…")
+    (rule,) = labels._patterns.values()
+    assert len(rule._admitted) == 1
+    assert not rule._seen

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from functools import partial
 from unittest.mock import Mock
 
@@ -14,6 +16,7 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.life import is_request_task
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
+from hr_prometheus.records import Records
 
 
 async def ok(_request):
@@ -233,6 +236,55 @@ async def test_an_application_and_the_one_it_is_part_of(aiohttp_client, registry
         ("GET", "/below/ok", "200"): 1,
         ("GET", "unmatched", "404"): 1,
     }
+
+
+@pytest.mark.parametrize("detail", ["basic", "full"])
+async def test_one_middleware_in_several_places(aiohttp_client, registry, detail):
+    """The same object twice, or in an application and one below it, counts each request once."""
+    middleware = hrprometheus_middleware(registry=registry, detail=detail)
+    below = web.Application(middlewares=[middleware])
+    below.router.add_get("/ok", ok)
+    app = web.Application(middlewares=[middleware, middleware])
+    app.router.add_get("/ok", ok)
+    app.add_subapp("/below", below)
+    client = await aiohttp_client(app)
+    for path in ("/ok", "/below/ok", "/ok", "/nowhere"):
+        await client.get(path)
+    await until(ended(registry, 4))
+    assert counts(scrape(registry)) == {
+        ("GET", "/ok", "200"): 2,
+        ("GET", "/below/ok", "200"): 1,
+        ("GET", "unmatched", "404"): 1,
+    }
+
+
+async def test_uploads_that_nobody_reads_are_let_go(aiohttp_client, registry):
+    """When the rest of a body has arrived, nothing of the request is kept."""
+    kept = weakref.WeakSet()
+
+    async def refuse(request):
+        kept.add(request)
+        return web.Response(status=413)
+
+    client = await aiohttp_client(application(registry, web.post("/up", refuse), detail="full"))
+    for _ in range(5):
+        await client.post("/up", data=b"x" * 300_000)
+    await until(
+        lambda: registry.get_sample_value("request_size_bytes_sum", {"method": "POST", "path": "/up"}) == 5 * 300_000
+    )
+    await client.get("/ok")
+    gc.collect()
+    assert len(kept) <= 1  # aiohttp's own protocol may hold the last one
+
+
+def test_a_status_of_the_clients_choice(registry):
+    """A handler that answers with any number a client names makes no series without end."""
+    record = Records(registry).request(("GET", "/{status}"))
+    for status in (200, 599, 600, 99, 12345):
+        record.begin()
+        record.end(status, 0.0)
+    found = counts(scrape(registry))
+    assert found == {("GET", "/{status}", status): n for status, n in {"200": 1, "599": 1, "other": 3}.items()}
 
 
 async def test_two_different_monitors_both_record(aiohttp_client, registry):

@@ -124,6 +124,29 @@ async def lazily():
         yield chunk
 
 
+@routes.get("/header/{value}")
+async def header(request):
+    return web.Response(text="never", headers={"X-Value": request.match_info["value"] + "\n"})
+
+
+@routes.get("/stream-swallows")
+async def stream_swallows(request):
+    response = web.StreamResponse(headers={"Content-Length": "100000000"})
+    await response.prepare(request)
+    try:
+        while True:
+            await response.write(b"x" * 1000)
+            await asyncio.sleep(0.005)
+    except ConnectionError:
+        return response
+
+
+@routes.get("/prepared-in-vain")
+async def prepared_in_vain(request):
+    await web.Response(text="never").prepare(request)
+    raise web.HTTPBadRequest
+
+
 @routes.get("/lazy")
 async def lazy(_request):
     return web.Response(body=lazily())

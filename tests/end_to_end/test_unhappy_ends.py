@@ -171,6 +171,25 @@ async def test_a_stream_that_fails_in_its_middle(server):
     )
 
 
+async def test_a_response_that_cannot_be_written(server):
+    """A header that aiohttp refuses leaves the client with nothing, which is a server's error."""
+    assert await server.say(get("/header/x")) == b""
+    found = await server.recorded({("GET", "/header/x", "500"): 1})
+    assert found['response_size_bytes_sum{method="GET",path="/header/x"}'] == 0
+
+
+async def test_a_response_prepared_in_vain(server):
+    """The status is that of the head which has left, not of one that was only prepared."""
+    assert (await server.say(get("/prepared-in-vain"))).startswith(b"HTTP/1.1 400")
+    await server.recorded({("GET", "/prepared-in-vain", "400"): 1})
+
+
+async def test_a_stream_that_swallows_its_clients_leaving(server):
+    """499, though the handler returns as if all had been sent."""
+    await server.say(get("/stream-swallows"), hear=5000, reset=True)
+    await server.recorded({("GET", "/stream-swallows", "499"): 1})
+
+
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_client_that_leaves_before_the_answer(server, reset):
     """499, whether or not the handler was cancelled; nothing was sent."""
@@ -323,3 +342,19 @@ async def test_labels_of_every_text(server):
     found = await server.until(lambda text: sum(counts(text).values()) == 7)
     assert 'request_count_total{method="GET",path="/status/\n",status="500"}' in found
     assert any(key.startswith('request_count_total{method="GET",path="/status/999') and "9…" in key for key in found)
+
+
+async def test_a_websocket_that_cannot_be_prepared(registry):
+    """If the application's own signal refuses it after ours has seen it, it does not stay in progress."""
+    app = instrument(create_app(), registry=registry)
+
+    async def refuse(_request, response):
+        if response.status == 101:
+            raise web.HTTPForbidden
+
+    app.on_response_prepare.append(refuse)
+    async with app_runner(app, registry) as server:
+        async with ClientSession() as session:
+            with pytest.raises(WSServerHandshakeError):
+                await session.ws_connect(f"http://{server.host}:{server.port}/websocket")
+        await server.recorded({("GET", "/websocket", "403"): 1})
