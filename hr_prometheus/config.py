@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.catalog import LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import ALL, DEFAULT_PATH_BUDGET
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+from hr_prometheus.policies import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,6 +49,7 @@ class Settings:
     metrics_host: str | None = None
     fixed_routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     monitor: str | None = None
+    allow_values: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     path_budget: int = DEFAULT_PATH_BUDGET
     buckets: tuple[float, ...] = LATENCY_BUCKETS
     metric_prefix: str = ""
@@ -83,6 +85,23 @@ def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
             )
         fixed[name] = fixed.get(name, frozenset()) | frozenset(parameters)
     return fixed
+
+
+def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[str]]]:
+    """Read ``NAME.PARAM=VALUE[,VALUE…]``; the values of a repeated parameter add up."""
+    allowed: dict[str, dict[str, frozenset[str]]] = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        name, dot, parameter = key.rpartition(".")
+        values = listed.split(",")
+        if not (name and dot and parameter and equals and all(values)):
+            raise ConfigurationError(
+                f'--allow-values "{text}" is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example '
+                "get_cell_neighbour.direction=north,south."
+            )
+        of_route = allowed.setdefault(name, {})
+        of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
+    return allowed
 
 
 def parse_buckets(text: str) -> tuple[float, ...]:

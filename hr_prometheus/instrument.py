@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET, check_fixed_parameters
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.recorder import recorder_of
 from hr_prometheus.view import check_metrics_path, is_view, make_view
@@ -32,6 +32,7 @@ def instrument(
     *,
     metrics_path: str | None = "/metrics",
     fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
+    allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     request_monitor: type[BaseRequestMonitor] | None = None,
     path_budget: int = DEFAULT_PATH_BUDGET,
     buckets: Sequence[float] = LATENCY_BUCKETS,
@@ -53,8 +54,8 @@ def instrument(
     twice; a metrics route it has already is left as it is.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if an option is wrong, if the application is frozen,
-    or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* are checked when
-    the application begins to start up.
+    or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* and *allow_values* are
+    checked when the application begins to start up.
     """
     if app.middlewares.frozen:
         raise ConfigurationError(
@@ -65,6 +66,7 @@ def instrument(
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
         _warn_of_ignored(
             fixed_routes_parameters=bool(fixed_routes_parameters),
+            allow_values=bool(allow_values),
             request_monitor=request_monitor is not None,
             path_budget=path_budget != DEFAULT_PATH_BUDGET,
             buckets=tuple(buckets) != LATENCY_BUCKETS,
@@ -83,14 +85,17 @@ def instrument(
                 "registry": registry,
                 "detail": detail,
             }
-        middleware = hrprometheus_middleware(request_monitor, path_budget=path_budget, exclude=exclude, **monitor_args)
+        middleware = hrprometheus_middleware(
+            request_monitor, allow_values=allow_values, path_budget=path_budget, exclude=exclude, **monitor_args
+        )
         app.middlewares.insert(0, middleware)
         recorder = recorder_of(middleware)
-        if recorder is not None:
-            recorder.watch(app)
+        assert recorder is not None  # noqa: S101  # it is ours
+        recorder.watch(app)
+        policies = recorder.labels.policies
 
         async def check_routes(app: Application) -> None:
-            check_fixed_parameters(app, fixed_routes_parameters or {})
+            policies.check(app)
 
         app.on_startup.insert(0, check_routes)
     if metrics_path is not None and not has_route:

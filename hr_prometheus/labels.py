@@ -2,7 +2,7 @@
 
 The route label (the value of ``path``) of a route with parameters is the concrete path, so that
 ``direction=north`` can be told from ``direction=south``. What keeps that bounded is here: fixed parameters,
-which appear as ``{name}``, and the budget, the number of distinct labels that a route may have before
+which appear as ``{name}``, lists of allowed values, and the budget, the number of distinct labels that a route may have before
 further ones are folded into the route's template.
 """
 
@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import unquote
 
 from aiohttp.web import HTTPException
 
-from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.policies import ALL, OTHER, Policies
+from hr_prometheus.resources import parameter_names, path_with_fixed_parameters, template, valid_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from aiohttp.abc import AbstractMatchInfo
-    from aiohttp.web import AbstractResource, AbstractRoute, Application, Request
+    from aiohttp.web import AbstractResource, AbstractRoute, Request
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -33,61 +32,27 @@ UNMATCHED = "unmatched"
 MALFORMED = "malformed"
 #: What a method is recorded under that neither the IANA registry nor the application knows.
 UNKNOWN = "unknown"
-#: Stands for every route, or for every parameter of a route.
-ALL = "*"
 #: How many distinct path labels a route may have in one process before further ones are folded.
 DEFAULT_PATH_BUDGET = 100
 
-# https://www.iana.org/assignments/http-methods/http-methods.xhtml
-_METHODS = frozenset(
+#: The methods that are labels, https://www.iana.org/assignments/http-methods/http-methods.xhtml
+METHODS = frozenset(
     "ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK LOCK MERGE MKACTIVITY "
     "MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE OPTIONS ORDERPATCH PATCH POST PRI PROPFIND PROPPATCH PUT "
     "QUERY REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF "
     "VERSION-CONTROL".split()
 )
-_LONGEST = 1000  # characters of a label
-_PARAMETER = re.compile(r"(\{\w+\})")
-_PARAMETER_NAME = re.compile(r"\{(\w+)\}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSEEN: Any = object()
 
 T = TypeVar("T")
-
-
-def fixed_parameters(value: object) -> dict[str, frozenset[str]]:
-    """Check and copy ``{route name: [parameter, …]}``, where ``*`` may stand for each name.
-
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for any other shape.
-    """
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(
-            "fixed_routes_parameters is no mapping of route names to parameter names but "
-            f'{_kind(value)}. Expected, for example, {{"get_cell": ["cell_id"]}}.'
-        )
-    fixed: dict[str, frozenset[str]] = {}
-    for name, parameters in value.items():
-        # An exact list of types: a string is a collection too, and a mapping is no list of names.
-        if not isinstance(parameters, (list, tuple, set, frozenset)) or not all(
-            isinstance(parameter, str) for parameter in parameters
-        ):
-            raise ConfigurationError(
-                f"fixed_routes_parameters[{name!r}] is {_kind(parameters)}. Expected a list, tuple or set of "
-                'parameter names, for example ["cell_id"].'
-            )
-        fixed[name] = frozenset(parameters)
-    return fixed
-
-
-def _kind(value: object) -> str:
-    return f"{value!r}, of type {type(value).__name__}"
 
 
 class Labels(Generic[T]):
     """What a middleware knows of labels: the rules of one application and what was made for the labels so far.
 
     *make* is called once for each new pair ``(method, path)``; what it returns is what :meth:`find` finds for
-    the requests with these labels. *fixed* maps route names to the parameters that appear as ``{name}``. *path_budget* is the number of
-    distinct path labels a route may have. Requests whose path label matches one of the shell patterns in
+    the requests with these labels. *policies* are those of the routes' parameters, and *path_budget* is the number
+    of distinct path labels a route may have. Requests whose path label matches one of the shell patterns in
     *exclude* have no labels. *folded* is called with the route's template for each folded request.
     *applies* says of a match whether its requests are ours to record.
     """
@@ -96,14 +61,14 @@ class Labels(Generic[T]):
         self,
         make: Callable[[tuple[str, str]], T],
         *,
-        fixed: Mapping[str, Collection[str]] | None = None,
+        policies: Policies | None = None,
         path_budget: int = DEFAULT_PATH_BUDGET,
         exclude: Iterable[str] = (),
         folded: Callable[[str], None] = lambda _template: None,
         applies: Callable[[AbstractMatchInfo], bool] = lambda _match_info: True,
     ) -> None:
         self.make = make
-        self.fixed = fixed_parameters(fixed or {})
+        self.policies = policies or Policies({}, {})
         self.path_budget = path_budget
         self.folded = folded
         patterns = "|".join(translate(pattern) for pattern in exclude)
@@ -151,16 +116,27 @@ class Labels(Generic[T]):
         if not isinstance(resource.canonical, str):
             # No resource of aiohttp's but a unit test's stand-in, of which only the request's path is known.
             return _Rule(self, UNMATCHED, kept=("path",))
-        parameters = parameter_names(resource)
-        fixed = self.fixed.get(ALL, frozenset()) | self.fixed.get(resource.name or "", frozenset())
-        kept = () if ALL in fixed else tuple(sorted(parameters - fixed))
-        return _Rule(self, template(resource), resource=resource, kept=kept, whole=len(kept) == len(parameters))
+        fixed, allowed = self.policies.of(resource)
+        kept = tuple(sorted(parameter_names(resource) - fixed))
+        is_whole = not fixed and not allowed
+        return _Rule(self, template(resource), resource=resource, kept=kept, whole=is_whole, allowed=allowed)
 
 
 class _Rule(Generic[T]):
     """The labels of one route pattern: a fixed text, or one filled in from each request."""
 
-    __slots__ = ("_admitted", "_folded", "_kept", "_labels", "_resource", "_seen", "_template", "_whole")
+    __slots__ = (
+        "_admitted",
+        "_allowed",
+        "_folded",
+        "_is_bounded",
+        "_kept",
+        "_labels",
+        "_resource",
+        "_seen",
+        "_template",
+        "_whole",
+    )
 
     def __init__(
         self,
@@ -170,12 +146,15 @@ class _Rule(Generic[T]):
         resource: AbstractResource | None = None,
         kept: tuple[str, ...] = (),
         whole: bool = True,
+        allowed: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._labels = labels
         self._template = template
         self._resource = resource
         self._kept = kept  # the parameters whose values appear in the label
-        self._whole = whole  # whether these are all, so that the label is the path as it is
+        self._whole = whole  # whether these are all, whatever they are, so that the label is the path as it is
+        self._allowed = allowed or {}  # the values that appear of a kept parameter, if not all do
+        self._is_bounded = bool(kept) and all(name in self._allowed for name in kept)
         self._seen: dict[tuple[str, object], T] = {}
         self._admitted: set[str] = set()
         self._folded: dict[str, T] = {}
@@ -189,8 +168,7 @@ class _Rule(Generic[T]):
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
         values: object = None
         if self._kept:
-            match_info = request.match_info
-            values = request.path if self._whole else tuple([match_info[name] for name in self._kept])
+            values = request.path if self._whole else self._values(request)
         found = self._seen.get((request.method, values), _UNSEEN)
         return self._learn(request, values) if found is _UNSEEN else found
 
@@ -198,14 +176,14 @@ class _Rule(Generic[T]):
         """Make the labels of a request that is the first with this method and these values."""
         if self._template is None:
             return None
-        method = request.method if request.method in _METHODS else self._own_method(request)
+        method = request.method if request.method in METHODS else self._own_method(request)
         if method == UNKNOWN and (UNKNOWN, values) in self._seen:
             return self._seen[UNKNOWN, values]
         path = self._path(request) if self._kept else self._template
         label = valid_text(path)
         if self._labels.excluded(label):
             return None
-        if self._kept and label not in self._admitted:
+        if self._kept and not self._is_bounded and label not in self._admitted:
             if len(self._admitted) >= self._labels.path_budget:
                 return self._fold(method)
             self._admitted.add(label)
@@ -217,9 +195,17 @@ class _Rule(Generic[T]):
     def _path(self, request: Request) -> str:
         if self._whole or self._resource is None:
             return request.path
-        return path_with_fixed_parameters(
-            self._resource, request.match_info, parameter_names(self._resource) - set(self._kept)
-        )
+        values = dict(zip(self._kept, self._values(request), strict=True))
+        return path_with_fixed_parameters(self._resource, values, parameter_names(self._resource) - values.keys())
+
+    def _values(self, request: Request) -> tuple[str, ...]:
+        """Return the values that appear in the label, of the kept parameters in their order."""
+        match_info, allowed = request.match_info, self._allowed
+        values = [match_info[name] for name in self._kept]
+        if not allowed:
+            return tuple(values)
+        pairs = zip(self._kept, values, strict=True)
+        return tuple([OTHER if name in allowed and value not in allowed[name] else value for name, value in pairs])
 
     @staticmethod
     def _own_method(request: Request) -> str:
@@ -247,90 +233,3 @@ class _Rule(Generic[T]):
         if method not in self._folded:
             self._folded[method] = self._labels.make((method, template))
         return self._folded[method]
-
-
-def parameter_names(resource: AbstractResource) -> frozenset[str]:
-    """Return the names of the parameters in a route's pattern; empty for a route without any."""
-    info: object = resource.get_info()
-    if isinstance(info, Mapping) and "formatter" in info:
-        return frozenset(_PARAMETER_NAME.findall(info["formatter"]))
-    return frozenset()
-
-
-def template(resource: AbstractResource) -> str:
-    """Return the label of a route all of whose parameters are fixed: its path with ``{name}`` for each."""
-    info: object = resource.get_info()
-    if isinstance(info, Mapping) and "prefix" in info and "directory" in info:
-        return valid_text(unquote(info["prefix"]) + "/{filename}")
-    return valid_text(unquote(resource.canonical))
-
-
-def path_with_fixed_parameters(resource: AbstractResource, values: Mapping[str, str], fixed: Collection[str]) -> str:
-    """Return a route's path with ``{name}`` for each *fixed* parameter and its value for each other."""
-    info: Any = resource.get_info()
-    # Every second part is a parameter. What is between is percent-encoded, while values are decoded.
-    parts = [unquote(part) for part in _PARAMETER.split(info["formatter"])]
-    parts[1::2] = [part if part[1:-1] in fixed else values[part[1:-1]] for part in parts[1::2]]
-    return "".join(parts)
-
-
-def valid_text(label: str) -> str:
-    """Return *label* as text that UTF-8 can encode: a raw byte that is no UTF-8 becomes its percent-escape.
-
-    aiohttp's pure-Python parser decodes such bytes to lone surrogates, on which every later scrape would fail.
-    What is longer than 1,000 characters is cut, and ends with an ellipsis.
-    """
-    text = _SURROGATE.sub(_percent_escaped, label)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _percent_escaped(match: re.Match[str]) -> str:
-    try:
-        return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        return "\N{REPLACEMENT CHARACTER}"
-
-
-def check_fixed_parameters(app: Application, fixed: Mapping[str, Collection[str]]) -> None:
-    """Check that each route and parameter in *fixed* exists in the application's router.
-
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which names what exists.
-    """
-    if not fixed:
-        return  # and nothing is asked of a router that may be the application's own
-    resources = list(all_resources(app))
-    named: dict[str, set[str]] = {}
-    for resource in resources:
-        if resource.name is not None:
-            named.setdefault(resource.name, set()).update(parameter_names(resource))
-    existing = set().union(*(parameter_names(resource) for resource in resources))
-    for name, parameters in fixed.items():
-        setting = f'--fixed-route "{name}={",".join(sorted(parameters))}"'
-        if name != ALL and name not in named:
-            names = ", ".join(sorted(named)) or "none"
-            raise ConfigurationError(
-                f'{setting}: the application has no route named "{name}".{did_you_mean(name, named)} '
-                f"Named routes: {names}."
-            )
-        known = existing if name == ALL else named[name]
-        where = "the application" if name == ALL else f'the route "{name}"'
-        if not known and name != ALL:
-            raise ConfigurationError(
-                f"{setting}: {where} has no parameters, so there is nothing to fix. Remove the setting."
-            )
-        for parameter in sorted(set(parameters) - {ALL} - known):
-            raise ConfigurationError(
-                f'{setting}: {where} has no parameter "{parameter}".{did_you_mean(parameter, known)} '
-                f"Its parameters: {', '.join(sorted(known)) or 'none'}."
-            )
-
-
-def all_resources(app: Application) -> Iterator[AbstractResource]:
-    """Yield the resources of an application and of the applications below it, in order of registration."""
-    for resource in app.router.resources():
-        info: Any = resource.get_info()
-        below = info.get("app")
-        if below is None:
-            yield resource
-        else:
-            yield from all_resources(below)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET, fixed_parameters
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.life import REQUEST_TASK
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
+from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def hrprometheus_middleware(
     request_monitor: type[BaseRequestMonitor] | None = None,
     *,
+    allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     path_budget: int = DEFAULT_PATH_BUDGET,
     exclude: Iterable[str] = (),
     **monitor_args: object,
@@ -36,7 +38,8 @@ def hrprometheus_middleware(
     parameters that the path label shows as ``{name}``, and with the default monitor ``buckets`` (seconds),
     ``metric_prefix``, ``registry`` and ``detail`` (``basic`` or ``full``) choose the metrics.
 
-    *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
+    *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
+    of such a parameter is ``other``. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
     template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
 
     Put it first in ``middlewares``, so that it is the outermost. Raises
@@ -45,7 +48,8 @@ def hrprometheus_middleware(
     monitor = request_monitor or RequestMonitor
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
-    recorder = Recorder(monitor, arguments, path_budget=path_budget, exclude=exclude)
+    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values)
+    recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=exclude)
 
     constant, begin, current_task = recorder.labels.constant, recorder.begin, asyncio.current_task
 
@@ -80,7 +84,6 @@ def _published_spelling(monitor_args: Mapping[str, object]) -> dict[str, object]
                 "fixed_routes_parameters and fixed_routes_parameter are two spellings of one argument. Give one."
             )
         arguments["fixed_routes_parameters"] = arguments.pop("fixed_routes_parameter")
-    fixed_parameters(arguments.get("fixed_routes_parameters") or {})
     return arguments
 
 

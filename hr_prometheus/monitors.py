@@ -15,9 +15,11 @@ from aiohttp.web import HTTPException
 from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import BASIC, LATENCY_BUCKETS
-from hr_prometheus.labels import UNMATCHED, fixed_parameters, path_with_fixed_parameters
+from hr_prometheus.labels import UNMATCHED
 from hr_prometheus.life import SWITCHING_PROTOCOLS
+from hr_prometheus.policies import fixed_parameters
 from hr_prometheus.records import Records
+from hr_prometheus.resources import path_with_fixed_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels, check_fixed_parameters
+from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
 from hr_prometheus.life import (
     is_request_task,
 )
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from hr_prometheus.catalog import Metric
     from hr_prometheus.monitors import BaseRequestMonitor
+    from hr_prometheus.policies import Policies
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -51,6 +52,7 @@ class Recorder:
         monitor: type[BaseRequestMonitor],
         monitor_args: Mapping[str, Any],
         *,
+        policies: Policies,
         path_budget: int,
         exclude: Iterable[str],
     ) -> None:
@@ -71,7 +73,7 @@ class Recorder:
         self.is_full = self.records is not None and self.records.full is not None
         self.labels: Labels[Any] = Labels(
             self.records.request if self.is_plain and self.records is not None else tuple,
-            fixed=self.monitor_args.get("fixed_routes_parameters") or {},
+            policies=policies,
             path_budget=path_budget,
             exclude=exclude,
             folded=self._folded,
@@ -212,6 +214,6 @@ class Recorder:
         if not self._is_checked:
             self._is_checked = True
             try:
-                check_fixed_parameters(app, self.labels.fixed)
+                self.labels.policies.check(app)
             except ConfigurationError as error:
                 logger.error("%s", error)  # noqa: TRY400  # the sentence says it all

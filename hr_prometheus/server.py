@@ -28,8 +28,8 @@ from hr_prometheus.config import (
 )
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError, TargetError
 from hr_prometheus.instrument import instrument
-from hr_prometheus.labels import check_fixed_parameters
 from hr_prometheus.monitors import BaseRequestMonitor
+from hr_prometheus.policies import Policies
 from hr_prometheus.view import check_metrics_path, make_view
 
 if TYPE_CHECKING:
@@ -124,11 +124,12 @@ class _Server:
         self._configure_logging()
         if isinstance(app.router, UrlDispatcher):  # the application may have a router of its own
             self.routes = sum(route.method != hdrs.METH_HEAD for route in app.router.routes())
-        check_fixed_parameters(app, settings.fixed_routes)
+        Policies(settings.fixed_routes, settings.allow_values).check(app)
         instrument(
             app,
             metrics_path=None if metrics_sockets else settings.metrics_path,
             fixed_routes_parameters=settings.fixed_routes,
+            allow_values=settings.allow_values,
             request_monitor=_monitor(settings),
             path_budget=settings.path_budget,
             buckets=settings.buckets,

@@ -12,10 +12,11 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
-    {"addresses", "labels", "life", "loading", "series"},
-    {"config", "exposition", "records"},
-    {"monitors", "view"},
-    {"lives"},
+    {"addresses", "life", "loading", "resources", "series"},
+    {"exposition", "policies", "records"},
+    {"labels", "view"},
+    {"config", "monitors"},
+    {"lives", "routes"},
     {"recorder"},
     {"access_log", "middleware"},
     {"instrument"},

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hr_prometheus.config import Settings, parse_buckets, parse_fixed_routes
+from hr_prometheus.config import Settings, parse_allowed_values, parse_buckets, parse_fixed_routes
 from hr_prometheus.errors import ConfigurationError
 
 
@@ -51,3 +51,19 @@ def test_options_that_contradict_each_other(options, words):
     """A combination which cannot mean anything is refused before anything happens."""
     with pytest.raises(ConfigurationError, match=words):
         Settings(target="a:b", **options)
+
+
+def test_allowed_values():
+    """NAME.PARAM=VALUE[,VALUE…]; names may have dots, and a repeated parameter adds up."""
+    assert parse_allowed_values(["api.cell.side=north,south", "api.cell.side=east"]) == {
+        "api.cell": {"side": {"north", "south", "east"}}
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["cell", "cell=north", "cell.side", "cell.side=", ".side=north", "cell.=x", "c.s=a,,b"]
+)
+def test_allowed_values_that_are_none(text):
+    """Anything else is quoted, with what was expected."""
+    with pytest.raises(ConfigurationError, match="is not understood. Expected NAME.PARAM=VALUE"):
+        parse_allowed_values([text])

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import Counter, disable_created_metrics, enable_created_metrics, generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    enable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from hr_prometheus.exposition import TEXT, accepts_gzip, choose_format
 from hr_prometheus.records import Records
@@ -96,3 +105,18 @@ def test_created_samples_follow_prometheus_clients_switch_in_openmetrics(registr
         enable_created_metrics()
     assert ("request_count_created" in openmetrics) is expected
     assert "_created" not in TEXT.render(registry).decode()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_any_label_parses_back_from_both_formats(path):
+    """What is recorded under a label is found under it again, whatever its text."""
+    registry = CollectorRegistry()
+    Records(registry).request(("GET", path)).count(200, 0.1)
+    for form, parse in [
+        (TEXT, text_families),
+        (choose_format("application/openmetrics-text;version=1.0.0"), text_string_to_metric_families),
+    ]:
+        families = {family.name: family for family in parse(form.render(registry).decode())}
+        (sample,) = [each for each in families["request_count"].samples if each.name == "request_count_total"]
+        assert sample.labels == {"method": "GET", "path": path, "status": "200"}
+        assert sample.value == 1

@@ -8,15 +8,8 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import (
-    Labels,
-    check_fixed_parameters,
-    fixed_parameters,
-    path_with_fixed_parameters,
-    template,
-    valid_text,
-)
+from hr_prometheus.labels import Labels
+from hr_prometheus.policies import Policies
 
 
 async def handler(_request):
@@ -61,7 +54,9 @@ CELL = "/cell_neighbour/{cell_id}/direction/{direction}"
 async def test_fixed_parameters_appear_by_name(fixed, label):
     """A fixed parameter is shown as {name}; the others keep their value."""
     app = application(cell=CELL)
-    assert await described(app, Labels(tuple, fixed=fixed), "/cell_neighbour/1948/direction/north") == ("GET", label)
+    assert await described(
+        app, Labels(tuple, policies=Policies(fixed, {})), "/cell_neighbour/1948/direction/north"
+    ) == ("GET", label)
 
 
 async def test_routes_of_every_kind_have_their_label(tmp_path):
@@ -96,14 +91,6 @@ async def test_static_files_at_the_root(tmp_path):
     assert await described(app, Labels(tuple), "/index.html") == ("GET", "/{filename}")
 
 
-def test_the_text_between_parameters_is_decoded():
-    """What is fixed in a route is written as in a concrete path, though aiohttp keeps it percent-encoded."""
-    resource = web.Application().router.add_resource("/café/{cell_id}/{direction}")
-    values = {"cell_id": "1", "direction": "n e"}
-    assert path_with_fixed_parameters(resource, values, {"cell_id"}) == "/café/{cell_id}/n e"
-    assert template(resource) == "/café/{cell_id}/{direction}"
-
-
 async def test_methods_outside_the_registry_are_unknown():
     """A client cannot make a series by inventing a method; the application can, by registering it."""
     app = web.Application()
@@ -114,6 +101,52 @@ async def test_methods_outside_the_registry_are_unknown():
     assert await described(app, labels, "/any", "INVENTED") == ("unknown", "/any")
     assert await described(app, labels, "/any", "ANOTHER") == ("unknown", "/any")
     assert await described(app, labels, "/own", "FROBNICATE") == ("FROBNICATE", "/own")
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/cell_neighbour/1948/direction/north", "/cell_neighbour/{cell_id}/direction/north"),
+        ("/cell_neighbour/874/direction/south", "/cell_neighbour/{cell_id}/direction/south"),
+        ("/cell_neighbour/874/direction/up", "/cell_neighbour/{cell_id}/direction/other"),
+    ],
+)
+@pytest.mark.parametrize(
+    "policies",
+    [
+        Policies({"cell": ["cell_id"]}, {"cell": {"direction": ["north", "south"]}}),
+        Policies({"*": ["*"]}, {"cell": {"direction": ["north", "south"]}}),
+        Policies({"cell": ["*"]}, {"*": {"direction": ["north", "south"]}}),
+    ],
+)
+async def test_allowed_values_are_kept_and_others_are_other(path, label, policies):
+    """A list of values wins over a star, and needs no budget."""
+    labels = Labels(tuple, policies=policies, path_budget=0)
+    app = application(cell=CELL)
+    for _ in range(2):
+        assert await described(app, labels, path) == ("GET", label)
+
+
+async def test_allowed_values_beside_kept_ones():
+    """What is not listed counts against the budget, with the listed values as they are."""
+    labels = Labels(tuple, policies=Policies({}, {"cell": {"direction": ["north"]}}), path_budget=1)
+    app = application(cell=CELL)
+    assert (await described(app, labels, "/cell_neighbour/1/direction/up"))[1] == "/cell_neighbour/1/direction/other"
+    assert (await described(app, labels, "/cell_neighbour/1/direction/in"))[1] == "/cell_neighbour/1/direction/other"
+    assert (await described(app, labels, "/cell_neighbour/2/direction/up"))[1] == CELL
+
+
+async def test_applications_of_domains():
+    """Applications added by domain are labelled by their own paths, however many Host headers there are."""
+    app = web.Application()
+    app.add_domain("*.example.org", application("/", "/users/{user}"))
+    labels = Labels(tuple)
+    for number in range(20):
+        request = make_mocked_request("GET", "/", headers={"Host": f"{number}.example.org"})
+        match_info = await app.router.resolve(request)
+        match_info.add_app(app)
+        request._match_info = match_info
+        assert labels.find(request) == ("GET", "/")
 
 
 async def test_a_spent_budget_folds_into_the_template(caplog):
@@ -170,69 +203,6 @@ async def test_excluded_paths_have_no_labels():
     assert await described(app, labels, "/a/secret1") is None
     assert await described(app, labels, "/a/1") == ("GET", "/a/1")
     assert await described(app, labels, "/a/secret2") is None
-
-
-def test_text_that_utf8_cannot_encode_is_escaped():
-    """A raw byte from the pure-Python parser becomes its percent-escape; other text is left as it is."""
-    assert valid_text("/caf\udce9/é") == "/caf%E9/é"
-    assert valid_text("\ud800") == "\N{REPLACEMENT CHARACTER}"
-    assert valid_text('/"\\\n') == '/"\\\n'
-
-
-def test_long_labels_are_cut():
-    """A path of eight kilobytes is not carried through every scrape; the cut is marked."""
-    assert valid_text("/" + "x" * 999) == "/" + "x" * 999
-    assert valid_text("/" + "x" * 8000) == "/" + "x" * 998 + "…"
-
-
-@pytest.mark.parametrize(
-    "wrong", [["cell_id"], (23,), 23, "cell", {"cell": {"a": "b"}}, {"cell": 16}, {"cell": "cell_id"}, {"cell": [1]}]
-)
-def test_fixed_parameters_of_a_wrong_type(wrong):
-    """Whatever is no mapping of names to lists of names is a ValueError."""
-    with pytest.raises(ValueError, match="Expected"):
-        fixed_parameters(wrong)
-
-
-@pytest.mark.parametrize(
-    ("fixed", "sentence"),
-    [
-        (
-            {"cel": {"cell_id"}},
-            '--fixed-route "cel=cell_id": the application has no route named "cel". Did you mean "cell"? '
-            "Named routes: cell, health.",
-        ),
-        (
-            {"cell": {"cellid"}},
-            '--fixed-route "cell=cellid": the route "cell" has no parameter "cellid". Did you mean "cell_id"? '
-            "Its parameters: cell_id, direction.",
-        ),
-        (
-            {"health": {"x"}},
-            '--fixed-route "health=x": the route "health" has no parameters, so there is nothing to fix. '
-            "Remove the setting.",
-        ),
-        (
-            {"*": {"nothing"}},
-            '--fixed-route "*=nothing": the application has no parameter "nothing". '
-            "Its parameters: cell_id, direction.",
-        ),
-    ],
-)
-def test_names_that_do_not_exist_are_refused(fixed, sentence):
-    """A wrong route or parameter is a sentence which says what there is."""
-    app = web.Application()
-    app.add_subapp("/sub", application(cell=CELL, health="/health"))
-    with pytest.raises(ConfigurationError) as caught:
-        check_fixed_parameters(app, fixed)
-    assert str(caught.value) == sentence
-
-
-def test_names_that_exist_are_accepted():
-    """Names and parameters of every level, and the stars, are fine; so is a star where there is nothing yet."""
-    app = application(cell=CELL)
-    check_fixed_parameters(app, {"cell": {"cell_id", "*"}, "*": {"direction", "*"}})
-    check_fixed_parameters(web.Application(), {"*": {"*"}})
 
 
 async def test_texts_that_are_recorded_as_another_are_not_kept():

@@ -180,8 +180,9 @@ async def test_a_response_that_cannot_be_written(server):
 
 async def test_a_response_prepared_in_vain(server):
     """The status is that of the head which has left, not of one that was only prepared."""
-    assert (await server.say(get("/prepared-in-vain"))).startswith(b"HTTP/1.1 400")
-    await server.recorded({("GET", "/prepared-in-vain", "400"): 1})
+    status = (await server.say(get("/prepared-in-vain")))[9:12].decode()
+    assert status in ("400", "200")  # aiohttp before 3.12 sends a head as soon as it is prepared
+    await server.recorded({("GET", "/prepared-in-vain", status): 1})
 
 
 async def test_a_stream_that_swallows_its_clients_leaving(server):

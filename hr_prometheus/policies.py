@@ -1,0 +1,158 @@
+"""Policies: what the values of a route's parameters do to its labels.
+
+A value is kept within the route's budget, which is the default; or it is *fixed*, shown as ``{name}`` whatever it is; or
+it is *allowed*, kept if it is one of a list and else shown as ``other``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.resources import all_resources, may_match, parameter_names
+
+if TYPE_CHECKING:
+    from aiohttp.web import AbstractResource, Application
+
+#: Stands for every route, or for every parameter of a route.
+ALL = "*"
+#: What a value is shown as that is not in the list of the allowed ones.
+OTHER = "other"
+
+
+class Policies:
+    """The policies of one application's parameters.
+
+    *fixed* is ``{route name: [parameter, …]}`` and *allowed* ``{route name: {parameter: [value, …]}}``; ``*`` stands
+    for every route and, in *fixed*, for every parameter. A list of allowed values wins over a star.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for other shapes and for contradictions.
+    """
+
+    def __init__(self, fixed: object, allowed: object) -> None:
+        self.fixed = fixed_parameters(fixed or {})
+        self.allowed = allowed_values(allowed or {})
+        for name, parameters in self.allowed.items():
+            for parameter in parameters:
+                if parameter in self.fixed.get(name, frozenset()):
+                    raise ConfigurationError(
+                        f'the parameter "{parameter}" of the route "{name}" is fixed and has allowed values as well '
+                        "(--fixed-route, --allow-values). Remove one of the two."
+                    )
+
+    def of(self, resource: AbstractResource) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
+        """Return the fixed parameters of a resource, and the allowed values of others."""
+        names = (ALL, resource.name or "")
+        parameters = parameter_names(resource)
+        allowed = {
+            parameter: values
+            for name in names
+            for parameter, values in self.allowed.get(name, {}).items()
+            if parameter in parameters
+        }
+        fixed = frozenset().union(*(self.fixed.get(name, frozenset()) for name in names))
+        if ALL in fixed:
+            fixed = parameters
+        return (fixed & parameters) - allowed.keys(), allowed
+
+    def check(self, app: Application) -> None:
+        """Check that each route and parameter exists in the application's router, and that each value can occur.
+
+        Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which names what exists.
+        """
+        if not self.fixed and not self.allowed:
+            return  # and nothing is asked of a router that may be the application's own
+        resources = list(all_resources(app))
+        for name, fixed in self.fixed.items():
+            _check_names(f'--fixed-route "{name}={",".join(sorted(fixed))}"', name, fixed - {ALL}, resources)
+        for name, allowed in self.allowed.items():
+            for parameter, values in allowed.items():
+                setting = f'--allow-values "{name}.{parameter}={",".join(sorted(values))}"'
+                _check_names(setting, name, {parameter}, resources)
+                _check_values(setting, name, parameter, values, resources)
+
+
+def _check_names(setting: str, name: str, parameters: Collection[str], resources: list[AbstractResource]) -> None:
+    named: dict[str, set[str]] = {}
+    for resource in resources:
+        named.setdefault(ALL, set()).update(parameter_names(resource))
+        if resource.name is not None:
+            named.setdefault(resource.name, set()).update(parameter_names(resource))
+    if name != ALL and name not in named:
+        names = sorted(named.keys() - {ALL})
+        raise ConfigurationError(
+            f'{setting}: the application has no route named "{name}".{did_you_mean(name, names)} '
+            f"Named routes: {', '.join(names) or 'none'}."
+        )
+    known = named.get(name, set())
+    where = "the application" if name == ALL else f'the route "{name}"'
+    if not known and name != ALL:
+        raise ConfigurationError(
+            f"{setting}: {where} has no parameters, so there is nothing to fix. Remove the setting."
+        )
+    for parameter in sorted(set(parameters) - known):
+        raise ConfigurationError(
+            f'{setting}: {where} has no parameter "{parameter}".{did_you_mean(parameter, known)} '
+            f"Its parameters: {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def _check_values(
+    setting: str, name: str, parameter: str, values: Collection[str], resources: list[AbstractResource]
+) -> None:
+    meant = [
+        resource for resource in resources if name in (ALL, resource.name) and parameter in parameter_names(resource)
+    ]
+    for value in sorted(values):
+        if not any(may_match(resource, parameter, value) for resource in meant):
+            raise ConfigurationError(
+                f'{setting}: no request can have "{value}" for the parameter "{parameter}", because the pattern of '
+                "the route does not match it. Remove the value."
+            )
+
+
+def fixed_parameters(value: object) -> dict[str, frozenset[str]]:
+    """Check and copy ``{route name: [parameter, …]}``, where ``*`` may stand for each name.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for any other shape.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            "fixed_routes_parameters is no mapping of route names to parameter names but "
+            f'{_kind(value)}. Expected, for example, {{"get_cell": ["cell_id"]}}.'
+        )
+    fixed: dict[str, frozenset[str]] = {}
+    for name, parameters in value.items():
+        # An exact list of types: a string is a collection too, and a mapping is no list of names.
+        if not isinstance(parameters, (list, tuple, set, frozenset)) or not all(
+            isinstance(parameter, str) for parameter in parameters
+        ):
+            raise ConfigurationError(
+                f"fixed_routes_parameters[{name!r}] is {_kind(parameters)}. Expected a list, tuple or set of "
+                'parameter names, for example ["cell_id"].'
+            )
+        fixed[name] = frozenset(parameters)
+    return fixed
+
+
+def _kind(value: object) -> str:
+    return f"{value!r}, of type {type(value).__name__}"
+
+
+def allowed_values(value: object) -> dict[str, dict[str, frozenset[str]]]:
+    """Check and copy ``{route name: {parameter: [value, …]}}``.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for any other shape.
+    """
+    expected = 'Expected, for example, {"get_cell_neighbour": {"direction": ["north", "south"]}}.'
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"allow_values is no mapping of route names but {_kind(value)}. {expected}")
+    allowed: dict[str, dict[str, frozenset[str]]] = {}
+    for name, parameters in value.items():
+        if not isinstance(parameters, Mapping):
+            raise ConfigurationError(f"allow_values[{name!r}] is {_kind(parameters)}. {expected}")
+        for parameter, values in parameters.items():
+            if not isinstance(values, (list, tuple, set, frozenset)) or not values:
+                raise ConfigurationError(f"allow_values[{name!r}][{parameter!r}] is {_kind(values)}. {expected}")
+            allowed.setdefault(name, {})[parameter] = frozenset(values)
+    return allowed

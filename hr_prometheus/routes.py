@@ -1,0 +1,156 @@
+"""The route table of an application as the metrics will see it, before there has been any request."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
+from aiohttp.web import Application
+from prometheus_client import CollectorRegistry
+
+from hr_prometheus import loading
+from hr_prometheus.catalog import FULL
+from hr_prometheus.exposition import TEXT
+from hr_prometheus.labels import MALFORMED, METHODS, UNKNOWN, UNMATCHED
+from hr_prometheus.policies import OTHER, Policies
+from hr_prometheus.records import Records
+from hr_prometheus.resources import all_resources, parameter_names, template
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from aiohttp.web import AbstractResource
+
+    from hr_prometheus.config import Settings
+
+#: With how many different statuses a label is reckoned to be answered.
+STATUSES = (200, 302, 400, 404, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One route pattern: how its requests are labelled, and what they can come to at worst.
+
+    In ``label`` a parameter whose values are kept is shown as ``<name>``. ``series`` and ``bytes``, of the text
+    format, are those of all methods and path labels, each answered with five statuses.
+    """
+
+    methods: tuple[str, ...]
+    name: str | None
+    pattern: str
+    parameters: dict[str, str]
+    label: str
+    labels: int
+    series: int
+    bytes: int
+
+
+def load_application(settings: Settings) -> Application:
+    """Return the target's application, without running its start-up.
+
+    Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run` raises for a target.
+    """
+    target = loading.parse_target(settings.target)
+    if target.attribute is not None:
+        return _awaited(settings, loading.load(target, settings.arguments, settings.app_dir))
+    found: list[Application] = []
+
+    def run_app(app: Application | Awaitable[object], **_arguments: Any) -> None:
+        found.append(_awaited(settings, app))
+        raise _FoundError
+
+    with suppress(_FoundError):
+        loading.run_script(target, settings.arguments, settings.app_dir, run_app)
+    return found[0]
+
+
+class _FoundError(BaseException):
+    """Ends a script where it would serve its application."""
+
+
+def _awaited(settings: Settings, value: Application | Awaitable[object]) -> Application:
+    async def wait() -> object:
+        return value if isinstance(value, Application) else await value
+
+    try:
+        app = value if isinstance(value, Application) else asyncio.run(wait())
+    except Exception as error:
+        raise loading.application_error(f'"{settings.target}" failed while it made the application', error) from error
+    if not isinstance(app, Application):
+        raise loading.not_an_application(settings.target, app)
+    return app
+
+
+def rows(app: Application, settings: Settings) -> list[Row]:
+    """Return a row for each route pattern of the application, and for what no route matches or the parser refuses.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
+    """
+    policies = Policies(settings.fixed_routes, settings.allow_values)
+    policies.check(app)
+    made = [_row(resource, policies, settings) for resource in all_resources(app)]
+    for label, methods, count in ((UNMATCHED, (hdrs.METH_ANY,), len(METHODS) + 1), (MALFORMED, (UNKNOWN,), 1)):
+        series, size = _cost(label, settings)
+        made.append(Row(methods, None, "", {}, label, 1, count * series, count * size))
+    return made
+
+
+def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> Row:
+    fixed, allowed = policies.of(resource)
+    parameters, labels, is_kept = {}, 1, False
+    for name in sorted(parameter_names(resource)):
+        if name in fixed:
+            parameters[name] = "fixed"
+        elif name in allowed:
+            parameters[name] = ", ".join([*sorted(allowed[name]), OTHER])
+            labels *= len(allowed[name]) + 1
+        else:
+            parameters[name] = "kept"
+            is_kept = True
+    if is_kept:
+        labels = settings.path_budget + 1  # and the template
+    shown = template(resource)
+    label = re.sub(r"\{(\w+)\}", lambda m: m[0] if parameters.get(m[1], "fixed") == "fixed" else f"<{m[1]}>", shown)
+    methods = tuple(dict.fromkeys(route.method for route in resource))
+    count = labels * sum(len(METHODS) + 1 if method == hdrs.METH_ANY else 1 for method in methods)
+    series, size = _cost(shown, settings)
+    return Row(methods, resource.name, resource.canonical, parameters, label, labels, count * series, count * size)
+
+
+def _cost(label: str, settings: Settings) -> tuple[int, int]:
+    """Return the number of series and of bytes in a scrape of one method and path label."""
+    registry = CollectorRegistry()
+    detail = settings.detail or FULL
+    record = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail).request(
+        ("DELETE", label)
+    )
+    for status in STATUSES:
+        record.count(status, 0.1)
+    if detail == FULL:
+        record.measure(0.1, 1000)
+        record.receive(0)
+    samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
+    return len(samples), sum(map(len, samples))
+
+
+def text_table(table: Sequence[Row]) -> list[str]:
+    """Return the lines of a table for people, with the totals last."""
+    cells = [("METHODS", "NAME", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")]
+    for row in table:
+        parameters = "; ".join(f"{name}: {policy}" for name, policy in row.parameters.items())
+        cells.append(
+            (",".join(row.methods), row.name or "-", row.label, parameters or "-", f"{row.labels:,}", f"{row.series:,}")
+        )
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    series, size = totals(table)
+    return [*lines, f"At worst {series:,} series, {size:,} bytes a scrape."]
+
+
+def totals(table: Sequence[Row]) -> tuple[int, int]:
+    """Return the number of series and of bytes a scrape that a table's rows come to together."""
+    return sum(row.series for row in table), sum(row.bytes for row in table)

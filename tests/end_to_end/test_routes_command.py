@@ -1,0 +1,65 @@
+"""hr-prometheus routes, and what it predicts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import counts, hr_prometheus
+from test_serving import get, scrape
+
+OPTIONS = [
+    "--fixed-route", "get_cell_neighbour=cell_id",
+    "--allow-values", "get_cell_neighbour.direction=north,south",
+]  # fmt: skip
+
+
+def test_the_predicted_label_is_the_one_in_the_scrape(serve):
+    """The table of an application is what its metrics show, with the same options."""
+    done = hr_prometheus("routes", "served:create_app", "--format", "json", *OPTIONS)
+    assert done.returncode == 0, done.stderr
+    labels = {route["label"] for route in json.loads(done.stdout)["routes"]}
+    assert labels >= {"/", "/missing", "/cell_neighbour/{cell_id}/direction/<direction>", "unmatched", "malformed"}
+    service = serve("served:create_app", "--port", "0", *OPTIONS)
+    for path in ("/", "/missing", "/nowhere", "/cell_neighbour/1/direction/north", "/cell_neighbour/2/direction/up"):
+        get(service.url + path)
+    assert {path for _, path, _ in counts(scrape(service))} == {
+        "/", "/missing", "unmatched",
+        "/cell_neighbour/{cell_id}/direction/north", "/cell_neighbour/{cell_id}/direction/other",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["starting:works", "served:create_app_async", "script.py", "package"])
+def test_nothing_is_started(target):
+    """The application is made but not started, also that of a script or of an async factory."""
+    done = hr_prometheus("routes", target)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "starts up" not in done.stdout
+    assert "goes on" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("At worst ")
+
+
+def test_too_many_series():
+    """--max-series is for a pipeline: exit code 4, and a sentence which says what to do."""
+    done = hr_prometheus("routes", "served:create_app", "--max-series", "100")
+    assert done.returncode == 4
+    assert "and --max-series is 100. Fix parameters with --fixed-route" in done.stderr
+    assert hr_prometheus("routes", "served:create_app", "--max-series", "1000000").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["serveed:app"], 2, 'there is no module "serveed". Did you mean "served"?'),
+        (["factories:raises"], 3, "RuntimeError: no database"),
+        (["factories:raises_async"], 3, "RuntimeError: no database"),
+        (["factories:returns_nothing_async"], 2, "its value is None"),
+        (["served:app", "--allow-values", "get_cell_neighbour=north"], 2, "is not understood. Expected NAME.PARAM="),
+        (["served:app", "--allow-values", "get_cell_neighbour.direction=a/b"], 2, 'no request can have "a/b"'),
+    ],
+)
+def test_what_can_go_wrong(arguments, code, words):
+    """The same sentences and exit codes as for run."""
+    done = hr_prometheus("routes", *arguments)
+    assert words in done.stderr
+    assert done.returncode == code

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from hr_prometheus.config import Settings
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels import METHODS
+from hr_prometheus.routes import rows, text_table, totals
+
+
+async def handler(_request):
+    return web.Response()
+
+
+@pytest.fixture
+def app(tmp_path):
+    """An application with a route of each kind."""
+    app = web.Application()
+    app.router.add_get("/plain", handler, name="plain", allow_head=False)
+    app.router.add_get("/cell/{id}/{side}", handler, name="cell", allow_head=False)
+    app.router.add_route("*", "/any", handler)
+    app.router.add_static("/static", tmp_path)
+    below = web.Application()
+    below.router.add_get("/users/{user}", handler, name="user", allow_head=False)
+    app.add_subapp("/api", below)
+    return app
+
+
+def test_a_row_for_each_route(app):
+    """Methods, names, labels, policies and the worst case of each, and of what no route matches."""
+    settings = Settings(
+        target="x",
+        fixed_routes={"cell": frozenset({"id"})},
+        allow_values={"cell": {"side": frozenset({"north", "south"})}},
+        path_budget=10,
+        detail="basic",
+    )
+    table = {row.label: row for row in rows(app, settings)}
+    assert list(table) == [
+        "/plain",
+        "/cell/{id}/<side>",
+        "/any",
+        "/static/{filename}",
+        "/api/users/<user>",
+        "unmatched",
+        "malformed",
+    ]
+    one = 15 + 2 + 1 + 5  # buckets, count and sum, in progress, and five statuses
+    assert table["/plain"].series == one
+    assert table["/cell/{id}/<side>"].parameters == {"id": "fixed", "side": "north, south, other"}
+    assert table["/cell/{id}/<side>"].series == 3 * one
+    assert table["/any"].series == (len(METHODS) + 1) * one
+    assert table["/static/{filename}"].methods == ("GET", "HEAD")
+    assert table["/api/users/<user>"].name == "user"
+    assert table["/api/users/<user>"].series == 11 * one
+    assert totals(list(table.values())) == (
+        sum(row.series for row in table.values()),
+        sum(row.bytes for row in table.values()),
+    )
+
+
+def test_the_full_detail_costs_more(app):
+    """Each level of detail is reckoned with its own metrics."""
+    basic, full = (totals(rows(app, Settings(target="x", detail=detail)))[0] for detail in ("basic", "full"))
+    assert full > 2 * basic
+
+
+def test_settings_are_checked(app):
+    """A name that does not exist is refused, as when the application is run."""
+    with pytest.raises(ConfigurationError, match='no route named "cel"'):
+        rows(app, Settings(target="x", fixed_routes={"cel": frozenset({"id"})}))
+
+
+def test_the_table_ends_with_the_totals(app):
+    """One line a route, a head and the sum."""
+    table = rows(app, Settings(target="x"))
+    lines = text_table(table)
+    assert len(lines) == len(table) + 2
+    assert lines[0].split() == ["METHODS", "NAME", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
+    assert lines[-1].startswith("At worst ")
