@@ -17,7 +17,7 @@ SIZE_BUCKETS = tuple(float(64 * 4**power) for power in range(11))
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Metric:
     """One metric family.
 

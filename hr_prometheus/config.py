@@ -24,7 +24,7 @@ DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that ``hr-prometheus run`` was told. ``None`` means: not said, so a script's own value holds."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _ESCAPINGS: Final = frozenset({"allow-utf-8", "underscores", "dots", "values"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Format:
     """One way to write metrics down, and what it is called in ``Content-Type``."""
 

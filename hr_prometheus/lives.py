@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import StreamResponse, WebSocketResponse
 
@@ -16,25 +16,26 @@ from hr_prometheus.life import (
 )
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from aiohttp.web import Request
 
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import RequestRecord
 
+    class CountsErrors(Protocol):
+        """What a life needs of the recorder that it belongs to."""
+
+        def failed(self, where: str, error: Exception) -> None:
+            """Count an exception that no client may see."""
+
+        def entered_monitor(self, request: Request, labels: tuple[str, str]) -> BaseRequestMonitor:
+            """Make and enter the monitor of a request."""
+
 
 #: For how many seconds a request's body may still arrive after the response has left; aiohttp's server reads
 #: and discards it for 10 by default.
 _LINGERING = 11.0
-
-
-class CountsErrors(Protocol):
-    """What a life needs of the recorder that it belongs to."""
-
-    def failed(self, where: str, error: Exception) -> None:
-        """Count an exception that no client may see."""
-
-    def entered_monitor(self, request: Request, labels: tuple[str, str]) -> BaseRequestMonitor:
-        """Make and enter the monitor of a request."""
 
 
 class RecordedLife(Life):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
-import pkgutil
-import runpy
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ _EXPECTED = 'Expected "module:attribute", "path/to/file.py:attribute" or a scrip
 _MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """A target, read but not yet looked at: a module name or a file's path, and an attribute or none."""
 
@@ -103,6 +101,8 @@ def run_script(target: Target, arguments: Sequence[str], app_dir: str, run_app: 
     What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, but for
     :exc:`SystemExit`, which is the script's own way to end.
     """
+    import runpy  # noqa: PLC0415  # only for scripts
+
     calls = 0
 
     def counted_run_app(*args: Any, **kwargs: Any) -> None:
@@ -218,6 +218,8 @@ def _is_of(name: str, error: ModuleNotFoundError) -> bool:
 
 
 def _no_module(name: str, app_dir: str) -> TargetError:
+    import pkgutil  # noqa: PLC0415  # only on the way to an error
+
     parent = name.rpartition(".")[0]
     path = getattr(sys.modules.get(parent), "__path__", None) if parent else [app_dir]
     prefix = f"{parent}." if parent else ""

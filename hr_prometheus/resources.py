@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from aiohttp.web import AbstractResource, Application
 
 _LONGEST = 1000  # characters of a label
-_PARAMETER = re.compile(r"(\{\w+\})")
-_PARAMETER_NAME = re.compile(r"\{(\w+)\}")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+# Compiled when they are first used.
+_PARAMETER = r"(\{\w+\})"
+_PARAMETER_NAME = r"\{(\w+)\}"
+_SURROGATE = "[\ud800-\udfff]"
 
 
 def all_resources(app: Application) -> Iterator[AbstractResource]:
@@ -33,7 +34,7 @@ def parameter_names(resource: AbstractResource) -> frozenset[str]:
     """Return the names of the parameters in a route's pattern; empty for a route without any."""
     info: object = resource.get_info()
     if isinstance(info, Mapping) and "formatter" in info:
-        return frozenset(_PARAMETER_NAME.findall(info["formatter"]))
+        return frozenset(re.findall(_PARAMETER_NAME, info["formatter"]))
     return frozenset()
 
 
@@ -71,7 +72,7 @@ def path_with_fixed_parameters(resource: AbstractResource, values: Mapping[str, 
     """Return a route's path with ``{name}`` for each *fixed* parameter and its value for each other."""
     info: Any = resource.get_info()
     # Every second part is a parameter. What is between is percent-encoded, while values are decoded.
-    parts = [unquote(part) for part in _PARAMETER.split(info["formatter"])]
+    parts = [unquote(part) for part in re.split(_PARAMETER, info["formatter"])]
     parts[1::2] = [part if part[1:-1] in fixed else values[part[1:-1]] for part in parts[1::2]]
     return "".join(parts)
 
@@ -82,7 +83,7 @@ def valid_text(label: str) -> str:
     aiohttp's pure-Python parser decodes such bytes to lone surrogates, on which every later scrape would fail.
     What is longer than 1,000 characters is cut, and ends with an ellipsis.
     """
-    text = _SURROGATE.sub(_percent_escaped, label)
+    text = re.sub(_SURROGATE, _percent_escaped, label)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 #: Cells on one page; 8 bytes each.
 PAGE_CELLS = 1024
 
-_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
 
 #: Whether :meth:`Store.collect` adds the ``_created`` samples, which only OpenMetrics has a use for: in the
 #: text format each would be a series of its own.
@@ -203,7 +203,7 @@ def _checked(buckets: Sequence[float]) -> tuple[float, ...]:
 
 
 def _checked_prefix(prefix: str) -> str:
-    if prefix and not _NAME.fullmatch(prefix):
+    if prefix and not re.fullmatch(_NAME, prefix):
         raise ConfigurationError(
             f'the metric prefix "{prefix}" cannot begin a metric\'s name. Expected letters, digits and underscores, '
             "with no digit first, for example myapp_."
