@@ -235,7 +235,7 @@ def run(**options: Any) -> None:
 @main.command(cls=_Command, short_help="Show the routes of an application as the metrics will see them.")
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
-@_shared("app_dir", "fixed_route", "allow_values", "path_budget", "detail", "buckets", "metric_prefix")
+@_shared("app_dir", "fixed_route", "allow_values", "path_budget", "exclude", "detail", "buckets", "metric_prefix")
 @_metrics_option(
     "--format",
     "output_format",
@@ -267,6 +267,8 @@ def routes(**options: Any) -> None:
         table = module.rows(module.load_application(settings), settings)
     except HrPrometheusError as error:
         _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     series, size = module.totals(table)
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}

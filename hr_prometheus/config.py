@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ class Settings:
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not os.path.isdir(self.app_dir):
+            raise ConfigurationError(f'--app-dir "{self.app_dir}" is no directory. Expected one to import from.')
         if self.keyfile is not None and self.certfile is None:
             raise ConfigurationError("--keyfile was given without --certfile. TLS needs the certificate as well.")
         if self.metrics_host is not None and self.metrics_port is None:
@@ -93,7 +96,7 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
     for text in texts:
         key, equals, listed = text.partition("=")
         name, dot, parameter = key.rpartition(".")
-        values = listed.split(",")
+        values = [value.strip() for value in listed.split(",")]
         if not (name and dot and parameter and equals and all(values)):
             raise ConfigurationError(
                 f'--allow-values "{text}" is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example '

@@ -13,6 +13,7 @@ import re
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from aiohttp import hdrs
 from aiohttp.web import HTTPException
 
 from hr_prometheus.policies import ALL, OTHER, Policies
@@ -93,7 +94,7 @@ class Labels(Generic[T]):
                 # Each such match has a route of its own, so nothing may be kept of it.
                 return self._unmatched.find(request) if self._applies(match_info) else None
             rule = self._rules[route] = self._rule(route, match_info)
-            if rule.is_constant and route.method == request.method:
+            if rule.is_constant and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 self.constant[route] = rule.find(request)
         return rule.find(request)
 
@@ -211,7 +212,7 @@ class _Rule(Generic[T]):
     def _own_method(request: Request) -> str:
         """Return a method of the application's own invention as it is, a client's as ``unknown``."""
         registered = request.match_info.route.method
-        return registered if registered == request.method else UNKNOWN
+        return registered if registered == request.method != hdrs.METH_ANY else UNKNOWN
 
     def _fold(self, method: str) -> T:
         template = self._template or UNMATCHED

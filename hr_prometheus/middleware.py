@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aiohttp.web import middleware
@@ -16,7 +17,7 @@ from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
@@ -45,11 +46,16 @@ def hrprometheus_middleware(
     Put it first in ``middlewares``, so that it is the outermost. Raises
     :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.
     """
+    if isinstance(path_budget, bool) or not isinstance(path_budget, int) or path_budget < 0:
+        raise ConfigurationError(f"path_budget is {path_budget!r}. Expected a whole number from 0 on.")
+    patterns = [] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else list(exclude)
+    if (exclude and not patterns) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigurationError(f'exclude is {exclude!r}. Expected a list of patterns, for example ["/health*"].')
     monitor = request_monitor or RequestMonitor
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
     policies = Policies(arguments.get("fixed_routes_parameters"), allow_values)
-    recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=exclude)
+    recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     constant, begin, current_task = recorder.labels.constant, recorder.begin, asyncio.current_task
 

@@ -25,7 +25,7 @@ class Policies:
     """The policies of one application's parameters.
 
     *fixed* is ``{route name: [parameter, …]}`` and *allowed* ``{route name: {parameter: [value, …]}}``; ``*`` stands
-    for every route and, in *fixed*, for every parameter. A list of allowed values wins over a star.
+    for every route and, in *fixed*, for every parameter. What names a route and its parameter wins over a star.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for other shapes and for contradictions.
     """
 
@@ -44,11 +44,12 @@ class Policies:
         """Return the fixed parameters of a resource, and the allowed values of others."""
         names = (ALL, resource.name or "")
         parameters = parameter_names(resource)
+        named = self.fixed.get(resource.name or "", frozenset())
         allowed = {
             parameter: values
             for name in names
             for parameter, values in self.allowed.get(name, {}).items()
-            if parameter in parameters
+            if parameter in parameters and not (name == ALL and parameter in named)
         }
         fixed = frozenset().union(*(self.fixed.get(name, frozenset()) for name in names))
         if ALL in fixed:
@@ -88,7 +89,7 @@ def _check_names(setting: str, name: str, parameters: Collection[str], resources
     where = "the application" if name == ALL else f'the route "{name}"'
     if not known and name != ALL:
         raise ConfigurationError(
-            f"{setting}: {where} has no parameters, so there is nothing to fix. Remove the setting."
+            f"{setting}: {where} has no parameters, so the setting has no meaning. Remove it."
         )
     for parameter in sorted(set(parameters) - known):
         raise ConfigurationError(
@@ -125,7 +126,7 @@ def fixed_parameters(value: object) -> dict[str, frozenset[str]]:
     for name, parameters in value.items():
         # An exact list of types: a string is a collection too, and a mapping is no list of names.
         if not isinstance(parameters, (list, tuple, set, frozenset)) or not all(
-            isinstance(parameter, str) for parameter in parameters
+            isinstance(each, str) for each in (name, *parameters)
         ):
             raise ConfigurationError(
                 f"fixed_routes_parameters[{name!r}] is {_kind(parameters)}. Expected a list, tuple or set of "
@@ -152,7 +153,8 @@ def allowed_values(value: object) -> dict[str, dict[str, frozenset[str]]]:
         if not isinstance(parameters, Mapping):
             raise ConfigurationError(f"allow_values[{name!r}] is {_kind(parameters)}. {expected}")
         for parameter, values in parameters.items():
-            if not isinstance(values, (list, tuple, set, frozenset)) or not values:
+            is_list = isinstance(values, (list, tuple, set, frozenset)) and values
+            if not is_list or not all(isinstance(each, str) for each in (name, parameter, *values)):
                 raise ConfigurationError(f"allow_values[{name!r}][{parameter!r}] is {_kind(values)}. {expected}")
             allowed.setdefault(name, {})[parameter] = frozenset(values)
     return allowed

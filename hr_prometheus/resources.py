@@ -7,6 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from aiohttp.web import UrlDispatcher
+
+from hr_prometheus.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,10 +24,17 @@ _SURROGATE = "[\ud800-\udfff]"
 
 
 def all_resources(app: Application) -> Iterator[AbstractResource]:
-    """Yield the resources of an application and of the applications below it, in order of registration."""
+    """Yield the resources of an application and of the applications below it, in order of registration.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a router of the application's own, which need not know.
+    """
+    if not isinstance(app.router, UrlDispatcher):
+        raise ConfigurationError(
+            "the application has a router of its own, whose routes cannot be told. Leave out the settings for routes."
+        )
     for resource in app.router.resources():
         info: Any = resource.get_info()
-        below = info.get("app")
+        below = info.get("app") if isinstance(info, Mapping) else None
         if below is None:
             yield resource
         else:
@@ -39,12 +50,21 @@ def parameter_names(resource: AbstractResource) -> frozenset[str]:
 
 
 def may_match(resource: AbstractResource, name: str, value: str) -> bool:
-    """Whether a request to the resource can have *value* for its parameter *name*."""
+    """Whether a request to the resource may have *value* for its parameter *name*; in doubt it may."""
     info: Any = resource.get_info()
-    pattern = info["pattern"].pattern
-    begin = pattern.index(f"(?P<{name}>")
-    depth, end, is_class = 0, begin, False
-    while True:  # to the parenthesis that closes the group
+    pattern = getattr(info.get("pattern"), "pattern", None)
+    group = _group(pattern, name) if isinstance(pattern, str) else None
+    if group is None or re.search(r"\(\?(?!P<|:)|\\\d", group):  # what depends on what is around it
+        return True
+    # aiohttp matches the path with these two still encoded.
+    return re.fullmatch(group, value.replace("%", "%25").replace("/", "%2F")) is not None
+
+
+def _group(pattern: str, name: str) -> str | None:
+    """Return the part of a pattern that is the group of a name, with its parentheses; ``None`` if there is none."""
+    begin = end = pattern.find(f"(?P<{name}>")
+    depth, is_class = 0, False
+    while 0 <= end < len(pattern):
         character = pattern[end]
         if character == "\\":
             end += 1
@@ -54,10 +74,10 @@ def may_match(resource: AbstractResource, name: str, value: str) -> bool:
             is_class = True
         else:
             depth += (character == "(") - (character == ")")
-            if depth == 0 and character == ")":
-                break
         end += 1
-    return re.fullmatch(pattern[begin : end + 1], value) is not None
+        if depth == 0:
+            return pattern[begin:end]
+    return None
 
 
 def template(resource: AbstractResource) -> str:

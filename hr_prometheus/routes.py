@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -13,10 +14,12 @@ from aiohttp.web import Application
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus import loading
-from hr_prometheus.catalog import FULL
+from hr_prometheus.catalog import BASIC, FULL
+from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.labels import MALFORMED, METHODS, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER, Policies
+from hr_prometheus.recorder import recorder_of
 from hr_prometheus.records import Records
 from hr_prometheus.resources import all_resources, parameter_names, template
 
@@ -55,16 +58,27 @@ def load_application(settings: Settings) -> Application:
     Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run` raises for a target.
     """
     target = loading.parse_target(settings.target)
-    if target.attribute is not None:
-        return _awaited(settings, loading.load(target, settings.arguments, settings.app_dir))
     found: list[Application] = []
+    failed: list[HrPrometheusError] = []
 
-    def run_app(app: Application | Awaitable[object], **_arguments: Any) -> None:
-        found.append(_awaited(settings, app))
+    def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
+        try:
+            found.append(_awaited(settings, app, arguments.get("loop")))
+        except HrPrometheusError as error:
+            failed.append(error)
         raise _FoundError
 
-    with suppress(_FoundError):
-        loading.run_script(target, settings.arguments, settings.app_dir, run_app)
+    try:
+        if target.attribute is None:
+            loading.run_script(target, settings.arguments, settings.app_dir, run_app)
+        else:
+            found.append(_awaited(settings, loading.load(target, settings.arguments, settings.app_dir)))
+    except (_FoundError, SystemExit):
+        pass  # with what was found or has failed before
+    if failed:
+        raise failed[0]
+    if not found:
+        raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
     return found[0]
 
 
@@ -72,14 +86,18 @@ class _FoundError(BaseException):
     """Ends a script where it would serve its application."""
 
 
-def _awaited(settings: Settings, value: Application | Awaitable[object]) -> Application:
-    async def wait() -> object:
-        return value if isinstance(value, Application) else await value
+def _awaited(settings: Settings, value: object, loop: asyncio.AbstractEventLoop | None = None) -> Application:
+    async def wait(awaitable: Awaitable[object]) -> object:
+        return await awaitable
 
-    try:
-        app = value if isinstance(value, Application) else asyncio.run(wait())
-    except Exception as error:
-        raise loading.application_error(f'"{settings.target}" failed while it made the application', error) from error
+    app = value
+    if not isinstance(value, Application) and inspect.isawaitable(value):
+        try:
+            app = loop.run_until_complete(wait(value)) if loop is not None else asyncio.run(wait(value))
+        except Exception as error:
+            raise loading.application_error(
+                f'"{settings.target}" failed while it made the application', error
+            ) from error
     if not isinstance(app, Application):
         raise loading.not_an_application(settings.target, app)
     return app
@@ -88,15 +106,22 @@ def _awaited(settings: Settings, value: Application | Awaitable[object]) -> Appl
 def rows(app: Application, settings: Settings) -> list[Row]:
     """Return a row for each route pattern of the application, and for what no route matches or the parser refuses.
 
+    An application which carries the middleware already goes on with its policies and its budget.
+
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
     """
     policies = Policies(settings.fixed_routes, settings.allow_values)
+    for recorder in filter(None, map(recorder_of, app.middlewares)):
+        policies = recorder.labels.policies
+        detail = FULL if recorder.is_full else BASIC
+        settings = replace(settings, path_budget=recorder.labels.path_budget, detail=detail)
+        break
     policies.check(app)
     made = [_row(resource, policies, settings) for resource in all_resources(app)]
     for label, methods, count in ((UNMATCHED, (hdrs.METH_ANY,), len(METHODS) + 1), (MALFORMED, (UNKNOWN,), 1)):
         series, size = _cost(label, settings)
         made.append(Row(methods, None, "", {}, label, 1, count * series, count * size))
-    return made
+    return [row for row in made if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
 
 
 def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> Row:
@@ -106,8 +131,8 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> 
         if name in fixed:
             parameters[name] = "fixed"
         elif name in allowed:
-            parameters[name] = ", ".join([*sorted(allowed[name]), OTHER])
-            labels *= len(allowed[name]) + 1
+            parameters[name] = ", ".join([*sorted(allowed[name] - {OTHER}), OTHER])
+            labels *= len(allowed[name] | {OTHER})
         else:
             parameters[name] = "kept"
             is_kept = True

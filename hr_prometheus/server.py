@@ -50,8 +50,6 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     so one that is in use is found before the application has done anything.
     """
     target = loading.parse_target(settings.target)
-    if not os.path.isdir(settings.app_dir):
-        raise ConfigurationError(f'--app-dir "{settings.app_dir}" is no directory. Expected one to import from.')
     check_metrics_path(settings.metrics_path)
     if target.attribute is None:
 

@@ -103,6 +103,15 @@ async def test_methods_outside_the_registry_are_unknown():
     assert await described(app, labels, "/own", "FROBNICATE") == ("FROBNICATE", "/own")
 
 
+async def test_the_method_that_is_a_star():
+    """A star is a token that a client may send, and no method that a route for all has registered."""
+    app = web.Application()
+    app.router.add_route("*", "/any", handler)
+    labels = Labels(tuple)
+    assert await described(app, labels, "/any", "*") == ("unknown", "/any")
+    assert await described(app, labels, "/any", "GET") == ("GET", "/any")
+
+
 @pytest.mark.parametrize(
     ("path", "label"),
     [

@@ -42,7 +42,10 @@ def test_labels_are_always_text(text):
     ("path", "value", "expected"),
     [
         ("/a/{x}", "north", True),
-        ("/a/{x}", "no/rth", False),
+        ("/a/{x}", "no/rth", True),  # as no%2Frth
+        (r"/a/{x:[a-z]+}", "no/rth", False),
+        (r"/a/{x:\w+(?=-)}{rest}", "ab", True),  # in doubt
+        (r"/a/{y}/{x:(?P=y)}", "ab", True),
         (r"/a/{x:\d+}/{y}", "12", True),
         (r"/a/{x:\d+}/{y}", "twelve", False),
         (r"/a/{x:(one|two)(?:\)|[)]|)}/b", "one)", True),

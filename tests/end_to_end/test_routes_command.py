@@ -39,6 +39,13 @@ def test_nothing_is_started(target):
     assert done.stdout.splitlines()[-1].startswith("At worst ")
 
 
+def test_an_application_with_settings_of_its_own():
+    """What carries the middleware already is shown with its own policies, and excluded routes are not shown."""
+    done = hr_prometheus("routes", "instrumented:by_hand", "--path-budget", "7", "--exclude", "/metrics")
+    assert "/metrics" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("At worst 1,0")  # basic, as hrprometheus_middleware() has it
+
+
 def test_too_many_series():
     """--max-series is for a pipeline: exit code 4, and a sentence which says what to do."""
     done = hr_prometheus("routes", "served:create_app", "--max-series", "100")
@@ -55,7 +62,10 @@ def test_too_many_series():
         (["factories:raises_async"], 3, "RuntimeError: no database"),
         (["factories:returns_nothing_async"], 2, "its value is None"),
         (["served:app", "--allow-values", "get_cell_neighbour=north"], 2, "is not understood. Expected NAME.PARAM="),
-        (["served:app", "--allow-values", "get_cell_neighbour.direction=a/b"], 2, 'no request can have "a/b"'),
+        (["served:app", "--allow-values", "get_cell_neighbour.up=a"], 2, 'has no parameter "up"'),
+        (["factories:exits"], 2, "has ended itself before it gave an application"),
+        (["runs_nothing.py"], 2, "its value is None"),
+        (["served:app", "--app-dir", "none"], 2, '--app-dir "none" is no directory'),
     ],
 )
 def test_what_can_go_wrong(arguments, code, words):
