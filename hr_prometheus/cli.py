@@ -264,7 +264,9 @@ def routes(**options: Any) -> None:
         from hr_prometheus import routes as module
 
         settings = _settings(options)
-        table = module.rows(module.load_application(settings), settings)
+        with contextlib.redirect_stdout(sys.stderr):  # what the application prints is no part of the table
+            app = module.load_application(settings)
+        table = module.rows(app, settings)
     except HrPrometheusError as error:
         _fail(error)
     except KeyboardInterrupt:

@@ -214,8 +214,10 @@ class _Rule(Generic[T]):
         registered = request.match_info.route.method
         return registered if registered == request.method != hdrs.METH_ANY else UNKNOWN
 
-    def _fold(self, method: str) -> T:
+    def _fold(self, method: str) -> T | None:
         template = self._template or UNMATCHED
+        if self._labels.excluded(template):
+            return None
         if not self._folded:
             name = getattr(self._resource, "name", None) or ALL
             some = next(iter(self._kept))

@@ -88,9 +88,7 @@ def _check_names(setting: str, name: str, parameters: Collection[str], resources
     known = named.get(name, set())
     where = "the application" if name == ALL else f'the route "{name}"'
     if not known and name != ALL:
-        raise ConfigurationError(
-            f"{setting}: {where} has no parameters, so the setting has no meaning. Remove it."
-        )
+        raise ConfigurationError(f"{setting}: {where} has no parameters, so the setting has no meaning. Remove it.")
     for parameter in sorted(set(parameters) - known):
         raise ConfigurationError(
             f'{setting}: {where} has no parameter "{parameter}".{did_you_mean(parameter, known)} '

@@ -212,6 +212,8 @@ async def test_excluded_paths_have_no_labels():
     assert await described(app, labels, "/a/secret1") is None
     assert await described(app, labels, "/a/1") == ("GET", "/a/1")
     assert await described(app, labels, "/a/secret2") is None
+    labels = Labels(tuple, exclude=["/a/{x}"], path_budget=0)
+    assert await described(app, labels, "/a/1") is None  # it would be recorded under what is left out
 
 
 async def test_texts_that_are_recorded_as_another_are_not_kept():

@@ -44,8 +44,7 @@ def test_fixed_parameters_of_a_wrong_type(wrong):
         ),
         (
             {"health": {"x"}},
-            '--fixed-route "health=x": the route "health" has no parameters, so there is nothing to fix. '
-            "Remove the setting.",
+            '--fixed-route "health=x": the route "health" has no parameters, so the setting has no meaning. Remove it.',
         ),
         (
             {"*": {"nothing"}},

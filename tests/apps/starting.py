@@ -24,6 +24,8 @@ def _app(startup=None, cleanup=None) -> web.Application:
 
 
 def works() -> web.Application:
+    if "chatty" in sys.argv:
+        sys.stdout.write("the application is made\n")
     return _app()
 
 

@@ -46,6 +46,13 @@ def test_an_application_with_settings_of_its_own():
     assert done.stdout.splitlines()[-1].startswith("At worst 1,0")  # basic, as hrprometheus_middleware() has it
 
 
+def test_json_is_nothing_but_json():
+    """What the application prints while it is made goes to standard error."""
+    done = hr_prometheus("routes", "starting:works", "--format", "json", "--", "chatty")
+    assert json.loads(done.stdout)["routes"][-1]["label"] == "malformed"
+    assert done.stderr == "the application is made\n"
+
+
 def test_too_many_series():
     """--max-series is for a pipeline: exit code 4, and a sentence which says what to do."""
     done = hr_prometheus("routes", "served:create_app", "--max-series", "100")
