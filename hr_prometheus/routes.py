@@ -164,12 +164,11 @@ def _cost(label: str, settings: Settings) -> tuple[int, int]:
 
 def text_table(table: Sequence[Row]) -> list[str]:
     """Return the lines of a table for people, with the totals last."""
-    cells = [("METHODS", "NAME", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")]
+    cells = [("METHODS", "NAME", "PATTERN", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")]
     for row in table:
         parameters = "; ".join(f"{name}: {policy}" for name, policy in row.parameters.items())
-        cells.append(
-            (",".join(row.methods), row.name or "-", row.label, parameters or "-", f"{row.labels:,}", f"{row.series:,}")
-        )
+        named = (",".join(row.methods), row.name or "-", row.pattern or "-", row.label, parameters or "-")
+        cells.append((*named, f"{row.labels:,}", f"{row.series:,}"))
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     series, size = totals(table)

@@ -77,5 +77,5 @@ def test_the_table_ends_with_the_totals(app):
     table = rows(app, Settings(target="x"))
     lines = text_table(table)
     assert len(lines) == len(table) + 2
-    assert lines[0].split() == ["METHODS", "NAME", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
+    assert lines[0].split() == ["METHODS", "NAME", "PATTERN", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
     assert lines[-1].startswith("At worst ")

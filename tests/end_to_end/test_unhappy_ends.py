@@ -334,13 +334,14 @@ async def test_labels_of_every_text(server):
         '/status/200"',
         "/status/200\\n",
         "/status/%0A",
+        "/status/%00",
         "/status/%2F%22",
         "/status/\u00e9",
         "/status/" + "9" * 3000,
     ):
         await server.say(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     await server.say(b"GET /status/\xff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    found = await server.until(lambda text: sum(counts(text).values()) == 7)
+    found = await server.until(lambda text: sum(counts(text).values()) == 8)
     assert 'request_count_total{method="GET",path="/status/\n",status="500"}' in found
     assert any(key.startswith('request_count_total{method="GET",path="/status/999') and "9…" in key for key in found)
 
