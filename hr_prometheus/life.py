@@ -6,7 +6,7 @@ aiohttp runs each request in a task of its own, which ends after all that. So th
 of that task, seen by a done callback; the task's result is the final response.
 
 What no public name of aiohttp tells is read from private ones, in one place each: which task is a request's
-(:func:`is_request_task`) and whether a body is compressed while it is written. Nothing is replaced.
+(:data:`REQUEST_TASK`) and whether a body is compressed while it is written. Nothing is replaced.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SWITCHING_PROTOCOLS = 101
 #: The status of a request whose client left before its response was complete, as nginx has it.
 CLIENT_CLOSED_REQUEST = 499
 
-# The body of the task that aiohttp makes for each request; its result is (response, has the client gone).
+#: The body of the task that aiohttp makes for each request; its result is (response, has the client gone).
 REQUEST_TASK = RequestHandler._handle_request.__code__  # noqa: SLF001  # no public name tells these tasks apart
 
 
@@ -70,7 +70,7 @@ class Life:
     has_client_left = False
     is_cut_off = False
     is_direct = False  # whether it has ended before anything was sent
-    response: HasStatus | None = None  # the first that was prepared: its head is what the client got
+    response: HasStatus | None = None  # the last that was prepared before a head had left
     also: Callable[[int, int], None] | None = None  # another life of the same request, outside this one
 
     def __init__(self, request: Request) -> None:

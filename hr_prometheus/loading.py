@@ -95,6 +95,19 @@ def not_an_application(target: str, value: object) -> TargetError:
     )
 
 
+async def application(target: str, value: object) -> web.Application:
+    """Return the application that *value* is or gives when it is awaited; *target* names it in errors."""
+    if inspect.isawaitable(value):
+        try:
+            value = await value
+        except Exception as error:
+            # Here rather than around the loop, where aiohttp's run_app before 3.14 shortens the traceback.
+            raise application_error(f'"{target}" failed while it made the application', error) from error
+    if not isinstance(value, web.Application):
+        raise not_an_application(target, value)
+    return value
+
+
 def run_script(target: Target, arguments: Sequence[str], app_dir: str, run_app: Callable[..., None]) -> None:
     """Run the target as ``__main__``, with *run_app* in the place of ``aiohttp.web.run_app``.
 

@@ -98,11 +98,9 @@ class Recorder:
         app.on_response_prepare.append(self._response_prepared)
 
     async def _response_prepared(self, request: Request, response: StreamResponse) -> None:
-        life = getattr(request.writer, "on_body_write", None)
         try:
-            while isinstance(life, RecordedLife) and life.recorder is not self:
-                life = life.also
-            if isinstance(life, RecordedLife):
+            life = self._life_of(request)
+            if life is not None:
                 life.prepared(response)
             elif hdrs.EXPECT in request.headers and is_request_task(task := asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
@@ -112,6 +110,15 @@ class Recorder:
                     life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
+
+    def _life_of(self, request: Request) -> RecordedLife | None:
+        """Return the life that follows the writes of *request* and is recorded here, if there is one."""
+        life = getattr(request.writer, "on_body_write", None)
+        while isinstance(life, RecordedLife):
+            if life.recorder is self:
+                return life
+            life = life.also
+        return None
 
     def begin(self, request: Request) -> RecordedLife | None:
         """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
@@ -197,11 +204,8 @@ class Recorder:
 
     def _life_unless_begun(self, _recorder: Recorder, request: Request, found: Any) -> RecordedLife | None:
         """Begin a request that may come by twice, because one middleware stands in several places."""
-        life = getattr(request.writer, "on_body_write", None)
-        while isinstance(life, RecordedLife):
-            if life.recorder is self:
-                return None
-            life = life.also
+        if self._life_of(request) is not None:
+            return None
         make = FollowingBasicLife if self._life_class is BasicLife else self._life_class
         return make(self, request, found)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
-from aiohttp.web import Application
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus import loading
@@ -26,7 +24,7 @@ from hr_prometheus.resources import all_resources, parameter_names, template
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from aiohttp.web import AbstractResource
+    from aiohttp.web import AbstractResource, Application
 
     from hr_prometheus.config import Settings
 
@@ -63,7 +61,9 @@ def load_application(settings: Settings) -> Application:
 
     def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
         try:
-            found.append(_awaited(settings, app, arguments.get("loop")))
+            made = loading.application(settings.target, app)
+            loop = arguments.get("loop")
+            found.append(asyncio.run(made) if loop is None else loop.run_until_complete(made))
         except HrPrometheusError as error:
             failed.append(error)
         raise _FoundError
@@ -72,7 +72,8 @@ def load_application(settings: Settings) -> Application:
         if target.attribute is None:
             loading.run_script(target, settings.arguments, settings.app_dir, run_app)
         else:
-            found.append(_awaited(settings, loading.load(target, settings.arguments, settings.app_dir)))
+            value = loading.load(target, settings.arguments, settings.app_dir)
+            found.append(asyncio.run(loading.application(settings.target, value)))
     except (_FoundError, SystemExit):
         pass  # with what was found or has failed before
     if failed:
@@ -84,23 +85,6 @@ def load_application(settings: Settings) -> Application:
 
 class _FoundError(BaseException):
     """Ends a script where it would serve its application."""
-
-
-def _awaited(settings: Settings, value: object, loop: asyncio.AbstractEventLoop | None = None) -> Application:
-    async def wait(awaitable: Awaitable[object]) -> object:
-        return await awaitable
-
-    app = value
-    if not isinstance(value, Application) and inspect.isawaitable(value):
-        try:
-            app = loop.run_until_complete(wait(value)) if loop is not None else asyncio.run(wait(value))
-        except Exception as error:
-            raise loading.application_error(
-                f'"{settings.target}" failed while it made the application', error
-            ) from error
-    if not isinstance(app, Application):
-        raise loading.not_an_application(settings.target, app)
-    return app
 
 
 def rows(app: Application, settings: Settings) -> list[Row]:

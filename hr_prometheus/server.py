@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import socket
@@ -108,17 +107,7 @@ class _Server:
     ) -> Application:
         """Return the application, instrumented. Runs in the loop which serves, and so does an async factory."""
         settings = self.settings
-        app: object = value
-        if inspect.isawaitable(value):
-            try:
-                app = await value
-            except Exception as error:
-                # Here rather than around run_app, which in aiohttp before 3.14 shortens its traceback.
-                raise loading.application_error(
-                    f'"{settings.target}" failed while it made the application', error
-                ) from error
-        if not isinstance(app, Application):
-            raise loading.not_an_application(settings.target, app)
+        app = await loading.application(settings.target, value)
         self._configure_logging()
         if isinstance(app.router, UrlDispatcher):  # the application may have a router of its own
             self.routes = sum(route.method != hdrs.METH_HEAD for route in app.router.routes())
