@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -21,13 +22,16 @@ from hr_prometheus.config import (
     DEFAULT_LOG_LEVEL,
     DEFAULT_PORT,
     DEFAULT_SHUTDOWN_TIMEOUT,
+    DEFAULT_WORKER_TIMEOUT,
     Settings,
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
+    parse_workers,
 )
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+from hr_prometheus.loops import LOOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +42,7 @@ _TOO_MANY_SERIES = 4
 _INTERRUPTED = 130
 
 _SERVER = "Where and how the application is served"
+_WORKERS = "More than one process"
 _METRICS = "Metrics"
 
 
@@ -55,7 +60,7 @@ class _Command(click.Command):
     """A command whose help lists its options by section."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {_SERVER: [], _METRICS: [], "Other": []}
+        sections: dict[str, list[tuple[str, str]]] = {_SERVER: [], _WORKERS: [], _METRICS: [], "Other": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
@@ -67,6 +72,10 @@ class _Command(click.Command):
 
 def _server_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(*names, cls=_Option, section=_SERVER, **attributes)
+
+
+def _workers_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(*names, cls=_Option, section=_WORKERS, **attributes)
 
 
 def _metrics_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -142,6 +151,12 @@ def main() -> None:
     show_default=DEFAULT_LOG_LEVEL,
     help="Least level that is logged.",
 )
+@_server_option(
+    "--loop",
+    type=click.Choice(LOOPS),
+    show_default="auto",
+    help="Event loop; auto is uvloop if that is installed (pip install hr-prometheus[uvloop]), else asyncio.",
+)
 @_server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
 @_server_option("--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own.")
 @_server_option(
@@ -150,6 +165,26 @@ def main() -> None:
     default=".",
     show_default="the current directory",
     help="Directory to import from; comes first on sys.path.",
+)
+@_workers_option(
+    "-w",
+    "--workers",
+    metavar="N|auto",
+    show_default="one process, without a supervisor",
+    help="Serve with N processes, which a supervisor keeps running; auto is one for each processor.",
+)
+@_workers_option(
+    "--worker-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_WORKER_TIMEOUT:g}",
+    help="Replace a worker whose event loop has been blocked for so long; 0 never does.",
+)
+@_workers_option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Replace a worker after N requests and up to a tenth more, drawn at random.",
 )
 @_metrics_option(
     "--metrics-path", metavar="PATH", default="/metrics", show_default=True, help="Path of the metrics route."
@@ -223,9 +258,9 @@ def run(**options: Any) -> None:
     """
     try:
         settings = _settings(options)
-        from hr_prometheus.server import run as serve  # after the options, which may be all that is wrong
-
-        serve(settings, _announce)
+        # After the options, which may be all that is wrong.
+        module = "hr_prometheus.server" if settings.workers is None else "hr_prometheus.workers.supervisor"
+        importlib.import_module(module).run(settings, _announce)
     except HrPrometheusError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -290,8 +325,9 @@ def routes(**options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Settings:
     """Return the settings that the options of a command say."""
-    buckets = options.pop("buckets")
+    buckets, workers = options.pop("buckets"), options.pop("workers", None)
     return Settings(
+        workers=None if workers is None else parse_workers(workers),
         fixed_routes=parse_fixed_routes(options.pop("fixed_route")),
         allow_values=parse_allowed_values(options.pop("allow_values")),
         buckets=LATENCY_BUCKETS if buckets is None else parse_buckets(buckets),

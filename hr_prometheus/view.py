@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from aiohttp import hdrs
-from aiohttp.web import ContentCoding, HTTPMethodNotAllowed, Request, Response
+from aiohttp.web import ContentCoding, HTTPMethodNotAllowed, HTTPServiceUnavailable, Request, Response
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import accepts_gzip, choose_format
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import TypeAlias
 
     from prometheus_client import CollectorRegistry
+
+    #: Returns the body of a scrape for an ``Accept`` header and the names of ``name[]``.
+    Source: TypeAlias = Callable[[str, Sequence[str]], Awaitable[bytes]]
 
 # What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
 _PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
@@ -26,10 +30,17 @@ _COMPRESS_IN_THREAD = 4096
 
 
 _views: WeakSet[object] = WeakSet()
+_elsewhere: Source | None = None
 
 
-def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Response]]:
-    """Make a handler that answers GET and HEAD with the metrics of *registry*.
+def forward_to(source: Source) -> None:
+    """Have every metrics route of this process answer with what *source* says: of one worker, with that of all."""
+    global _elsewhere  # noqa: PLW0603  # there is one truth in a process
+    _elsewhere = source
+
+
+def make_view(registry: CollectorRegistry, source: Source | None = None) -> Callable[[Request], Awaitable[Response]]:
+    """Make a handler that answers GET and HEAD with the metrics of *registry*, or with what *source* says.
 
     The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
     sample to be returned alone. Any other method is answered with 405.
@@ -38,9 +49,16 @@ def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Resp
     async def hrprometheus_view(request: Request) -> Response:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
-        form = choose_format(",".join(request.headers.getall(hdrs.ACCEPT, [])))
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
+        form = choose_format(accept)
         names = request.query.getall("name[]", [])
-        body = form.render(registry.restricted_registry(names) if names else registry)
+        if ask := source or _elsewhere:
+            try:
+                body = await ask(accept, names)
+            except ConnectionError as error:
+                raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.") from error
+        else:
+            body = form.render(registry.restricted_registry(names) if names else registry)
         response = Response(
             body=body,
             headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"},

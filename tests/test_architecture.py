@@ -12,14 +12,15 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
-    {"addresses", "life", "loading", "resources", "series"},
+    {"addresses", "life", "loading", "loops", "resources", "series"},
     {"exposition", "policies", "records"},
     {"labels", "view"},
     {"config", "monitors"},
     {"lives"},
     {"recorder"},
     {"access_log", "middleware", "routes"},
-    {"instrument"},
+    {"instrument", "listening"},
+    {"preparing"},
     {"server"},
     {"cli"},
     {"__main__"},
