@@ -1,0 +1,1 @@
+"""Several processes that serve one application, and the one place where their numbers come together."""
