@@ -120,6 +120,14 @@ FOLDED_REQUESTS = Metric(
     "requests",
     ("route",),
 )
+WORKER_UP = Metric("hr_prometheus_worker_up", "gauge", "Whether a worker serves (1) or not (0)", "workers", ("worker",))
+WORKER_RESTARTS = Metric(
+    "hr_prometheus_worker_restarts",
+    "counter",
+    "Workers that were started again, by the reason for which their predecessor ended",
+    "restarts",
+    ("worker", "reason"),
+)
 
 #: What the default monitor exports with either level of detail. A metric prefix applies to these,
 BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
@@ -134,7 +142,9 @@ FULL_METRICS = (
 )
 #: What hr-prometheus exports about itself. These appear when there is something to report.
 SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
-METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS
+#: What a supervisor exports about its workers.
+WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
+METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + WORKER_METRICS
 
 #: The levels of detail: the first is the middleware's default, the second the command's.
 BASIC, FULL = DETAILS = ("basic", "full")

@@ -1,1 +1,1 @@
-"""More than one process: a supervisor, its workers, and one truth about all of them."""
+"""Several processes that serve one application: their supervisor, and the one truth of their numbers."""

@@ -77,18 +77,27 @@ class WorkerProcess:
                 )
             except OSError as error:
                 ours.close()
-                self.failure = ServingError(f"cannot start a worker: {error.strerror}.")
-                self.ended.set_result(1)
-                self.booted.set_result(False)
+                self.refuse(ServingError(f"cannot start a worker: {error.strerror}."))
                 return
         self.pid = self._process.pid
         await self._channel.connect(ours)
         self._channel.send("orders", orders)
 
+    def refuse(self, failure: Exception) -> None:
+        """Have it end before it has begun."""
+        self.failure = failure
+        self.booted.set_result(False)
+        self.ended.set_result(1)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun to serve and has not ended."""
+        return bool(self.served_since) and self._code is None
+
     @property
     def is_serving(self) -> bool:
         """Whether it takes connections, as far as the supervisor knows."""
-        return bool(self.served_since) and not self.reason and self._code is None
+        return self.is_running and not self.reason
 
     def ping(self) -> None:
         """Ask for a sign of life."""

@@ -12,25 +12,25 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Application, AppRunner, SockSite
-from prometheus_client import CollectorRegistry
-
 from hr_prometheus import addresses, loading
 from hr_prometheus.config import (
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKER_TIMEOUT,
     MOST_WORKERS,
 )
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import ConfigurationError, ServingError
 from hr_prometheus.listening import Listening, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import configure_logging
-from hr_prometheus.view import check_metrics_path, make_view
+from hr_prometheus.view import check_metrics_path
+from hr_prometheus.workers import values
 from hr_prometheus.workers.accepting import Counts
 from hr_prometheus.workers.process import STOP, WorkerProcess, describe_end
+from hr_prometheus.workers.scraping import Scraping
+from hr_prometheus.workers.slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from hr_prometheus.config import Settings
 
@@ -67,7 +67,9 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         stack.callback(os.close, descriptor)
         counts = Counts(descriptor)
         stack.callback(counts.close)
-        asyncio.run(Supervisor(settings, listening, counts, descriptor, announce).run())
+        slots = Slots(values.take_base())
+        stack.callback(slots.remove)
+        asyncio.run(Supervisor(settings, listening, slots, counts, descriptor, announce).run())
 
 
 class Supervisor:
@@ -78,15 +80,22 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, listening: Listening, counts: Counts, descriptor: int, announce: Callable[[str], None]
+        self,
+        settings: Settings,
+        listening: Listening,
+        slots: Slots,
+        counts: Counts,
+        descriptor: int,
+        announce: Callable[[str], None],
     ) -> None:
         self.settings, self.listening, self.announce = settings, listening, announce
-        self.counts, self.descriptor = counts, descriptor
+        self.slots, self.counts, self.descriptor = slots, counts, descriptor
         #: By slot; one that has died is here until the next one in its slot is started.
         self.workers: dict[int, WorkerProcess] = {}
         self.restarts: Counter[tuple[int, str]] = Counter()
         self.failure: BaseException | None = None
         self.stopping, self.reloading = asyncio.Event(), asyncio.Event()
+        self._scraping = Scraping(slots.path, self.workers, self.restarts)
         self._replacing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         timeout = settings.shutdown_timeout
@@ -104,7 +113,7 @@ class Supervisor:
         }
         for number, handler in handlers.items():
             asyncio.get_running_loop().add_signal_handler(number, handler)
-        metrics = await self._serve_metrics()
+        metrics = await self._scraping.serve(self.settings.metrics_path, self.listening.metrics_sockets)
         try:
             await self._boot()
             await self.stopping.wait()
@@ -115,6 +124,7 @@ class Supervisor:
                     self._end(worker, STOP)
                 await asyncio.wait([worker.ended for worker in self.workers.values()])
             await metrics.cleanup()
+            self._scraping.close()
         if self.failure is not None:
             raise self.failure
 
@@ -144,6 +154,7 @@ class Supervisor:
         sockets = [each.fileno() for each in self.listening.sockets]
         orders = {
             "slot": slot,
+            "directory": self.slots.path,
             "settings": settings.to_json(),
             "sockets": sockets,
             "counts": self.descriptor,
@@ -152,7 +163,12 @@ class Supervisor:
             "max_requests": limit and limit + random.randint(0, limit // 10),  # noqa: S311  # no secret
             "metrics_path": None if self.listening.metrics_sockets else settings.metrics_path,
         }
-        await worker.start(settings.target, orders, [*sockets, self.descriptor])
+        try:
+            self.slots.reclaim(slot)
+        except ServingError as error:
+            worker.refuse(error)
+        else:
+            await worker.start(settings.target, orders, [*sockets, self.descriptor])
         return worker
 
     async def _keep(self, worker: WorkerProcess) -> None:
@@ -240,8 +256,10 @@ class Supervisor:
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 for worker in self.workers.values():
                     if worker.pid == found[0]:
-                        self.counts.clear(worker.slot)
                         worker.reaped(found[1])
+                        self.counts.clear(worker.slot)
+                        with suppress(ServingError):  # the next start says so
+                            self.slots.reclaim(worker.slot)
 
     def _stop(self) -> None:
         if self.stopping.is_set():
@@ -278,23 +296,8 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve_metrics(self) -> AppRunner:
-        app = Application()
-        app.router.add_get(self.settings.metrics_path, make_view(CollectorRegistry(), self._scrape))
-        runner = AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        for each in self.listening.metrics_sockets:
-            try:
-                await SockSite(runner, each).start()
-            except OSError as error:
-                raise addresses.refused(addresses.url(each, "http"), error) from error
-        return runner
-
     async def _asked(self, _kind: str, value: Any) -> bytes:
-        return await self._scrape(*value)
-
-    async def _scrape(self, accept: str, names: Sequence[str]) -> bytes:
-        return b""
+        return await self._scraping.scrape(*value)
 
 
 def describe_failure(failure: BaseException) -> str:

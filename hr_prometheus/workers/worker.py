@@ -7,6 +7,7 @@ control channel; the other two are for people who look at a list of processes.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from hr_prometheus.errors import ApplicationError, HrPrometheusError
 from hr_prometheus.listening import tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
+from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
 
@@ -43,6 +45,7 @@ class Orders:
     """What the supervisor tells a worker before anything else."""
 
     slot: int
+    directory: str
     settings: dict[str, Any]
     sockets: list[int]
     counts: int
@@ -89,6 +92,7 @@ class _Worker:
         """Import the application and serve it."""
         settings = self.settings
         target = loading.parse_target(settings.target)
+        values.use_slot(self.orders.directory, self.orders.slot)
         view.forward_to(self._scrape)
         value = loading.load(target, settings.arguments, settings.app_dir)
         try:
@@ -181,8 +185,8 @@ class _Worker:
             self.is_gentle = kind == "replace"
             self.stop()
 
-    async def _asked(self, kind: str, _value: Any) -> bytes:
-        raise NotImplementedError(kind)
+    async def _asked(self, _kind: str, _value: Any) -> bytes:
+        return json.dumps(samples.dump()).encode()
 
     async def _scrape(self, accept: str, names: Sequence[str]) -> bytes:
         return await self.channel.ask("scrape", [accept, list(names)])

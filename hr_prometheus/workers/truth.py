@@ -1,0 +1,233 @@
+"""One scrape of all workers: what stands in their files, and what they tell of themselves, in one set of families.
+
+Three sources, in the order in which they win over each other where two say different things of one name:
+
+1. collectables of the supervisor's own;
+2. the files of the workers' metrics: counters, summaries and histograms added up, gauges as their mode says;
+3. what each worker answers (:mod:`hr_prometheus.workers.samples`), with the label ``worker``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from prometheus_client import ProcessCollector
+from prometheus_client.core import Metric as Family
+
+from hr_prometheus.workers.files import Files
+from hr_prometheus.workers.samples import load
+from hr_prometheus.workers.slots import with_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hr_prometheus.exposition import Collectable
+
+logger = logging.getLogger("hr_prometheus")
+
+#: What may stand behind a family's name in those of its samples, as prometheus_client's registry sees it.
+_SUFFIXES = {
+    "counter": ("_total", "_created"),
+    "summary": ("_sum", "_count", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
+
+
+class Truth:
+    """All numbers of a supervisor and its workers.
+
+    *directory* is that of the slots; *own* yield families that have their labels already.
+    """
+
+    def __init__(self, directory: str, own: Iterable[Collectable] = ()) -> None:
+        self._files = Files(directory)
+        self._own = tuple(own)
+        #: By worker, the gauges that a function gives the value of, as it last said.
+        self._functions: dict[int, _Functions] = {}
+        self._logged: set[object] = set()
+
+    def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
+        """Return what can be rendered.
+
+        *dumps* has what each worker has answered, by slot; *silent* the pids of those that serve and have not
+        answered in time, of which the system is asked what it knows: ``process_*``.
+        """
+        return Scrape(self, dumps, silent or {})
+
+    def close(self) -> None:
+        """Close the files."""
+        self._files.close()
+
+    def families(self, dumps: Mapping[int, object], silent: Mapping[int, int]) -> Iterator[Family]:
+        """Yield each family once: those of *own* in their order, then all others by name."""
+        merged = _Merged(self._log_once)
+        for collectable in self._own:
+            for family in collectable.collect():
+                merged.add(family, may_join=False)
+        own = list(merged.families)
+        answers = self._answers(dumps)
+        for family in self._files.collect():
+            merged.add(self._without_functions(family), may_join=False)
+        for families in answers.values():
+            for family in families:
+                merged.add(family, may_join=family.name not in own)
+        for worker, pid in sorted(silent.items()):
+            for family in self._process(worker, pid):
+                merged.add(family, may_join=family.name not in own)
+        for name in [*own, *sorted(merged.families.keys() - set(own))]:
+            family = merged.families[name]
+            if family.samples or name in own:
+                yield family
+
+    def _answers(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
+        """Return the families of each worker, with its label, and remember which of its gauges have functions."""
+        answers = {}
+        for worker, dumped in sorted(dumps.items()):
+            try:
+                target, families, functions = load(dumped)
+            except Exception as error:  # noqa: BLE001  # one worker's nonsense shall not cost the others' numbers
+                self._log_once(("answer", worker), "worker %s gave an answer that cannot be used: %r", worker, error)
+                continue
+            self._functions[worker] = _Functions.of(functions)
+            seen: set[object] = set()
+            answers[worker] = [_labelled(family, worker, seen) for family in [*families, *functions]]
+            if target and not any(family.name == "target" for one in answers.values() for family in one):
+                answers[worker].append(_target(target))
+        return answers
+
+    def _without_functions(self, family: Family) -> Family:
+        """Return a family without the samples which are 0 because a function gives their value elsewhere."""
+        functions = [known for known in self._functions.values() if family.name in known.names]
+        if family.type != "gauge" or not functions:
+            return family
+        kept = _like(family)
+        kept.samples = [
+            sample for sample in family.samples if not any(known.has(sample.labels, family.name) for known in functions)
+        ]
+        return kept
+
+    def _process(self, worker: int, pid: int) -> list[Family]:
+        collector = ProcessCollector(pid=lambda: pid, registry=None)
+        try:
+            return [_labelled(family, worker, set()) for family in collector.collect()]
+        except Exception as error:  # noqa: BLE001  # some systems' /proc lacks what prometheus_client expects
+            self._log_once("process", "prometheus_client cannot read the state of process %s: %r", pid, error)
+            return []
+
+    def _log_once(self, kind: object, message: str, *values: object) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logger.warning(message, *values)
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """The numbers of one moment, to be rendered as a registry is. They are fetched when they are collected."""
+
+    truth: Truth
+    dumps: Mapping[int, object]
+    silent: Mapping[int, int]
+    names: frozenset[str] | None = None
+
+    def restricted_registry(self, names: Iterable[str]) -> Scrape:
+        """Return the same scrape, of only those samples whose names are given."""
+        return replace(self, names=frozenset(names))
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families."""
+        for family in self.truth.families(self.dumps, self.silent):
+            if self.names is None:
+                yield family
+                continue
+            samples = [sample for sample in family.samples if sample.name in self.names]
+            if samples:
+                restricted = _like(family)
+                restricted.samples = samples
+                yield restricted
+
+
+class _Merged:
+    """Families by name, none of which has a name that another one's samples have."""
+
+    def __init__(self, log_once: Callable[..., None]) -> None:
+        self.families: dict[str, Family] = {}
+        self._log_once = log_once
+        self._owner: dict[str, str] = {}
+
+    def add(self, family: Family, *, may_join: bool = True) -> None:
+        """Add a family, or its samples to the family that it is a part of; leave it out if its name is taken."""
+        known = self.families.get(family.name)
+        if known is not None and known.type == family.type and may_join:
+            joined = _like(known)
+            joined.samples = known.samples + family.samples
+            self.families[family.name] = joined
+            return
+        names = [family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))]
+        owners = {self._owner[name] for name in names if name in self._owner}
+        if owners:
+            self._log_once(
+                ("name", family.name, family.type),
+                'The %s "%s" is left out of the metrics: its name is taken by another metric, "%s".',
+                family.type,
+                family.name,
+                min(owners),
+            )
+            return
+        self._owner |= dict.fromkeys(names, family.name)
+        self.families[family.name] = family
+
+
+@dataclass(frozen=True)
+class _Functions:
+    """The series of one worker's gauges whose values come from functions."""
+
+    names: frozenset[str] = frozenset()
+    #: Their labels as the files of a gauge have them: without a worker,
+    series: frozenset[tuple[str, frozenset[tuple[str, str]]]] = frozenset()
+    #: or with one, whose value may be any.
+    shown: frozenset[tuple[str, frozenset[tuple[str, str]]]] = frozenset()
+
+    @classmethod
+    def of(cls, families: list[Family]) -> _Functions:
+        """Return what the families of :func:`~hr_prometheus.workers.samples.load` say."""
+        series = [(family.name, sample.labels) for family in families for sample in family.samples]
+        return cls(
+            frozenset(name for name, _ in series),
+            frozenset((name, frozenset(labels.items())) for name, labels in series),
+            frozenset((name, _without_worker(with_worker(labels, ""))) for name, labels in series),
+        )
+
+    def has(self, labels: dict[str, str], name: str) -> bool:
+        """Whether a sample of a file is one of these."""
+        return (name, frozenset(labels.items())) in self.series or (name, _without_worker(labels)) in self.shown
+
+
+def _without_worker(labels: dict[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(pair for pair in labels.items() if pair[0] != "worker")
+
+
+def _labelled(family: Family, worker: int, seen: set[object]) -> Family:
+    """Return a worker's family with its label, less the samples without value and those that were there before."""
+    labelled = _like(family)
+    for sample in family.samples:
+        labels = with_worker(sample.labels, str(worker))
+        series = (sample.name, frozenset(labels.items()))
+        if sample.value is not None and series not in seen:
+            seen.add(series)
+            labelled.samples.append(sample._replace(labels=labels))
+    return labelled
+
+
+def _like(family: Family) -> Family:
+    return Family(family.name, family.documentation, family.type, family.unit)
+
+
+def _target(labels: dict[str, str]) -> Family:
+    """Return what prometheus_client's registry makes of its target's labels, which are those of all workers."""
+    family = Family("target", "Target metadata", "info")
+    family.add_sample("target_info", labels, 1.0)
+    return family
