@@ -33,16 +33,17 @@ RETRY = 1.0
 
 
 class Counts:
-    """The number of connections of each worker, in memory that they share through a file descriptor."""
+    """The number of connections of each worker, in memory that they share through a file *descriptor*."""
 
     def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
         # One more than there can be workers, because a worker's successor may start before the worker has ended.
         self._memory = mmap.mmap(descriptor, 4 * (MOST_WORKERS + 1))
         self._cells = memoryview(self._memory).cast("i")  # 0: this worker takes no connections; n+1: it has n
 
     @staticmethod
     def make() -> int:
-        """Return the descriptor of new counts; whoever has it closes it."""
+        """Return the descriptor of new counts."""
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("hr-prometheus-connections")
         else:
@@ -67,6 +68,7 @@ class Counts:
         """Give the memory back."""
         self._cells.release()
         self._memory.close()
+        os.close(self.descriptor)
 
 
 class Acceptor:

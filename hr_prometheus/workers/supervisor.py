@@ -63,13 +63,11 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         for path in listening.paths:
             listening.sockets.append(addresses.bind_unix(path))
             stack.callback(listening.sockets[-1].close)
-        descriptor = Counts.make()
-        stack.callback(os.close, descriptor)
-        counts = Counts(descriptor)
+        counts = Counts(Counts.make())
         stack.callback(counts.close)
         slots = Slots(values.take_base())
         stack.callback(slots.remove)
-        asyncio.run(Supervisor(settings, listening, slots, counts, descriptor, announce).run())
+        asyncio.run(Supervisor(settings, listening, slots, counts, announce).run())
 
 
 class Supervisor:
@@ -85,11 +83,10 @@ class Supervisor:
         listening: Listening,
         slots: Slots,
         counts: Counts,
-        descriptor: int,
         announce: Callable[[str], None],
     ) -> None:
         self.settings, self.listening, self.announce = settings, listening, announce
-        self.slots, self.counts, self.descriptor = slots, counts, descriptor
+        self.slots, self.counts = slots, counts
         #: By slot; one that has died is here until the next one in its slot is started.
         self.workers: dict[int, WorkerProcess] = {}
         self.restarts: Counter[tuple[int, str]] = Counter()
@@ -157,7 +154,7 @@ class Supervisor:
             "directory": self.slots.path,
             "settings": settings.to_json(),
             "sockets": sockets,
-            "counts": self.descriptor,
+            "counts": self.counts.descriptor,
             "texts": self.listening.texts,
             "shutdown_timeout": self._shutdown_timeout,
             "max_requests": limit and limit + random.randint(0, limit // 10),  # noqa: S311  # no secret
@@ -168,7 +165,7 @@ class Supervisor:
         except ServingError as error:
             worker.refuse(error)
         else:
-            await worker.start(settings.target, orders, [*sockets, self.descriptor])
+            await worker.start(settings.target, orders, [*sockets, self.counts.descriptor])
         return worker
 
     async def _keep(self, worker: WorkerProcess) -> None:
