@@ -1,8 +1,8 @@
 """Taking connections from sockets that several processes listen on, so that each process gets its share.
 
 asyncio takes as many connections as there are whenever it wakes up, so the first process awake takes all. Here a
-process takes one at a time, and when it has more than the emptiest one it first rests, which is long enough for
-that one to take the connection, and short enough for no client to notice if it cannot.
+process takes one at a time, and first rests if it has two more than the emptiest one: long enough for that one to take
+the connection, and short enough for no client to notice if it cannot, because it is blocked.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ import asyncio
 import logging
 import mmap
 import os
+import socket
 import tempfile
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hr_prometheus.config import MOST_WORKERS
 
 if TYPE_CHECKING:
-    import socket
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiohttp.web import Server
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds for which a process rests that has more connections than the emptiest one.
-REST = 0.0005
+#: Seconds for which a process rests; event loops count in milliseconds.
+REST = 0.001
 #: Seconds after which a process tries again when the operating system has let it take no connection.
 RETRY = 1.0
 
@@ -71,6 +72,26 @@ class Counts:
         os.close(self.descriptor)
 
 
+class _Connection(socket.socket):
+    """A connection that tells when it is closed: asyncio closes it, and uvloop detaches it to close it itself."""
+
+    ended: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        super().close()
+        self._end()
+
+    def detach(self) -> int:
+        descriptor = super().detach()
+        self._end()
+        return descriptor
+
+    def _end(self) -> None:
+        if self.ended is not None:
+            self.ended()
+            self.ended = None
+
+
 class Acceptor:
     """Takes connections from listening sockets and hands them to aiohttp's server."""
 
@@ -81,11 +102,14 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
         self._entering: set[asyncio.Task[None]] = set()
-        self._is_refused = False
+        self._is_refused = self._is_started = False
+        #: How many there are, those whose TLS handshake is going on among them.
+        self.connections = 0
 
     def start(self) -> None:
         """Begin to take connections."""
-        self._counts.set(self._slot, 0)
+        self._is_started = True
+        self._count(0)
         for each in self._sockets:
             self._loop.add_reader(each, self._readable, each)
 
@@ -96,17 +120,16 @@ class Acceptor:
                 self._resting.pop(each).cancel()
             else:
                 self._loop.remove_reader(each)
+        self._is_started = False
         self._counts.clear(self._slot)
 
-    @property
-    def connections(self) -> int:
-        """How many connections there are, those whose TLS handshake is going on among them."""
-        return len(self._server.connections) + len(self._entering)
+    def _count(self, change: int) -> None:
+        self.connections += change
+        if self._is_started:
+            self._counts.set(self._slot, self.connections)
 
     def _readable(self, sock: socket.socket) -> None:
-        mine = self.connections
-        self._counts.set(self._slot, mine)
-        if mine > self._counts.smallest():
+        if self.connections > self._counts.smallest() + 1:
             self._rest(sock, REST)
         else:
             self._accept(sock)
@@ -133,12 +156,14 @@ class Acceptor:
             self._rest(sock, RETRY)
             return
         self._is_refused = False
-        connection.setblocking(False)
-        task = self._loop.create_task(self._enter(connection))
+        counted = _Connection(connection.family, connection.type, connection.proto, connection.detach())
+        counted.setblocking(False)
+        counted.ended = partial(self._count, -1)
+        self._count(1)
+        task = self._loop.create_task(self._enter(counted))
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)
-        self._counts.set(self._slot, self.connections)
 
-    async def _enter(self, connection: socket.socket) -> None:
+    async def _enter(self, connection: _Connection) -> None:
         with suppress(OSError):  # the client has left, or fails at TLS
             await self._loop.connect_accepted_socket(self._server, connection, ssl=self._tls)

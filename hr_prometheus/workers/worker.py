@@ -161,6 +161,7 @@ class _Worker:
         sockets = [socket.socket(fileno=descriptor) for descriptor in self.orders.sockets]
         for each in sockets:
             os.set_inheritable(each.fileno(), False)
+            each.setblocking(False)
             each.listen(self.settings.backlog or DEFAULT_BACKLOG)
         counts = Counts(self.orders.counts)
         return Acceptor(self.server, sockets, counts, self.orders.slot, tls_context(self.settings))
