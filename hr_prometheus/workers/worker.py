@@ -15,8 +15,10 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import hdrs
 from aiohttp.web import AppRunner
 
 from hr_prometheus import addresses, errors, loading, view
@@ -167,8 +169,9 @@ class _Worker:
         return Acceptor(self.server, sockets, counts, self.orders.slot, tls_context(self.settings))
 
     async def _response_prepared(self, _request: Request, response: StreamResponse) -> None:
-        if self.is_gentle:
+        if self.is_gentle and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             response.force_close()
+            response.headers[hdrs.CONNECTION] = "close"  # aiohttp has written its headers by now
         elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
             self.max_requests = None
             self.channel.send("worn")
