@@ -114,12 +114,13 @@ class Acceptor:
             self._loop.add_reader(each, self._readable, each)
 
     def stop(self) -> None:
-        """Take no more connections; the sockets are left to the other processes."""
+        """Take no more connections. Clients are refused when all processes have closed the sockets."""
         for each in self._sockets:
             if each in self._resting:
                 self._resting.pop(each).cancel()
             else:
                 self._loop.remove_reader(each)
+            each.close()
         self._is_started = False
         self._counts.clear(self._slot)
 

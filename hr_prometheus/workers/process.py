@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 #: Seconds that a worker is given to end when it has nothing more to do.
-_LAST_SECONDS = 1.0
+_LAST_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 0.2
 #: The reason for which all workers end.
 STOP = "stop"
@@ -83,9 +83,9 @@ class WorkerProcess:
         await self._channel.connect(ours)
         self._channel.send("orders", orders)
 
-    def refuse(self, failure: Exception) -> None:
+    def refuse(self, failure: Exception | None) -> None:
         """Have it end before it has begun."""
-        self.failure = failure
+        self.failure, self._code = failure, 1
         self.booted.set_result(False)
         self.ended.set_result(1)
 
@@ -150,7 +150,7 @@ class WorkerProcess:
                 self.failure = SystemExit(self._code)
                 if self._code < 0:
                     how = describe_end(self._code)
-                    self.failure = ApplicationError(f"the application was ended by {how} while it started")
+                    self.failure = ApplicationError(f"the application was ended by {how} while it started.")
             self.booted.set_result(False)
         self.ended.set_result(self._code)
 

@@ -148,6 +148,10 @@ class Supervisor:
         """Start a worker in a slot that is free, or whose worker has ended."""
         settings, limit = self.settings, self.settings.max_requests
         worker = self.workers[slot] = WorkerProcess(slot, self._asked, self._worn)
+        if self.stopping.is_set():
+            worker.reason = STOP
+            worker.refuse(None)
+            return worker
         sockets = [each.fileno() for each in self.listening.sockets]
         orders = {
             "slot": slot,
@@ -264,6 +268,8 @@ class Supervisor:
             for worker in self.workers.values():
                 worker.kill()
         self.stopping.set()
+        for each in self.listening.sockets:
+            each.close()
         for worker in self.workers.values():
             self._end(worker, STOP)
 
