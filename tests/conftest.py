@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,3 +151,24 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path
 
     return find
+
+
+def start_worker(directory: str, slot: int, code: str, **changes: str) -> subprocess.Popen[str]:
+    """Start *code* in a process whose metrics are kept in the files of *slot*, as a worker imports an application."""
+    first = f"from hr_prometheus.workers import values\nvalues.use_slot({directory!r}, {slot})\n"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", first + textwrap.dedent(code)],
+        env=clean_environment(**changes),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def in_worker(directory: str, slot: int, code: str, **changes: str) -> str:
+    """Run *code* as :func:`start_worker` does, to its end, and return what it prints."""
+    process = start_worker(directory, slot, code, **changes)
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err
+    return out

@@ -12,11 +12,11 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
-    {"addresses", "life", "loading", "resources", "series", "workers.slots"},
-    {"exposition", "policies", "records", "workers.merging", "workers.samples", "workers.values"},
-    {"labels", "view", "workers.files"},
-    {"config", "monitors", "workers.truth"},
-    {"lives"},
+    {"addresses", "life", "loading", "resources", "series", "workers.entries"},
+    {"exposition", "policies", "records", "workers.samples", "workers.slots"},
+    {"labels", "view", "workers.merging", "workers.values"},
+    {"config", "monitors", "workers.files"},
+    {"lives", "workers.truth"},
     {"recorder"},
     {"access_log", "middleware", "routes"},
     {"instrument"},

@@ -23,12 +23,12 @@ import struct
 import sys
 import tempfile
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from prometheus_client.mmap_dict import MmapedDict
 
 from hr_prometheus.errors import ServingError
+from hr_prometheus.workers.entries import entries, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +48,7 @@ _LOCK = "lock"
 #: The name of one of prometheus_client's files.
 FILE = re.compile(r"(?P<kind>counter|summary|histogram|gauge_(?P<mode>[a-z]+))_(?P<identifier>.+)\.db")
 _PROCESS = re.compile(r"(?:w(?P<slot>[0-9]+)-)?(?P<pid>[0-9]+)")
-_SMALLEST_ENTRY = 24
+_timed: Callable[[bytes, int], Timed] = struct.Struct("dd").unpack_from
 
 #: How the numbers of a process that is gone join those of its slot; what is not here is dropped with it.
 _JOIN: Mapping[str, Callable[[Timed, Timed], Timed]] = {
@@ -237,10 +237,10 @@ def _is_alive(pid: int) -> bool:
 def _contents(path: str) -> dict[str, Timed] | None:
     """Return all keys and numbers of one of prometheus_client's files; ``None`` if it cannot be read."""
     try:
-        # In a damaged file the library may go round in circles, so it gets no more than there can be.
-        entries = islice(MmapedDict.read_all_values_from_file(path), os.path.getsize(path) // _SMALLEST_ENTRY)  # type: ignore[no-untyped-call]
-        return {key: (value, timestamp) for key, value, timestamp, _ in entries}
-    except (struct.error, ValueError, RuntimeError, OSError):
+        with open(path, "rb") as file:
+            data = file.read()
+        return {key.decode(): _timed(data, position) for key, position in entries(data, used(data))}
+    except (struct.error, ValueError, FileNotFoundError):
         return None
 
 
