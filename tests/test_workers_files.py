@@ -360,3 +360,5 @@ def test_a_file_that_heals_is_read_as_usual(worker, files, tmp_path):
         file.seek(0)
         file.write(data)
     assert read(files) == {"counter_total[]": 1}
+    worker("w0", "counter", {"a": "new"}, 2)
+    assert read(files) == {"counter_total[]": 1, "counter_total[('a', 'new')]": 2}

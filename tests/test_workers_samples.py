@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import BucketSpan, Exemplar, NativeHistogram, Timestamp
 
@@ -76,7 +77,11 @@ def test_what_the_files_carry_does_not(registry, tmp_path):
         kind(kind.__name__.lower(), "Help", registry=registry)
         kind(f"labelled_{kind.__name__.lower()}", "Help", ["a"], registry=registry).labels("b")
     Records(registry).request(("GET", "/")).count(200, 0.1)
-    MultiProcessCollector(registry, str(tmp_path))
+    file = MmapedDict(str(tmp_path / "gauge_all_w0.db"))
+    file.write_value(mmap_key("in_file", "in_file", [], [], "Help"), 1.0, 0.0)
+    file.close()
+    collector = MultiProcessCollector(registry, str(tmp_path))
+    assert len(list(collector.collect())) == 1
     assert travelled(registry) == ({}, [], [])
 
 

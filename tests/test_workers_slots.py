@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -150,36 +151,54 @@ def test_a_pid_in_use_does_not_protect_what_is_left_over(tmp_path):
     slots.remove()
 
 
-def test_only_directories_of_ones_own_are_swept(tmp_path, monkeypatch):
-    """A link that is named like one of ours, a file, and another user's directory stay, and so does what is in them."""
-    outside = tmp_path / "outside"
-    base = tmp_path / "base"
-    theirs = base / "hr-prometheus-3-theirs"
-    for path in (outside, base, theirs):
-        path.mkdir()
+def test_only_directories_are_swept(tmp_path):
+    """A link that is named like one of ours stays, and what it points to is left alone; so does a file."""
+    outside, base = tmp_path / "outside", tmp_path / "base"
+    outside.mkdir()
+    base.mkdir()
     (base / "hr-prometheus-1-link").symlink_to(outside)
     (base / "hr-prometheus-2-file").touch()
-    monkeypatch.setattr(os, "geteuid", lambda: os.stat(theirs).st_uid + 1)
     slots = Slots(str(base))
-    assert len(os.listdir(base)) == 4
-    assert os.listdir(outside) == os.listdir(theirs) == []
+    assert len(os.listdir(base)) == 3
+    assert os.listdir(outside) == []
     slots.remove()
 
 
-def test_a_directory_that_is_swept_while_it_is_made_is_made_again(tmp_path, monkeypatch):
-    """Two supervisors may start at once: a new directory is not locked for a moment."""
-    mkdtemp, made = tempfile.mkdtemp, []
-
-    def swept(**options):
-        made.append(mkdtemp(**options))
-        if len(made) == 1:
-            os.rmdir(made[0])
-        return made[-1]
-
-    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+def test_only_directories_of_ones_own_are_swept(tmp_path, monkeypatch):
+    """Shared memory and temporary files are for all users."""
+    theirs = tmp_path / "hr-prometheus-3-theirs"
+    theirs.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(theirs).st_uid + 1)
     slots = Slots(str(tmp_path))
-    assert [slots.path] == made[1:]
+    assert os.listdir(theirs) == []
     slots.remove()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_directory_that_is_swept_while_it_is_made_is_made_again(moment, tmp_path, monkeypatch):
+    """Two supervisors may start at once: a new directory is not locked for a moment, before or after it is looked at."""
+    lock, taken = slots_module._locked, []
+
+    def swept(path):
+        taken.append(path)
+        if len(taken) == 1 and moment == "before":
+            os.rmdir(path)
+        descriptor = lock(path)
+        if len(taken) == 1 and moment == "after":
+            shutil.rmtree(path)
+        return descriptor
+
+    monkeypatch.setattr(slots_module, "_locked", swept)
+    slots = Slots(str(tmp_path))
+    assert [slots.path] == taken[1:]
+    slots.remove()
+
+
+def test_a_place_where_nothing_stays_is_refused(tmp_path, monkeypatch):
+    """Somebody else removes whatever is made there."""
+    monkeypatch.setattr(slots_module, "_locked", os.rmdir)
+    with pytest.raises(ServingError, match="somebody removes what is made there"):
+        Slots(str(tmp_path))
 
 
 def test_a_directory_that_another_is_sweeping_is_made_again(tmp_path, monkeypatch):
@@ -281,6 +300,7 @@ os.wait()
 
 def test_forks_that_have_ended_join_their_slot(slots):
     """Their counts are kept in the slot's files, so that these do not become more with each restart."""
+    sizes = set()
     for run in range(1, 4):
         in_worker(slots.path, 0, FORKING)
         before = read(slots)
@@ -296,6 +316,8 @@ def test_forks_that_have_ended_join_their_slot(slots):
         assert joined["took_count[]"] == 2 * run
         assert (joined["all[('worker', '0')]"], joined["min[]"], joined["max[]"]) == (2, 1, 2)
         assert joined["mostrecent[]"] == 1
+        sizes.add(sum(os.path.getsize(os.path.join(slots.path, name)) for name in named(slots)))
+    assert len(sizes) == 1
 
 
 def test_a_program_that_has_ended_joins_a_slot(slots):
@@ -337,8 +359,9 @@ def test_a_fork_whose_numbers_have_no_room_stays(slots, monkeypatch, caplog):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     slots.reclaim(0)
+    assert not [name for name in os.listdir(slots.path) if name.endswith(".new")]
     kept = {name: value for name, value in before.items() if not name.startswith(("liveall", "all[('worker', '0-"))}
     assert read(slots) == kept
     assert "No space left on device" in caplog.text

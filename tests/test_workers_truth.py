@@ -75,7 +75,9 @@ def gauge(name, value=1.0, **labels):
 
 def rendered(scrape):
     """Return the samples of a scrape, as its text says them; OpenMetrics must say the same."""
-    text = samples(TEXT.render(scrape).decode())
+    body = TEXT.render(scrape).decode()
+    text = samples(body)
+    assert len(text) == sum(not line.startswith("#") for line in body.splitlines())  # none is there twice
     found = {}
     for family in openmetrics_families(OPENMETRICS.render(scrape).decode()):
         for sample in family.samples:

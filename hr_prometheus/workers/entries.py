@@ -10,9 +10,16 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeAlias
+
+    #: A value, and the time at which it was set in seconds since the epoch; 0.0 if nobody asked for that.
+    Timed: TypeAlias = tuple[float, float]
 
 FIRST_ENTRY: Final = 8
+
+#: Returns the value and the time that stand at a position.
+timed: Callable[[bytes, int], Timed] = struct.Struct("dd").unpack_from
 
 _int = struct.Struct("i").unpack_from
 
@@ -39,3 +46,14 @@ def entries(data: bytes, end: int, position: int = FIRST_ENTRY) -> Iterator[tupl
         position = numbers + 16
     if position != end:
         raise ValueError(f"the entries end at {position} and not at {end}")
+
+
+def packed(numbers: Mapping[str, Timed]) -> bytes:
+    """Return what a file with these entries contains."""
+    data = bytearray(FIRST_ENTRY)
+    for key, (value, time) in numbers.items():
+        text = key.encode()
+        padded = text + b" " * (8 - (len(text) + 4) % 8)
+        data += struct.pack(f"i{len(padded)}sdd", len(text), padded, value, time)
+    struct.pack_into("i", data, 0, len(data))
+    return bytes(data)

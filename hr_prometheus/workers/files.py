@@ -17,7 +17,6 @@ import logging
 import os
 import struct
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.mmap_dict import MmapedDict
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-_SMALLEST_ENTRY: Final = 24
 #: Bytes that are read of a file that is not known yet.
 _HEAD: Final = 4096
 
@@ -161,9 +159,8 @@ class _File:
         texts: list[str] = []
         parsed, values, times = [], [], []
         try:
-            # In a damaged file it may go round in circles, so it gets no more than there can be.
             rows = MmapedDict.read_all_values_from_file(self._path)  # type: ignore[no-untyped-call]
-            for text, value, time, _ in islice(rows, size // _SMALLEST_ENTRY):
+            for text, value, time, _ in rows:
                 parsed.append(Key.parsed(text.encode()))
                 texts.append(text)
                 values.append(value)

@@ -20,21 +20,17 @@ import os
 import re
 import shutil
 import struct
-import sys
 import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from prometheus_client.mmap_dict import MmapedDict
-
 from hr_prometheus.errors import ServingError
-from hr_prometheus.workers.entries import entries, used
+from hr_prometheus.workers.entries import entries, packed, timed, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    #: A value and the time at which it was set, in seconds since the epoch; 0.0 if nobody asked for that.
-    Timed = tuple[float, float]
+    from hr_prometheus.workers.entries import Timed
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -45,10 +41,10 @@ ROOM = 16 * 1024 * 1024
 
 _PREFIX = "hr-prometheus-"
 _LOCK = "lock"
+_ATTEMPTS = 10
 #: The name of one of prometheus_client's files.
 FILE = re.compile(r"(?P<kind>counter|summary|histogram|gauge_(?P<mode>[a-z]+))_(?P<identifier>.+)\.db")
-_PROCESS = re.compile(r"(?:w(?P<slot>[0-9]+)-)?(?P<pid>[0-9]+)")
-_timed: Callable[[bytes, int], Timed] = struct.Struct("dd").unpack_from
+_PROCESS = re.compile(r"(?:w[0-9]+-)?(?P<pid>[0-9]+)")
 
 #: How the numbers of a process that is gone join those of its slot; what is not here is dropped with it.
 _JOIN: Mapping[str, Callable[[Timed, Timed], Timed]] = {
@@ -122,8 +118,8 @@ class Slots:
                 if _is_live(parts) or _contents(path) is None:
                     _remove(path)
         for name, parts in self._files():
-            fork = _PROCESS.fullmatch(parts["identifier"])
-            if fork and fork["slot"] in (None, str(slot)) and not _is_alive(int(fork["pid"])):
+            process = _PROCESS.fullmatch(parts["identifier"])
+            if process and not _is_alive(int(process["pid"])):
                 self._join(name, parts, slot)
         try:
             _check_room(self.path, ROOM // 16)
@@ -149,17 +145,14 @@ class Slots:
         join = _JOIN.get(parts["kind"])
         if join and contents:
             target = os.path.join(self.path, f"{parts['kind']}_{identifier(slot)}.db")
+            joined = _contents(target) or {}
+            for key, numbers in contents.items():
+                joined[key] = join(joined[key], numbers) if key in joined else numbers
             try:
-                _add_room(target, os.path.getsize(path))
+                _replace(target, packed(joined))
             except OSError as error:
                 logger.warning("%s stays as it is: %s", path, error)
                 return
-            file = MmapedDict(target)  # type: ignore[no-untyped-call]
-            known = {key: timed for key, *timed in file.read_all_values()}  # type: ignore[no-untyped-call]
-            for key, timed in contents.items():
-                joined = join(tuple(known[key]), timed) if key in known else timed
-                file.write_value(key, *joined)  # type: ignore[no-untyped-call]
-            file.close()  # type: ignore[no-untyped-call]
         _remove(path)
 
 
@@ -183,18 +176,19 @@ def _no_place(reason: str) -> ServingError:
 
 def _made_in(place: str) -> tuple[str, int]:
     """Make a directory whose lock is ours; return its path and the lock's descriptor."""
-    while True:
+    for _ in range(_ATTEMPTS):
         path = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
         lock = _locked(path)
         # Another supervisor that is just sweeping may have taken the new directory for one left over.
         if lock is not None and os.path.exists(os.path.join(path, _LOCK)):
             return path, lock
+    raise OSError(errno.EBUSY, "somebody removes what is made there")
 
 
 def _locked(path: str) -> int | None:
     """Take the lock of a directory; ``None`` if another process has it, or the directory is gone."""
     try:
-        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
         return None
     try:
@@ -239,16 +233,21 @@ def _contents(path: str) -> dict[str, Timed] | None:
     try:
         with open(path, "rb") as file:
             data = file.read()
-        return {key.decode(): _timed(data, position) for key, position in entries(data, used(data))}
+        return {key.decode(): timed(data, position) for key, position in entries(data, used(data))}
     except (struct.error, ValueError, FileNotFoundError):
         return None
 
 
-def _add_room(path: str, size: int) -> None:
-    """Give a file *size* more bytes that the file system has really set aside, so that writing them kills nobody."""
-    with open(path, "ab") as file:
-        if sys.platform == "linux":
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path) + size)
+def _replace(path: str, data: bytes) -> None:
+    """Write a file anew: whole, or not at all. Without memory mapping, so that a lack of room is an error and no death."""
+    new = f"{path}.new"
+    try:
+        with open(new, "wb") as file:
+            file.write(data)
+        os.replace(new, path)
+    except OSError:
+        _remove(new)
+        raise
 
 
 def _remove(path: str) -> None:

@@ -34,7 +34,6 @@ def take_base() -> str | None:
 
 def use_slot(directory: str, slot: int) -> None:
     """Have every metric made from now on keep its values in the files of *slot* in *directory*."""
-    os.environ.pop(_OLD_VARIABLE, None)
     os.environ[VARIABLE] = directory
     values.ValueClass = values.MultiProcessValue(identify(slot))  # type: ignore[no-untyped-call]
 
