@@ -76,7 +76,9 @@ class Truth:
         own = list(merged.families)
         answers = self._answers(dumps)
         for family in self._files.collect():
-            merged.add(self._without_functions(family), may_join=False)
+            kept = self._without_functions(family)
+            if kept is not None:
+                merged.add(kept, may_join=False)
         for families in answers.values():
             for family in families:
                 merged.add(family, may_join=family.name not in own)
@@ -84,9 +86,7 @@ class Truth:
             for family in self._process(worker, pid):
                 merged.add(family, may_join=family.name not in own)
         for name in [*own, *sorted(merged.families.keys() - set(own))]:
-            family = merged.families[name]
-            if family.samples or name in own:
-                yield family
+            yield merged.families[name]
 
     def _answers(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
         """Return the families of each worker, with its label, and remember which of its gauges have functions."""
@@ -99,13 +99,14 @@ class Truth:
                 continue
             self._functions[str(worker)] = _Functions.of(functions)
             seen: set[_Series] = set()
-            answers[worker] = [_labelled(family, worker, seen) for family in [*families, *functions]]
+            labelled = (_labelled(family, worker, seen) for family in [*families, *functions])
+            answers[worker] = [family for family in labelled if family.samples]
             if target and not any(family.name == "target" for one in answers.values() for family in one):
                 answers[worker].append(_target(target))
         return answers
 
-    def _without_functions(self, family: Family) -> Family:
-        """Return a family without the samples which are 0 because a function gives their value elsewhere."""
+    def _without_functions(self, family: Family) -> Family | None:
+        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left."""
         functions = {worker: known for worker, known in self._functions.items() if family.name in known.names}
         if family.type != "gauge" or not functions:
             return family
@@ -118,7 +119,7 @@ class Truth:
                 known.has(sample) for known in of_worker
             ):
                 kept.samples.append(sample)
-        return kept
+        return kept if kept.samples else None
 
     def _process(self, worker: int, pid: int) -> list[Family]:
         collector = ProcessCollector(pid=lambda: pid, registry=None)
