@@ -10,12 +10,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -151,6 +153,23 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path
 
     return find
+
+
+@contextmanager
+def metrics_kept_in_files() -> Iterator[None]:
+    """Close the files that metrics are made in, and forget at the end what prometheus_client was told of them."""
+    opened: list[MmapedDict] = []
+
+    def open_file(name: str) -> MmapedDict:
+        opened.append(MmapedDict(name))
+        return opened[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "ValueClass", values.ValueClass)
+        patch.setattr(values, "MmapedDict", open_file)
+        yield
+    for file in opened:
+        file.close()
 
 
 def start_worker(directory: str, slot: int, code: str, **changes: str) -> subprocess.Popen[str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from conftest import metrics_kept_in_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import Counter, Gauge, Histogram, Summary, generate_latest, values
@@ -25,9 +26,7 @@ MODES = sorted(Gauge._MULTIPROC_MODES)
 
 @contextmanager
 def workers_in(directory):
-    """Have the metrics made by ``use(identifier)`` keep their values in *directory*, and all be as before at the end."""
-    before = values.ValueClass, os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    """Have the metrics made after ``use(identifier)`` keep their values in *directory*; all is as before at the end."""
     classes = {}
 
     def use(identifier):
@@ -36,15 +35,9 @@ def workers_in(directory):
         values.ValueClass = classes[identifier]
         return classes
 
-    try:
+    with metrics_kept_in_files(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMETHEUS_MULTIPROC_DIR", directory)
         yield use
-    finally:
-        for each in classes.values():
-            each.close_all_files()
-        values.ValueClass = before[0]
-        del os.environ["PROMETHEUS_MULTIPROC_DIR"]
-        if before[1] is not None:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = before[1]
 
 
 def comparable(families, *, of_prometheus_client=False):
@@ -112,7 +105,7 @@ def test_the_samples_are_those_of_prometheus_client(scrapes):
             for event in events:
                 if isinstance(event, str):  # this worker has died, and will come again
                     mark_process_dead(event, directory)
-                    use(event).pop(event).close_all_files()
+                    use(event).pop(event)
                     continue
                 identifier, kind, *what = event
                 use(identifier)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import clean_environment, in_worker
-from prometheus_client import Counter, values
+from conftest import clean_environment, in_worker, metrics_kept_in_files
+from prometheus_client import Counter
 
 from hr_prometheus.workers.files import Files
 from hr_prometheus.workers.values import identify, take_base, use_slot
@@ -23,11 +23,11 @@ def total(directory, name="made_total"):
 @pytest.fixture
 def restored(monkeypatch):
     """Whatever a test does to prometheus_client's choice and the environment is undone."""
-    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         monkeypatch.setenv(variable, "")  # so that it is restored whatever happens
         monkeypatch.delenv(variable)
-    return monkeypatch
+    with metrics_kept_in_files():
+        yield monkeypatch
 
 
 def test_metrics_are_kept_in_the_files_of_the_slot(tmp_path):
@@ -98,7 +98,6 @@ def test_a_slot_is_used_by_what_is_made_afterwards(tmp_path, restored):
     after = Counter("made", "Help", registry=None)
     before.inc()
     after.inc()
-    values.ValueClass.close_all_files()
     assert total(tmp_path) == 1
 
 
