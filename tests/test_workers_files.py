@@ -182,15 +182,10 @@ def test_a_file_that_is_made_anew_is_read_anew(worker, files, tmp_path):
         assert read(files) == {"counter_total[('a', 'two')]": 5}
 
 
-def test_a_directory_that_is_gone_has_no_samples(worker, files, tmp_path):
-    """At the very end the directory is removed; a late scrape is empty."""
-    worker("w0", "counter", {}, 1)
-    assert read(files)
-    for path in tmp_path.iterdir():
-        path.unlink()
-    tmp_path.rmdir()
-    assert read(files) == {}
-    tmp_path.mkdir()
+def test_a_directory_that_is_gone_is_an_error(tmp_path):
+    """A scrape that fails can be told from an application that has counted nothing."""
+    with pytest.raises(FileNotFoundError):
+        Files(str(tmp_path / "gone")).collect()
 
 
 def test_an_empty_file_hides_nothing_else(worker, files, tmp_path, caplog):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -185,7 +184,7 @@ def test_a_directory_that_is_swept_while_it_is_made_is_made_again(moment, tmp_pa
             os.rmdir(path)
         descriptor = lock(path)
         if len(taken) == 1 and moment == "after":
-            shutil.rmtree(path)
+            os.rmdir(path)
         return descriptor
 
     monkeypatch.setattr(slots_module, "_locked", swept)
@@ -365,6 +364,13 @@ def test_a_fork_whose_numbers_have_no_room_stays(slots, monkeypatch, caplog):
     kept = {name: value for name, value in before.items() if not name.startswith(("liveall", "all[('worker', '0-"))}
     assert read(slots) == kept
     assert "No space left on device" in caplog.text
+
+
+def test_a_directory_that_is_gone_is_named(slots):
+    """Somebody has cleaned up too well; the next worker would fail with its first metric."""
+    os.rmdir(slots.path)
+    with pytest.raises(ServingError, match=f'"{slots.path}": No such file or directory'):
+        slots.reclaim(0)
 
 
 def test_a_worker_is_not_started_where_no_room_is_left(slots, monkeypatch):

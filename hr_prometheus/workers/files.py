@@ -27,7 +27,6 @@ from hr_prometheus.workers.slots import FILE
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator
 
     from prometheus_client.core import Metric as Family
 
@@ -49,9 +48,12 @@ class Files:
         self._keys: dict[str, dict[bytes, Key]] = {}
         self._plan = Plan()
 
-    def collect(self) -> Iterator[Family]:
-        """Yield the families of which there is a sample. What cannot be read is left out, and logged once."""
-        parts = self._listed()
+    def collect(self) -> list[Family]:
+        """Return the families of which there is a sample.
+
+        What cannot be read of a file is left out, and logged once. A directory that is gone is an ``OSError``.
+        """
+        parts = {name: parts for name in os.listdir(self._directory) if (parts := FILE.fullmatch(name))}
         for name, file in list(self._files.items()):
             if name not in parts or not file.is_there():
                 self._files.pop(name).close()
@@ -64,20 +66,13 @@ class Files:
             file = self._files[name]
             file.read(self._keys.setdefault(file.source.kind, {}))
             sources.append(file.source)
-        yield from self._plan.families(sources)
+        return self._plan.families(sources)
 
     def close(self) -> None:
         """Close the files, which stay open from one scrape to the next."""
         for file in self._files.values():
             file.close()
         self._files = {}
-
-    def _listed(self) -> dict[str, re.Match[str]]:
-        try:
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return {}
-        return {name: parts for name in names if (parts := FILE.fullmatch(name))}
 
 
 class _File:

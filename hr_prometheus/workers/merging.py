@@ -24,7 +24,7 @@ _LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Labels: TypeAlias = tuple[tuple[str, str], ...]
     #: What a scrape adds to: floats, ``None`` where there is none yet, and pairs of time and value for ``mostrecent``.
@@ -70,8 +70,8 @@ class Plan:
     def __init__(self) -> None:
         self._start([])
 
-    def families(self, sources: list[Source]) -> Iterator[Family]:
-        """Yield the families of which there is a sample; *sources* are in the order in which they are added up."""
+    def families(self, sources: list[Source]) -> list[Family]:
+        """Return the families of which there is a sample; *sources* are in the order in which they are added up."""
         if not self._is_extended(sources):
             self._start(sources)
         numbers = self._none.copy()
@@ -81,10 +81,8 @@ class Plan:
                 if len(positions) < len(values):
                     values, times = ([each[i] for i in positions] for each in (values, times or values))
                 combine(numbers, targets, values, times)
-        for planned in self._families.values():
-            family = planned.family(numbers)
-            if family is not None:
-                yield family
+        families = (planned.family(numbers) for planned in self._families.values())
+        return [family for family in families if family is not None]
 
     def _is_extended(self, sources: list[Source]) -> bool:
         """Add what is new in the sources; ``False`` if that changes what was planned for others."""

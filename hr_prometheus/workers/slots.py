@@ -40,7 +40,6 @@ PLACES = ("/dev/shm", tempfile.gettempdir())  # noqa: S108  # a private director
 ROOM = 16 * 1024 * 1024
 
 _PREFIX = "hr-prometheus-"
-_LOCK = "lock"
 _ATTEMPTS = 10
 #: The name of one of prometheus_client's files.
 FILE = re.compile(r"(?P<kind>counter|summary|histogram|gauge_(?P<mode>[a-z]+))_(?P<identifier>.+)\.db")
@@ -110,18 +109,11 @@ class Slots:
         a worker that is killed while it makes one leaves it empty. The numbers of dead processes that the
         application has forked or started join those of the slot, so that the files do not become more.
 
-        Raises :exc:`~hr_prometheus.errors.ServingError` if there is no room left for the next worker's files.
+        Raises :exc:`~hr_prometheus.errors.ServingError` if no room is left for the next worker's files, or the
+        directory is gone.
         """
-        for name, parts in self._files():
-            if parts["identifier"] == identifier(slot):
-                path = os.path.join(self.path, name)
-                if _is_live(parts) or _contents(path) is None:
-                    _remove(path)
-        for name, parts in self._files():
-            process = _PROCESS.fullmatch(parts["identifier"])
-            if process and not _is_alive(int(process["pid"])):
-                self._join(name, parts, slot)
         try:
+            self._clean(slot)
             _check_room(self.path, ROOM // 16)
         except OSError as error:
             raise _no_place(_reason(self.path, error)) from None
@@ -131,6 +123,17 @@ class Slots:
         shutil.rmtree(self.path, ignore_errors=True)
         with suppress(OSError):  # removing twice is fine
             os.close(self._lock)
+
+    def _clean(self, slot: int) -> None:
+        for name, parts in self._files():
+            if parts["identifier"] == identifier(slot):
+                path = os.path.join(self.path, name)
+                if _is_live(parts) or _contents(path) is None:
+                    _remove(path)
+        for name, parts in self._files():
+            process = _PROCESS.fullmatch(parts["identifier"])
+            if process and not _is_alive(int(process["pid"])):
+                self._join(name, parts, slot)
 
     def _files(self) -> Iterator[tuple[str, re.Match[str]]]:
         for name in sorted(os.listdir(self.path)):
@@ -178,19 +181,17 @@ def _made_in(place: str) -> tuple[str, int]:
     """Make a directory whose lock is ours; return its path and the lock's descriptor."""
     for _ in range(_ATTEMPTS):
         path = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
-        lock = _locked(path)
-        # Another supervisor that is just sweeping may have taken the new directory for one left over.
-        if lock is not None and os.path.exists(os.path.join(path, _LOCK)):
-            return path, lock
+        # Another supervisor that is just sweeping may take the new directory for one left over.
+        with suppress(FileNotFoundError):
+            lock = _locked(path)
+            if lock is not None and os.path.exists(path):
+                return path, lock
     raise OSError(errno.EBUSY, "somebody removes what is made there")
 
 
 def _locked(path: str) -> int | None:
-    """Take the lock of a directory; ``None`` if another process has it, or the directory is gone."""
-    try:
-        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
-    except FileNotFoundError:
-        return None
+    """Take the lock of a directory, which also keeps systemd-tmpfiles from it; ``None`` if another process has it."""
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -201,17 +202,14 @@ def _locked(path: str) -> int | None:
 
 def _sweep(place: str) -> None:
     """Remove the directories whose supervisor has ended without removing them."""
-    with os.scandir(place) as entries:
-        for entry in entries:
-            # What belongs to somebody else, or only points here, is none of ours.
-            if not entry.name.startswith(_PREFIX) or not entry.is_dir(follow_symlinks=False):
-                continue
-            with suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                    lock = _locked(entry.path)
-                    if lock is not None:
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                        os.close(lock)
+    for name in os.listdir(place):
+        # What only points here, or belongs to somebody else, is none of ours.
+        with suppress(OSError):
+            lock = _locked(os.path.join(place, name)) if name.startswith(_PREFIX) else None
+            if lock is not None:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    shutil.rmtree(os.path.join(place, name), ignore_errors=True)
+                os.close(lock)
 
 
 def _is_live(parts: re.Match[str]) -> bool:
