@@ -12,11 +12,11 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
-    {"addresses", "life", "loading", "resources", "series", "workers.entries"},
-    {"exposition", "policies", "records", "workers.samples", "workers.slots"},
-    {"labels", "view", "workers.merging", "workers.values"},
-    {"config", "monitors", "workers.files"},
-    {"lives", "workers.truth"},
+    {"addresses", "life", "loading", "resources", "series", "workers.entries", "workers.naming"},
+    {"exposition", "policies", "records", "workers.ended", "workers.merging", "workers.samples", "workers.values"},
+    {"labels", "view", "workers.files", "workers.slots"},
+    {"config", "monitors", "workers.truth"},
+    {"lives"},
     {"recorder"},
     {"access_log", "middleware", "routes"},
     {"instrument"},

@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.workers.files import Files
-from hr_prometheus.workers.slots import shown_as
+from hr_prometheus.workers.naming import shown_as
 
 MODES = sorted(Gauge._MULTIPROC_MODES)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import stat
@@ -15,7 +14,7 @@ from conftest import DEADLINE, clean_environment, in_worker, read_line, start_wo
 from hr_prometheus.errors import ServingError
 from hr_prometheus.workers import slots as slots_module
 from hr_prometheus.workers.files import Files
-from hr_prometheus.workers.slots import Slots, with_worker
+from hr_prometheus.workers.slots import Slots
 
 
 @pytest.fixture
@@ -275,97 +274,6 @@ def test_kills_lose_no_count_and_leave_no_file(slots):
         assert read(slots) == {"made_total[]": run}
 
 
-FORKING = """
-import os
-from prometheus_client import Counter, Gauge, Histogram, Summary
-made, seen, took = Counter("made", "Help", ["by"]), Summary("seen", "Help"), Histogram("took", "Help", buckets=(1, 2))
-gauges = [Gauge(mode, "Help", multiprocess_mode=mode) for mode in ("all", "liveall", "min", "max", "sum", "mostrecent")]
-
-def work(number):
-    made.labels("all").inc(number)
-    made.labels(str(number)).inc()
-    seen.observe(number)
-    took.observe(number)
-    for gauge in gauges:
-        gauge.set(number)
-
-work(2)
-if not os.fork():
-    work(1)
-    os._exit(0)
-os.wait()
-"""
-
-
-def test_forks_that_have_ended_join_their_slot(slots):
-    """Their counts are kept in the slot's files, so that these do not become more with each restart."""
-    sizes = set()
-    for run in range(1, 4):
-        in_worker(slots.path, 0, FORKING)
-        before = read(slots)
-        slots.reclaim(0)
-        assert all("-" not in name for name in named(slots))
-        joined = read(slots)
-        assert before.items() - joined.items() == {
-            (name, value) for name, value in before.items() if name.startswith(("liveall", "all[('worker', '0-"))
-        }
-        assert joined["made_total[('by', 'all')]"] == 3 * run
-        assert joined["seen_sum[]"] == 3 * run
-        assert joined["took_bucket[('le', '1.0')]"] == run
-        assert joined["took_count[]"] == 2 * run
-        assert (joined["all[('worker', '0')]"], joined["min[]"], joined["max[]"]) == (2, 1, 2)
-        assert joined["mostrecent[]"] == 1
-        sizes.add(sum(os.path.getsize(os.path.join(slots.path, name)) for name in named(slots)))
-    assert len(sizes) == 1
-
-
-def test_a_program_that_has_ended_joins_a_slot(slots):
-    """One that the application started, which names its files by its pid."""
-    code = """
-    import subprocess, sys
-    subprocess.run([sys.executable, "-c", "import prometheus_client as p; p.Counter('made', 'Help').inc(2)"], check=True)
-    """
-    in_worker(slots.path, 1, code)
-    slots.reclaim(1)
-    assert named(slots) == ["counter_w1.db"]
-    assert read(slots) == {"made_total[]": 2}
-
-
-def test_a_fork_that_lives_keeps_its_files(slots):
-    """It may outlive its worker, and goes on counting."""
-    code = """
-    import os
-    from prometheus_client import Counter
-    made = Counter("made", "Help")
-    made.inc()
-    print("made", flush=True)
-    input()
-    """
-    path = os.path.join(slots.path, f"counter_w0-{os.getpid()}.db")
-    process = start_worker(slots.path, 0, code)
-    read_line(process)
-    os.rename(os.path.join(slots.path, "counter_w0.db"), path)
-    slots.reclaim(0)
-    assert os.path.exists(path)
-    process.communicate("\n", timeout=DEADLINE)
-
-
-def test_a_fork_whose_numbers_have_no_room_stays(slots, monkeypatch, caplog):
-    """Nothing is lost, and the supervisor is not killed: room is asked for before it writes."""
-    in_worker(slots.path, 0, FORKING)
-    before = read(slots)
-
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    slots.reclaim(0)
-    assert not [name for name in os.listdir(slots.path) if name.endswith(".new")]
-    kept = {name: value for name, value in before.items() if not name.startswith(("liveall", "all[('worker', '0-"))}
-    assert read(slots) == kept
-    assert "No space left on device" in caplog.text
-
-
 def test_a_directory_that_is_gone_is_named(slots):
     """Somebody has cleaned up too well; the next worker would fail with its first metric."""
     os.rmdir(slots.path)
@@ -378,20 +286,3 @@ def test_a_worker_is_not_started_where_no_room_is_left(slots, monkeypatch):
     monkeypatch.setattr(os, "statvfs", full(4096))
     with pytest.raises(ServingError, match="only 4 KiB are free"):
         slots.reclaim(0)
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ({}, {"worker": "3"}),
-        ({"a": "b"}, {"a": "b", "worker": "3"}),
-        ({"worker": "me"}, {"exported_worker": "me", "worker": "3"}),
-        (
-            {"worker": "me", "exported_worker": "you"},
-            {"exported_exported_worker": "me", "exported_worker": "you", "worker": "3"},
-        ),
-    ],
-)
-def test_a_label_that_is_there_makes_way_for_the_worker(labels, expected):
-    """As with Prometheus's own labels of a target."""
-    assert with_worker(labels, "3") == expected

@@ -297,6 +297,24 @@ def test_samples_of_a_dead_worker(slots, truth):
     assert found['orders_total{kind="tea"}'] == 1
 
 
+def test_scrapes_keep_the_files_few(slots, truth):
+    """An application that forks for each task leaves its counts, and no more files than it has kinds of metrics."""
+    code = """
+    import os
+    from prometheus_client import Counter
+    tasks = Counter("tasks", "Help")
+    for _ in range(3):
+        if not os.fork():
+            tasks.inc()
+            os._exit(0)
+        os.wait()
+    """
+    in_worker(slots.path, 0, code)
+    assert len(os.listdir(slots.path)) == 4
+    assert rendered(truth.scrape({})) == {"tasks_total": 3}
+    assert sorted(os.listdir(slots.path)) == ["counter_ended.db", "counter_w0.db"]
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 label_names = st.sampled_from(["a", "b", "worker", "exported_worker", "pid"])
 label_sets = st.dictionaries(label_names, texts, max_size=3)

@@ -57,3 +57,13 @@ def packed(numbers: Mapping[str, Timed]) -> bytes:
         data += struct.pack(f"i{len(padded)}sdd", len(text), padded, value, time)
     struct.pack_into("i", data, 0, len(data))
     return bytes(data)
+
+
+def contents(path: str) -> dict[str, Timed] | None:
+    """Return all keys and numbers of a file; ``None`` if it is empty, damaged or not there."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        return {key.decode(): timed(data, position) for key, position in entries(data, used(data))}
+    except (struct.error, ValueError, FileNotFoundError):
+        return None

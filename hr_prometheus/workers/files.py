@@ -23,7 +23,7 @@ from prometheus_client.mmap_dict import MmapedDict
 
 from hr_prometheus.workers.entries import FIRST_ENTRY, entries, used
 from hr_prometheus.workers.merging import Key, Plan, Source
-from hr_prometheus.workers.slots import FILE
+from hr_prometheus.workers.naming import FILE
 
 if TYPE_CHECKING:
     import re

@@ -15,7 +15,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from hr_prometheus.workers.slots import shown_as, with_worker
+from hr_prometheus.workers.naming import shown_as, with_worker
 
 _go: Callable[[float], str] = floatToGoString
 _INFINITY = float("inf")

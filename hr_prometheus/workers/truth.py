@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.workers.ended import join_ended
 from hr_prometheus.workers.files import Files
+from hr_prometheus.workers.naming import with_worker
 from hr_prometheus.workers.samples import load
-from hr_prometheus.workers.slots import with_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -49,6 +50,7 @@ class Truth:
     """
 
     def __init__(self, directory: str, own: Iterable[Collectable] = ()) -> None:
+        self._directory = directory
         self._files = Files(directory)
         self._own = tuple(own)
         #: By worker, the gauges that a function gives the value of, as it last said.
@@ -75,6 +77,7 @@ class Truth:
                 merged.add(family, may_join=False)
         own = list(merged.families)
         answers = self._answers(dumps)
+        join_ended(self._directory)
         for family in self._files.collect():
             kept = self._without_functions(family)
             if kept is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import values
 
-from hr_prometheus.workers import slots
+from hr_prometheus.workers import naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def identify(slot: int) -> Callable[[], str]:
 
     A process that the application forks has files of its own: two processes which write to one file break it.
     """
-    own, pid = slots.identifier(slot), os.getpid()
+    own, pid = naming.identifier(slot), os.getpid()
 
     def identifier() -> str:
         now = os.getpid()
