@@ -12,9 +12,9 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors", "options"},
-    {"addresses", "life", "loading", "loops", "resources", "series", "workers.slots"},
-    {"exposition", "policies", "records", "workers.merging", "workers.samples", "workers.values"},
-    {"labels", "view", "workers.files"},
+    {"addresses", "life", "loading", "loops", "resources", "series", "workers.entries", "workers.naming"},
+    {"exposition", "policies", "records", "workers.ended", "workers.merging", "workers.samples", "workers.values"},
+    {"labels", "view", "workers.files", "workers.slots"},
     {"config", "monitors", "workers.control", "workers.truth"},
     {"lives", "workers.accepting", "workers.process"},
     {"recorder", "workers.scraping"},

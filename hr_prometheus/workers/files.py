@@ -9,9 +9,6 @@ they are known to be, and to add them up. The samples are those of ``MultiProces
 - a histogram that a worker is just making (``+Inf`` is its last bucket) is left out;
 - a histogram with a negative bound has no ``_sum``, as in one process: it is no counter;
 - text that UTF-8 cannot encode is escaped, and two metrics of one name and different types stay two.
-
-The format of the files is described at prometheus_client's ``MmapedDict``: at 0 the number of bytes in use, from 8 on
-entries of a length, a key of that length padded with 1 to 8 blanks, a value, and the time at which it was set.
 """
 
 from __future__ import annotations
@@ -20,25 +17,21 @@ import logging
 import os
 import struct
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from hr_prometheus.workers.entries import FIRST_ENTRY, entries, used
 from hr_prometheus.workers.merging import Key, Plan, Source
-from hr_prometheus.workers.slots import FILE
+from hr_prometheus.workers.naming import FILE
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterator
 
     from prometheus_client.core import Metric as Family
 
 logger = logging.getLogger("hr_prometheus")
 
-_int = struct.Struct("i").unpack_from
-_FIRST_ENTRY: Final = 8
-_SMALLEST_ENTRY: Final = 24
 #: Bytes that are read of a file that is not known yet.
 _HEAD: Final = 4096
 
@@ -55,9 +48,12 @@ class Files:
         self._keys: dict[str, dict[bytes, Key]] = {}
         self._plan = Plan()
 
-    def collect(self) -> Iterator[Family]:
-        """Yield the families of which there is a sample. What cannot be read is left out, and logged once."""
-        parts = self._listed()
+    def collect(self) -> list[Family]:
+        """Return the families of which there is a sample.
+
+        What cannot be read of a file is left out, and logged once. A directory that is gone is an ``OSError``.
+        """
+        parts = {name: parts for name in os.listdir(self._directory) if (parts := FILE.fullmatch(name))}
         for name, file in list(self._files.items()):
             if name not in parts or not file.is_there():
                 self._files.pop(name).close()
@@ -70,20 +66,13 @@ class Files:
             file = self._files[name]
             file.read(self._keys.setdefault(file.source.kind, {}))
             sources.append(file.source)
-        yield from self._plan.families(sources)
+        return self._plan.families(sources)
 
     def close(self) -> None:
         """Close the files, which stay open from one scrape to the next."""
         for file in self._files.values():
             file.close()
         self._files = {}
-
-    def _listed(self) -> dict[str, re.Match[str]]:
-        try:
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return {}
-        return {name: parts for name in names if (parts := FILE.fullmatch(name))}
 
 
 class _File:
@@ -104,9 +93,11 @@ class _File:
         self.source = Source(
             self._parts["kind"].partition("_")[0], self._parts["mode"] or "", self._parts["identifier"]
         )
-        self._end = _FIRST_ENTRY
-        self._format = [f"={_FIRST_ENTRY}x"]
+        self._end = FIRST_ENTRY
+        self._format = [f"={FIRST_ENTRY}x"]
         self._layout = struct.Struct("")
+        #: The keys, if they were not read here but by prometheus_client.
+        self._foreign: list[str] | None = None
 
     def is_there(self) -> bool:
         """Whether this is still the file of its name."""
@@ -127,58 +118,56 @@ class _File:
 
     def _read(self, keys: dict[bytes, Key]) -> None:
         data = os.pread(self._file, max(self._end, _HEAD), 0)
-        (used,) = _int(data)
-        if used > len(data):
-            data = os.pread(self._file, used, 0)
-        if used != self._end:
-            self._read_keys(data, used, keys)
+        end = used(data)
+        if end > len(data):
+            data = os.pread(self._file, end, 0)
+        if end != self._end:
+            self._read_keys(data, end, keys)
         values = self._layout.unpack_from(data)
         if self.source.kind == "gauge":
             self.source.values, self.source.times = values[::2], values[1::2]
         else:
             self.source.values = values
 
-    def _read_keys(self, data: bytes, used: int, keys: dict[bytes, Key]) -> None:
+    def _read_keys(self, data: bytes, end: int, keys: dict[bytes, Key]) -> None:
         """Take note of the entries that are new, and of where their numbers are."""
         number = "xdd" if self.source.kind == "gauge" else "xd8x"
         position = self._end
         found, steps = [], []
-        while position < used:
-            (length,) = _int(data, position)
-            start = position + 4
-            numbers = start + length + 8 - (length + 4) % 8
-            if length < 0 or numbers + 16 > len(data):
-                raise ValueError("an entry goes beyond the end of the file")
-            text = data[start : start + length]
+        for text, numbers in entries(data, end, position):
             key = keys.get(text)
             if key is None:
                 key = keys[text] = Key.parsed(text)
             found.append(key)
             steps.append(f"{numbers - position}{number}")
             position = numbers + 16
-        if position != used or used < _FIRST_ENTRY:
-            raise ValueError("the entries do not end where they should")
+        if self._foreign:
+            self._forget()
         self.source.keys += found
         self._format += steps
         self._layout = struct.Struct("".join(self._format))
-        self._end = used
+        self._end = position
 
     def _read_as_prometheus_client_does(self, error: Exception) -> None:
         """Take what prometheus_client's own reader can get out of the file, without remembering it."""
         size = os.fstat(self._file).st_size
-        found: list[tuple[Key, float, float]] = []
+        texts: list[str] = []
+        parsed, values, times = [], [], []
         try:
-            # In a damaged file it may go round in circles, so it gets no more than there can be.
-            entries = MmapedDict.read_all_values_from_file(self._path)  # type: ignore[no-untyped-call]
-            for key, value, time, _ in islice(entries, size // _SMALLEST_ENTRY):
-                found.append((Key.parsed(key.encode()), value, time))
+            rows = MmapedDict.read_all_values_from_file(self._path)  # type: ignore[no-untyped-call]
+            for text, value, time, _ in rows:
+                parsed.append(Key.parsed(text.encode()))
+                texts.append(text)
+                values.append(value)
+                times.append(time)
         except Exception as second:  # noqa: BLE001  # as above
             error = second
         # An empty file is one that its worker is just making, or was killed while it made it.
         if size and not self._is_logged:
             self._is_logged = True
-            logger.warning("%s cannot be read beyond its entry %d: %s", self._path, len(found), error)
-        self._forget()
-        if found:
-            keys, self.source.values, self.source.times = zip(*found, strict=True)
-            self.source.keys = list(keys)
+            logger.warning("%s cannot be read beyond its entry %d: %s", self._path, len(texts), error)
+        if texts != self._foreign:
+            self._forget()
+            self._foreign = texts
+            self.source.keys = parsed
+        self.source.values, self.source.times = values, times

@@ -7,6 +7,7 @@ come and adds each to its place, without looking at keys or labels.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,13 +15,16 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from hr_prometheus.workers.slots import shown_as, with_worker
+from hr_prometheus.workers.naming import shown_as, with_worker
 
 _go: Callable[[float], str] = floatToGoString
 _INFINITY = float("inf")
+_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
+_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     Labels: TypeAlias = tuple[tuple[str, str], ...]
     #: What a scrape adds to: floats, ``None`` where there is none yet, and pairs of time and value for ``mostrecent``.
@@ -66,8 +70,8 @@ class Plan:
     def __init__(self) -> None:
         self._start([])
 
-    def families(self, sources: list[Source]) -> Iterator[Family]:
-        """Yield the families of which there is a sample; *sources* are in the order in which they are added up."""
+    def families(self, sources: list[Source]) -> list[Family]:
+        """Return the families of which there is a sample; *sources* are in the order in which they are added up."""
         if not self._is_extended(sources):
             self._start(sources)
         numbers = self._none.copy()
@@ -77,10 +81,8 @@ class Plan:
                 if len(positions) < len(values):
                     values, times = ([each[i] for i in positions] for each in (values, times or values))
                 combine(numbers, targets, values, times)
-        for planned in self._families.values():
-            family = planned.family(numbers)
-            if family.samples:
-                yield family
+        families = (planned.family(numbers) for planned in self._families.values())
+        return [family for family in families if family is not None]
 
     def _is_extended(self, sources: list[Source]) -> bool:
         """Add what is new in the sources; ``False`` if that changes what was planned for others."""
@@ -156,17 +158,15 @@ class _Planned:
             self._shape = None
         return number
 
-    def family(self, numbers: Numbers) -> Family:
-        """Return the family with its numbers as they are now."""
+    def family(self, numbers: Numbers) -> Family | None:
+        """Return the family with its numbers as they are now; ``None`` if there is no sample."""
         if self._shape is None:
             self._shape = self._histogram() if self.kind == "histogram" else self._plain()
-        shape = self._shape
-        family = Family(self.name, self.help, self.kind)
-        samples = map(Sample, shape.names, shape.labels, shape.values(numbers))
-        family.samples = (
-            [each for each in samples if each.value is not None] if self.combine is _latest else list(samples)
-        )
-        return family
+        family = PreparedFamily(self, self._shape, self._shape.values(numbers))
+        if self.combine is _latest:
+            family.samples = [sample for sample in family.samples if sample.value is not None]
+            return family if family.samples else None
+        return family if self._shape.names else None
 
     def _plain(self) -> _Shape:
         names: list[str] = []
@@ -207,13 +207,60 @@ class _Planned:
         return _Shape(names, labels, values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Shape:
     """What the samples of a family are called, and how their values follow from the numbers."""
 
     names: list[str]
     labels: list[dict[str, str]]
     values: Callable[[Numbers], list[Any]]
+    prefixes: list[str] | None = None
+
+
+class PreparedFamily(Family):
+    """A family whose samples have the names and labels that they had at the last scrape.
+
+    So the samples are made only if they are asked for, and the text of their lines is kept.
+    """
+
+    def __init__(self, planned: _Planned, shape: _Shape, values: list[float]) -> None:
+        super().__init__(planned.name, planned.help, planned.kind)
+        self._shape: _Shape | None = shape
+        self._values = values
+        self._samples: list[Sample] | None = None
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples, whose labels are shared with other scrapes."""
+        if self._samples is None:
+            shape = self._shape
+            self._samples = list(map(Sample, shape.names, shape.labels, self._values)) if shape else []
+        return self._samples
+
+    @samples.setter
+    def samples(self, samples: list[Sample]) -> None:
+        self._samples, self._shape = samples, None
+
+    def lines(self) -> Iterable[tuple[str, float]] | None:
+        """Return the samples as the text of their lines up to the value, ``name{label="value"} ``, and the value.
+
+        The text is the same in all formats and escapings. Where it is not, because a name has other characters
+        than letters, digits and underscores, and where the samples have been set, there are no lines: ``None``.
+        """
+        if self._shape is None:
+            return None
+        if self._shape.prefixes is None:
+            prefixes = list(map(_prefix, self._shape.names, self._shape.labels))
+            self._shape.prefixes = prefixes if all(prefixes) else []
+        return zip(self._shape.prefixes, self._values, strict=True) if self._shape.prefixes else None
+
+
+def _prefix(name: str, labels: dict[str, str]) -> str:
+    """Return a sample's line up to its value; nothing if that depends on the format."""
+    if not _NAME(name) or not all(map(_LABEL, labels)):
+        return ""
+    pairs = ",".join(f'{label}="{labels[label].translate(_ESCAPES)}"' for label in sorted(labels))
+    return f"{name}{{{pairs}}} " if pairs else f"{name} "
 
 
 def _add(numbers: Numbers, targets: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:

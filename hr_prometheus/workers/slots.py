@@ -1,42 +1,24 @@
-"""The directory in which the workers keep their numbers, and the slots by which its files are named.
+"""The directory in which the workers keep their numbers.
 
-prometheus_client names a process's files by an identifier: ``counter_<identifier>.db``. A worker's identifier is
-its slot, ``w0``, so that its successor goes on where it has ended; ``w0-4711`` is a process that the application
-forked in the worker, and a bare ``4711`` a Python program that it started, which inherits the directory and names
-its files by its pid. The letter keeps pid 3, which a container has, apart from slot 3.
-
-The directory is private to one supervisor. It is made in the directory which ``PROMETHEUS_MULTIPROC_DIR`` names, or
-in shared memory, or among the temporary files, so that nothing else that is there is ever read or removed. The
-supervisor holds a lock in it for as long as it lives: a directory whose lock is free was left over, whatever
-process its pid belongs to by now.
+It is private to one supervisor. It is made in the directory which ``PROMETHEUS_MULTIPROC_DIR`` names, or in shared
+memory, or among the temporary files, so that nothing else that is there is ever read or removed. The supervisor holds
+its lock for as long as it lives: a directory whose lock is free was left over, whatever process its pid belongs to
+by now.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
-import re
 import shutil
-import struct
-import sys
 import tempfile
 from contextlib import suppress
-from itertools import islice
-from typing import TYPE_CHECKING
-
-from prometheus_client.mmap_dict import MmapedDict
 
 from hr_prometheus.errors import ServingError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    #: A value and the time at which it was set, in seconds since the epoch; 0.0 if nobody asked for that.
-    Timed = tuple[float, float]
-
-logger = logging.getLogger("hr_prometheus")
+from hr_prometheus.workers.ended import join_ended
+from hr_prometheus.workers.entries import contents
+from hr_prometheus.workers.naming import FILE, identifier
 
 #: Where the directory is made if ``PROMETHEUS_MULTIPROC_DIR`` does not say.
 PLACES = ("/dev/shm", tempfile.gettempdir())  # noqa: S108  # a private directory in it
@@ -44,44 +26,7 @@ PLACES = ("/dev/shm", tempfile.gettempdir())  # noqa: S108  # a private director
 ROOM = 16 * 1024 * 1024
 
 _PREFIX = "hr-prometheus-"
-_LOCK = "lock"
-#: The name of one of prometheus_client's files.
-FILE = re.compile(r"(?P<kind>counter|summary|histogram|gauge_(?P<mode>[a-z]+))_(?P<identifier>.+)\.db")
-_PROCESS = re.compile(r"(?:w(?P<slot>[0-9]+)-)?(?P<pid>[0-9]+)")
-_SMALLEST_ENTRY = 24
-
-#: How the numbers of a process that is gone join those of its slot; what is not here is dropped with it.
-_JOIN: Mapping[str, Callable[[Timed, Timed], Timed]] = {
-    **dict.fromkeys(("counter", "summary", "histogram", "gauge_sum"), lambda a, b: (a[0] + b[0], 0.0)),
-    "gauge_min": min,
-    "gauge_max": max,
-    "gauge_mostrecent": lambda a, b: max(a, b, key=lambda timed: timed[1]),
-}
-
-
-def identifier(slot: int) -> str:
-    """Return what a worker's files are named by."""
-    return f"w{slot}"
-
-
-def shown_as(identifier: str) -> str:
-    """Return the label ``worker`` of what stands in files named by *identifier*."""
-    return identifier[1:] if identifier.startswith("w") else f"pid-{identifier}"
-
-
-def with_worker(labels: Mapping[str, str], worker: str) -> dict[str, str]:
-    """Return *labels* and the label ``worker``; one of that name that is there becomes ``exported_worker``.
-
-    So does Prometheus with labels of a target's that it has itself.
-    """
-    shown = dict(labels)
-    if "worker" in shown:
-        kept = "exported_worker"
-        while kept in shown:
-            kept = f"exported_{kept}"
-        shown[kept] = shown.pop("worker")
-    shown["worker"] = worker
-    return shown
+_ATTEMPTS = 10
 
 
 class Slots:
@@ -92,6 +37,7 @@ class Slots:
     """
 
     def __init__(self, base: str | None = None) -> None:
+        self._lock: int | None = None
         refusals = []
         for place in (base,) if base else PLACES:
             try:
@@ -111,21 +57,14 @@ class Slots:
 
         To be called after the last worker was waited for (``waitpid``), and before the next one starts. Gauges of
         a live mode go, as prometheus_client's ``mark_process_dead`` does it, and so do files that cannot be read:
-        a worker that is killed while it makes one leaves it empty. The numbers of dead processes that the
-        application has forked or started join those of the slot, so that the files do not become more.
+        a worker that is killed while it makes one leaves it empty.
 
-        Raises :exc:`~hr_prometheus.errors.ServingError` if there is no room left for the next worker's files.
+        Raises :exc:`~hr_prometheus.errors.ServingError` if no room is left for the next worker's files, or the
+        directory is gone.
         """
-        for name, parts in self._files():
-            if parts["identifier"] == identifier(slot):
-                path = os.path.join(self.path, name)
-                if _is_live(parts) or _contents(path) is None:
-                    _remove(path)
-        for name, parts in self._files():
-            fork = _PROCESS.fullmatch(parts["identifier"])
-            if fork and fork["slot"] in (None, str(slot)) and not _is_alive(int(fork["pid"])):
-                self._join(name, parts, slot)
         try:
+            self._clean(identifier(slot))
+            join_ended(self.path)
             _check_room(self.path, ROOM // 16)
         except OSError as error:
             raise _no_place(_reason(self.path, error)) from None
@@ -133,34 +72,18 @@ class Slots:
     def remove(self) -> None:
         """Remove the directory. What a process writes to it afterwards is lost."""
         shutil.rmtree(self.path, ignore_errors=True)
-        with suppress(OSError):  # removing twice is fine
+        if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
-    def _files(self) -> Iterator[tuple[str, re.Match[str]]]:
-        for name in sorted(os.listdir(self.path)):
-            parts = FILE.fullmatch(name)
-            if parts:
-                yield name, parts
-
-    def _join(self, name: str, parts: re.Match[str], slot: int) -> None:
-        """Add the numbers of a process that is gone to those of the slot, and remove its file."""
-        path = os.path.join(self.path, name)
-        contents = _contents(path)
-        join = _JOIN.get(parts["kind"])
-        if join and contents:
-            target = os.path.join(self.path, f"{parts['kind']}_{identifier(slot)}.db")
-            try:
-                _add_room(target, os.path.getsize(path))
-            except OSError as error:
-                logger.warning("%s stays as it is: %s", path, error)
-                return
-            file = MmapedDict(target)  # type: ignore[no-untyped-call]
-            known = {key: timed for key, *timed in file.read_all_values()}  # type: ignore[no-untyped-call]
-            for key, timed in contents.items():
-                joined = join(tuple(known[key]), timed) if key in known else timed
-                file.write_value(key, *joined)  # type: ignore[no-untyped-call]
-            file.close()  # type: ignore[no-untyped-call]
-        _remove(path)
+    def _clean(self, name: str) -> None:
+        """Remove what the worker of this identifier has left that its successor cannot use, or that is over with it."""
+        for file in os.listdir(self.path):
+            parts = FILE.fullmatch(file)
+            if parts and parts["identifier"] == name:
+                path = os.path.join(self.path, file)
+                if (parts["mode"] or "").startswith("live") or contents(path) is None:
+                    os.remove(path)
 
 
 def _check_room(place: str, needed: int) -> None:
@@ -183,20 +106,19 @@ def _no_place(reason: str) -> ServingError:
 
 def _made_in(place: str) -> tuple[str, int]:
     """Make a directory whose lock is ours; return its path and the lock's descriptor."""
-    while True:
+    for _ in range(_ATTEMPTS):
         path = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
-        lock = _locked(path)
-        # Another supervisor that is just sweeping may have taken the new directory for one left over.
-        if lock is not None and os.path.exists(os.path.join(path, _LOCK)):
-            return path, lock
+        # Another supervisor that is just sweeping may take the new directory for one left over.
+        with suppress(FileNotFoundError):
+            lock = _locked(path)
+            if lock is not None and os.path.exists(path):
+                return path, lock
+    raise OSError(errno.EBUSY, "somebody removes what is made there")
 
 
 def _locked(path: str) -> int | None:
-    """Take the lock of a directory; ``None`` if another process has it, or the directory is gone."""
-    try:
-        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except FileNotFoundError:
-        return None
+    """Take the lock of a directory, which also keeps systemd-tmpfiles from it; ``None`` if another process has it."""
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -207,50 +129,11 @@ def _locked(path: str) -> int | None:
 
 def _sweep(place: str) -> None:
     """Remove the directories whose supervisor has ended without removing them."""
-    with os.scandir(place) as entries:
-        for entry in entries:
-            # What belongs to somebody else, or only points here, is none of ours.
-            if not entry.name.startswith(_PREFIX) or not entry.is_dir(follow_symlinks=False):
-                continue
-            with suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                    lock = _locked(entry.path)
-                    if lock is not None:
-                        shutil.rmtree(entry.path, ignore_errors=True)
-                        os.close(lock)
-
-
-def _is_live(parts: re.Match[str]) -> bool:
-    return bool(parts["mode"]) and parts["mode"].startswith("live")
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's, or no pid at all
-        return True
-    return True
-
-
-def _contents(path: str) -> dict[str, Timed] | None:
-    """Return all keys and numbers of one of prometheus_client's files; ``None`` if it cannot be read."""
-    try:
-        # In a damaged file the library may go round in circles, so it gets no more than there can be.
-        entries = islice(MmapedDict.read_all_values_from_file(path), os.path.getsize(path) // _SMALLEST_ENTRY)  # type: ignore[no-untyped-call]
-        return {key: (value, timestamp) for key, value, timestamp, _ in entries}
-    except (struct.error, ValueError, RuntimeError, OSError):
-        return None
-
-
-def _add_room(path: str, size: int) -> None:
-    """Give a file *size* more bytes that the file system has really set aside, so that writing them kills nobody."""
-    with open(path, "ab") as file:
-        if sys.platform == "linux":
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path) + size)
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.remove(path)
+    for name in os.listdir(place):
+        # What only points here, or belongs to somebody else, is none of ours.
+        with suppress(OSError):
+            lock = _locked(os.path.join(place, name)) if name.startswith(_PREFIX) else None
+            if lock is not None:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    shutil.rmtree(os.path.join(place, name), ignore_errors=True)
+                os.close(lock)

@@ -16,14 +16,20 @@ from typing import TYPE_CHECKING
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.workers.ended import join_ended
 from hr_prometheus.workers.files import Files
+from hr_prometheus.workers.naming import with_worker
 from hr_prometheus.workers.samples import load
-from hr_prometheus.workers.slots import with_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import TypeAlias
+
+    from prometheus_client.samples import Sample
 
     from hr_prometheus.exposition import Collectable
+
+    _Series: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -44,10 +50,11 @@ class Truth:
     """
 
     def __init__(self, directory: str, own: Iterable[Collectable] = ()) -> None:
+        self._directory = directory
         self._files = Files(directory)
         self._own = tuple(own)
         #: By worker, the gauges that a function gives the value of, as it last said.
-        self._functions: dict[int, _Functions] = {}
+        self._functions: dict[str, _Functions] = {}
         self._logged: set[object] = set()
 
     def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
@@ -70,8 +77,11 @@ class Truth:
                 merged.add(family, may_join=False)
         own = list(merged.families)
         answers = self._answers(dumps)
+        join_ended(self._directory)
         for family in self._files.collect():
-            merged.add(self._without_functions(family), may_join=False)
+            kept = self._without_functions(family)
+            if kept is not None:
+                merged.add(kept, may_join=False)
         for families in answers.values():
             for family in families:
                 merged.add(family, may_join=family.name not in own)
@@ -79,9 +89,7 @@ class Truth:
             for family in self._process(worker, pid):
                 merged.add(family, may_join=family.name not in own)
         for name in [*own, *sorted(merged.families.keys() - set(own))]:
-            family = merged.families[name]
-            if family.samples or name in own:
-                yield family
+            yield merged.families[name]
 
     def _answers(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
         """Return the families of each worker, with its label, and remember which of its gauges have functions."""
@@ -92,23 +100,29 @@ class Truth:
             except Exception as error:  # noqa: BLE001  # one worker's nonsense shall not cost the others' numbers
                 self._log_once(("answer", worker), "worker %s gave an answer that cannot be used: %r", worker, error)
                 continue
-            self._functions[worker] = _Functions.of(functions)
-            seen: set[object] = set()
-            answers[worker] = [_labelled(family, worker, seen) for family in [*families, *functions]]
+            self._functions[str(worker)] = _Functions.of(functions)
+            seen: set[_Series] = set()
+            labelled = (_labelled(family, worker, seen) for family in [*families, *functions])
+            answers[worker] = [family for family in labelled if family.samples]
             if target and not any(family.name == "target" for one in answers.values() for family in one):
                 answers[worker].append(_target(target))
         return answers
 
-    def _without_functions(self, family: Family) -> Family:
-        """Return a family without the samples which are 0 because a function gives their value elsewhere."""
-        functions = [known for known in self._functions.values() if family.name in known.names]
+    def _without_functions(self, family: Family) -> Family | None:
+        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left."""
+        functions = {worker: known for worker, known in self._functions.items() if family.name in known.names}
         if family.type != "gauge" or not functions:
             return family
         kept = _like(family)
-        kept.samples = [
-            sample for sample in family.samples if not any(known.has(sample.labels, family.name) for known in functions)
-        ]
-        return kept
+        for sample in family.samples:
+            slot = sample.labels.get("worker", "").partition("-")[0]
+            # A worker that has never answered is taken to be like the others.
+            of_worker = [self._functions[slot]] if slot in self._functions else functions.values()
+            if not any(known.has_merged(sample) for known in functions.values()) and not any(
+                known.has(sample) for known in of_worker
+            ):
+                kept.samples.append(sample)
+        return kept if kept.samples else None
 
     def _process(self, worker: int, pid: int) -> list[Family]:
         collector = ProcessCollector(pid=lambda: pid, registry=None)
@@ -185,40 +199,48 @@ class _Merged:
 class _Functions:
     """The series of one worker's gauges whose values come from functions."""
 
-    names: frozenset[str] = frozenset()
-    #: Their labels as the files of a gauge have them: without a worker,
-    series: frozenset[tuple[str, frozenset[tuple[str, str]]]] = frozenset()
-    #: or with one, whose value may be any.
-    shown: frozenset[tuple[str, frozenset[tuple[str, str]]]] = frozenset()
+    names: frozenset[str]
+    #: The series as the file of a gauge shows them if its mode makes one number of those of all workers,
+    merged: frozenset[_Series]
+    #: and as it shows them otherwise, less the label of the worker.
+    shown: frozenset[_Series]
 
     @classmethod
     def of(cls, families: list[Family]) -> _Functions:
         """Return what the families of :func:`~hr_prometheus.workers.samples.load` say."""
-        series = [(family.name, sample.labels) for family in families for sample in family.samples]
+        samples = [sample for family in families for sample in family.samples]
+        labelled = [sample._replace(labels=with_worker(sample.labels, "")) for sample in samples]
         return cls(
-            frozenset(name for name, _ in series),
-            frozenset((name, frozenset(labels.items())) for name, labels in series),
-            frozenset((name, _without_worker(with_worker(labels, ""))) for name, labels in series),
+            frozenset(sample.name for sample in samples),
+            frozenset(map(_series, samples)),
+            frozenset(map(_without_worker, labelled)),
         )
 
-    def has(self, labels: dict[str, str], name: str) -> bool:
-        """Whether a sample of a file is one of these."""
-        return (name, frozenset(labels.items())) in self.series or (name, _without_worker(labels)) in self.shown
+    def has_merged(self, sample: Sample) -> bool:
+        """Whether a sample of a file is one of these, with the number of all workers."""
+        return _series(sample) in self.merged
+
+    def has(self, sample: Sample) -> bool:
+        """Whether a sample of a file is one of these, with the number of one worker."""
+        return _without_worker(sample) in self.shown
 
 
-def _without_worker(labels: dict[str, str]) -> frozenset[tuple[str, str]]:
-    return frozenset(pair for pair in labels.items() if pair[0] != "worker")
+def _series(sample: Sample) -> _Series:
+    return sample.name, frozenset(sample.labels.items())
 
 
-def _labelled(family: Family, worker: int, seen: set[object]) -> Family:
+def _without_worker(sample: Sample) -> _Series:
+    return sample.name, frozenset(pair for pair in sample.labels.items() if pair[0] != "worker")
+
+
+def _labelled(family: Family, worker: int, seen: set[_Series]) -> Family:
     """Return a worker's family with its label, less the samples without value and those that were there before."""
     labelled = _like(family)
     for sample in family.samples:
-        labels = with_worker(sample.labels, str(worker))
-        series = (sample.name, frozenset(labels.items()))
-        if sample.value is not None and series not in seen:
-            seen.add(series)
-            labelled.samples.append(sample._replace(labels=labels))
+        shown = sample._replace(labels=with_worker(sample.labels, str(worker)))
+        if sample.value is not None and _series(shown) not in seen:
+            seen.add(_series(shown))
+            labelled.samples.append(shown)
     return labelled
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import values
 
-from hr_prometheus.workers import slots
+from hr_prometheus.workers import naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,6 @@ def take_base() -> str | None:
 
 def use_slot(directory: str, slot: int) -> None:
     """Have every metric made from now on keep its values in the files of *slot* in *directory*."""
-    os.environ.pop(_OLD_VARIABLE, None)
     os.environ[VARIABLE] = directory
     values.ValueClass = values.MultiProcessValue(identify(slot))  # type: ignore[no-untyped-call]
 
@@ -44,7 +43,7 @@ def identify(slot: int) -> Callable[[], str]:
 
     A process that the application forks has files of its own: two processes which write to one file break it.
     """
-    own, pid = slots.identifier(slot), os.getpid()
+    own, pid = naming.identifier(slot), os.getpid()
 
     def identifier() -> str:
         now = os.getpid()
