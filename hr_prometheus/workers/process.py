@@ -63,14 +63,15 @@ class WorkerProcess:
 
     async def start(self, target: str, orders: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         """Start the process and tell it its *orders*; a failure to do so is as if the process had failed."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self.refuse(ServingError(f"cannot start a worker: {error.strerror}."))
+            return
         with theirs:
-            # The current directory is on the path of "-m" only where it is on ours.
-            safe = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
-            command = [sys.executable, *safe, "-m", "hr_prometheus.workers", str(theirs.fileno())]
             try:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; the command is ours
-                    [*command, str(self.slot), target],
+                    _command(theirs.fileno(), self.slot, target),
                     pass_fds=[theirs.fileno(), *descriptors],
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
@@ -90,9 +91,14 @@ class WorkerProcess:
         self.ended.set_result(1)
 
     @property
+    def is_alive(self) -> bool:
+        """Whether there is a process, which has not been waited for."""
+        return bool(self.pid) and self._code is None
+
+    @property
     def is_running(self) -> bool:
         """Whether it has begun to serve and has not ended."""
-        return bool(self.served_since) and self._code is None
+        return bool(self.served_since) and self.is_alive
 
     @property
     def is_serving(self) -> bool:
@@ -118,14 +124,14 @@ class WorkerProcess:
         self.reason = reason
         if self.served_since:
             self._channel.send("stop" if reason == STOP else "replace")
-        elif self.pid and self._code is None:
+        elif self.is_alive:
             os.kill(self.pid, signal.SIGTERM)  # it may be importing, when it reads no messages
         self._loop.call_later(seconds, self._end_late, seconds)
 
     def kill(self, reason: str = "") -> None:
         """Kill it, with what it has started, if it has not ended."""
         self.reason = self.reason or reason
-        if self.pid and self._code is None:
+        if self.is_alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
@@ -171,6 +177,12 @@ class WorkerProcess:
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
         elif kind == "worn":
             self._worn(self)
+
+
+def _command(descriptor: int, slot: int, target: str) -> list[str]:
+    # With "-m" the current directory comes first on the path, unless "-P" says otherwise. It shall where it is on ours.
+    safe = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
+    return [sys.executable, *safe, "-m", "hr_prometheus.workers", str(descriptor), str(slot), target]
 
 
 def describe_end(code: int) -> str:

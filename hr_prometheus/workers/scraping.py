@@ -89,9 +89,14 @@ class Scraping:
         return dumps, silent
 
     def _question(self, worker: WorkerProcess) -> asyncio.Task[bytes]:
+        def answered(question: asyncio.Task[bytes]) -> None:
+            del self._questions[worker]
+            with suppress(asyncio.CancelledError):
+                question.exception()  # it may be that nobody waits for it any more
+
         if worker not in self._questions:
             self._questions[worker] = question = asyncio.ensure_future(worker.ask("dump"))
-            question.add_done_callback(lambda _: self._questions.pop(worker))
+            question.add_done_callback(answered)
         return self._questions[worker]
 
 

@@ -256,7 +256,7 @@ class Supervisor:
         with suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 for worker in self.workers.values():
-                    if worker.pid == found[0]:
+                    if worker.is_alive and worker.pid == found[0]:
                         worker.reaped(found[1])
                         self.counts.clear(worker.slot)
                         with suppress(ServingError):  # the next start says so

@@ -160,13 +160,14 @@ class _Worker:
 
     def _acceptor(self) -> Acceptor:
         """Listen, which is when clients are no longer refused."""
+        tls = tls_context(self.settings)
         sockets = [socket.socket(fileno=descriptor) for descriptor in self.orders.sockets]
         for each in sockets:
             os.set_inheritable(each.fileno(), False)
             each.setblocking(False)
             each.listen(self.settings.backlog or DEFAULT_BACKLOG)
         counts = Counts(self.orders.counts)
-        return Acceptor(self.server, sockets, counts, self.orders.slot, tls_context(self.settings))
+        return Acceptor(self.server, sockets, counts, self.orders.slot, tls)
 
     async def _response_prepared(self, _request: Request, response: StreamResponse) -> None:
         if self.is_gentle and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
