@@ -149,15 +149,17 @@ def test_a_pid_in_use_does_not_protect_what_is_left_over(tmp_path):
     slots.remove()
 
 
-def test_only_directories_are_swept(tmp_path):
-    """A link that is named like one of ours stays, and what it points to is left alone; so does a file."""
+def test_only_directories_of_that_name_are_swept(tmp_path):
+    """A link that is named like one of ours stays, and what it points to is left alone; so does a file, and a pipe."""
     outside, base = tmp_path / "outside", tmp_path / "base"
     outside.mkdir()
     base.mkdir()
     (base / "hr-prometheus-1-link").symlink_to(outside)
     (base / "hr-prometheus-2-file").touch()
+    os.mkfifo(base / "hr-prometheus-3-pipe")
+    (base / "somebody's").mkdir()
     slots = Slots(str(base))
-    assert len(os.listdir(base)) == 3
+    assert len(os.listdir(base)) == 5
     assert os.listdir(outside) == []
     slots.remove()
 
@@ -272,6 +274,23 @@ def test_kills_lose_no_count_and_leave_no_file(slots):
         slots.reclaim(0)
         assert named(slots) == ["counter_w0.db"]
         assert read(slots) == {"made_total[]": run}
+
+
+def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
+    """Restarts leave no more files, whether somebody scrapes or not."""
+    code = """
+    import os
+    from prometheus_client import Counter
+    made = Counter("made", "Help")
+    if not os.fork():
+        made.inc()
+        os._exit(0)
+    os.wait()
+    """
+    in_worker(slots.path, 0, code)
+    slots.reclaim(0)
+    assert named(slots) == ["counter_ended.db", "counter_w0.db"]
+    assert read(slots) == {"made_total[]": 1}
 
 
 def test_a_directory_that_is_gone_is_named(slots):

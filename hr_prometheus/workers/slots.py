@@ -118,7 +118,7 @@ def _made_in(place: str) -> tuple[str, int]:
 
 def _locked(path: str) -> int | None:
     """Take the lock of a directory, which also keeps systemd-tmpfiles from it; ``None`` if another process has it."""
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
