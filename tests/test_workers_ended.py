@@ -118,3 +118,19 @@ def test_a_fork_whose_numbers_have_no_room_stays(directory, monkeypatch, caplog)
     assert kept.items() <= read(directory).items() <= before.items()
     (record,) = caplog.records
     assert record.getMessage().endswith("No space left on device")
+
+
+def test_what_may_be_alive_is_left_alone(directory, monkeypatch):
+    """A process of another user, which may not be asked; and a number that no pid is."""
+
+    def refuse(*_):
+        raise PermissionError
+
+    for identifier in ("w0-4711", "9" * 30):
+        open(os.path.join(directory, f"counter_{identifier}.db"), "w").close()
+    monkeypatch.setattr(os, "kill", refuse)
+    join_ended(directory)
+    monkeypatch.undo()
+    os.remove(os.path.join(directory, "counter_w0-4711.db"))
+    join_ended(directory)
+    assert os.listdir(directory) == [f"counter_{'9' * 30}.db"]

@@ -116,6 +116,16 @@ def test_the_samples_are_those_of_prometheus_client(scrapes):
         files.close()
 
 
+def test_a_gauge_has_the_mode_of_the_last_file(worker, files, tmp_path):
+    """As in prometheus_client, while workers of an old and a new version of the application live side by side."""
+    worker("w0", "all", {}, 1)
+    for identifier, number in (("w1", 5), ("w0", 7), ("w1", 6)):  # in w1 its mode is "all", in the others "max"
+        worker(identifier, "shared", {}, number, shared_mode="all" if identifier == "w1" else "max")
+        worker(identifier, "all", {}, number)
+        assert comparable(files.collect()) == of_prometheus_client(str(tmp_path))
+    assert read(files) == {"shared[]": 7, "gauge_all[('worker', '0')]": 7, "gauge_all[('worker', '1')]": 6}
+
+
 @pytest.fixture
 def worker(tmp_path):
     """Change a metric as the worker whose identifier is given."""

@@ -149,15 +149,17 @@ def test_a_pid_in_use_does_not_protect_what_is_left_over(tmp_path):
     slots.remove()
 
 
-def test_only_directories_are_swept(tmp_path):
-    """A link that is named like one of ours stays, and what it points to is left alone; so does a file."""
+def test_only_directories_of_that_name_are_swept(tmp_path):
+    """A link that is named like one of ours stays, and what it points to is left alone; so does a file, and a pipe."""
     outside, base = tmp_path / "outside", tmp_path / "base"
     outside.mkdir()
     base.mkdir()
     (base / "hr-prometheus-1-link").symlink_to(outside)
     (base / "hr-prometheus-2-file").touch()
+    os.mkfifo(base / "hr-prometheus-3-pipe")
+    (base / "somebody's").mkdir()
     slots = Slots(str(base))
-    assert len(os.listdir(base)) == 3
+    assert len(os.listdir(base)) == 5
     assert os.listdir(outside) == []
     slots.remove()
 
@@ -226,7 +228,7 @@ for mode in ("all", "min", "max", "sum", "mostrecent"):
 
 
 def test_the_gauges_of_a_dead_worker_go_and_its_counts_stay(slots):
-    """As mark_process_dead does it; the slots beside it are left alone."""
+    """Where a mode includes dead workers they stay, but not as the state of the next one; other slots are left alone."""
     for slot in (1, 10):
         in_worker(slots.path, slot, GAUGES.format(number=slot))
     slots.reclaim(1)
@@ -237,7 +239,7 @@ def test_the_gauges_of_a_dead_worker_go_and_its_counts_stay(slots):
         "livesum[]": 10,
         "livemostrecent[]": 10,
     }
-    kept = {"all[('worker', '1')]": 1, "all[('worker', '10')]": 10, "min[]": 1, "max[]": 10, "sum[]": 11}
+    kept = {"all[('worker', '10')]": 10, "min[]": 1, "max[]": 10, "sum[]": 11}
     assert read(slots) == {"made_total[]": 4, **live, **kept, "mostrecent[]": 10}
 
 
@@ -259,6 +261,7 @@ def test_kills_lose_no_count_and_leave_no_file(slots):
     from prometheus_client import Counter, Gauge
     made, busy = Counter("made", "Help"), Gauge("busy", "Help", multiprocess_mode="livesum")
     busy.inc()
+    Gauge("state", "Help").inc()
     made.inc()
     print("made", flush=True)
     input()
@@ -266,12 +269,29 @@ def test_kills_lose_no_count_and_leave_no_file(slots):
     for run in range(1, 4):
         process = start_worker(slots.path, 0, code)
         read_line(process)
-        assert read(slots) == {"made_total[]": run, "busy[]": 1}
+        assert read(slots) == {"made_total[]": run, "busy[]": 1, "state[('worker', '0')]": 1}
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=DEADLINE)
         slots.reclaim(0)
         assert named(slots) == ["counter_w0.db"]
         assert read(slots) == {"made_total[]": run}
+
+
+def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
+    """Restarts leave no more files, whether somebody scrapes or not."""
+    code = """
+    import os
+    from prometheus_client import Counter
+    made = Counter("made", "Help")
+    if not os.fork():
+        made.inc()
+        os._exit(0)
+    os.wait()
+    """
+    in_worker(slots.path, 0, code)
+    slots.reclaim(0)
+    assert named(slots) == ["counter_ended.db", "counter_w0.db"]
+    assert read(slots) == {"made_total[]": 1}
 
 
 def test_a_directory_that_is_gone_is_named(slots):

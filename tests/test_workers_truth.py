@@ -315,6 +315,22 @@ def test_scrapes_keep_the_files_few(slots, truth):
     assert sorted(os.listdir(slots.path)) == ["counter_ended.db", "counter_w0.db"]
 
 
+def test_what_belongs_together_stays_together(truth):
+    """A series is not split by what another collector says of it later: no reader of OpenMetrics takes that."""
+    first, second = (CounterMetricFamily("x", "Help", labels=["a"]) for _ in range(2))
+    first.add_metric(["one"], 1)
+    first.add_metric(["two"], 2)
+    second.add_metric(["one"], 3, created=4)
+    second.add_metric(["three"], 5, created=6)
+    found = rendered(truth.scrape({0: answer(first, second)}))
+    assert found == {
+        'x_total{a="one",worker="0"}': 1,
+        'x_total{a="two",worker="0"}': 2,
+        'x_total{a="three",worker="0"}': 5,
+        'x_created{a="three",worker="0"}': 6,
+    }
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 label_names = st.sampled_from(["a", "b", "worker", "exported_worker", "pid"])
 label_sets = st.dictionaries(label_names, texts, max_size=3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,26 +37,30 @@ def join_ended(directory: str) -> None:
 
     What there is no room for stays as it is, which is logged.
     """
-    for name in sorted(os.listdir(directory)):
+    ended = defaultdict(list)
+    for name in os.listdir(directory):
         parts = FILE.fullmatch(name)
         process = parts and PROCESS.fullmatch(parts["identifier"])
         if parts and process and not _is_alive(int(process["pid"])):
-            path = os.path.join(directory, name)
-            try:
-                _join(path, os.path.join(directory, f"{parts['kind']}_{ENDED}.db"), _JOIN.get(parts["kind"]))
-            except OSError as error:
-                logger.warning("The files of processes that have ended stay, from %s on: %s", path, error)
-                return
+            ended[parts["kind"]].append(os.path.join(directory, name))
+    for kind, paths in ended.items():
+        try:
+            if kind in _JOIN:
+                target = os.path.join(directory, f"{kind}_{ENDED}.db")
+                _replace(target, packed(_joined([target, *paths], _JOIN[kind])))
+            for path in paths:
+                os.remove(path)
+        except OSError as error:
+            logger.warning("The files of processes that have ended stay in %s: %s", directory, error)
+            return
 
 
-def _join(path: str, target: str, join: Callable[[Timed, Timed], Timed] | None) -> None:
-    numbers = contents(path)
-    if join and numbers:
-        joined = contents(target) or {}
-        for key, timed in numbers.items():
+def _joined(paths: list[str], join: Callable[[Timed, Timed], Timed]) -> dict[str, Timed]:
+    joined: dict[str, Timed] = {}
+    for path in paths:
+        for key, timed in (contents(path) or {}).items():
             joined[key] = join(joined[key], timed) if key in joined else timed
-        _replace(target, packed(joined))
-    os.remove(path)
+    return joined
 
 
 def _replace(path: str, data: bytes) -> None:

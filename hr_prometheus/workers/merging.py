@@ -17,12 +17,6 @@ from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.workers.naming import shown_as, with_worker
 
-_go: Callable[[float], str] = floatToGoString
-_INFINITY = float("inf")
-_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
-_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -30,6 +24,12 @@ if TYPE_CHECKING:
     #: What a scrape adds to: floats, ``None`` where there is none yet, and pairs of time and value for ``mostrecent``.
     Numbers: TypeAlias = list[Any]
     Combine: TypeAlias = Callable[[Numbers, Iterable[int], Iterable[float], Iterable[float]], None]
+
+_go: Callable[[float], str] = floatToGoString
+_INFINITY = float("inf")
+_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
+_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 @dataclass(eq=False, slots=True)

@@ -56,8 +56,9 @@ class Slots:
         """Make the files of *slot* fit for its next worker, and end what the last one said of itself.
 
         To be called after the last worker was waited for (``waitpid``), and before the next one starts. Gauges of
-        a live mode go, as prometheus_client's ``mark_process_dead`` does it, and so do files that cannot be read:
-        a worker that is killed while it makes one leaves it empty.
+        a live mode go, as prometheus_client's ``mark_process_dead`` does it, and those of the mode ``all``: the next
+        worker would go on from a state that is not its own. So do files that cannot be read: a worker that is
+        killed while it makes one leaves it empty.
 
         Raises :exc:`~hr_prometheus.errors.ServingError` if no room is left for the next worker's files, or the
         directory is gone.
@@ -82,7 +83,7 @@ class Slots:
             parts = FILE.fullmatch(file)
             if parts and parts["identifier"] == name:
                 path = os.path.join(self.path, file)
-                if (parts["mode"] or "").startswith("live") or contents(path) is None:
+                if (parts["mode"] or "").startswith(("live", "all")) or contents(path) is None:
                     os.remove(path)
 
 
@@ -118,7 +119,7 @@ def _made_in(place: str) -> tuple[str, int]:
 
 def _locked(path: str) -> int | None:
     """Take the lock of a directory, which also keeps systemd-tmpfiles from it; ``None`` if another process has it."""
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

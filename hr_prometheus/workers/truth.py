@@ -41,6 +41,8 @@ _SUFFIXES = {
     "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
     "info": ("_info",),
 }
+#: The label by which the samples of one series differ; in a stateset it is that of the family's name.
+_APART = {"histogram": "le", "gaugehistogram": "le", "summary": "quantile"}
 
 
 class Truth:
@@ -101,8 +103,8 @@ class Truth:
                 self._log_once(("answer", worker), "worker %s gave an answer that cannot be used: %r", worker, error)
                 continue
             self._functions[str(worker)] = _Functions.of(functions)
-            seen: set[_Series] = set()
-            labelled = (_labelled(family, worker, seen) for family in [*families, *functions])
+            taken: set[_Series] = set()
+            labelled = (_labelled(family, worker, taken) for family in [*families, *functions])
             answers[worker] = [family for family in labelled if family.samples]
             if target and not any(family.name == "target" for one in answers.values() for family in one):
                 answers[worker].append(_target(target))
@@ -233,14 +235,23 @@ def _without_worker(sample: Sample) -> _Series:
     return sample.name, frozenset(pair for pair in sample.labels.items() if pair[0] != "worker")
 
 
-def _labelled(family: Family, worker: int, seen: set[_Series]) -> Family:
-    """Return a worker's family with its label, less the samples without value and those that were there before."""
+def _labelled(family: Family, worker: int, taken: set[_Series]) -> Family:
+    """Return a worker's family with its label, less samples without a value and what the worker has said before.
+
+    *taken* are the groups of samples of the worker's families before this one. OpenMetrics wants a group in one place.
+    """
     labelled = _like(family)
+    samples: dict[_Series, Sample] = {}
+    groups = set()
+    apart = family.name if family.type == "stateset" else _APART.get(family.type)
     for sample in family.samples:
+        group = family.name, frozenset(pair for pair in sample.labels.items() if pair[0] != apart)
+        groups.add(group)
         shown = sample._replace(labels=with_worker(sample.labels, str(worker)))
-        if sample.value is not None and _series(shown) not in seen:
-            seen.add(_series(shown))
-            labelled.samples.append(shown)
+        if sample.value is not None and group not in taken:
+            samples.setdefault(_series(shown), shown)
+    taken |= groups
+    labelled.samples = list(samples.values())
     return labelled
 
 
