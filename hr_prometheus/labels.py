@@ -77,6 +77,8 @@ class Labels(Generic[T]):
         self._applies = applies
         #: What :meth:`find` finds for routes that have one method and one label, for those in a hurry.
         self.constant: dict[AbstractRoute, T | None] = {}
+        #: The same for routes with one method whose label is the path: by the path as it was sent.
+        self.paths: dict[AbstractRoute, dict[str, T]] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -94,9 +96,18 @@ class Labels(Generic[T]):
                 # Each such match has a route of its own, so nothing may be kept of it.
                 return self._unmatched.find(request) if self._applies(match_info) else None
             rule = self._rules[route] = self._rule(route, match_info)
-            if rule.is_constant and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
-                self.constant[route] = rule.find(request)
-        return rule.find(request)
+            if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
+                if rule.is_constant:
+                    self.constant[route] = rule.find(request)
+                elif rule.is_path:
+                    self.paths[route] = {}
+        found = rule.find(request)
+        paths = self.paths.get(route)
+        if paths is not None and found is not None:
+            sent = request.rel_url.raw_path
+            if rule.has_label(sent):  # of the ways to write a label down there is no end
+                paths[sent] = found
+        return found
 
     def excluded(self, label: str) -> bool:
         """Whether requests with this path label are left out."""
@@ -164,6 +175,15 @@ class _Rule(Generic[T]):
     def is_constant(self) -> bool:
         """Whether all requests with one method have one label."""
         return not self._kept
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the label is the path of the request, as long as there is a budget for it."""
+        return self._whole and bool(self._kept) and self._resource is not None
+
+    def has_label(self, label: str) -> bool:
+        """Whether *label* is one of those that the budget has been spent on."""
+        return label in self._admitted
 
     def find(self, request: Request) -> T | None:
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import hdrs
-from aiohttp.web import ContentCoding, HTTPMethodNotAllowed, Request, Response
+from aiohttp.web import HTTPMethodNotAllowed, Request, Response, StreamResponse
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import accepts_gzip, choose_format
+from hr_prometheus.scrapes import Scrapes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,33 +23,36 @@ if TYPE_CHECKING:
 # What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
 _PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
 
-#: Bodies of more bytes than this are compressed in a thread.
-_COMPRESS_IN_THREAD = 4096
-
-
 _views: WeakSet[object] = WeakSet()
 
 
-def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Response]]:
+def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[StreamResponse]]:
     """Make a handler that answers GET and HEAD with the metrics of *registry*.
 
     The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
-    sample to be returned alone. Any other method is answered with 405.
+    sample to be returned alone. Any other method is answered with 405, and a scrape too many with 503.
     """
+    scrapes: WeakKeyDictionary[asyncio.AbstractEventLoop, Scrapes] = WeakKeyDictionary()
 
-    async def hrprometheus_view(request: Request) -> Response:
+    async def hrprometheus_view(request: Request) -> StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
         form = choose_format(",".join(request.headers.getall(hdrs.ACCEPT, [])))
-        names = request.query.getall("name[]", [])
-        body = form.render(registry.restricted_registry(names) if names else registry)
-        response = Response(
-            body=body,
-            headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"},
-            zlib_executor_size=_COMPRESS_IN_THREAD,
-        )
-        if accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, []))):
-            response.enable_compression(ContentCoding.gzip)
+        is_gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
+        names = tuple(sorted(set(request.query.getall("name[]", []))))
+        loop = asyncio.get_running_loop()
+        parts = await scrapes.setdefault(loop, Scrapes(registry)).body(form, names, is_gzip=is_gzip)
+        headers = {hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        if is_gzip:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        if len(parts) == 1:
+            return Response(body=parts[0], headers=headers)
+        headers[hdrs.CONTENT_LENGTH] = str(sum(map(len, parts)))
+        response = StreamResponse(headers=headers)
+        await response.prepare(request)
+        if request.method == hdrs.METH_GET:
+            for part in parts:
+                await response.write(part)
         return response
 
     _views.add(hrprometheus_view)

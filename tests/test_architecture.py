@@ -13,10 +13,10 @@ PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
     {"addresses", "life", "loading", "resources", "series"},
-    {"exposition", "policies", "records"},
-    {"labels", "view"},
-    {"config", "monitors"},
-    {"lives"},
+    {"policies", "records", "rendering"},
+    {"exposition", "labels"},
+    {"config", "monitors", "scrapes"},
+    {"lives", "view"},
     {"recorder"},
     {"access_log", "middleware", "routes"},
     {"instrument"},
@@ -65,11 +65,12 @@ def test_only_the_command_line_prints_exits_and_knows_click(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_can_be_read_in_one_sitting(module):
-    """About 300 lines a module, about 40 a function's body."""
+    """About 300 lines a module, about 40 a function's body, without that of a function which it makes."""
     text = (PACKAGE / f"{module}.py").read_text()
     assert text.count("\n") <= 340
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             documented = ast.get_docstring(node) is not None and len(node.body) > 1
             first = node.body[0].end_lineno + 1 if documented else node.body[0].lineno
-            assert node.end_lineno - first < 50, node.name
+            made = [child for child in node.body if isinstance(child, ast.AsyncFunctionDef)]
+            assert node.end_lineno - first - sum(each.end_lineno - each.lineno for each in made) < 50, node.name
