@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ class Helper:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            start_new_session=True,  # Ctrl-C is the driver's, which ends us
         )
 
     def __enter__(self) -> Self:
@@ -63,5 +65,6 @@ async def obey(helper: object) -> None:
             answer = ("", await getattr(helper, method)(**arguments))
         except Exception:  # noqa: BLE001  # it is the caller's
             answer = (traceback.format_exc(), None)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        with contextlib.suppress(BrokenPipeError):  # the driver is gone, and the next line is the end
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()

@@ -34,6 +34,9 @@ _COLOURS = {
 }
 
 
+_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000)
+
+
 @dataclass(frozen=True)
 class Plot:
     """Which cases of a part are drawn, over which axis; logarithmic if the numbers are far apart."""
@@ -100,11 +103,15 @@ def draw(part: str, plot: Plot, rows: list[Row], path: str) -> None:
 
 def finish(figure: Any, axes: Any, plot: Plot, ticks: dict[float, str], variants: list[str]) -> None:
     """Add what explains the bars."""
-    if plot.logarithmic:
+    axes.margins(x=0.12, y=0.02)
+    if plot.logarithmic:  # from 1 on: the empty middleware, or a millisecond
         axes.set_xscale("log")
-    axes.margins(x=0.12)
+        axes.set_xlim(left=1)
+        axes.set_xticks([tick for tick in _TICKS if tick < axes.get_xlim()[1]])
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.xaxis.set_minor_locator(plt.NullLocator())
     axes.invert_yaxis()
-    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.set_yticks(list(ticks), list(ticks.values()) if len(ticks) > 1 else [""])
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(plot.axis)
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)

@@ -53,14 +53,14 @@ SECTIONS = {
 
 #: The README's columns: part, case, heading.
 _README = (
-    ("overhead", "plain", "Request, plain"),
-    ("overhead", "parametrised", "parametrised"),
+    ("overhead", "plain", "request, plain route"),
+    ("overhead", "parametrised", "parametrised route"),
     ("overhead", "fixed", "fixed parameter"),
-    ("throughput", "64", "Throughput kept"),
-    ("scrape", "scrape", "Line of a scrape"),
-    ("stall", "100000", "Longest stall"),
-    ("memory", "series", "Series"),
-    ("start", "compared", "Start"),
+    ("throughput", "64", "throughput kept"),
+    ("scrape", "scrape", "line of a scrape"),
+    ("stall", "100000", "longest stall"),
+    ("memory", "series", "series"),
+    ("start", "compared", "start"),
 )
 
 
@@ -100,12 +100,14 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(text)
 
 
-def write_readme(rows: Sequence[Row]) -> None:
-    """Put the table between its marks in the README."""
+def write_readme(rows: Sequence[Row], conditions: str) -> None:
+    """Put the table, and the conditions under which it was measured, between their marks in the README."""
     path = os.path.join(ROOT, "README.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()
     pattern = r"(<!-- costs: .*? -->\n).*?(\n<!-- /costs -->)"
-    changed = re.sub(pattern, lambda match: match[1] + markdown(rows) + match[2], text, flags=re.DOTALL)
+    changed = re.sub(
+        pattern, lambda match: match[1] + markdown(rows) + f"\n\n{conditions}." + match[2], text, flags=re.DOTALL
+    )
     with open(path, "w", encoding="utf-8") as file:
         file.write(changed)

@@ -8,8 +8,8 @@ import os
 import sys
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 
-from commands import Helper
 from measures import PARTS, Bench, Row
 from peers import PEERS, install
 from report import table, write_readme
@@ -63,27 +63,35 @@ def _missing(variants: list[str]) -> list[str]:
     return [name for name in variants if failures.get(PEERS[name].environment)]
 
 
+def _conditions() -> str:
+    """Return what the numbers depend on beside the code."""
+    versions = [f"{name} {version(name)}" for name in ("aiohttp", "prometheus-client")]
+    return f"Python {sys.version.split()[0]}, {', '.join(versions)}, {os.cpu_count()} processors"
+
+
 def main() -> None:
     """Measure, print, write."""
     options = _options()
     if options.read:
         with open(options.read, encoding="utf-8") as file:
-            rows = [Row(**row) for row in json.load(file)["rows"]]
+            results = json.load(file)
+        rows = [Row(**row) for row in results["rows"]]
     else:
         began = time.monotonic()
         bench = Bench(options.variants, _missing(options.variants), options.rounds, _say)
         rows = [row for part in options.only for row in PARTS[part](bench)]
         _say(f"measured in {time.monotonic() - began:.0f} s\n")
+        results = {"conditions": _conditions(), "rows": [asdict(row) for row in rows]}
     if options.json:
-        with Helper("worker.py") as worker:
-            versions = worker.call("versions")
-        about = {"versions": versions, "processors": os.cpu_count(), "rows": [asdict(row) for row in rows]}
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(about, file, indent=1, ensure_ascii=False)
+            json.dump(results, file, indent=1, ensure_ascii=False)
     if options.readme:
-        write_readme(rows)
+        write_readme(rows, results["conditions"])
     sys.stdout.write(table(rows) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped; nothing was written.")

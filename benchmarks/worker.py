@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
@@ -11,7 +10,6 @@ import sys
 import time
 import tracemalloc
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -48,14 +46,6 @@ class Worker:
         self._chance = random.Random(1)  # noqa: S311  # it orders rounds
         self._longest = 0.0
         self._ticker: asyncio.Task[None] | None = None
-
-    async def versions(self) -> dict[str, str]:
-        """Return the versions of all that matters here."""
-        found = {"python": sys.version.split()[0]}
-        for name in ("aiohttp", "prometheus-client", "hr-prometheus"):
-            with contextlib.suppress(PackageNotFoundError):
-                found[name] = version(name)
-        return found
 
     async def prepare(self, variant: str, case: str, routes: int = 0) -> None:
         """Start a variant, and ask it once for each of its paths."""
