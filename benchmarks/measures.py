@@ -85,18 +85,24 @@ def _workers(variants: Sequence[str]) -> Iterator[dict[str, tuple[Helper, list[s
 
 
 def _times(found: dict[tuple[str, str], dict[str, list[float]]], part: str) -> list[Row]:
-    """Return the overheads over the bare application, as multiples of the empty middleware's in the same process."""
-    rows = []
+    """Return the overheads over the bare application, as multiples of the empty middleware's in the same process.
+
+    An empty middleware costs the same whatever is asked for, so that all cases together tell what the unit is.
+    """
+    over: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(dict)
     for (environment, case), seconds in found.items():
-        over = {
-            name: median(one - bare for one, bare in zip(values, seconds["bare"], strict=True))
-            for name, values in seconds.items()
-            if name != "bare"
-        }
-        if not environment:
-            rows.append(Row(part, "bare", case, 1e6 * median(seconds["bare"]), "µs"))
-            rows.append(Row(part, "empty", case, 1e6 * over["empty"], "µs"))
-        rows += [Row(part, name, case, over[name] / over["empty"], "×") for name in over if name != "empty"]
+        for name, values in seconds.items():
+            pairs = zip(values, seconds["bare"], strict=True)
+            over[environment][name, case] = [one - bare for one, bare in pairs]
+    rows = []
+    for environment, differences in over.items():
+        unit = median([one for (name, _), values in differences.items() if name == "empty" for one in values])
+        for (name, case), values in differences.items():
+            if name not in ("bare", "empty"):
+                rows.append(Row(part, name, case, median(values) / unit, "×"))
+            elif not environment:
+                seconds_each = median(found[environment, case]["bare"] if name == "bare" else values)
+                rows.append(Row(part, name, case, 1e6 * seconds_each, "µs"))
     return rows
 
 
@@ -127,7 +133,7 @@ def growth(bench: Bench) -> list[Row]:
             for worker, variants in workers.values():
                 for name in variants:
                     worker.call("prepare", variant=name, case=part, routes=routes)
-            for _ in bench.turns(f"{part}, {routes} routes", 30):
+            for _ in bench.turns(f"{part}, {routes} routes", 20):
                 for environment, (worker, _) in workers.items():
                     for name, seconds in worker.call("rounds", case=part, requests=_REQUESTS, count=_AT_ONCE).items():
                         found[environment, str(routes)][name] += seconds
@@ -151,7 +157,7 @@ def throughput(bench: Bench) -> list[Row]:
             worker = stack.enter_context(Helper("worker.py", interpreter(PEERS[name].environment)))
             worker.call("prepare", variant=name, case="plain")
             servers.append((name, worker, worker.call("serve", variant=name, case="plain")))
-        for turn in bench.turns(part, 12):
+        for turn in bench.turns(part, 10):
             servers.append(servers.pop(0))  # another one is first
             for count, seconds in [(count, seconds) for count, seconds, every in _LOADS if turn % every == 0]:
                 for name, worker, port in servers:
@@ -209,7 +215,7 @@ def stall(bench: Bench) -> list[Row]:
             for name, worker in workers.items():
                 bench.say(f"{part}: making {count} lines, {name}")
                 worker.call("fill", variant=name, wanted=count)
-            for _ in bench.turns(f"{part}, {count} lines", 5):
+            for _ in bench.turns(f"{part}, {count} lines", 4):
                 for name, worker in workers.items():
                     worker.call("change", variant=name)
                     worker.call("longest")
@@ -261,7 +267,7 @@ def start(bench: Bench) -> list[Row]:
         "full": lambda port: [ours, "run", "-P", port, "served:bare"],
     }
     times: dict[str, list[float]] = defaultdict(list)
-    for turn in bench.turns(part, 12):
+    for turn in bench.turns(part, 16):
         for name in ["bare", *bench.chosen("by-hand", "full")]:
             seconds = _start(commands[name])
             if turn or bench.rounds == 1:  # the first time may have something to compile

@@ -49,27 +49,31 @@ class Plot:
 
 _PLOTS = {
     "overhead": Plot(
-        "What a request costs: time over the bare application",
+        "A request: time over the bare application, × empty middleware",
         "multiple of the empty middleware's (logarithmic)",
         ("plain", "parametrised", "fixed", "folded"),
         logarithmic=True,
     ),
     "growth": Plot(
-        "What a request costs with more routes: time over the bare application",
+        "A request with more routes: time over the bare application, × empty middleware",
         "multiple of the empty middleware's (logarithmic)",
         ("10", "1000", "10000"),
         logarithmic=True,
     ),
-    "throughput": Plot("Throughput kept", "% of the bare application's responses a second", ("1", "64", "1000")),
-    "scrape": Plot("What a line of a scrape costs", "µs a line, of 10,000", ("scrape", "generate")),
+    "throughput": Plot(
+        "Throughput kept, %",
+        "% of the bare application's responses for a second of the server's processor",
+        ("1", "64", "1000"),
+    ),
+    "scrape": Plot("A line of a scrape, µs", "µs a line, of 10,000", ("scrape", "generate")),
     "stall": Plot(
-        "Longest stall of the event loop during a scrape",
+        "Longest stall of the event loop during a scrape, ms",
         "ms (logarithmic)",
         ("idle", "1000", "10000", "100000"),
         logarithmic=True,
     ),
-    "memory": Plot("Memory of a series", "bytes", ("series",)),
-    "start": Plot("From the command to the first answer", "ms", ("answer",)),
+    "memory": Plot("Memory of a series, bytes", "bytes", ("series",)),
+    "start": Plot("From the command to the first answer, ms", "ms", ("answer",)),
 }
 
 

@@ -105,9 +105,9 @@ def write_readme(rows: Sequence[Row], conditions: str) -> None:
     path = os.path.join(ROOT, "README.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    pattern = r"(<!-- costs: .*? -->\n).*?(\n<!-- /costs -->)"
+    pattern = r"(<!-- costs: .*? -->\n).*?(<!-- /costs -->)"
     changed = re.sub(
-        pattern, lambda match: match[1] + markdown(rows) + f"\n\n{conditions}." + match[2], text, flags=re.DOTALL
+        pattern, lambda match: match[1] + markdown(rows) + f"\n\n{conditions}.\n" + match[2], text, flags=re.DOTALL
     )
     with open(path, "w", encoding="utf-8") as file:
         file.write(changed)
