@@ -72,15 +72,16 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback nor
     a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end.
     """
-    constant, paths, life_class = recorder.labels.constant, recorder.labels.paths, recorder.life_class
-    is_full, wait = recorder.is_full, recorder.wait
+    constant, varying = recorder.labels.constant, recorder.labels.varying
+    nothing: tuple[Any, dict[object, RequestRecord]] = (id, {})
+    life_class, is_full, wait = recorder.life_class, recorder.is_full, recorder.wait
 
     async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912
-        route = request.match_info.route
-        record: RequestRecord | None = constant.get(route)
+        match_info = request.match_info
+        record: RequestRecord | None = constant.get(match_info.route)
         if record is None:
-            known = paths.get(route)
-            record = (known and known.get(request.rel_url.raw_path)) or recorder.find(request)
+            key_of, known = varying.get(match_info.route, nothing)
+            record = known.get(key_of(match_info)) or recorder.find(request)
             if record is None:
                 return await handler(request)
         began = perf_counter()
