@@ -5,7 +5,7 @@ PORT ?= 8080
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-oldest lint types wheel clean
+.PHONY: help demo test test-oldest lint types wheel bench bench-plots clean
 
 help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,8 +25,9 @@ test: $(VENV)/.developed ## Run all tests, with branch coverage.
 test-oldest: ## Run the tests with the oldest versions of the three dependencies.
 	$(MAKE) VENV=.venv-oldest .venv-oldest/.developed
 	.venv-oldest/bin/python -m pip install --quiet "aiohttp==3.11.*" "click==8.1.7" "prometheus-client==0.23.*"
-	# The help is compared as the newest click prints it.
-	.venv-oldest/bin/python -m pytest --deselect tests/test_docs.py::test_help_is_the_golden_one $(ARGS)
+	# The help is compared as the newest click prints it, and costs are counted with the newest aiohttp.
+	.venv-oldest/bin/python -m pytest --deselect tests/test_docs.py::test_help_is_the_golden_one \
+		--deselect tests/test_cost.py $(ARGS)
 
 lint: $(VENV)/.developed ## Check style and formatting.
 	$(BIN)/ruff check
@@ -42,8 +43,15 @@ wheel: $(VENV)/.developed ## Build wheel and sdist, and run the installed wheel 
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
 	.venv-wheel/bin/python tests/check_wheel.py
 
+bench: $(VENV)/.installed ## Measure what it costs, beside its peers (ARGS="--only overhead,scrape --rounds 5").
+	@$(BIN)/python benchmarks/run.py --json benchmarks/results.json $(ARGS)
+
+bench-plots: $(VENV)/.installed ## Draw what the last "make bench" has measured, into benchmarks/plots.
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python benchmarks/plots.py benchmarks/results.json benchmarks/plots
+
 clean: ## Remove all that was made.
-	rm -rf .venv .venv-* dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* dist benchmarks/plots benchmarks/results.json .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3 ..."; exit 1; }

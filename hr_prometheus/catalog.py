@@ -15,6 +15,8 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 SIZE_BUCKETS = tuple(float(64 * 4**power) for power in range(11))
 #: Upper bounds of the buckets for connections that stay open, in seconds: from one second to a day.
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0)
+#: Upper bounds of the buckets for scrapes, in seconds; Prometheus gives one up after 10 by default.
+SCRAPE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,21 @@ FOLDED_REQUESTS = Metric(
     "requests",
     ("route",),
 )
+SCRAPE_DURATION = Metric(
+    "hr_prometheus_scrape_duration_seconds",
+    "histogram",
+    "Seconds from the arrival of a scrape until its body was rendered",
+    "seconds",
+    (),
+    SCRAPE_BUCKETS,
+)
+SCRAPE_LINES = Metric(
+    "hr_prometheus_scrape_lines",
+    "gauge",
+    "Lines of the latest scrape of all metrics",
+    "lines",
+    (),
+)
 WORKER_UP = Metric("hr_prometheus_worker_up", "gauge", "Whether a worker serves (1) or not (0)", "workers", ("worker",))
 WORKER_RESTARTS = Metric(
     "hr_prometheus_worker_restarts",
@@ -141,7 +158,7 @@ FULL_METRICS = (
     WEBSOCKET_CLOSES,
 )
 #: What hr-prometheus exports about itself. These appear when there is something to report.
-SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
+SELF_METRICS = (ERRORS, FOLDED_REQUESTS, SCRAPE_DURATION, SCRAPE_LINES)
 #: What a supervisor exports about its workers.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
 METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + WORKER_METRICS

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from hr_prometheus.rendering import pieces
 from hr_prometheus.series import with_created
 
 if TYPE_CHECKING:
@@ -47,19 +48,35 @@ class Format:
         escaping = f"; escaping={self.escaping}" if self.escaping else ""
         return f"{media_type}; version={self.version}; charset=utf-8{escaping}"
 
+    def pieces(self, registry: Collectable) -> Iterator[bytes]:
+        """Yield all of the registry's samples in this format, in pieces of about a millisecond each.
+
+        What takes longer is what the registry's collectors need to give out a family.
+        """
+        created = self.is_openmetrics and _created_is_on()
+        token = with_created.set(created)
+        try:
+            yield from pieces(
+                registry.collect(), self._generate, is_openmetrics=self.is_openmetrics, with_created=created
+            )
+        finally:
+            with_created.reset(token)
+        if self.is_openmetrics:
+            yield _EOF
+
     def render(self, registry: Collectable) -> bytes:
         """Return all of the registry's samples in this format."""
+        return b"".join(self.pieces(registry))
+
+    def _generate(self, registry: Collectable) -> bytes:
         escaping = self.escaping or "underscores"
         if not self.is_openmetrics:
             return generate_text(registry, escaping)
-        token = with_created.set(_created_is_on())
-        try:
-            body: bytes = generate_openmetrics(registry, escaping)  # type: ignore[no-untyped-call]
-            return body
-        finally:
-            with_created.reset(token)
+        body: bytes = generate_openmetrics(registry, escaping)  # type: ignore[no-untyped-call]
+        return body.removesuffix(_EOF)
 
 
+_EOF: Final = b"# EOF\n"
 TEXT = Format()
 
 

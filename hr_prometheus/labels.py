@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from fnmatch import translate
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import hdrs
@@ -77,6 +78,8 @@ class Labels(Generic[T]):
         self._applies = applies
         #: What :meth:`find` finds for routes that have one method and one label, for those in a hurry.
         self.constant: dict[AbstractRoute, T | None] = {}
+        #: The same for routes with one method and many labels: how to get, from a match, what to look it up by, and where.
+        self.varying: dict[AbstractRoute, tuple[Callable[[Any], object], dict[object, T]]] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -94,8 +97,11 @@ class Labels(Generic[T]):
                 # Each such match has a route of its own, so nothing may be kept of it.
                 return self._unmatched.find(request) if self._applies(match_info) else None
             rule = self._rules[route] = self._rule(route, match_info)
-            if rule.is_constant and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
-                self.constant[route] = rule.find(request)
+            if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
+                if rule.is_constant:
+                    self.constant[route] = rule.find(request)
+                elif rule.key_of is not None:
+                    self.varying[route] = rule.key_of, rule.known(route.method)
         return rule.find(request)
 
     def excluded(self, label: str) -> bool:
@@ -132,11 +138,12 @@ class _Rule(Generic[T]):
         "_folded",
         "_is_bounded",
         "_kept",
+        "_known",
         "_labels",
         "_resource",
-        "_seen",
         "_template",
         "_whole",
+        "key_of",
     )
 
     def __init__(
@@ -156,7 +163,9 @@ class _Rule(Generic[T]):
         self._whole = whole  # whether these are all, whatever they are, so that the label is the path as it is
         self._allowed = allowed or {}  # the values that appear of a kept parameter, if not all do
         self._is_bounded = bool(kept) and all(name in self._allowed for name in kept)
-        self._seen: dict[tuple[str, object], T] = {}
+        #: Gets the values of the kept parameters from a match; ``None`` if there are none, or not in the match.
+        self.key_of = itemgetter(*kept) if kept and resource is not None else None
+        self._known: dict[str, dict[object, T]] = {}
         self._admitted: set[str] = set()
         self._folded: dict[str, T] = {}
 
@@ -165,21 +174,24 @@ class _Rule(Generic[T]):
         """Whether all requests with one method have one label."""
         return not self._kept
 
+    def known(self, method: str) -> dict[object, T]:
+        """Return what has been made for the labels of requests with this method, by what ``key_of`` gets."""
+        return self._known.setdefault(method, {})
+
     def find(self, request: Request) -> T | None:
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
-        values: object = None
-        if self._kept:
-            values = request.path if self._whole else self._values(request)
-        found = self._seen.get((request.method, values), _UNSEEN)
-        return self._learn(request, values) if found is _UNSEEN else found
+        values = self._values(request) if self._kept else None
+        known = self._known.get(request.method)
+        found = None if known is None else known.get(values)
+        return self._learn(request, values) if found is None else found
 
     def _learn(self, request: Request, values: object) -> T | None:
         """Make the labels of a request that is the first with this method and these values."""
         if self._template is None:
             return None
         method = request.method if request.method in METHODS else self._own_method(request)
-        if method == UNKNOWN and (UNKNOWN, values) in self._seen:
-            return self._seen[UNKNOWN, values]
+        if method == UNKNOWN and values in self.known(UNKNOWN):
+            return self.known(UNKNOWN)[values]
         path = self._path(request) if self._kept else self._template
         label = valid_text(path)
         if self._labels.excluded(label):
@@ -190,23 +202,29 @@ class _Rule(Generic[T]):
             self._admitted.add(label)
         made = self._labels.make((method, label))
         if label == path:  # of the texts that are recorded as another there is no end
-            self._seen[method, values] = made
+            self.known(method)[values] = made
         return made
 
     def _path(self, request: Request) -> str:
         if self._whole or self._resource is None:
             return request.path
-        values = dict(zip(self._kept, self._values(request), strict=True))
-        return path_with_fixed_parameters(self._resource, values, parameter_names(self._resource) - values.keys())
+        values: Any = self._values(request)
+        shown = {self._kept[0]: values} if len(self._kept) == 1 else dict(zip(self._kept, values, strict=True))
+        return path_with_fixed_parameters(self._resource, shown, parameter_names(self._resource) - shown.keys())
 
-    def _values(self, request: Request) -> tuple[str, ...]:
-        """Return the values that appear in the label, of the kept parameters in their order."""
-        match_info, allowed = request.match_info, self._allowed
-        values = [match_info[name] for name in self._kept]
-        if not allowed:
-            return tuple(values)
-        pairs = zip(self._kept, values, strict=True)
-        return tuple([OTHER if name in allowed and value not in allowed[name] else value for name, value in pairs])
+    def _values(self, request: Request) -> object:
+        """Return the values that appear in the label: of the one parameter that is kept, or of all in their order."""
+        if self.key_of is None:
+            return request.path
+        values: Any = self.key_of(request.match_info)
+        if not self._allowed:
+            return values
+        if len(self._kept) == 1:
+            return self._shown(self._kept[0], values)
+        return tuple(self._shown(name, value) for name, value in zip(self._kept, values, strict=True))
+
+    def _shown(self, name: str, value: str) -> str:
+        return OTHER if name in self._allowed and value not in self._allowed[name] else value
 
     @staticmethod
     def _own_method(request: Request) -> str:

@@ -5,6 +5,10 @@ A middleware sees the handler return, not the response leave: after it come the 
 aiohttp runs each request in a task of its own, which ends after all that. So the end of a request is the end
 of that task, seen by a done callback; the task's result is the final response.
 
+That callback costs as much as two empty middlewares. Most responses are plain: a ``Response`` whose body is bytes. When
+nothing stands between the middleware and aiohttp, it sends such a response itself, by the two calls that aiohttp would
+make next, and so sees the end of it.
+
 What no public name of aiohttp tells is read from private ones, in one place each: which task is a request's
 (:data:`REQUEST_TASK`) and whether a body is compressed while it is written. Nothing is replaced.
 """
@@ -20,11 +24,9 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import FileResponse, HTTPException, RequestHandler, Response, StreamResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol, TypeGuard
 
     from aiohttp import StreamReader
-    from aiohttp.typedefs import Handler
     from aiohttp.web import Request
 
     class HasStatus(Protocol):
@@ -59,26 +61,26 @@ def received(content: StreamReader) -> int:
 class Life:
     """One request, from the moment it is made to its only end.
 
-    ``began`` is a time of :func:`time.perf_counter`. At the end, :meth:`ended` is called with the status that
-    the client got; ``response`` is then the response that was sent, or ``None`` if there was none.
+    It is made without arguments and then given its ``request`` and ``began``, a time of :func:`time.perf_counter`. At
+    the end, :meth:`ended` is called with the status that the client got and the time; ``response`` is then the
+    response that was sent, or ``None`` if there was none.
 
-    A life that :meth:`follow` has been called of is called by aiohttp after each write, and is found again by
-    whoever has the request's writer.
+    A life that :meth:`follow` has been called of is told by aiohttp of each write, and is found again by whoever has
+    the request's writer.
     """
+
+    request: Request
+    began: float
 
     # Most requests need few of these, so they are set only then.
     has_client_left = False
     is_cut_off = False
     is_direct = False  # whether it has ended before anything was sent
     response: HasStatus | None = None  # the last that was prepared before a head had left
-    also: Callable[[int, int], None] | None = None  # another life of the same request, outside this one
+    also: Life | None = None  # another life of the same request, outside this one
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.began = perf_counter()
-
-    def ended(self, status: int) -> None:
-        """Record the end with the status that the client got. Raises nothing."""
+    def ended(self, status: int, now: float) -> None:
+        """Record the end at *now* with the status that the client got. Raises nothing."""
         raise NotImplementedError
 
     def __call__(self, size: int, output_size: int) -> None:
@@ -87,15 +89,30 @@ class Life:
             self.also(size, output_size)
 
     def follow(self) -> None:
-        """Have aiohttp call this life after each write of a part of the body, but for what sendfile sends.
+        """Have aiohttp tell this life after each write of a part of the body, but for what sendfile sends.
 
         It does so from 3.14.4 on; before, the attribute has no meaning.
         """
         writer = self.request.writer
         also = getattr(writer, "on_body_write", None)
-        if also is not None and isinstance(also, Life):
+        if isinstance(also, Life):
             self.also = also
         writer.on_body_write = self
+
+    def handled(self, outcome: object) -> None:
+        """Wait for the end of aiohttp's task, now that the handler has ended with *outcome*.
+
+        Outside such a task, end with that outcome. So it is when a unit test awaits the middleware itself, or when
+        another middleware gave its handler a task of its own: it is then the last that can be seen.
+        """
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # the loop is no more
+            task = None
+        if is_request_task(task):
+            task.add_done_callback(self.task_done)
+        else:
+            self._end_directly(outcome)
 
     def prepared(self, response: StreamResponse) -> None:
         """Take note of a response whose head is about to be sent; aiohttp's signal says so."""
@@ -104,6 +121,7 @@ class Life:
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """End with the result of aiohttp's task for the request."""
+        now = perf_counter()
         writer = self.request.writer
         writer.on_body_write = None  # which may refer to us, as we refer to the request
         error = None if task.cancelled() else task.exception()
@@ -125,36 +143,27 @@ class Life:
             status = SWITCHING_PROTOCOLS  # nobody has told of the response, but this is what it will have been
         if self.has_client_left and status != SWITCHING_PROTOCOLS:
             status = CLIENT_CLOSED_REQUEST
-        self.ended(status)
+        self.ended(status, now)
 
-    async def directly(self, handler: Handler) -> StreamResponse:
-        """Run *handler* and end with what it returns or raises.
-
-        So it is when a unit test awaits the middleware itself, or when another middleware gave its handler a task of
-        its own: what the handler returns is then the last that can be seen.
-        """
-        try:
-            response = await handler(self.request)
-        except BaseException as error:
-            if isinstance(error, HTTPException):
-                self.response = error
-                status = error.status
-            else:
-                transport = self.request.transport
-                if isinstance(error, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
-                    status = CLIENT_CLOSED_REQUEST
-                else:
-                    status = 504 if isinstance(error, TimeoutError) else 500
-            self._end_directly(status)
-            raise
-        self.response = response if isinstance(getattr(response, "status", None), int) else None
-        self._end_directly(500 if self.response is None else self.response.status)
-        return response
-
-    def _end_directly(self, status: int) -> None:
+    def _end_directly(self, outcome: object) -> None:
+        status = 500
+        if isinstance(outcome, BaseException) and not isinstance(outcome, HTTPException):
+            transport = self.request.transport
+            if isinstance(outcome, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
+                status = CLIENT_CLOSED_REQUEST
+            elif isinstance(outcome, TimeoutError):
+                status = 504
+        elif isinstance(getattr(outcome, "status", None), int):
+            response: Any = outcome
+            self.response, status = response, response.status
         self.is_direct = True
         self.request.writer.on_body_write = self.also
-        self.ended(status)
+        self.ended(status, perf_counter())
+
+
+def is_compressing(writer: AbstractStreamWriter) -> bool:
+    """Whether what is written is compressed, so that its size on the wire is another."""
+    return getattr(writer, "_compress", None) is not None
 
 
 def _asks_for_websocket(request: Request) -> bool:
@@ -203,8 +212,7 @@ class MeasuredLife(Life):
         """Take note of a write: *size* bytes of the body, uncompressed, and *output_size* bytes altogether."""
         if not self.first_byte_at:
             self.first_byte_at = perf_counter()
-        writer: Any = self.request.writer
-        if getattr(writer, "_compress", None) is None:
+        if not is_compressing(self.request.writer):
             self._sent += size
         else:
             if self._compressed is None:
@@ -213,14 +221,14 @@ class MeasuredLife(Life):
         if self.also is not None:
             self.also(size, output_size)
 
-    def first_byte(self) -> float | None:
-        """Return the seconds until the head of the response left; ``None`` if it never did."""
+    def first_byte(self, now: float) -> float | None:
+        """Return the seconds until the head of the response left; ``None`` if it never did. The end is *now*."""
         if self.has_client_left and not self._sent and isinstance(self.response, Response):
             return None  # its head leaves with its body, and that was not written
         if self.first_byte_at:
             return self.first_byte_at - self.began
         # A head without a body leaves at the end.
-        return perf_counter() - self.began if self.request.writer.output_size else None
+        return now - self.began if self.request.writer.output_size else None
 
     def sent(self) -> int | None:
         """Return the bytes of the response's body handed to the transport; ``None`` if that is not known.
@@ -239,15 +247,15 @@ class MeasuredLife(Life):
         has_body = not has_no_body(self.request.method, response.status)
         if isinstance(response, FileResponse) and has_body and not response.compression:
             return None if self.has_client_left or self.is_cut_off else response.content_length or 0
-        if self._compressed is not None or not _WRITES_ARE_TOLD:
+        if self._compressed is not None or not WRITES_ARE_TOLD:
             compressed = self._compressed or _Compressed()
-            is_chunked = bool(getattr(writer, "chunked", False)) and _WRITES_ARE_TOLD
+            is_chunked = bool(getattr(writer, "chunked", False)) and WRITES_ARE_TOLD
             return compressed.total(writer.output_size, _head_size(response), is_chunked)
         return 0
 
 
 _BYTES = (bytes, bytearray)
-_WRITES_ARE_TOLD = hasattr(AbstractStreamWriter, "on_body_write")
+WRITES_ARE_TOLD = hasattr(AbstractStreamWriter, "on_body_write")
 
 
 class _Compressed:
@@ -306,4 +314,5 @@ def _head_size(response: StreamResponse) -> int:
 
 def has_no_body(method: str, status: int) -> bool:
     """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
-    return method == hdrs.METH_HEAD or status in (204, 304) or 100 <= status < 200
+    is_tunnel = method == hdrs.METH_CONNECT and 200 <= status < 300
+    return method == hdrs.METH_HEAD or status in (204, 304) or 100 <= status < 200 or is_tunnel

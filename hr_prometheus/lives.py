@@ -6,6 +6,7 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import StreamResponse, WebSocketResponse
 
 from hr_prometheus.life import (
@@ -18,7 +19,7 @@ from hr_prometheus.life import (
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from aiohttp.web import Request
+    from aiohttp.web import Request, Response
 
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import RequestRecord
@@ -39,95 +40,78 @@ _LINGERING = 11.0
 
 
 class RecordedLife(Life):
-    """A request that a recorder records."""
+    """A request that a recorder records, with what was *found* for its labels."""
 
     recorder: CountsErrors
+    found: Any
+    is_plain = False  # whether the middleware sends the response itself
 
-    def __init__(self, recorder: CountsErrors, request: Request, found: Any) -> None:
-        """Begin *request*, with what was *found* for its labels."""
+    def begin(self) -> None:
+        """Begin the request."""
+        raise NotImplementedError
 
 
 class BasicLife(RecordedLife):
     """A request that the default monitor records, with the basic metrics."""
 
-    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord) -> None:
-        self.recorder = recorder
-        self.request = request
-        self.record = record
-        self.began = record.begin()
+    found: RequestRecord
 
-    def task_done(self, task: asyncio.Task[Any]) -> None:
-        """End with the result of aiohttp's task, which most often is the response that the client has got."""
-        if self.response is None and not task.cancelled() and task.exception() is None:
-            response, has_client_left = task.result()
-            if not has_client_left:
-                self.ended(response.status)
-                return
-        super().task_done(task)
+    def begin(self) -> None:
+        """Count the request as in progress."""
+        self.began = self.found.begin()
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int, now: float) -> None:
         """Record the basic metrics."""
         try:
-            self.record.end(status, self.began)
+            self.found.end(status, now - self.began)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
-
-
-class FollowingBasicLife(BasicLife):
-    """The same, for a request whose response is told of when it is prepared."""
-
-    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord) -> None:
-        super().__init__(recorder, request, record)
-        self.follow()
-
-    def task_done(self, task: asyncio.Task[Any]) -> None:
-        """End with the result of aiohttp's task."""
-        Life.task_done(self, task)
 
 
 class FullLife(MeasuredLife, RecordedLife):
     """A request that the default monitor records, with all metrics."""
 
-    def __init__(self, recorder: CountsErrors, request: Request, record: RequestRecord) -> None:
-        self.recorder = recorder
-        self.request = request
-        self.record = record
-        self.began = record.begin()
-        writer = request.writer
-        if getattr(writer, "on_body_write", None) is None:
-            writer.on_body_write = self
+    found: RequestRecord
+
+    def begin(self) -> None:
+        """Count the request as in progress."""
+        self.began = self.found.begin()
+
+    def sent_plainly(self) -> None:
+        """Count what has not been counted of a plain response: the request's body."""
+        if self.request.content is EMPTY_PAYLOAD:
+            self.found.receive_nothing()
         else:
-            self.follow()
+            self.receive()
 
     def prepared(self, response: StreamResponse) -> None:
         """Count a WebSocket as open from the moment at which it is one."""
         super().prepared(response)
         if response.status == SWITCHING_PROTOCOLS and isinstance(response, WebSocketResponse) and not self.upgraded_at:
             self.upgraded_at = perf_counter()
-            self.record.websocket().begin()
+            self.found.websocket().begin()
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int, now: float) -> None:
         """Record all metrics."""
-        record = self.record
+        record = self.found
         try:
-            first_byte = self.first_byte()
-            seconds = record.end(status, self.began)
+            record.end(status, now - self.began)
             if status != SWITCHING_PROTOCOLS:
-                record.measure(first_byte, self.sent())
-                self._receive()
+                record.measure(self.first_byte(now), self.sent())
+                self.receive()
                 if self.upgraded_at:  # its preparation failed after it had been told
                     record.websocket().leave()
             elif isinstance(self.response, WebSocketResponse):
                 if not self.upgraded_at:  # nobody told when it was prepared
                     self.upgraded_at = self.began
                     record.websocket().begin()
-                record.websocket().end(seconds - (self.upgraded_at - self.began), self.response.close_code)
+                record.websocket().end(now - self.upgraded_at, self.response.close_code)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
         """Count the request's body, once all of it has arrived or none of it can arrive any more."""
-        content, record = self.request.content, self.record
+        content, record = self.request.content, self.found
         if self.has_client_left or content.is_eof():
             record.receive(received(content))
             return
@@ -144,19 +128,28 @@ class FullLife(MeasuredLife, RecordedLife):
 class MonitoredLife(MeasuredLife, RecordedLife):
     """A request that a monitor object records."""
 
-    def __init__(self, recorder: CountsErrors, request: Request, labels: tuple[str, str]) -> None:
-        self.recorder = recorder
-        self.request = request
-        self.began = perf_counter()
-        self.monitor = recorder.entered_monitor(request, labels)
-        self.follow()
+    monitor: BaseRequestMonitor
+    found: tuple[str, str]
 
-    def ended(self, status: int) -> None:
+    def begin(self) -> None:
+        """Enter the request's monitor."""
+        self.began = perf_counter()
+        self.monitor = self.recorder.entered_monitor(self.request, self.found)
+
+    def sent_at_once(self, response: Response) -> None:
+        """End with a *response* that the middleware has sent."""
+        writer = self.request.writer
+        if writer.on_body_write is self:
+            writer.on_body_write = None  # which refers to us, as we refer to the request
+        self.response = response
+        self.ended(response.status, perf_counter())
+
+    def ended(self, status: int, now: float) -> None:
         """Show the monitor all that is known, and end it."""
         monitor = self.monitor
         try:
-            monitor.first_byte_elapsed = self.first_byte()
-            monitor.elapsed = perf_counter() - self.began
+            monitor.first_byte_elapsed = self.first_byte(now)
+            monitor.elapsed = now - self.began
             monitor.request_size = received(self.request.content)
             monitor.response_size = self.sent()
             response = self.response

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from time import perf_counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp.web import middleware
+from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
-from hr_prometheus.life import REQUEST_TASK
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
+
+    from hr_prometheus.records import RequestRecord
 
 
 def hrprometheus_middleware(
@@ -57,28 +59,125 @@ def hrprometheus_middleware(
     policies = Policies(arguments.get("fixed_routes_parameters"), allow_values)
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
-    constant, begin, current_task = recorder.labels.constant, recorder.begin, asyncio.current_task
+    function: Any = middleware(_recording(recorder) if recorder.is_plain else _monitoring(recorder))
+    function.hr_prometheus_recorder = recorder
+    return cast("Middleware", function)
 
-    # The path of every request. It is no coroutine function, because there is nothing to wait for: the end comes by
-    # itself, with the end of the task.
-    @middleware
-    def hr_prometheus(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
+
+def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901
+    """Make the middleware for the default monitor.
+
+    This is the path of every request, so it is written out. Most responses are plain: a ``Response`` of bytes. If nothing
+    stands between this middleware and aiohttp, it sends such a response itself, with the two calls that aiohttp
+    would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback nor
+    a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end.
+    """
+    constant, varying = recorder.labels.constant, recorder.labels.varying
+    nothing: tuple[Any, dict[object, RequestRecord]] = (id, {})
+    life_class, is_full, wait = recorder.life_class, recorder.is_full, recorder.wait
+
+    async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912
+        match_info = request.match_info
+        record: RequestRecord | None = constant.get(match_info.route)
+        if record is None:
+            key_of, known = varying.get(match_info.route, nothing)
+            record = known.get(key_of(match_info)) or recorder.find(request)
+            if record is None:
+                return await handler(request)
+        began = perf_counter()
+        life = None
+        if recorder.is_following:
+            life = life_class()
+            life.recorder, life.request, life.found, life.began = recorder, request, record, began
+            writer = request.writer
+            if getattr(writer, "on_body_write", None) is None:
+                writer.on_body_write = life
+            elif recorder.life_of(request) is None:
+                life.follow()
+            else:  # the same middleware stands in several places
+                return await handler(request)
+        record.progress_page[record.progress] += 1.0
         try:
-            found = constant.get(request.match_info.route)
-            life = begin(request) if found is None else recorder.make_life(recorder, request, found)
-        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
-            recorder.failed("begin", error)
-            life = None
-        if life is None:
-            return handler(request)
-        task = current_task()
-        if task is not None and getattr(task.get_coro(), "cr_code", None) is REQUEST_TASK:
-            task.add_done_callback(life.task_done)
-            return handler(request)
-        return life.directly(handler)
+            response = await handler(request)
+        except BaseException as error:
+            wait(life, request, record, began, error)
+            raise
+        body = response.body if type(response) is Response and recorder.is_outermost else None
+        cells = record.complete.get(response.status) if type(body) is bytes else None
+        writer = request.writer
+        # What was written already is the head of another response; what is compressed has another size.
+        if cells is None or writer.output_size or (is_full and response.compression):
+            wait(life, request, record, began, response)
+            return response
+        try:
+            if life is not None:
+                life.is_plain = True
+            await response.prepare(request)
+            if life is not None and writer.on_body_write is life:
+                writer.on_body_write = None  # it could tell nothing new
+            await response.write_eof()
+        except BaseException as error:  # noqa: BLE001  # none is kept
+            wait(life, request, record, began, error)
+            return _unsent(response, error)
+        if not writer.output_size:  # it had been sent before, as an answer to another request
+            wait(life, request, record, began, response)
+        elif is_full:
+            record.end_fully(cells, perf_counter() - began, len(body))
+            life.sent_plainly()
+        else:
+            record.end_plainly(cells, perf_counter() - began)
+        return response
 
-    hr_prometheus.hr_prometheus_recorder = recorder  # type: ignore[attr-defined]
-    return hr_prometheus
+    return record_request
+
+
+def _unsent(response: StreamResponse, error: BaseException) -> StreamResponse:
+    """Return what lets aiohttp meet the *error* where it would have met it: while it sends the response."""
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, ConnectionError):
+        return response  # which cannot be sent by aiohttp either
+
+    async def prepare(_request: object) -> None:
+        raise error
+
+    stand_in: Any = SimpleNamespace(prepare=prepare, status=response.status)
+    return cast("StreamResponse", stand_in)
+
+
+def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:
+    """Make the middleware for monitors of the user's, and for a default one of which a half is switched off.
+
+    It goes the same way, with a life for each request.
+    """
+
+    async def monitor_request(request: Request, handler: Handler) -> StreamResponse:
+        life = recorder.begin(request)
+        if life is None:
+            return await handler(request)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            life.handled(error)
+            raise
+        writer = request.writer
+        body = response.body if type(response) is Response and recorder.is_outermost else None
+        if type(body) is not bytes or writer.output_size:
+            life.handled(response)
+            return response
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except BaseException as error:  # noqa: BLE001  # none is kept
+            life.handled(error)
+            return _unsent(response, error)
+        if writer.output_size:
+            life.sent_at_once(response)
+        else:
+            life.handled(response)
+        return response
+
+    return monitor_request
 
 
 def _published_spelling(monitor_args: Mapping[str, object]) -> dict[str, object]:

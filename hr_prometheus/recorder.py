@@ -14,16 +14,14 @@ from prometheus_client import REGISTRY
 from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
-from hr_prometheus.life import (
-    is_request_task,
-)
-from hr_prometheus.lives import BasicLife, FollowingBasicLife, FullLife, MonitoredLife, RecordedLife
+from hr_prometheus.life import is_request_task
+from hr_prometheus.lives import BasicLife, FullLife, MonitoredLife, RecordedLife
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.records import Records
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import Application, Request
@@ -32,13 +30,29 @@ if TYPE_CHECKING:
     from hr_prometheus.catalog import Metric
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.policies import Policies
+    from hr_prometheus.series import Store
 
 logger = logging.getLogger("hr_prometheus")
+
+
+class _Nothing(tuple[()]):
+    """What a receiver of a signal returns to have waited for nothing: it is awaited without a coroutine."""
+
+    __slots__ = ()
+    __await__ = tuple.__iter__
+
+
+_NOTHING = _Nothing()
 
 
 def recorder_of(candidate: object) -> Recorder | None:
     """Return what a middleware of ours records with; ``None`` for any other middleware."""
     return getattr(candidate, "hr_prometheus_recorder", None)
+
+
+def _is_outermost(recorder: Recorder, apps: Sequence[Application]) -> bool:
+    """Whether the middleware of *recorder* is the first of all in the way of a request through *apps*."""
+    return bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is recorder
 
 
 class Recorder:
@@ -79,12 +93,16 @@ class Recorder:
             folded=self._folded,
             applies=self._applies,
         )
-        #: The life of a request that is recorded here, made with the recorder, the request and what its labels found.
-        self._life_class: type[RecordedLife] = MonitoredLife
+        self.life_class: type[RecordedLife] = MonitoredLife
         if self.is_plain:
-            self._life_class = FullLife if self.is_full else BasicLife
-        self.make_life: Callable[[Recorder, Request, Any], RecordedLife | None] = self._life_class
+            self.life_class = FullLife if self.is_full else BasicLife
+        #: Whether each request has a life from its beginning, which is told of what is written.
+        self.is_following = self.life_class is not BasicLife
+        #: Whether nothing stands between the middleware and aiohttp; ``None`` until there was a request to tell.
+        self.is_outermost: bool | None = None
+        self._is_repeated = False  # whether one middleware stands in several places
         self._is_checked = False
+        self._self_store: Store | None = None
         self._logged: set[tuple[str, type[Exception]]] = set()
 
     def watch(self, app: Application) -> None:
@@ -93,25 +111,26 @@ class Recorder:
         So are known: the head of a streamed response when it leaves, the status of one that fails in its middle,
         a WebSocket while it is open, and requests that fail before any middleware, with ``Expect``.
         """
-        if self.make_life is BasicLife:
-            self.make_life = FollowingBasicLife
+        self.is_following = True
         app.on_response_prepare.append(self._response_prepared)
 
-    async def _response_prepared(self, request: Request, response: StreamResponse) -> None:
+    def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
         try:
-            life = self._life_of(request)
+            life = self.life_of(request)
             if life is not None:
-                life.prepared(response)
-            elif hdrs.EXPECT in request.headers and is_request_task(task := asyncio.current_task()):
+                if not life.is_plain:
+                    life.prepared(response)
+            elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
                 life = self.begin(request)
                 if life is not None:
-                    task.add_done_callback(life.task_done)
+                    life.handled(response)
                     life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
+        return _NOTHING  # type: ignore[return-value]
 
-    def _life_of(self, request: Request) -> RecordedLife | None:
+    def life_of(self, request: Request) -> RecordedLife | None:
         """Return the life that follows the writes of *request* and is recorded here, if there is one."""
         life = getattr(request.writer, "on_body_write", None)
         while isinstance(life, RecordedLife):
@@ -120,18 +139,46 @@ class Recorder:
             life = life.also
         return None
 
-    def begin(self, request: Request) -> RecordedLife | None:
-        """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
-        where = "labels"
+    def find(self, request: Request) -> Any:
+        """Return what the labels of *request* have found; ``None`` if it is not to be recorded. Raises nothing."""
         try:
             found = self.labels.find(request)
-            if found is None:
-                return None
-            where = "begin"
-            return self.make_life(self, request, found)
         except Exception as error:  # noqa: BLE001  # as above
-            self.failed(where, error)
+            self.failed("labels", error)
             return None
+        return None if self._is_repeated and self.life_of(request) is not None else found
+
+    def follow(self, request: Request, found: Any, began: float = 0.0) -> RecordedLife:
+        """Make a life for *request*, with what was *found* for it."""
+        life = self.life_class()
+        life.recorder = self
+        life.request = request
+        life.found = found
+        life.began = began
+        if self.is_following:
+            writer = request.writer
+            if getattr(writer, "on_body_write", None) is None:
+                writer.on_body_write = life
+            else:
+                life.follow()
+        return life
+
+    def wait(self, life: RecordedLife | None, request: Request, found: Any, began: float, outcome: object) -> None:
+        """Let the *life* of a request, which is made if there is none, wait for the end of aiohttp's task."""
+        (life or self.follow(request, found, began)).handled(outcome)
+
+    def begin(self, request: Request) -> RecordedLife | None:
+        """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
+        found = self.find(request)
+        if found is None:
+            return None
+        try:
+            life = self.follow(request, found)
+            life.begin()
+        except Exception as error:  # noqa: BLE001  # as above
+            self.failed("begin", error)
+            return None
+        return life
 
     def malformed(self, response: StreamResponse, seconds: float) -> None:
         """Count a request that aiohttp's parser has refused, so that it has neither route nor method."""
@@ -160,7 +207,9 @@ class Recorder:
     def _count(self, metric: Metric, label: str) -> None:
         # The application may have taken the name. Then there is no number, but neither is there an error.
         with suppress(ConfigurationError):
-            page, index = self_store(self.registry).cells(metric, (label,))
+            if self._self_store is None:
+                self._self_store = self_store(self.registry)
+            page, index = self._self_store.cells(metric, (label,))
             page[index] += 1.0
 
     def entered_monitor(self, request: Request, described: tuple[str, str]) -> BaseRequestMonitor:
@@ -193,21 +242,15 @@ class Recorder:
             for recorder in map(recorder_of, app.middlewares)
             if recorder is not None and recorder.records_like(self)
         ]
+        self.is_outermost = self.is_outermost is not False and _is_outermost(self, apps)
         if not alike:
             return True
         first, app = alike[0]
         if first is self:
             self._check_once(app)
             if sum(recorder is self for recorder, _ in alike) > 1:
-                self.make_life = self._life_unless_begun
+                self._is_repeated = self.is_following = True  # so that a life is found when it comes by again
         return first is self
-
-    def _life_unless_begun(self, _recorder: Recorder, request: Request, found: Any) -> RecordedLife | None:
-        """Begin a request that may come by twice, because one middleware stands in several places."""
-        if self._life_of(request) is not None:
-            return None
-        make = FollowingBasicLife if self._life_class is BasicLife else self._life_class
-        return make(self, request, found)
 
     def records_like(self, other: Recorder) -> bool:
         """Whether *other* writes to the same numbers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.catalog import (
     BASIC,
@@ -22,7 +22,7 @@ from hr_prometheus.catalog import (
     WEBSOCKETS_IN_PROGRESS,
 )
 from hr_prometheus.errors import ConfigurationError, did_you_mean
-from hr_prometheus.life import SWITCHING_PROTOCOLS
+from hr_prometheus.life import SWITCHING_PROTOCOLS, has_no_body
 from hr_prometheus.series import basic_store, full_store
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Records:
         return self._websockets.setdefault(path, WebSocketRecord(self, path)) if record is None else record
 
 
-class _Histogram:
+class Histogram:
     """One series of a histogram."""
 
     __slots__ = ("bounds", "first", "page", "sum")
@@ -80,6 +80,7 @@ class _Histogram:
         self.sum = self.first + len(self.bounds) + 1
 
     def observe(self, value: float) -> None:
+        """Count one *value*, in the metric's unit."""
         self.page[self.first + bisect_left(self.bounds, value)] += 1.0
         self.page[self.sum] += value
 
@@ -87,59 +88,86 @@ class _Histogram:
 class RequestRecord:
     """The numbers of the requests with one method and path.
 
-    :meth:`begin` and :meth:`end` are called for every request and are written out for that: each is one call, and
-    every cell is reached by an index that was found before.
+    What is called for every request is written out for that: every cell is reached by an index that was found before.
+    ``complete`` has the cells of the statuses for which all series exist, so that what is called *plainly* can be; they
+    are those of responses with a body.
     """
 
     __slots__ = (
         "_first_byte",
         "_labels",
         "_latency",
-        "_progress",
-        "_progress_page",
         "_received",
         "_records",
         "_sent",
         "_statuses",
+        "complete",
+        "progress",
+        "progress_page",
     )
 
     def __init__(self, records: Records, labels: tuple[str, str]) -> None:
         self._records = records
         self._labels = labels
-        self._progress_page, self._progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
+        self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
         self._statuses: dict[int, tuple[Page, int]] = {}
+        self.complete: dict[int, tuple[Page, int]] = {}
         # Made when there is something to observe: an upgrade has none of these.
-        self._latency: _Histogram | None = None
-        self._first_byte: _Histogram | None = None
-        self._sent: _Histogram | None = None
-        self._received: _Histogram | None = None
+        self._latency: Histogram | None = None
+        self._first_byte: Histogram | None = None
+        self._sent: Histogram | None = None
+        self._received: Histogram | None = None
 
     def begin(self) -> float:
         """Count one request more in progress, and return the time."""
-        self._progress_page[self._progress] += 1.0
+        self.progress_page[self.progress] += 1.0
         return perf_counter()
 
     def leave(self) -> None:
         """Count one request less in progress."""
-        self._progress_page[self._progress] -= 1.0
+        self.progress_page[self.progress] -= 1.0
 
-    def end(self, status: int, began: float) -> float:
-        """Count a request that ends now with *status*, one less in progress; return its seconds since *began*."""
-        seconds = perf_counter() - began
-        self._progress_page[self._progress] -= 1.0
-        try:
-            page, index = self._statuses[status]
-        except KeyError:
-            page, index = self._status(status)
+    def end(self, status: int, seconds: float) -> None:
+        """Count a request with its *status* and its duration in *seconds*, and one less in progress."""
+        self.leave()
+        self.count(status, seconds)
+        made = (self._latency, self._first_byte, self._sent, self._received)[: 1 if self._records.full is None else 4]
+        if None not in made and status in self._statuses and not has_no_body(self._labels[0], status):
+            self.complete[status] = self._statuses[status]
+
+    def end_plainly(self, cells: tuple[Page, int], seconds: float) -> None:
+        """Do the same for a request whose status is complete and has *cells*."""
+        self.progress_page[self.progress] -= 1.0
+        page, index = cells
         page[index] += 1.0
-        latency = self._latency
-        if latency is None or status == SWITCHING_PROTOCOLS:
-            self._observe(status, seconds)
-        else:
-            page = latency.page
-            page[latency.first + bisect_left(latency.bounds, seconds)] += 1.0
-            page[latency.sum] += seconds
-        return seconds
+        histogram: Any = self._latency
+        page = histogram.page
+        page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
+        page[histogram.sum] += seconds
+
+    def end_fully(self, cells: tuple[Page, int], seconds: float, size: int) -> None:
+        """Do the same, and observe a response whose head has left with its body of *size* bytes."""
+        self.progress_page[self.progress] -= 1.0
+        page, index = cells
+        page[index] += 1.0
+        histogram: Any = self._latency
+        page = histogram.page
+        bucket = bisect_left(histogram.bounds, seconds)
+        page[histogram.first + bucket] += 1.0
+        page[histogram.sum] += seconds
+        histogram = self._first_byte
+        page = histogram.page
+        page[histogram.first + bucket] += 1.0
+        page[histogram.sum] += seconds
+        histogram = self._sent
+        page = histogram.page
+        page[histogram.first + bisect_left(histogram.bounds, size)] += 1.0
+        page[histogram.sum] += size
+
+    def receive_nothing(self) -> None:
+        """Observe a request without a body, for a status that is complete."""
+        histogram: Any = self._received
+        histogram.page[histogram.first] += 1.0
 
     def count(self, status: int, seconds: float) -> None:
         """Count an ended request with its *status* and its duration in *seconds*, whether or not it has begun."""
@@ -152,14 +180,14 @@ class RequestRecord:
         if status == SWITCHING_PROTOCOLS:
             return
         if self._latency is None:
-            self._latency = _Histogram(self._records.basic, REQUEST_LATENCY, self._labels)
+            self._latency = Histogram(self._records.basic, REQUEST_LATENCY, self._labels)
         self._latency.observe(seconds)
 
     def measure(self, first_byte: float | None, sent: int | None) -> None:
         """Observe the seconds until the *first byte* and the body bytes *sent*; ``None`` is not known."""
         if self._first_byte is None or self._sent is None:
-            self._first_byte = _Histogram(self._full(), REQUEST_FIRST_BYTE_LATENCY, self._labels)
-            self._sent = _Histogram(self._full(), RESPONSE_SIZE, self._labels)
+            self._first_byte = Histogram(self._full(), REQUEST_FIRST_BYTE_LATENCY, self._labels)
+            self._sent = Histogram(self._full(), RESPONSE_SIZE, self._labels)
         if first_byte is not None:
             self._first_byte.observe(first_byte)
         if sent is not None:
@@ -168,7 +196,7 @@ class RequestRecord:
     def receive(self, size: int) -> None:
         """Observe the *size* of a request's body in bytes."""
         if self._received is None:
-            self._received = _Histogram(self._full(), REQUEST_SIZE, self._labels)
+            self._received = Histogram(self._full(), REQUEST_SIZE, self._labels)
         self._received.observe(size)
 
     def websocket(self) -> WebSocketRecord:
@@ -198,7 +226,7 @@ class WebSocketRecord:
         self._store = store = records.full
         self._path = path
         self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, (path,))
-        self._duration = _Histogram(store, WEBSOCKET_DURATION, (path,))
+        self._duration = Histogram(store, WEBSOCKET_DURATION, (path,))
 
     def begin(self) -> None:
         """Count one connection more that is open."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from prometheus_client.core import Metric as Family
+from prometheus_client.core import Sample
 from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.catalog import (
@@ -41,11 +42,15 @@ if TYPE_CHECKING:
     from hr_prometheus.catalog import Metric
 
     Page: TypeAlias = array[float]
+    Series: TypeAlias = tuple[tuple[str, ...], tuple[Page, int]]
 
 #: Cells on one page; 8 bytes each.
 PAGE_CELLS = 1024
 
 _NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
+
+#: Writes a number as Go does, and so Prometheus.
+go_text: Callable[[float], str] = floatToGoString
 
 #: Whether :meth:`Store.collect` adds the ``_created`` samples, which only OpenMetrics has a use for: in the
 #: text format each would be a series of its own.
@@ -96,16 +101,11 @@ class Store:
         """Yield the families that have at least one series."""
         for metric in self.metrics:
             series = list(self._series[metric].items())  # a copy: another thread may be adding
-            if not series:
-                continue
-            family = self._family(metric)
-            buckets = self.buckets(metric)
-            for values, (page, first) in series:
-                _add_samples(family, dict(zip(metric.labels, values, strict=True)), page, first, buckets)
-            yield family
+            if series:
+                yield self._family(metric, series)
 
-    def _family(self, metric: Metric) -> Family:
-        return Family(self.prefix + metric.name, metric.help, metric.type)
+    def _family(self, metric: Metric, series: Sequence[Series] = ()) -> StoredFamily:
+        return StoredFamily(metric, self.prefix + metric.name, self.buckets(metric), series)
 
     def _allocate(self, metric: Metric) -> tuple[Page, int]:
         size = len(self.buckets(metric)) + 3 if metric.type == "histogram" else 2
@@ -118,27 +118,46 @@ class Store:
         return self._page, first
 
 
-_go: Callable[[float], str] = floatToGoString
+class StoredFamily(Family):
+    """A family of which the numbers are still in their cells; its samples are made when they are asked for.
 
+    ``metric`` is its entry in the catalogue, ``bounds`` are the upper bounds of a histogram's buckets, and ``series``
+    the values of the labels of each series with its page and first cell.
+    """
 
-def _add_samples(family: Family, labels: dict[str, str], page: Page, first: int, buckets: Sequence[float]) -> None:
-    """Add the samples of one series to its family, as prometheus_client names and orders them."""
-    created = first + 1
-    if family.type == "gauge":
-        family.add_sample(family.name, labels, page[first])
-        return
-    if family.type == "counter":
-        family.add_sample(f"{family.name}_total", labels, page[first])
-    else:
-        total = 0.0
-        for offset, bound in enumerate((*buckets, float("inf"))):
-            total += page[first + offset]
-            family.add_sample(f"{family.name}_bucket", {**labels, "le": _go(bound)}, total)
-        family.add_sample(f"{family.name}_count", labels, total)
-        family.add_sample(f"{family.name}_sum", labels, page[first + len(buckets) + 1])
-        created = first + len(buckets) + 2
-    if with_created.get():
-        family.add_sample(f"{family.name}_created", labels, page[created])
+    def __init__(self, metric: Metric, name: str, bounds: tuple[float, ...], series: Sequence[Series]) -> None:
+        super().__init__(name, metric.help, metric.type)
+        self.metric = metric
+        self.bounds = bounds
+        self.series = series
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The samples, as prometheus_client names and orders them."""
+        return [sample for values, (page, first) in self.series for sample in self._samples(values, page, first)]
+
+    @samples.setter
+    def samples(self, _none: list[Sample]) -> None:
+        """Ignore what the base class sets."""
+
+    def _samples(self, values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
+        labels = dict(zip(self.metric.labels, values, strict=True))
+        created = first + 1
+        if self.type == "gauge":
+            yield Sample(self.name, labels, page[first])
+            return
+        if self.type == "counter":
+            yield Sample(f"{self.name}_total", labels, page[first])
+        else:
+            total = 0.0
+            for offset, bound in enumerate((*self.bounds, float("inf"))):
+                total += page[first + offset]
+                yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, total)
+            yield Sample(f"{self.name}_count", labels, total)
+            yield Sample(f"{self.name}_sum", labels, page[first + len(self.bounds) + 1])
+            created = first + len(self.bounds) + 2
+        if with_created.get():
+            yield Sample(f"{self.name}_created", labels, page[created])
 
 
 _lock = Lock()

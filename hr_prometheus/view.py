@@ -2,70 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import hdrs
-from aiohttp.web import ContentCoding, HTTPMethodNotAllowed, HTTPServiceUnavailable, Request, Response
+from aiohttp.web import HTTPMethodNotAllowed, HTTPServiceUnavailable, Request, Response, StreamResponse
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import accepts_gzip, choose_format
+from hr_prometheus.scrapes import Scrapes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from typing import TypeAlias
 
     from prometheus_client import CollectorRegistry
 
-    #: Returns the body of a scrape for an ``Accept`` header and the names of ``name[]``.
-    Source: TypeAlias = Callable[[str, Sequence[str]], Awaitable[bytes]]
+    #: Returns the parts of a body for an ``Accept`` header, the names of ``name[]``, and whether it shall be gzip.
+    Source: TypeAlias = Callable[[str, tuple[str, ...], bool], Awaitable[list[bytes]]]
 
 # What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
 _PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
-
-#: Bodies of more bytes than this are compressed in a thread.
-_COMPRESS_IN_THREAD = 4096
-
 
 _views: WeakSet[object] = WeakSet()
 _elsewhere: Source | None = None
 
 
 def forward_to(source: Source) -> None:
-    """Have every metrics route of this process answer with what *source* says: of one worker, with that of all."""
-    global _elsewhere  # noqa: PLW0603  # there is one truth in a process
+    """Have every metrics route of this process answer with what *source* says: in a worker, with the one truth."""
+    global _elsewhere  # noqa: PLW0603  # there is one in a process
     _elsewhere = source
 
 
-def make_view(registry: CollectorRegistry, source: Source | None = None) -> Callable[[Request], Awaitable[Response]]:
+def make_view(
+    registry: CollectorRegistry, source: Source | None = None
+) -> Callable[[Request], Awaitable[StreamResponse]]:
     """Make a handler that answers GET and HEAD with the metrics of *registry*, or with what *source* says.
 
     The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
-    sample to be returned alone. Any other method is answered with 405.
+    sample to be returned alone. Any other method is answered with 405, and a scrape too many with 503.
     """
+    scrapes: WeakKeyDictionary[asyncio.AbstractEventLoop, Scrapes] = WeakKeyDictionary()
 
-    async def hrprometheus_view(request: Request) -> Response:
+    async def hrprometheus_view(request: Request) -> StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
         accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
         form = choose_format(accept)
-        names = request.query.getall("name[]", [])
+        is_gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
+        names = tuple(sorted(set(request.query.getall("name[]", []))))
         if ask := source or _elsewhere:
             try:
-                body = await ask(accept, names)
+                parts = await ask(accept, names, is_gzip)
             except ConnectionError as error:
-                raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.") from error
+                raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.\n") from error
         else:
-            body = form.render(registry.restricted_registry(names) if names else registry)
-        response = Response(
-            body=body,
-            headers={hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"},
-            zlib_executor_size=_COMPRESS_IN_THREAD,
-        )
-        if accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, []))):
-            response.enable_compression(ContentCoding.gzip)
+            loop = asyncio.get_running_loop()
+            parts = await scrapes.setdefault(loop, Scrapes(registry)).body(form, names, is_gzip=is_gzip)
+        headers = {hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        if is_gzip:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        if len(parts) == 1:
+            return Response(body=parts[0], headers=headers)
+        headers[hdrs.CONTENT_LENGTH] = str(sum(map(len, parts)))
+        response = StreamResponse(headers=headers)
+        await response.prepare(request)
+        if request.method == hdrs.METH_GET:
+            for part in parts:
+                await response.write(part)
         return response
 
     _views.add(hrprometheus_view)

@@ -132,11 +132,13 @@ class Channel(asyncio.Protocol):
             if kind == _ANSWER:
                 question.set_result(content)
             else:
-                question.set_exception(ConnectionError("the other process has failed to answer"))
+                question.set_exception(ConnectionError(value))
 
     async def _answer(self, kind: str, number: int, value: Any) -> None:
         try:
             self.send(_ANSWER, None, await self._asked(kind, value), number=number)
+        except ConnectionError as error:  # there is none, for a reason
+            self.send(_NO_ANSWER, str(error), number=number)
         except Exception:
             logger.exception('The question "%s" could not be answered.', kind)
-            self.send(_NO_ANSWER, number=number)
+            self.send(_NO_ANSWER, "the other process has failed to answer", number=number)

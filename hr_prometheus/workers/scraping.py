@@ -7,22 +7,24 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Application, AppRunner, SockSite
+from aiohttp.web import Application, AppRunner, HTTPServiceUnavailable, SockSite
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric as Family
 
 from hr_prometheus import addresses
 from hr_prometheus.catalog import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.exposition import choose_format
+from hr_prometheus.scrapes import Scrapes
 from hr_prometheus.view import make_view
 from hr_prometheus.workers.truth import Truth
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from hr_prometheus.catalog import Metric
     from hr_prometheus.workers.process import WorkerProcess
+    from hr_prometheus.workers.truth import Scrape
 
 #: Seconds that a scrape waits for what the workers tell of themselves.
 ANSWER_SECONDS = 0.5
@@ -35,7 +37,9 @@ class Scraping:
         self, directory: str, workers: Mapping[int, WorkerProcess], restarts: Mapping[tuple[int, str], int]
     ) -> None:
         self._workers, self._restarts = workers, restarts
-        self._truth = Truth(directory, [self])
+        registry = CollectorRegistry()
+        self._truth = Truth(directory, [self, registry])
+        self._scrapes = Scrapes(registry, self._gather)
         self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
 
     def collect(self) -> Iterator[Family]:
@@ -49,11 +53,12 @@ class Scraping:
             restarts.add_sample(WORKER_RESTARTS.exported_name, {"worker": str(slot), "reason": reason}, float(number))
         yield restarts
 
-    async def scrape(self, accept: str, names: Sequence[str]) -> bytes:
-        """Return the body of a scrape."""
-        dumps, silent = await self._ask()
-        scrape = self._truth.scrape(dumps, silent)
-        return choose_format(accept).render(scrape.restricted_registry(names) if names else scrape)
+    async def scrape(self, accept: str, names: Iterable[str], is_gzip: bool) -> list[bytes]:
+        """Return the body of a scrape, in parts; raise :exc:`ConnectionError` if too many are waiting."""
+        try:
+            return await self._scrapes.body(choose_format(accept), tuple(names), is_gzip=is_gzip)
+        except HTTPServiceUnavailable as error:
+            raise ConnectionError((error.text or "").rstrip(".\n")) from None
 
     async def serve(self, path: str, sockets: Sequence[socket.socket]) -> AppRunner:
         """Serve scrapes at *path* on sockets of their own, until the result is cleaned up."""
@@ -71,6 +76,9 @@ class Scraping:
     def close(self) -> None:
         """Close the files."""
         self._truth.close()
+
+    async def _gather(self) -> Scrape:
+        return self._truth.scrape(*await self._ask())
 
     async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:
         """Return what the workers tell of themselves, and the pids of those that do not in time.

@@ -300,7 +300,7 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     async def _asked(self, _kind: str, value: Any) -> bytes:
-        return await self._scraping.scrape(*value)
+        return b"".join(await self._scraping.scrape(*value))
 
 
 def describe_failure(failure: BaseException) -> str:

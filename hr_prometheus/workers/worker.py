@@ -32,7 +32,7 @@ from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable
 
     from aiohttp.web import Application, Request, StreamResponse
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 #: response tells its client to connect anew, so that no request meets a connection which is just being closed.
 GENTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+#: Bytes of a scrape's body that are written at a time.
+_PART = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,5 +195,6 @@ class _Worker:
     async def _asked(self, _kind: str, _value: Any) -> bytes:
         return json.dumps(samples.dump()).encode()
 
-    async def _scrape(self, accept: str, names: Sequence[str]) -> bytes:
-        return await self.channel.ask("scrape", [accept, list(names)])
+    async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
+        body = await self.channel.ask("scrape", [accept, names, is_gzip])
+        return [body[begin : begin + _PART] for begin in range(0, len(body), _PART)] or [body]

@@ -1,0 +1,76 @@
+"""Who is compared, and where each of them is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ENVIRONMENTS = os.path.join(ROOT, ".venv-bench")
+
+#: The environments of their own, and what is installed into each of them.
+_REQUIREMENTS = {
+    "published": ["hr-prometheus==0.2.0"],
+    "exporter": ["aiohttp-prometheus-exporter==0.2.4"],
+    "opentelemetry": ["opentelemetry-instrumentation-aiohttp-server", "opentelemetry-exporter-prometheus"],
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to measure an application: its name in the tables, and its environment ("" is this one)."""
+
+    label: str
+    environment: str = ""
+
+
+PEERS = {
+    "bare": Peer("no middleware"),
+    "empty": Peer("empty middleware"),
+    "basic-middleware": Peer("hr-prometheus, basic, middleware alone"),
+    "basic": Peer("hr-prometheus, basic"),
+    "full-middleware": Peer("hr-prometheus, full, middleware alone"),
+    "full": Peer("hr-prometheus, full"),
+    "custom": Peer("hr-prometheus, custom monitor"),
+    "by-hand": Peer("prometheus_client by hand"),
+    "published": Peer("hr-prometheus 0.2.0", "published"),
+    "published-custom": Peer("hr-prometheus 0.2.0, custom monitor", "published"),
+    "exporter": Peer("aiohttp-prometheus-exporter 0.2.4", "exporter"),
+    "opentelemetry": Peer("OpenTelemetry", "opentelemetry"),
+}
+
+
+def interpreter(environment: str) -> str:
+    """Return the path of the interpreter of an environment."""
+    return os.path.join(_ENVIRONMENTS, environment, "bin", "python") if environment else sys.executable
+
+
+def install(environment: str) -> str:
+    """Install what an environment needs, unless it was; return why it could not be, or nothing."""
+    folder = os.path.join(_ENVIRONMENTS, environment)
+    # The same aiohttp and prometheus_client everywhere: they are not what is compared.
+    wanted = [*_REQUIREMENTS[environment], *(f"{name}=={version(name)}" for name in ("aiohttp", "prometheus-client"))]
+    mark = os.path.join(folder, "installed")
+    if os.path.exists(mark):
+        with open(mark, encoding="utf-8") as file:
+            if file.read() == "\n".join(wanted):
+                return ""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "venv", "--without-pip", folder], check=True, capture_output=True, text=True
+        )
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "pip", "--python", interpreter(environment), "install", "--quiet", *wanted],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        said = [line for line in error.stderr.splitlines() if "ERROR" in line]
+        return said[-1] if said else f"pip ended with {error.returncode}"
+    with open(mark, "w", encoding="utf-8") as file:
+        file.write("\n".join(wanted))
+    return ""
