@@ -13,7 +13,7 @@ PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors"},
     {"addresses", "life", "loading", "resources", "series"},
-    {"policies", "records", "rendering"},
+    {"cell_files", "policies", "records", "rendering"},
     {"exposition", "labels"},
     {"config", "monitors", "scrapes"},
     {"lives", "view"},
