@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -27,5 +28,10 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         raise ConfigurationError(
             '--loop uvloop: uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
         ) from None
+    # libuv ends a process that closes one of the first three descriptors, which is what a process that was started
+    # without standard output would use for a socket.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return new_event_loop

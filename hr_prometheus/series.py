@@ -7,7 +7,10 @@ registered with (``generate_latest``, ``start_http_server``, a push gateway) see
 
 Series are made under a lock and never removed. Adding to a cell is not synchronised: in CPython with the
 GIL no other thread can run between the read and the write of ``page[index] += x``, because the interpreter
-switches threads only at calls and backward jumps.
+switches threads only at calls and backward jumps. So several threads, applications and event loops can write
+to one store.
+
+The pages are in memory, or in a file that another process reads: see :data:`pages_of_process`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from prometheus_client import REGISTRY
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
 from prometheus_client.utils import floatToGoString
@@ -34,15 +38,40 @@ from hr_prometheus.catalog import (
 from hr_prometheus.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Protocol, TypeAlias, overload
 
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.catalog import Metric
 
-    Page: TypeAlias = array[float]
+    class Page(Protocol):
+        """Cells, such as those of an array or of a view of a file."""
+
+        @overload
+        def __getitem__(self, index: int, /) -> float: ...
+        @overload
+        def __getitem__(self, index: slice, /) -> Iterable[float]: ...
+        def __setitem__(self, index: int, value: float, /) -> None: ...
+
+    class Pages(Protocol):
+        """Where the series of stores have their cells."""
+
+        def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
+            """Return *size* cells for a series, and its time of creation in the last of them."""
+
+        def series(self, store: Store, metric: Metric) -> Iterable[tuple[str, ...]]:
+            """Return the labels of the series that are there already."""
+
     Series: TypeAlias = tuple[tuple[str, ...], tuple[Page, int]]
+
+    class SeriesList(Protocol):
+        """Series, of which parts can be taken."""
+
+        def __len__(self) -> int: ...
+        def __iter__(self) -> Iterator[Series]: ...
+        def __getitem__(self, part: slice, /) -> Sequence[Series]: ...
+
 
 #: Cells on one page; 8 bytes each.
 PAGE_CELLS = 1024
@@ -55,6 +84,33 @@ go_text: Callable[[float], str] = floatToGoString
 #: Whether :meth:`Store.collect` adds the ``_created`` samples, which only OpenMetrics has a use for: in the
 #: text format each would be a series of its own.
 with_created: ContextVar[bool] = ContextVar("with_created", default=False)
+
+
+class MemoryPages:
+    """Pages in the memory of the process."""
+
+    def __init__(self) -> None:
+        self._page = array("d")
+        self._next = 0
+
+    def cells(self, _store: Store, _metric: Metric, _labels: tuple[str, ...], size: int) -> tuple[Page, int]:
+        """Return *size* cells for a new series, with the time in the last of them."""
+        if self._next + size > len(self._page):
+            self._page = array("d", bytes(8 * max(PAGE_CELLS, size)))
+            self._next = 0
+        first = self._next
+        self._next += size
+        self._page[first + size - 1] = time.time()
+        return self._page, first
+
+    def series(self, _store: Store, _metric: Metric) -> Iterable[tuple[str, ...]]:
+        """Return nothing: memory begins empty."""
+        return ()
+
+
+#: Where the stores of the global registry have their cells, if not in memory. A worker sets it before it imports
+#: anything that may make a store.
+pages_of_process: list[Pages] = []
 
 
 class Store:
@@ -71,9 +127,15 @@ class Store:
         self.prefix = _checked_prefix(prefix)
         self.latency_buckets = _checked(buckets)
         self._lock = Lock()
-        self._page = array("d")
-        self._next = 0
+        self._pages: Pages = MemoryPages()
         self._series: dict[Metric, dict[tuple[str, ...], tuple[Page, int]]] = {metric: {} for metric in self.metrics}
+
+    def move_to(self, pages: Pages) -> None:
+        """Have the cells, of which there are none yet, on other pages, and take the series that are there."""
+        self._pages = pages
+        for metric in self.metrics:
+            for labels in pages.series(self, metric):
+                self.cells(metric, labels)
 
     def buckets(self, metric: Metric) -> tuple[float, ...]:
         """Return the upper bounds of a histogram's buckets, without ``+Inf``."""
@@ -90,7 +152,15 @@ class Store:
             return self._series[metric][labels]
         except KeyError:
             with self._lock:
-                return self._series[metric].setdefault(labels, self._allocate(metric))
+                if labels not in self._series[metric]:
+                    self._series[metric][labels] = self._pages.cells(self, metric, labels, self._size(metric))
+                return self._series[metric][labels]
+
+    def _size(self, metric: Metric) -> int:
+        """Return how many cells a series has: its values, and the time of its creation."""
+        if metric.type == "histogram":
+            return len(self.buckets(metric)) + 3
+        return 2
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which a registry notices names that are taken."""
@@ -104,18 +174,8 @@ class Store:
             if series:
                 yield self._family(metric, series)
 
-    def _family(self, metric: Metric, series: Sequence[Series] = ()) -> StoredFamily:
+    def _family(self, metric: Metric, series: SeriesList = ()) -> StoredFamily:
         return StoredFamily(metric, self.prefix + metric.name, self.buckets(metric), series)
-
-    def _allocate(self, metric: Metric) -> tuple[Page, int]:
-        size = len(self.buckets(metric)) + 3 if metric.type == "histogram" else 2
-        if self._next + size > len(self._page):
-            self._page = array("d", bytes(8 * max(PAGE_CELLS, size)))
-            self._next = 0
-        first = self._next
-        self._next += size
-        self._page[first + size - 1] = time.time()
-        return self._page, first
 
 
 class StoredFamily(Family):
@@ -125,7 +185,7 @@ class StoredFamily(Family):
     the values of the labels of each series with its page and first cell.
     """
 
-    def __init__(self, metric: Metric, name: str, bounds: tuple[float, ...], series: Sequence[Series]) -> None:
+    def __init__(self, metric: Metric, name: str, bounds: tuple[float, ...], series: SeriesList) -> None:
         super().__init__(name, metric.help, metric.type)
         self.metric = metric
         self.bounds = bounds
@@ -198,6 +258,8 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
                     f'the application already has a metric named "{taken[0]}". Give the metrics of hr-prometheus '
                     'a prefix of their own: --metric-prefix myapp_ (as a library: metric_prefix="myapp_").'
                 ) from error
+        if store is None and pages_of_process and registry is REGISTRY:
+            candidate.move_to(pages_of_process[0])
         store = stores.setdefault(names, candidate)
     if store.latency_buckets != candidate.latency_buckets:
         raise ConfigurationError(

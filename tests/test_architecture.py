@@ -13,7 +13,16 @@ PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "errors", "options"},
     {"addresses", "life", "loading", "loops", "resources", "series", "workers.entries", "workers.naming"},
-    {"policies", "records", "rendering", "workers.ended", "workers.merging", "workers.samples", "workers.values"},
+    {
+        "cell_files",
+        "policies",
+        "records",
+        "rendering",
+        "workers.ended",
+        "workers.merging",
+        "workers.samples",
+        "workers.values",
+    },
     {"exposition", "labels", "workers.files", "workers.slots"},
     {"config", "monitors", "scrapes", "workers.control", "workers.truth"},
     {"lives", "view", "workers.accepting", "workers.process"},

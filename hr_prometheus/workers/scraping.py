@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import Application, AppRunner, HTTPServiceUnavailable, SockSite
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus import addresses
+from hr_prometheus import addresses, cell_files
 from hr_prometheus.catalog import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.exposition import choose_format
 from hr_prometheus.scrapes import Scrapes
@@ -37,9 +38,10 @@ class Scraping:
         self, directory: str, workers: Mapping[int, WorkerProcess], restarts: Mapping[tuple[int, str], int]
     ) -> None:
         self._workers, self._restarts = workers, restarts
-        registry = CollectorRegistry()
-        self._truth = Truth(directory, [self, registry])
-        self._scrapes = Scrapes(registry, self._gather)
+        # What the supervisor counts itself is added to what the workers count.
+        cell_files.use(os.path.join(directory, "supervisor"))
+        self._truth = Truth(directory, [self, cell_files.Reader(directory)])
+        self._scrapes = Scrapes(REGISTRY, self._gather)
         self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
 
     def collect(self) -> Iterator[Family]:
@@ -63,7 +65,7 @@ class Scraping:
     async def serve(self, path: str, sockets: Sequence[socket.socket]) -> AppRunner:
         """Serve scrapes at *path* on sockets of their own, until the result is cleaned up."""
         app = Application()
-        app.router.add_get(path, make_view(CollectorRegistry(), self.scrape))
+        app.router.add_get(path, make_view(REGISTRY, self.scrape))
         runner = AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         for each in sockets:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus import addresses, loading
+from hr_prometheus import addresses, cell_files, loading
 from hr_prometheus.config import (
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKER_TIMEOUT,
@@ -25,6 +25,7 @@ from hr_prometheus.preparing import configure_logging
 from hr_prometheus.view import check_metrics_path
 from hr_prometheus.workers import values
 from hr_prometheus.workers.accepting import Counts
+from hr_prometheus.workers.naming import identifier
 from hr_prometheus.workers.process import STOP, WorkerProcess, describe_end
 from hr_prometheus.workers.scraping import Scraping
 from hr_prometheus.workers.slots import Slots
@@ -259,6 +260,7 @@ class Supervisor:
                     if worker.is_alive and worker.pid == found[0]:
                         worker.reaped(found[1])
                         self.counts.clear(worker.slot)
+                        cell_files.clear_gauges(os.path.join(self.slots.path, identifier(worker.slot)))
                         with suppress(ServingError):  # the next start says so
                             self.slots.reclaim(worker.slot)
 

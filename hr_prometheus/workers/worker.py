@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import hdrs
 from aiohttp.web import AppRunner
 
-from hr_prometheus import addresses, errors, loading, view
+from hr_prometheus import addresses, cell_files, errors, loading, view
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
 from hr_prometheus.errors import ApplicationError, HrPrometheusError
 from hr_prometheus.listening import tls_context
@@ -30,6 +30,7 @@ from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
 from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
+from hr_prometheus.workers.naming import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -96,7 +97,9 @@ class _Worker:
         """Import the application and serve it."""
         settings = self.settings
         target = loading.parse_target(settings.target)
-        values.use_slot(self.orders.directory, self.orders.slot)
+        slot, directory = self.orders.slot, self.orders.directory
+        values.use_slot(directory, slot)
+        cell_files.use(os.path.join(directory, identifier(slot)))
         view.forward_to(self._scrape)
         value = loading.load(target, settings.arguments, settings.app_dir)
         try:

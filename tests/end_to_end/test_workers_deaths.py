@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import read_line
-from workers import MARK, ask, is_alive, load, scrape, slots, until_async, until_up
+from workers import MARK, are_without, ask, is_alive, load, scrape, slots, until_async, until_up
 
 WORKERS = 3
 
@@ -72,7 +72,7 @@ async def test_a_gauge_of_what_a_killed_worker_had_in_hands_is_zero(serve, mark,
     os.kill(int(victim), signal.SIGKILL)
     with pytest.raises(Exception, match="disconnected"):
         await waiting
-    await until_async(lambda: len(slots(mark)) == 2 and int(victim) not in slots(mark).values())
+    await until_async(lambda: are_without(mark, int(victim)))
     assert (await scrape(service))["in_hands"] == 0
 
 
@@ -105,7 +105,7 @@ async def test_a_worker_that_does_not_answer_is_replaced(serve, mark, tmp_path):
     _, pid = (await asyncio.to_thread(read_line, service.process)).split()
     with pytest.raises(Exception, match="disconnected"):
         await blocked
-    await until_async(lambda: len(slots(mark)) == 2 and int(pid) not in slots(mark).values())
+    await until_async(lambda: are_without(mark, int(pid)))
     assert await restarts(service, "timeout") == 1
     assert f"(pid {pid}) has not answered for 0.4 s" in service.stop()[2]
 
@@ -116,7 +116,7 @@ async def test_a_worker_that_exits_is_started_again(serve, mark):
     before = slots(mark)
     with pytest.raises(Exception, match="disconnected"):
         await ask(service.url + "/exit")
-    await until_async(lambda: len(slots(mark)) == 2 and slots(mark) != before)
+    await until_async(lambda: len(now := slots(mark)) == 2 and now != before)
     assert await restarts(service, "exit") == 1
     assert "has ended, by exit code 7." in service.stop()[2]
 

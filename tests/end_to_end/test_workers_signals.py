@@ -11,7 +11,7 @@ import sys
 import aiohttp
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, read_line
-from workers import MARK, ask, load, processes, scrape, slots, until, until_async, until_up
+from workers import MARK, are_without, ask, load, processes, scrape, slots, until, until_async, until_up
 
 VERSION = """
 from aiohttp import web
@@ -55,7 +55,7 @@ async def test_sighup_brings_new_code_and_no_client_notices(versioned, mark, kee
     async with load(service.url, keep_alive=keep_alive) as client:
         await until_async(lambda: client.answered > 20)
         service.process.send_signal(signal.SIGHUP)
-        await until_async(lambda: len(slots(mark)) == 2 and set(old.values()).isdisjoint(slots(mark).values()))
+        await until_async(lambda: are_without(mark, *old.values()))
         await until_up(service, 2)
     assert client.failures == []
     for _ in range(4):
@@ -178,7 +178,7 @@ def test_a_worker_that_is_told_to_stop_is_started_again(serve, mark):
     service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
     victim = slots(mark)[0]
     os.kill(victim, signal.SIGTERM)
-    until(lambda: len(slots(mark)) == 2 and victim not in slots(mark).values())
+    until(lambda: are_without(mark, victim))
     assert "has ended, by exit code 0." in service.stop()[2]
 
 

@@ -39,6 +39,12 @@ def slots(mark: str) -> dict[int, int]:
     return {int(parts[1].split()[1]): pid for pid, parts in commands if len(parts) == 2}
 
 
+def are_without(mark: str, *gone: int) -> bool:
+    """Whether there are two workers, and none is one of these."""
+    now = set(slots(mark).values())
+    return len(now) == 2 and now.isdisjoint(gone)
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait for a condition."""
     end = time.monotonic() + DEADLINE
