@@ -26,7 +26,7 @@ FLOORS = [
     {"exposition", "labels", "workers.files", "workers.slots"},
     {"config", "monitors", "scrapes", "workers.control", "workers.truth"},
     {"lives", "view", "workers.accepting", "workers.process"},
-    {"recorder", "workers.scraping"},
+    {"recorder", "workers.gunicorn", "workers.scraping"},
     {"access_log", "middleware", "routes"},
     {"instrument", "listening"},
     {"preparing"},

@@ -48,11 +48,13 @@ _APART = {"histogram": "le", "gaugehistogram": "le", "summary": "quantile"}
 class Truth:
     """All numbers of a supervisor and its workers.
 
-    *directory* is that of the slots; *own* yield families that have their labels already.
+    *directory* is that of the slots; *own* yield families that have their labels already. *is_alone*
+    says that no other process reads the same directory, so that files of processes that have ended can be joined.
     """
 
-    def __init__(self, directory: str, own: Iterable[Collectable] = ()) -> None:
+    def __init__(self, directory: str, own: Iterable[Collectable] = (), *, is_alone: bool = True) -> None:
         self._directory = directory
+        self._is_alone = is_alone
         self._files = Files(directory)
         self._own = tuple(own)
         #: By worker, the gauges that a function gives the value of, as it last said.
@@ -79,8 +81,7 @@ class Truth:
                 merged.add(family, may_join=False)
         own = list(merged.families)
         answers = self._answers(dumps)
-        join_ended(self._directory)
-        for family in self._files.collect():
+        for family in self._in_files():
             kept = self._without_functions(family)
             if kept is not None:
                 merged.add(kept, may_join=False)
@@ -92,6 +93,11 @@ class Truth:
                 merged.add(family, may_join=family.name not in own)
         for name in [*own, *sorted(merged.families.keys() - set(own))]:
             yield merged.families[name]
+
+    def _in_files(self) -> Iterable[Family]:
+        if self._is_alone:
+            join_ended(self._directory)
+        return self._files.collect()
 
     def _answers(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
         """Return the families of each worker, with its label, and remember which of its gauges have functions."""

@@ -52,6 +52,12 @@ def create_app() -> web.Application:
     return app
 
 
+def create_instrumented_app() -> web.Application:
+    from hr_prometheus import instrument
+
+    return instrument(create_app())
+
+
 async def _cleaned_up(_app: web.Application) -> None:
     say("cleaned up")
 

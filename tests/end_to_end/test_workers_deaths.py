@@ -50,9 +50,13 @@ async def test_killed_workers_lose_no_number(serve, mark, loop):
             os.kill(victim, signal.SIGKILL)
             await until_async(lambda victim=victim: victim not in slots(mark).values())
         await until_up(service, WORKERS)
-    counted = (await scrape(service))["answered_total"]
+    found = await scrape(service)
     # A request in the hands of a worker that is killed may have been counted, and its client has no answer.
-    assert client.answered <= counted <= client.answered + len(client.failures)
+    assert client.answered <= found["answered_total"] <= client.answered + len(client.failures)
+    requests = found['request_count_total{method="POST",path="/",status="200"}']
+    # Ours are counted when the answer has left, which may be just before the end.
+    assert client.answered - kills <= requests <= client.answered + len(client.failures)
+    assert found['requests_in_progress{method="POST",path="/"}'] == 0
     assert len(client.failures) <= kills * client.connections
     assert await restarts(service, "signal") == kills
     assert sorted(path.name for path in Path(mark).rglob("*.db")) == files
@@ -68,12 +72,15 @@ async def test_a_gauge_of_what_a_killed_worker_had_in_hands_is_zero(serve, mark,
     waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/never"))
     word, victim = (await asyncio.to_thread(read_line, service.process)).split()
     assert word == "waiting"
-    assert (await scrape(service))["in_hands"] == 1
+    in_progress = 'requests_in_progress{method="POST",path="/wait"}'
+    found = await scrape(service)
+    assert (found["in_hands"], found[in_progress]) == (1, 1)
     os.kill(int(victim), signal.SIGKILL)
     with pytest.raises(Exception, match="disconnected"):
         await waiting
     await until_async(lambda: are_without(mark, int(victim)))
-    assert (await scrape(service))["in_hands"] == 0
+    found = await scrape(service)
+    assert (found["in_hands"], found[in_progress]) == (0, 0)
 
 
 async def test_a_blocked_worker_delays_nobody_else(serve, mark, tmp_path):

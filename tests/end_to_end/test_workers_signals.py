@@ -11,7 +11,7 @@ import sys
 import aiohttp
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, read_line
-from workers import MARK, are_without, ask, load, processes, scrape, slots, until, until_async, until_up
+from workers import MARK, are_without, ask, children, load, processes, scrape, slots, until, until_async, until_up
 
 VERSION = """
 from aiohttp import web
@@ -62,6 +62,7 @@ async def test_sighup_brings_new_code_and_no_client_notices(versioned, mark, kee
         assert await ask(service.url + "/version") == "new"
     found = await scrape(service)
     assert found["answered_total"] == client.answered
+    assert found['request_count_total{method="POST",path="/",status="200"}'] == client.answered
     assert [found[f'hr_prometheus_worker_restarts_total{{reason="reload",worker="{slot}"}}'] for slot in old] == [1, 1]
     assert service.stop()[0] == 0
 
@@ -202,9 +203,3 @@ def test_orphans_are_reaped(serve, mark, tmp_path):
     )  # fmt: skip
     until(lambda: sorted(children(service.process.pid)) == sorted(slots(mark).values()))
     assert service.stop()[0] == 0
-
-
-def children(pid: int) -> list[int]:
-    """Return the pids of a process's children, those that have ended and were not waited for among them."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-        return [int(child) for child in file.read().split()]

@@ -70,6 +70,12 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children, those that have ended and were not waited for among them."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(child) for child in file.read().split()]
+
+
 class Load:
     """A client with some connections, each of which asks again as soon as it is answered."""
 
