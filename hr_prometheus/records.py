@@ -145,8 +145,11 @@ class RequestRecord:
         page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
         page[histogram.sum] += seconds
 
-    def end_fully(self, cells: tuple[Page, int], seconds: float, size: int) -> None:
-        """Do the same, and observe a response whose head has left with its body of *size* bytes."""
+    def end_fully(self, cells: tuple[Page, int], seconds: float, size: int, *, has_body: bool) -> None:
+        """Do the same, and observe a response whose head has left with its body of *size* bytes.
+
+        *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
+        """
         self.progress_page[self.progress] -= 1.0
         page, index = cells
         page[index] += 1.0
@@ -163,11 +166,9 @@ class RequestRecord:
         page = histogram.page
         page[histogram.first + bisect_left(histogram.bounds, size)] += 1.0
         page[histogram.sum] += size
-
-    def receive_nothing(self) -> None:
-        """Observe a request without a body, for a status that is complete."""
-        histogram: Any = self._received
-        histogram.page[histogram.first] += 1.0
+        if not has_body:
+            histogram = self._received
+            histogram.page[histogram.first] += 1.0
 
     def count(self, status: int, seconds: float) -> None:
         """Count an ended request with its *status* and its duration in *seconds*, whether or not it has begun."""
