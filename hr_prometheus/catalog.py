@@ -1,6 +1,6 @@
 """Every metric that hr-prometheus can export, described once.
 
-Monitors, the README's table and the tests read this module; nothing else names a metric.
+Monitors, dashboards, rules, the README's table and the tests read this module; nothing else names a metric.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2
 SIZE_BUCKETS = tuple(float(64 * 4**power) for power in range(11))
 #: Upper bounds of the buckets for connections that stay open, in seconds: from one second to a day.
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0)
+#: Upper bounds of the scrapes' buckets, in seconds.
+SCRAPE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -121,20 +123,49 @@ FOLDED_REQUESTS = Metric(
     ("route",),
 )
 
+SCRAPE_DURATION = Metric(
+    "hr_prometheus_scrape_duration_seconds",
+    "histogram",
+    "Seconds from the arrival of a scrape until its body was rendered",
+    "seconds",
+    (),
+    SCRAPE_BUCKETS,
+)
+SCRAPE_LINES = Metric(
+    "hr_prometheus_scrape_lines",
+    "gauge",
+    "Lines of the latest scrape that was rendered",
+    "lines",
+    (),
+)
+WORKER_UP = Metric(
+    "hr_prometheus_worker_up",
+    "gauge",
+    "Whether a worker serves (1) or not (0)",
+    "workers",
+    ("worker",),
+)
+WORKER_RESTARTS = Metric(
+    "hr_prometheus_worker_restarts",
+    "counter",
+    "Workers that were started again, by the reason for which their predecessor ended",
+    "restarts",
+    ("worker", "reason"),
+)
+
 #: What the default monitor exports with either level of detail. A metric prefix applies to these,
 BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
-#: and to what comes on top with ``detail="full"``.
-FULL_METRICS = (
-    REQUEST_FIRST_BYTE_LATENCY,
-    REQUEST_SIZE,
-    RESPONSE_SIZE,
-    WEBSOCKETS_IN_PROGRESS,
-    WEBSOCKET_DURATION,
-    WEBSOCKET_CLOSES,
-)
+#: and to what comes on top with ``detail="full"``: of requests, and of WebSockets.
+DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE)
+WEBSOCKET_METRICS = (WEBSOCKETS_IN_PROGRESS, WEBSOCKET_DURATION, WEBSOCKET_CLOSES)
+FULL_METRICS = DETAIL_METRICS + WEBSOCKET_METRICS
 #: What hr-prometheus exports about itself. These appear when there is something to report.
 SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
-METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS
+#: What it exports of its scrapes,
+SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
+#: and, with workers, of them.
+WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
+METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
 
 #: The levels of detail: the first is the middleware's default, the second the command's.
 BASIC, FULL = DETAILS = ("basic", "full")
