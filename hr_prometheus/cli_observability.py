@@ -45,6 +45,32 @@ _job = _metrics_option(
 _output = _metrics_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
 
 
+@main.command(cls=_Command, short_help="Write a Grafana dashboard.")
+@_target
+@_arguments
+@_of_an_application
+@_job
+@_output
+def dashboard(job: str, output: str | None, **options: Any) -> None:
+    """Write a Grafana dashboard: of any application, or with a row for each route of TARGET; see `run` for TARGET and ARGS.
+
+    The same options make the same file, so that it can be kept with the code. Needs grafana-foundation-sdk:
+    pip install "hr-prometheus[dashboards]".
+    """
+    with _errors():
+        source, table, _ = _application(options)
+        try:
+            from hr_prometheus import dashboards
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("grafana_foundation_sdk"):
+                raise
+            raise ConfigurationError(
+                "dashboards are made with grafana-foundation-sdk, which is not installed. Install it with: "
+                'pip install "hr-prometheus[dashboards]"'
+            ) from None
+        _write(output, dashboards.grafana_dashboard(source, job, table))
+
+
 @main.command(cls=_Command, short_help="Write recording and alerting rules for Prometheus.")
 @_target
 @_arguments

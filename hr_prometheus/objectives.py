@@ -74,7 +74,7 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
 def objectives(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: str) -> list[Objective]:
     """Return the objective of the application and those of its routes.
 
-    A route with an objective of its own is judged by that one alone. Scrapes, and requests which no route has matched,
+    A route with an objective of its own is judged by that one alone; if each has one, the application has none. Scrapes, and requests which no route has matched,
     belong to none: neither a scanner nor Prometheus shall make an outage look small.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a route that is not in the table.
@@ -95,8 +95,9 @@ def objectives(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: 
         found.append(Objective(name, budgets[name], selections, (), example(rows[0]), _method(rows[0])))
     nobody = [UNMATCHED, MALFORMED, metrics_path]
     others = [row for row in table if row.name not in budgets and example(row) not in nobody]
-    path = example(others[0]) if others else "/"
-    method = _method(others[0]) if others else "GET"
+    if table and not others:
+        return found
+    path, method = (example(others[0]), _method(others[0])) if others else ("/", "GET")
     selection = (f"path!~{quoted('|'.join(map(escaped, nobody)))}",)
     left_out = tuple(selection for objective in found for selection in objective.selections)
     return [Objective(ALL, budgets[ALL], (selection,), left_out, path, method), *found]

@@ -48,7 +48,7 @@ def options_table(*commands: str) -> str:
 
 
 def observability_options_table() -> str:
-    return options_table("rules", "scrape-config")
+    return options_table("dashboard", "rules", "scrape-config")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ def test_an_application_without_routes():
     assert (every.path, every.method) == ("/", "GET")
 
 
+def test_if_each_route_has_an_objective(table):  # noqa: F811
+    """Nothing is left for one of the application."""
+    rows = [row for row in table if row.name in {"cell", None}]
+    assert [objective.route for objective in objectives(parse_objectives(["cell=99"]), rows, "/metrics")] == ["cell"]
+
+
 def test_an_unknown_route(table):  # noqa: F811
     """The sentence names the nearest one and all others; without a target it asks for that."""
     with pytest.raises(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 from conftest import APPS, hr_prometheus
@@ -39,6 +41,31 @@ def test_nothing_but_the_file_is_printed():
     )
 
 
+def test_dashboard(tmp_path):
+    """The same file each time, with a row for each route; without a target, that of any application."""
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    for file, seed in ((first, "1"), (second, "2")):
+        done = hr_prometheus(
+            "dashboard", "observed:create_app", "--metric-prefix", "app_", "--output", str(file), PYTHONHASHSEED=seed
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert first.read_text() == second.read_text()
+    titles = [panel["title"] for panel in json.loads(first.read_text())["panels"] if panel["type"] == "row"]
+    assert titles[-1] == "HEAD,GET /talk (talk)"
+    assert "/talk" not in hr_prometheus("dashboard").stdout
+
+
+def test_dashboard_without_the_library_of_grafana(tmp_path):
+    """One sentence, which says what to install."""
+    (tmp_path / "grafana_foundation_sdk.py").touch()
+    done = hr_prometheus("dashboard", PYTHONPATH=str(tmp_path))
+    assert done.stderr == (
+        "Error: dashboards are made with grafana-foundation-sdk, which is not installed. Install it with: "
+        'pip install "hr-prometheus[dashboards]"\n'
+    )
+    assert done.returncode == 2
+
+
 def test_scrape_config():
     """The options of run say where the metrics are."""
     options = ("--host", "0.0.0.0", "--metrics-port", "9100", "--job", "shop")  # noqa: S104
@@ -57,6 +84,7 @@ def test_scrape_config():
         (["rules", "--tests", "x.yml"], 2, "--tests was given without --output"),
         (["rules", "--output", "no/x.yml"], 1, '"no/x.yml" cannot be written: No such file or directory'),
         (["rules", "factories:raises"], 3, "RuntimeError: no database"),
+        (["dashboard", "observed:create_app", "--fixed-route", "itm=*"], 2, 'Did you mean "item"?'),
         (["scrape-config", "--port", "0"], 2, "Choose a port."),
     ],
 )

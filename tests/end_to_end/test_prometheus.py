@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
+import json
+import math
+import re
+import sys
 import threading
 import urllib.request
+from uuid import uuid4
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import aiohttp
 import pytest
-from conftest import DEADLINE, counts, hr_prometheus, samples, wait_for
+from conftest import APPS, DEADLINE, counts, hr_prometheus, samples, wait_for
 from prometheus_client import CollectorRegistry
 from test_serving import get, scrape
 
-from hr_prometheus.catalog import METRICS
+from hr_prometheus.catalog import ERRORS, METRICS, SCRAPE_METRICS, WORKER_METRICS
+from hr_prometheus.config import Settings
 from hr_prometheus.exposition import TEXT
+from hr_prometheus.queries import of_route
+from hr_prometheus.routes import load_application, rows
 from hr_prometheus.series import Store
 
 
@@ -135,6 +145,68 @@ def test_promtool_finds_nothing_wrong_with_the_names(everything, promtool):
     assert "should have" in promtool("check", "metrics", stdin=text.replace("_total", "")).stderr
 
 
+@pytest.fixture
+def traffic():
+    """Send requests of every kind to an address, as fast as they are answered, until the end of the test."""
+    stop, threads = threading.Event(), []
+
+    async def send(url):
+        async with aiohttp.ClientSession(url) as session:
+            while not stop.is_set():
+                for path in ("/", "/broken", "/slow", "/nowhere", "/talk", f"/items/{uuid4()}"):
+                    await (await session.get(path)).read()
+                await (await session.put("/items/1", data=b"x" * 100)).read()
+                async with session.ws_connect("/talk") as socket:
+                    await socket.send_str("hello")
+                    await socket.receive()
+
+    def start(url):
+        threads.append(threading.Thread(target=asyncio.run, args=[send(url)]))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+#: What no application shows that has no workers and no broken monitor, and that is not scraped yet.
+ELSEWHERE = (*WORKER_METRICS, *SCRAPE_METRICS, ERRORS)
+
+
+def test_every_query_of_the_dashboard_finds_something(serve, prometheus, everything, traffic):
+    """Every panel of a running application's dashboard has data, and every variable has values."""
+    options = ("--path-budget", "1", "--fixed-route", "put_item=*")
+    done = hr_prometheus("dashboard", "observed:create_app", *options, "--job", "shop")
+    assert done.stderr == ""
+    board = json.loads(done.stdout)
+    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", *options)
+    traffic(service.url)
+    prometheus.scrape("shop", service.metrics_url)
+    prometheus.scrape("everything", everything)
+    panels = [each for panel in board["panels"] for each in (panel, *panel.get("panels", ()))]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    assert len(queries) > 60
+    for query in queries:
+        job = "everything" if any(metric.name in query for metric in ELSEWHERE) else "shop"
+        filled = (
+            query.replace("$__rate_interval", "5s")
+            .replace("$job", job)
+            .replace("$instance", ".*")
+            .replace("$path", ".*")
+        )
+        assert "$" not in filled
+        wait_for(lambda filled=filled: [filled, *numbers(prometheus.query(filled))], lambda found: len(found) > 1)
+    for variable in board["templating"]["list"][1:]:
+        selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]).groups()
+        selector = selector.replace("$job", "shop").replace("$instance", ".*")
+        assert prometheus.get(f"label/{label}/values", **{"match[]": selector})
+
+
+def numbers(found):
+    return [value for value in found.values() if not math.isnan(value)]
+
+
 def test_the_rules_load_and_record(serve, prometheus, tmp_path):
     """Prometheus evaluates each rule without an error, and has what is recorded of a route with an objective."""
     rules = tmp_path / "rules.yml"
@@ -167,3 +239,34 @@ def test_the_rules_load_and_record(serve, prometheus, tmp_path):
 
     assert len(states()) > 20
     assert set(wait_for(states, lambda states: ("unknown", None) not in states)) == {("ok", None)}
+
+
+def test_odd_routes(serve, prometheus, promtool, tmp_path):
+    """The files for an application with the oddest routes load, and each route is told from the others."""
+    settings = Settings(target="odd_routes:create_app", app_dir=str(APPS))
+    table = rows(load_application(settings), settings)
+    requests = sys.modules["odd_routes"].REQUESTS
+    service = serve("odd_routes:create_app", "--port", "0", "--metrics-port", "0")
+    for paths in requests.values():
+        for path in paths:
+            assert get(service.url + path)[0] == 200
+    prometheus.scrape("odd", service.metrics_url)
+    files = (str(tmp_path / "rules.yml"), str(tmp_path / "tests.yml"))
+    every = [word for name in requests for word in ("--objective", f"{name}=1")]  # as low that it has no alert
+    written = ("--job", "odd", *every, "--output", files[0], "--tests", files[1])
+    done = hr_prometheus("rules", "odd_routes:create_app", *written)
+    assert done.stderr == ""
+    tested = promtool("test", "rules", files[1])
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    prometheus.load_rules(files[0])
+    recorded = 'hr_prometheus:requests:rate5m{job="odd"}'
+    found = wait_for(lambda: prometheus.query(recorded), lambda found: len(found) == len(requests))
+    assert {dict(labels)["route"] for labels in found} == {*requests}
+    for row in table:
+        if row.name:
+            query = f"sum(request_count_total{{{','.join(of_route(row, table))}}})"
+            assert {row.name: [*prometheus.query(query).values()]} == {row.name: [len(requests[row.name])]}
+    board = json.loads(hr_prometheus("dashboard", "odd_routes:create_app", "--job", "odd").stdout)
+    for row in board["panels"]:
+        for panel in row.get("panels", ()):
+            prometheus.query(panel["targets"][0]["expr"].replace("$__rate_interval", "5s"))
