@@ -98,7 +98,7 @@ def _uid(job: str) -> str:
 
 
 def _places(section: Section, top: int) -> list[GridPos]:
-    """Return where the panels of a section are, from left to right and downwards from *top*."""
+    """Return where the panels of a section are, from left to right and downwards from *top*; the last one fills its row."""
     places, left, height = [], 0, 0
     for panel in section.panels:
         if left + panel.width > _COLUMNS:
@@ -106,6 +106,7 @@ def _places(section: Section, top: int) -> list[GridPos]:
         height = _HEIGHTS.get(panel.kind, 8)
         places.append(GridPos(h=height, w=panel.width, x=left, y=top))
         left += panel.width
+    places[-1].w = _COLUMNS - places[-1].x
     return places
 
 

@@ -113,8 +113,10 @@ def _panels(source: Source, metric: Metric) -> Iterator[Panel]:
         rate = Query(source.rate(metric, WINDOW, by), legend)
         yield Panel("graph", f"{title} per second", metric.help, metric.unit, (rate,))
     elif metric.type == "gauge":
-        value = Query(f"{summed(by)} ({source.series(metric)})", legend)
-        yield Panel("graph", title, metric.help, metric.unit, (value,))
+        value = f"{summed(by)} ({source.series(metric)})"
+        if by == ["path"]:
+            value = f"topk({TOP}, {value} > 0)"  # most paths have nothing at most times
+        yield Panel("graph", title, metric.help, metric.unit, (Query(value, legend),))
     else:
         yield _quantiles(source, metric, title)
         buckets = source.rate(metric, WINDOW, ["le"], "_bucket")

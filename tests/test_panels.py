@@ -36,7 +36,7 @@ def test_every_metric_of_the_catalogue_is_shown():
         ),
         (
             Metric("new_depth", "gauge", "Depth", "things", ("path",)),
-            ('sum by (path) (new_depth{job=~"$job",instance=~"$instance",path=~"$path"})', "{{path}}"),
+            ('topk(10, sum by (path) (new_depth{job=~"$job",instance=~"$instance",path=~"$path"}) > 0)', "{{path}}"),
         ),
         (
             Metric("new_weight_bytes", "histogram", "Weight", "bytes", (), (1.0, 2.0)),
