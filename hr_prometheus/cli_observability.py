@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.cli import _Command, _fail, _metrics_option, _settings, _shared, main
+from hr_prometheus.cli import _INTERRUPTED, _Command, _fail, _metrics_option, _settings, _shared, main
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _errors() -> Iterator[None]:
     except HrPrometheusError as error:
         _fail(error)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
 
 
 def _write(path: str | None, text: str) -> None:

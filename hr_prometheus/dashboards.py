@@ -147,6 +147,5 @@ def _last() -> common.ReduceDataOptions:
 
 
 def _heatmap() -> Any:
-    return heatmap.Panel().color(
-        heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
-    )
+    colour = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+    return heatmap.Panel().color(colour.exponent(0.5).fill("dark-orange"))

@@ -112,7 +112,7 @@ def draw_graph(axes: Axes, panel: dict[str, Any], prometheus: Prometheus, job: s
         for index in reversed([index for index in range(1, len(times)) if times[index] - times[index - 1] > GAP]):
             times.insert(index, times[index])
             numbers.insert(index, math.nan)
-        axes.plot(times, numbers, color=colour, linewidth=1.2, label=name, marker=".", markersize=1.5)
+        axes.plot(times, numbers, color=colour, linewidth=1.2, label=name, marker=".", markersize=0.6)
         axes.fill_between(times, numbers, color=colour, alpha=0.08)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: shown(number, unit)))

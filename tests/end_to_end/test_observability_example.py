@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -96,3 +98,25 @@ def test_the_services_find_each_other_and_their_files(compose):
     assert home == f"{provider['options']['path']}/dashboard.json"
     assert targets[home] == "./dashboard.json"
     assert f"/etc/prometheus/{read('prometheus.yml')['rule_files'][0]}" in targets
+
+
+def test_the_picture_is_in_the_readme():
+    """It is there, and small enough to be looked at."""
+    assert "](examples/observability/dashboard.png)" in (EXAMPLES.parent / "README.md").read_text()
+    picture = (EXAMPLE / "dashboard.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 150_000
+
+
+def test_what_is_drawn_is_in_the_dashboard():
+    """picture.py draws rows by their titles, and knows how to draw each panel that stands in them."""
+    source = (EXAMPLE / "picture.py").read_text()
+    rows = ast.literal_eval(re.search(r"^ROWS = (.*)$", source, re.MULTILINE)[1])
+    kinds, row = set(), None
+    titles = [panel["title"] for panel in read("dashboard.json")["panels"] if panel["type"] == "row"]
+    assert set(rows) <= set(titles)
+    for panel in read("dashboard.json")["panels"]:
+        row = panel["title"] if panel["type"] == "row" else row
+        if row in rows and panel["type"] != "row":
+            kinds.add(panel["type"])
+    assert kinds == set(re.findall(r'"(\w+)": draw_', source))
