@@ -116,6 +116,8 @@ def _of_scrapes(job: str) -> list[Alert]:
 
 
 def _of_workers(source: Source) -> list[Alert]:
+    # A worker that is replaced on purpose is no trouble.
+    restarts = source.where('reason!~"max-requests|reload"').series(catalog.WORKER_RESTARTS)
     return [
         Alert(
             "HrPrometheusNoWorker",
@@ -128,7 +130,8 @@ def _of_workers(source: Source) -> list[Alert]:
         Alert(
             "HrPrometheusWorkersRestart",
             TICKET,
-            f"sum by (job, instance) (increase({source.series(catalog.WORKER_RESTARTS)}[15m])) > 2",
+            # The counter of a reason begins with the first restart for it, of which there is no increase.
+            f"sum by (job, instance) ({restarts} - ({restarts} offset 15m or 0 * {restarts})) > 2",
             f"Workers of {_INSTANCE} are started again and again.",
             "The label reason of the counter, and the log, say why they ended.",
         ),

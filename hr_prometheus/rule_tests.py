@@ -137,12 +137,13 @@ def _test_of_the_instrument(alert: Alert, simulated: _Simulated) -> dict[str, An
 
     worker = source.where(equal("worker", "0")).series(catalog.WORKER_UP)
     route, where, once = {"route": "/cells/{cell_id}"}, {"where": "monitor"}, "_x20 1x40"
-    restarts = counter(catalog.WORKER_RESTARTS, "0+1x60", worker="0", reason="killed")
+    killed = counter(catalog.WORKER_RESTARTS, "_x20 1 2 3x40", worker="0", reason="signal")
+    reloaded = counter(catalog.WORKER_RESTARTS, "0+1x60", worker="0", reason="reload")
     series, labels = {
         "HrPrometheusNothingScraped": ([], of_job),
         "HrPrometheusScrapesFail": ([(up, "1 0 0 " * 20)], of_instance),
-        "HrPrometheusNoWorker": ([(up, "1x60"), (worker, "1x10 0x50")], of_instance),
-        "HrPrometheusWorkersRestart": (restarts, of_instance),
+        "HrPrometheusNoWorker": ([*reloaded, (worker, "1x10 0x50")], of_instance),
+        "HrPrometheusWorkersRestart": (killed, of_instance),
         "HrPrometheusLabelsFolded": (counter(catalog.FOLDED_REQUESTS, once, **route), of_job | route),
         "HrPrometheusErrors": (counter(catalog.ERRORS, once, **where), of_job | where),
     }[alert.name]

@@ -73,6 +73,7 @@ def test_five_percent_of_errors_fire_the_right_alert(written, promtool):
         (r"route=\\?\"\*\\?\"", 'route="cell"'),  # an alert that looks at another route
         (r"== 0 or absent", "== 1 or absent"),
         (r"> 2", "> 200"),
+        (r"max-requests\|reload", "nothing"),
     ],
 )
 def test_a_wrong_rule_is_noticed(written, promtool, pattern, replacement):
