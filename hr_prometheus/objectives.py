@@ -54,9 +54,9 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
     """Read ``PERCENT`` and ``NAME=PERCENT``; return the budgets, as shares, by name, with ``*`` for all other routes."""
     budgets: dict[str, Decimal] = {}
     for text in texts:
-        name, equals, percent = text.rpartition("=")
+        name, equals, number = text.rpartition("=")
         try:
-            budget = 1 - Decimal(percent) / 100
+            budget = 1 - Decimal(number) / 100
             is_share = 0 < budget < 1
         except InvalidOperation:
             is_share = False
@@ -74,8 +74,9 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
 def objectives(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: str) -> list[Objective]:
     """Return the objective of the application and those of its routes.
 
-    A route with an objective of its own is judged by that one alone; if each has one, the application has none. Scrapes, and requests which no route has matched,
-    belong to none: neither a scanner nor Prometheus shall make an outage look small.
+    A route with an objective of its own is judged by that one alone; if each has one, the application has none. Scrapes,
+    and requests which no route has matched, belong to none: neither a scanner nor Prometheus shall make an outage look
+    small.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a route that is not in the table.
     """

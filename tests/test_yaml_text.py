@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hr_prometheus.yaml_text import document, quoted
@@ -15,7 +15,8 @@ VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(TEXTS, VALUES, min_size=1))
+@settings(max_examples=50)
+@given(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=3))
 def test_what_is_written_can_be_read(value):
     """Whatever texts, numbers, mappings and lists there are, a YAML parser finds them again."""
     assert yaml.safe_load(document(value, "a comment")) == value

@@ -151,7 +151,7 @@ def traffic():
     stop, threads = threading.Event(), []
 
     async def send(url):
-        async with aiohttp.ClientSession(url) as session:
+        async with aiohttp.ClientSession(url) as session, session.ws_connect("/talk"):  # one that stays open
             while not stop.is_set():
                 for path in ("/", "/broken", "/slow", "/nowhere", "/talk", f"/items/{uuid4()}"):
                     await (await session.get(path)).read()
@@ -264,7 +264,7 @@ def test_odd_routes(serve, prometheus, promtool, tmp_path):
     assert {dict(labels)["route"] for labels in found} == {*requests}
     for row in table:
         if row.name:
-            query = f"sum(request_count_total{{{','.join(of_route(row, table))}}})"
+            query = f"sum(request_count_total{{job='odd',{','.join(of_route(row, table))}}})"
             assert {row.name: [*prometheus.query(query).values()]} == {row.name: [len(requests[row.name])]}
     board = json.loads(hr_prometheus("dashboard", "odd_routes:create_app", "--job", "odd").stdout)
     for row in board["panels"]:
