@@ -78,12 +78,11 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     life_class, is_full, wait = recorder.life_class, recorder.is_full, recorder.wait
 
     async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912
-        match_info = request.match_info
-        route = match_info.route
+        route = request.match_info.route
         record: RequestRecord | None = constant.get(route)
         if record is None:
             key_of, known = varying.get(route, nothing)
-            record = known.get(key_of(match_info)) or recorder.find(request)
+            record = known.get(key_of(request)) or recorder.find(request)
             if record is None:
                 return await handler(request)
         began = perf_counter()
@@ -105,7 +104,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             wait(life, request, record, began, error)
             raise
         body = response.body if type(response) is Response and recorder.is_outermost else None
-        cells = record.complete.get(response.status) if type(body) is bytes else None
+        cells = None
+        if type(body) is bytes:
+            status = response.status
+            cells = record.cells if status == record.status else record.others.get(status)
         writer = request.writer
         # What was written already is the head of another response; what is compressed has another size.
         if cells is None or writer.output_size or (is_full and response.compression):
