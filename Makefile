@@ -47,7 +47,7 @@ bench: $(VENV)/.installed ## Measure what it costs, beside its peers (ARGS="--on
 	@$(BIN)/python benchmarks/run.py --json benchmarks/results.json $(ARGS)
 
 bench-plots: $(VENV)/.installed ## Draw what the last "make bench" has measured, into benchmarks/plots.
-	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m pip install --quiet --group plots
 	$(BIN)/python benchmarks/plots.py benchmarks/results.json benchmarks/plots
 
 clean: ## Remove all that was made.

@@ -1,5 +1,5 @@
 """``python -m hr_prometheus``."""
 
-from hr_prometheus.cli import main
+from hr_prometheus.cli_observability import main
 
 main(prog_name="python -m hr_prometheus")

@@ -1,6 +1,6 @@
 """Every metric that hr-prometheus can export, described once.
 
-Monitors, the README's table and the tests read this module; nothing else names a metric.
+Monitors, dashboards, rules, the README's table and the tests read this module; nothing else names a metric.
 """
 
 from __future__ import annotations
@@ -137,7 +137,13 @@ SCRAPE_LINES = Metric(
     "lines",
     (),
 )
-WORKER_UP = Metric("hr_prometheus_worker_up", "gauge", "Whether a worker serves (1) or not (0)", "workers", ("worker",))
+WORKER_UP = Metric(
+    "hr_prometheus_worker_up",
+    "gauge",
+    "Whether a worker serves (1) or not (0)",
+    "workers",
+    ("worker",),
+)
 WORKER_RESTARTS = Metric(
     "hr_prometheus_worker_restarts",
     "counter",
@@ -148,20 +154,17 @@ WORKER_RESTARTS = Metric(
 
 #: What the default monitor exports with either level of detail. A metric prefix applies to these,
 BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
-#: and to what comes on top with ``detail="full"``.
-FULL_METRICS = (
-    REQUEST_FIRST_BYTE_LATENCY,
-    REQUEST_SIZE,
-    RESPONSE_SIZE,
-    WEBSOCKETS_IN_PROGRESS,
-    WEBSOCKET_DURATION,
-    WEBSOCKET_CLOSES,
-)
+#: and to what comes on top with ``detail="full"``: of requests, and of WebSockets.
+DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE)
+WEBSOCKET_METRICS = (WEBSOCKETS_IN_PROGRESS, WEBSOCKET_DURATION, WEBSOCKET_CLOSES)
+FULL_METRICS = DETAIL_METRICS + WEBSOCKET_METRICS
 #: What hr-prometheus exports about itself. These appear when there is something to report.
-SELF_METRICS = (ERRORS, FOLDED_REQUESTS, SCRAPE_DURATION, SCRAPE_LINES)
-#: What a supervisor exports about its workers.
+SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
+#: What it exports of its scrapes,
+SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
+#: and, with workers, of them.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
-METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + WORKER_METRICS
+METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
 
 #: The levels of detail: the first is the middleware's default, the second the command's.
 BASIC, FULL = DETAILS = ("basic", "full")

@@ -32,7 +32,7 @@ from hr_prometheus.config import (
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.loops import LOOPS
-from hr_prometheus.options import Command, metrics_option, server_option, workers_option
+from hr_prometheus.cli_options import Command, metrics_option, server_option, workers_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable

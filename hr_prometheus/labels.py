@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from fnmatch import translate
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import hdrs
@@ -78,8 +78,8 @@ class Labels(Generic[T]):
         self._applies = applies
         #: What :meth:`find` finds for routes that have one method and one label, for those in a hurry.
         self.constant: dict[AbstractRoute, T | None] = {}
-        #: The same for routes with one method and many labels: how to get, from a match, what to look it up by, and where.
-        self.varying: dict[AbstractRoute, tuple[Callable[[Any], object], dict[object, T]]] = {}
+        #: The same for routes with one method and many labels: how to get, from a request, what to look it up by, and where.
+        self.varying: dict[AbstractRoute, tuple[Callable[[Request], object], dict[object, T]]] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -142,6 +142,7 @@ class _Rule(Generic[T]):
         "_labels",
         "_resource",
         "_template",
+        "_values_of",
         "_whole",
         "key_of",
     )
@@ -163,8 +164,11 @@ class _Rule(Generic[T]):
         self._whole = whole  # whether these are all, whatever they are, so that the label is the path as it is
         self._allowed = allowed or {}  # the values that appear of a kept parameter, if not all do
         self._is_bounded = bool(kept) and all(name in self._allowed for name in kept)
-        #: Gets the values of the kept parameters from a match; ``None`` if there are none, or not in the match.
-        self.key_of = itemgetter(*kept) if kept and resource is not None else None
+        self._values_of = itemgetter(*kept) if kept and resource is not None else None  # of the kept parameters
+        #: Gets from a request what it is known by: its path as it was sent, or the kept values.
+        self.key_of: Callable[[Request], object] | None = None
+        if self._values_of is not None:
+            self.key_of = attrgetter("rel_url.raw_path") if whole else self._plain_values
         self._known: dict[str, dict[object, T]] = {}
         self._admitted: set[str] = set()
         self._folded: dict[str, T] = {}
@@ -180,18 +184,18 @@ class _Rule(Generic[T]):
 
     def find(self, request: Request) -> T | None:
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
-        values = self._values(request) if self._kept else None
+        key = self._key(request) if self._kept else None
         known = self._known.get(request.method)
-        found = None if known is None else known.get(values)
-        return self._learn(request, values) if found is None else found
+        found = None if known is None else known.get(key)
+        return self._learn(request, key) if found is None else found
 
-    def _learn(self, request: Request, values: object) -> T | None:
-        """Make the labels of a request that is the first with this method and these values."""
+    def _learn(self, request: Request, key: object) -> T | None:
+        """Make the labels of a request that is the first with this method and this key."""
         if self._template is None:
             return None
         method = request.method if request.method in METHODS else self._own_method(request)
-        if method == UNKNOWN and values in self.known(UNKNOWN):
-            return self.known(UNKNOWN)[values]
+        if method == UNKNOWN and key in self.known(UNKNOWN):
+            return self.known(UNKNOWN)[key]
         path = self._path(request) if self._kept else self._template
         label = valid_text(path)
         if self._labels.excluded(label):
@@ -202,21 +206,26 @@ class _Rule(Generic[T]):
             self._admitted.add(label)
         made = self._labels.make((method, label))
         if label == path:  # of the texts that are recorded as another there is no end
-            self.known(method)[values] = made
+            self.known(method)[label if key == label else key] = made  # one text, not two that are the same
         return made
 
     def _path(self, request: Request) -> str:
         if self._whole or self._resource is None:
             return request.path
-        values: Any = self._values(request)
+        values: Any = self._key(request)
         shown = {self._kept[0]: values} if len(self._kept) == 1 else dict(zip(self._kept, values, strict=True))
         return path_with_fixed_parameters(self._resource, shown, parameter_names(self._resource) - shown.keys())
 
-    def _values(self, request: Request) -> object:
-        """Return the values that appear in the label: of the one parameter that is kept, or of all in their order."""
-        if self.key_of is None:
-            return request.path
-        values: Any = self.key_of(request.match_info)
+    def _plain_values(self, request: Request) -> object:
+        """Return the value of the one parameter that is kept, or the values of all in their order."""
+        return self._values_of(request.match_info)  # type: ignore[misc]  # there are some
+
+    def _key(self, request: Request) -> object:
+        """Return what the label follows from: the path, or the values that appear in it."""
+        if self._whole or self._values_of is None:
+            # A path that was sent without escapes is the same text. Others may look like one that was.
+            return (request.path,) if "%" in request.path else request.path
+        values: Any = self._plain_values(request)
         if not self._allowed:
             return values
         if len(self._kept) == 1:

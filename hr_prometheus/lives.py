@@ -13,6 +13,7 @@ from hr_prometheus.life import (
     SWITCHING_PROTOCOLS,
     Life,
     MeasuredLife,
+    has_no_body,
     received,
 )
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from aiohttp.web import Request, Response
 
+    from hr_prometheus.life import HasStatus
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import RequestRecord
 
@@ -77,13 +79,6 @@ class FullLife(MeasuredLife, RecordedLife):
         """Count the request as in progress."""
         self.began = self.found.begin()
 
-    def sent_plainly(self) -> None:
-        """Count what has not been counted of a plain response: the request's body."""
-        if self.request.content is EMPTY_PAYLOAD:
-            self.found.receive_nothing()
-        else:
-            self.receive()
-
     def prepared(self, response: StreamResponse) -> None:
         """Count a WebSocket as open from the moment at which it is one."""
         super().prepared(response)
@@ -136,25 +131,31 @@ class MonitoredLife(MeasuredLife, RecordedLife):
         self.began = perf_counter()
         self.monitor = self.recorder.entered_monitor(self.request, self.found)
 
-    def sent_at_once(self, response: Response) -> None:
-        """End with a *response* that the middleware has sent."""
-        writer = self.request.writer
-        if writer.on_body_write is self:
-            writer.on_body_write = None  # which refers to us, as we refer to the request
-        self.response = response
-        self.ended(response.status, perf_counter())
+    def sent_plainly(self, response: Response, size: int) -> None:
+        """End with a *response* that the middleware has sent, head and *size* bytes of body in one piece."""
+        seconds = perf_counter() - self.began
+        if has_no_body(self.request.method, response.status):
+            size = 0
+        self.monitor.response = response
+        self._end(response, seconds, seconds, size)
 
     def ended(self, status: int, now: float) -> None:
+        """End with what is known of how the request ended."""
+        response = self.response
+        self.monitor.response = response if isinstance(response, StreamResponse) else None
+        if response is None or response.status != status:
+            response = _Outcome(status)
+        self._end(response, now - self.began, self.first_byte(now), self.sent())
+
+    def _end(self, response: HasStatus, elapsed: float, first_byte: float | None, size: int | None) -> None:
         """Show the monitor all that is known, and end it."""
-        monitor = self.monitor
+        monitor, content = self.monitor, self.request.content
         try:
-            monitor.first_byte_elapsed = self.first_byte(now)
-            monitor.elapsed = now - self.began
-            monitor.request_size = received(self.request.content)
-            monitor.response_size = self.sent()
-            response = self.response
-            monitor.response = response if isinstance(response, StreamResponse) else None
-            monitor.observe(response if response is not None and response.status == status else _Outcome(status))
+            monitor.elapsed = elapsed
+            monitor.first_byte_elapsed = first_byte
+            monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
+            monitor.response_size = size
+            monitor.observe(response)
             monitor.__exit__(None, None, None)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)

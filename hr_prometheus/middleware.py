@@ -8,6 +8,7 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
@@ -64,7 +65,7 @@ def hrprometheus_middleware(
     return cast("Middleware", function)
 
 
-def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901
+def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901, PLR0915
     """Make the middleware for the default monitor.
 
     This is the path of every request, so it is written out. Most responses are plain: a ``Response`` of bytes. If nothing
@@ -77,11 +78,11 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     life_class, is_full, wait = recorder.life_class, recorder.is_full, recorder.wait
 
     async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912
-        match_info = request.match_info
-        record: RequestRecord | None = constant.get(match_info.route)
+        route = request.match_info.route
+        record: RequestRecord | None = constant.get(route)
         if record is None:
-            key_of, known = varying.get(match_info.route, nothing)
-            record = known.get(key_of(match_info)) or recorder.find(request)
+            key_of, known = varying.get(route, nothing)
+            record = known.get(key_of(request)) or recorder.find(request)
             if record is None:
                 return await handler(request)
         began = perf_counter()
@@ -103,7 +104,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             wait(life, request, record, began, error)
             raise
         body = response.body if type(response) is Response and recorder.is_outermost else None
-        cells = record.complete.get(response.status) if type(body) is bytes else None
+        cells = None
+        if type(body) is bytes:
+            status = response.status
+            cells = record.cells if status == record.status else record.others.get(status)
         writer = request.writer
         # What was written already is the head of another response; what is compressed has another size.
         if cells is None or writer.output_size or (is_full and response.compression):
@@ -122,8 +126,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if not writer.output_size:  # it had been sent before, as an answer to another request
             wait(life, request, record, began, response)
         elif is_full:
-            record.end_fully(cells, perf_counter() - began, len(body))
-            life.sent_plainly()
+            has_body = request.content is not EMPTY_PAYLOAD
+            record.end_fully(cells, perf_counter() - began, len(body), has_body=has_body)
+            if has_body:
+                life.receive()
         else:
             record.end_plainly(cells, perf_counter() - began)
         return response
@@ -152,27 +158,31 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
     """
 
     async def monitor_request(request: Request, handler: Handler) -> StreamResponse:
-        life = recorder.begin(request)
-        if life is None:
+        begun = recorder.begin(request)
+        if begun is None:
             return await handler(request)
+        life = begun
         try:
             response = await handler(request)
         except BaseException as error:
             life.handled(error)
             raise
-        writer = request.writer
         body = response.body if type(response) is Response and recorder.is_outermost else None
-        if type(body) is not bytes or writer.output_size:
+        writer = request.writer
+        if type(body) is not bytes or writer.output_size or response.compression:
             life.handled(response)
             return response
+        life.is_plain = True
         try:
             await response.prepare(request)
+            if getattr(writer, "on_body_write", None) is life:
+                writer.on_body_write = None  # it could tell nothing new
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             life.handled(error)
             return _unsent(response, error)
         if writer.output_size:
-            life.sent_at_once(response)
+            life.sent_plainly(response, len(body))
         else:
             life.handled(response)
         return response

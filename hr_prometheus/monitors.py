@@ -145,7 +145,7 @@ class RequestMonitor(BaseRequestMonitor):
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
         self._records = _records(registry, metric_prefix, tuple(buckets), detail)
-        self._record: RequestRecord = self._records.request(self.request_description)
+        self._record = _record(self._records, self.request_description)
         self._began = time.perf_counter()
 
     def update_init_metrics(self) -> None:
@@ -165,6 +165,11 @@ class RequestMonitor(BaseRequestMonitor):
 @lru_cache(maxsize=32)
 def _records(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...], detail: str) -> Records:
     return Records(registry, prefix=prefix, buckets=buckets, detail=detail)
+
+
+@lru_cache(maxsize=4096)
+def _record(records: Records, labels: tuple[str, str]) -> RequestRecord:
+    return records.request(labels)
 
 
 # The label of a monitor that is made without a middleware, as unit tests do. These two names are not public,

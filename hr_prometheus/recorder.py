@@ -116,10 +116,12 @@ class Recorder:
 
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
         try:
+            life = getattr(request.writer, "on_body_write", None)
+            if isinstance(life, RecordedLife) and life.is_plain and life.recorder is self:
+                return _NOTHING  # type: ignore[return-value]  # the middleware is sending it
             life = self.life_of(request)
             if life is not None:
-                if not life.is_plain:
-                    life.prepared(response)
+                life.prepared(response)
             elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
                 life = self.begin(request)

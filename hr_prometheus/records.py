@@ -55,18 +55,14 @@ class Records:
             )
         self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
         self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
-        self._requests: dict[tuple[str, str], RequestRecord] = {}
-        self._websockets: dict[str, WebSocketRecord] = {}
 
     def request(self, labels: tuple[str, str]) -> RequestRecord:
-        """Return the record of all requests with these labels, ``(method, path)``."""
-        record = self._requests.get(labels)
-        return self._requests.setdefault(labels, RequestRecord(self, labels)) if record is None else record
+        """Return a record of the requests with these labels, ``(method, path)``. All of them write to the same cells."""
+        return RequestRecord(self, labels)
 
     def websocket(self, path: str) -> WebSocketRecord:
-        """Return the record of all WebSockets of one path."""
-        record = self._websockets.get(path)
-        return self._websockets.setdefault(path, WebSocketRecord(self, path)) if record is None else record
+        """Return a record of the WebSockets of one path."""
+        return WebSocketRecord(self, path)
 
 
 class Histogram:
@@ -85,12 +81,17 @@ class Histogram:
         self.page[self.sum] += value
 
 
+_NONE: dict[int, tuple[Page, int]] = {}  # is never written to
+#: How many statuses of a route may take the short way besides the first.
+_MOST_OTHERS = 9
+
+
 class RequestRecord:
     """The numbers of the requests with one method and path.
 
     What is called for every request is written out for that: every cell is reached by an index that was found before.
-    ``complete`` has the cells of the statuses for which all series exist, so that what is called *plainly* can be; they
-    are those of responses with a body.
+    ``status`` is the first for which all series exist, so that what is called *plainly* can be, and ``cells`` are its
+    own; ``others`` has those of further such statuses. All are of responses with a body.
     """
 
     __slots__ = (
@@ -100,18 +101,20 @@ class RequestRecord:
         "_received",
         "_records",
         "_sent",
-        "_statuses",
-        "complete",
+        "cells",
+        "others",
         "progress",
         "progress_page",
+        "status",
     )
 
     def __init__(self, records: Records, labels: tuple[str, str]) -> None:
         self._records = records
         self._labels = labels
         self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
-        self._statuses: dict[int, tuple[Page, int]] = {}
-        self.complete: dict[int, tuple[Page, int]] = {}
+        self.status = 0
+        self.cells: tuple[Page, int] | None = None
+        self.others: dict[int, tuple[Page, int]] = _NONE
         # Made when there is something to observe: an upgrade has none of these.
         self._latency: Histogram | None = None
         self._first_byte: Histogram | None = None
@@ -132,8 +135,12 @@ class RequestRecord:
         self.leave()
         self.count(status, seconds)
         made = (self._latency, self._first_byte, self._sent, self._received)[: 1 if self._records.full is None else 4]
-        if None not in made and status in self._statuses and not has_no_body(self._labels[0], status):
-            self.complete[status] = self._statuses[status]
+        if None in made or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
+            return
+        if self.cells is None:
+            self.status, self.cells = status, self._status(status)
+        elif len(self.others) < _MOST_OTHERS:
+            self.others = {**self.others, status: self._status(status)}
 
     def end_plainly(self, cells: tuple[Page, int], seconds: float) -> None:
         """Do the same for a request whose status is complete and has *cells*."""
@@ -145,8 +152,11 @@ class RequestRecord:
         page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
         page[histogram.sum] += seconds
 
-    def end_fully(self, cells: tuple[Page, int], seconds: float, size: int) -> None:
-        """Do the same, and observe a response whose head has left with its body of *size* bytes."""
+    def end_fully(self, cells: tuple[Page, int], seconds: float, size: int, *, has_body: bool) -> None:
+        """Do the same, and observe a response whose head has left with its body of *size* bytes.
+
+        *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
+        """
         self.progress_page[self.progress] -= 1.0
         page, index = cells
         page[index] += 1.0
@@ -163,15 +173,13 @@ class RequestRecord:
         page = histogram.page
         page[histogram.first + bisect_left(histogram.bounds, size)] += 1.0
         page[histogram.sum] += size
-
-    def receive_nothing(self) -> None:
-        """Observe a request without a body, for a status that is complete."""
-        histogram: Any = self._received
-        histogram.page[histogram.first] += 1.0
+        if not has_body:
+            histogram = self._received
+            histogram.page[histogram.first] += 1.0
 
     def count(self, status: int, seconds: float) -> None:
         """Count an ended request with its *status* and its duration in *seconds*, whether or not it has begun."""
-        page, index = self._statuses.get(status) or self._status(status)
+        page, index = self._status(status)
         page[index] += 1.0
         self._observe(status, seconds)
 
@@ -205,11 +213,8 @@ class RequestRecord:
 
     def _status(self, status: int) -> tuple[Page, int]:
         # A status may come from a client, by way of a handler.
-        is_known = 100 <= status <= 599
-        cells = self._records.basic.cells(REQUEST_COUNT, (*self._labels, str(status) if is_known else "other"))
-        if is_known:
-            self._statuses[status] = cells
-        return cells
+        label = str(status) if 100 <= status <= 599 else "other"
+        return self._records.basic.cells(REQUEST_COUNT, (*self._labels, label))
 
     def _full(self) -> Store:
         assert self._records.full is not None  # noqa: S101  # only a full record is measured

@@ -83,15 +83,20 @@ def _text(family: StoredFamily, template: str, start: int, *, with_created: bool
         end = first + cells
         if cells:
             numbers = [*map(_counts.__getitem__, accumulate(page[first:end]))]
-            numbers += (numbers[-1], go_text(page[end]))
+            numbers += (numbers[-1], _number(page[end]))
         else:
-            numbers = [go_text(page[end])]
+            numbers = [_number(page[end])]
         if with_created and family.type != "gauge":
             numbers.append(go_text(page[end + 1]))
         places = [labels] * (2 * len(numbers))
         places[1::2] = numbers
         lines.append(template % tuple(places))
     return "".join(lines)
+
+
+def _number(value: float) -> str:
+    # Up to a million Go writes a number as Python does.
+    return repr(value) if 0.0 <= value < 1e6 else go_text(value)
 
 
 class _Counts(dict[float, str]):

@@ -21,6 +21,7 @@ _LONGEST = 1000  # characters of a label
 _PARAMETER = r"(\{\w+\})"
 _PARAMETER_NAME = r"\{(\w+)\}"
 _SURROGATE = "[\ud800-\udfff]"
+_ANY_SEGMENT = "[^{}/]+"  # what aiohttp takes for a parameter without a pattern
 
 
 def all_resources(app: Application) -> Iterator[AbstractResource]:
@@ -95,6 +96,30 @@ def path_with_fixed_parameters(resource: AbstractResource, values: Mapping[str, 
     parts = [unquote(part) for part in re.split(_PARAMETER, info["formatter"])]
     parts[1::2] = [part if part[1:-1] in fixed else values[part[1:-1]] for part in parts[1::2]]
     return "".join(parts)
+
+
+def label_regex(resource: AbstractResource, fixed: Collection[str], allowed: Mapping[str, Collection[str]]) -> str:
+    """Return a regular expression (RE2's, and so Prometheus's) that every path label of a route matches as a whole.
+
+    A parameter with a pattern of its own may match anything, because not all of Python's patterns are RE2's.
+    """
+    info: Any = resource.get_info()
+    if "formatter" not in info:
+        return escaped(template(resource))
+    parts = [escaped(unquote(part)) for part in re.split(_PARAMETER, info["formatter"])]
+    for index in range(1, len(parts), 2):
+        shown, name = parts[index], parts[index].strip("\\{}")
+        if name in allowed:
+            parts[index] = f"({'|'.join([*sorted(map(escaped, allowed[name])), shown])})"  # shown if it was folded
+        elif name not in fixed:
+            pattern = _group(info["pattern"].pattern, name)
+            parts[index] = "[^/]+" if pattern == f"(?P<{name}>{_ANY_SEGMENT})" else ".*"
+    return "".join(parts)
+
+
+def escaped(text: str) -> str:
+    """Return a regular expression, RE2's and Python's, that matches *text* and nothing else."""
+    return re.sub(r"[\\.+*?()|\[\]{}^$]", r"\\\g<0>", text)
 
 
 def valid_text(label: str) -> str:

@@ -19,7 +19,7 @@ from hr_prometheus.labels import MALFORMED, METHODS, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER, Policies
 from hr_prometheus.recorder import recorder_of
 from hr_prometheus.records import Records
-from hr_prometheus.resources import all_resources, parameter_names, template
+from hr_prometheus.resources import all_resources, escaped, label_regex, parameter_names, template
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aiohttp.web import AbstractResource, Application
 
     from hr_prometheus.config import Settings
+    from hr_prometheus.recorder import Recorder
 
 #: With how many different statuses a label is reckoned to be answered.
 STATUSES = (200, 302, 400, 404, 500)
@@ -36,7 +37,8 @@ STATUSES = (200, 302, 400, 404, 500)
 class Row:
     """One route pattern: how its requests are labelled, and what they can come to at worst.
 
-    In ``label`` a parameter whose values are kept is shown as ``<name>``. ``series`` and ``bytes``, of the text
+    In ``label`` a parameter whose values are kept is shown as ``<name>``; ``regex`` is a regular expression, for a
+    Prometheus matcher, that all path labels of the route match. ``series`` and ``bytes``, of the text
     format, are those of all methods and path labels, each answered with five statuses.
     """
 
@@ -45,6 +47,7 @@ class Row:
     pattern: str
     parameters: dict[str, str]
     label: str
+    regex: str
     labels: int
     series: int
     bytes: int
@@ -87,6 +90,22 @@ class _FoundError(BaseException):
     """Ends a script where it would serve its application."""
 
 
+def settings_of(app: Application, settings: Settings) -> Settings:
+    """Return the settings by which an application is measured: its own, if it carries the middleware already."""
+    recorder = _recorder(app)
+    if recorder is None:
+        return settings
+    own: dict[str, Any] = {"path_budget": recorder.labels.path_budget, "detail": FULL if recorder.is_full else BASIC}
+    if recorder.records is not None:
+        store = recorder.records.basic
+        own |= {"metric_prefix": store.prefix, "buckets": store.latency_buckets}
+    return replace(settings, **own)
+
+
+def _recorder(app: Application) -> Recorder | None:
+    return next(filter(None, map(recorder_of, app.middlewares)), None)
+
+
 def rows(app: Application, settings: Settings) -> list[Row]:
     """Return a row for each route pattern of the application, and for what no route matches or the parser refuses.
 
@@ -94,17 +113,14 @@ def rows(app: Application, settings: Settings) -> list[Row]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
     """
-    policies = Policies(settings.fixed_routes, settings.allow_values)
-    for recorder in filter(None, map(recorder_of, app.middlewares)):
-        policies = recorder.labels.policies
-        detail = FULL if recorder.is_full else BASIC
-        settings = replace(settings, path_budget=recorder.labels.path_budget, detail=detail)
-        break
+    recorder = _recorder(app)
+    settings = settings_of(app, settings)
+    policies = Policies(settings.fixed_routes, settings.allow_values) if recorder is None else recorder.labels.policies
     policies.check(app)
     made = [_row(resource, policies, settings) for resource in all_resources(app)]
     for label, methods, count in ((UNMATCHED, (hdrs.METH_ANY,), len(METHODS) + 1), (MALFORMED, (UNKNOWN,), 1)):
         series, size = _cost(label, settings)
-        made.append(Row(methods, None, "", {}, label, 1, count * series, count * size))
+        made.append(Row(methods, None, "", {}, label, escaped(label), 1, count * series, count * size))
     return [row for row in made if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
 
 
@@ -127,7 +143,10 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> 
     methods = tuple(dict.fromkeys(route.method for route in resource))
     count = labels * sum(len(METHODS) + 1 if method == hdrs.METH_ANY else 1 for method in methods)
     series, size = _cost(shown, settings)
-    return Row(methods, resource.name, resource.canonical, parameters, label, labels, count * series, count * size)
+    regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
+    return Row(
+        methods, resource.name, resource.canonical, parameters, label, regex, labels, count * series, count * size
+    )
 
 
 def _cost(label: str, settings: Settings) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from hr_prometheus.catalog import (
     BASIC_METRICS,
     FULL_METRICS,
     LATENCY_BUCKETS,
+    SCRAPE_METRICS,
     SELF_METRICS,
 )
 from hr_prometheus.errors import ConfigurationError
@@ -240,7 +241,7 @@ def full_store(registry: CollectorRegistry, *, prefix: str = "", buckets: Sequen
 
 def self_store(registry: CollectorRegistry) -> Store:
     """Return the store of hr-prometheus's metrics about itself in *registry*; the first call registers it."""
-    return _registered(registry, Store(SELF_METRICS))
+    return _registered(registry, Store(SELF_METRICS + SCRAPE_METRICS))
 
 
 def _registered(registry: CollectorRegistry, candidate: Store) -> Store:

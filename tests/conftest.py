@@ -1,7 +1,8 @@
-"""What the tests share: a registry of their own, reading a scrape, and starting the command."""
+"""What the tests share: a registry of their own, reading a scrape, starting the command, and a real Prometheus."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,10 +11,13 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
+import urllib.parse
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from prometheus_client import CollectorRegistry, values
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened.
 DEADLINE = 20.0
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -191,3 +197,123 @@ def in_worker(directory: str, slot: int, code: str, **changes: str) -> str:
     out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
     return out
+
+
+class Prometheus:
+    """A real Prometheus, which scrapes what it is told to, four times a second."""
+
+    def __init__(self, program: str, directory: Path) -> None:
+        self._directory = directory
+        self._jobs: dict[str, dict[str, object]] = {}
+        self._rules: list[str] = []
+        self._configure()
+        self._log = (directory / "log").open("w+")
+        self.process = subprocess.Popen(
+            [
+                program, f"--config.file={directory / 'prometheus.json'}", f"--storage.tsdb.path={directory / 'data'}",
+                "--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle",
+            ],
+            stdout=self._log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        ready = self._wait_for_log(r"Server is ready")
+        self.url = "http://" + re.search(r'msg="?Listening on"? .*?address=(\S+)', ready)[1]
+
+    def scrape(self, job: str, url: str) -> None:
+        """Scrape the metrics at *url* as *job*, from now on."""
+        scheme, _, host, path = url.split("/", 3)
+        self._jobs[job] = {
+            "job_name": job,
+            "scheme": scheme.removesuffix(":"),
+            "metrics_path": f"/{path}",
+            "static_configs": [{"targets": [host]}],
+        }
+        self._reload()
+
+    def load_rules(self, path: Path) -> None:
+        """Evaluate the rules of a file, from now on."""
+        self._rules.append(str(path))
+        self._reload()
+
+    def forget(self) -> None:
+        """Scrape and evaluate nothing any more."""
+        self._jobs.clear()
+        self._rules.clear()
+        self._reload()
+
+    def get(self, path: str, **parameters: str) -> object:
+        """Return the data of an answer of the HTTP API."""
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=DEADLINE) as response:
+            return json.load(response)["data"]
+
+    def query(self, expression: str) -> dict[tuple[tuple[str, str], ...], float]:
+        """Return what an expression is now: the value by the labels, sorted and without the name."""
+        return {
+            tuple(sorted(item for item in each["metric"].items() if item[0] != "__name__")): float(each["value"][1])
+            for each in self.get("query", query=expression)["result"]
+        }
+
+    def stop(self) -> None:
+        """End it; it removes nothing itself."""
+        self.process.terminate()
+        self.process.wait(timeout=DEADLINE)
+        self._log.close()
+
+    def _configure(self) -> None:
+        config = {
+            "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms"},
+            "scrape_configs": list(self._jobs.values()),
+            "rule_files": self._rules,
+        }
+        (self._directory / "prometheus.json").write_text(json.dumps(config))  # YAML, too
+
+    def _reload(self) -> None:
+        self._configure()
+        with urllib.request.urlopen(f"{self.url}/-/reload", data=b"", timeout=DEADLINE):
+            pass
+
+    def _wait_for_log(self, pattern: str) -> str:
+        def log() -> str:
+            assert self.process.poll() is None, (self._directory / "log").read_text()
+            return (self._directory / "log").read_text()
+
+        return wait_for(log, lambda text: re.search(pattern, text))
+
+
+def wait_for(ask: Callable[[], T], is_enough: Callable[[T], object]) -> T:
+    """Ask until the answer is enough, and return it; fail with the last one."""
+    end = time.monotonic() + DEADLINE
+    while not is_enough(answer := ask()):
+        assert time.monotonic() < end, answer
+        time.sleep(0.02)
+    return answer
+
+
+@pytest.fixture(scope="session")
+def prometheus_server(
+    component: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    """The Prometheus of all tests; its data are in a temporary directory."""
+    directory = tmp_path_factory.mktemp("prometheus")
+    server = Prometheus(component("prometheus"), directory)
+    yield server
+    server.stop()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def prometheus(prometheus_server: Prometheus) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes nothing yet. What others have scraped before has other jobs."""
+    yield prometheus_server
+    prometheus_server.forget()
+
+
+@pytest.fixture(scope="session")
+def promtool(component: Callable[[str], str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run promtool to its end."""
+
+    def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [component("promtool"), *map(str, arguments)]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=6 * DEADLINE, check=False)
+
+    return run

@@ -36,3 +36,10 @@ def name_taken() -> web.Application:
     app = web.Application()
     app.router.add_get("/", hello)
     return app
+
+
+def with_settings() -> web.Application:
+    middleware = hrprometheus_middleware(metric_prefix="own_", buckets=(0.3, 1.0))
+    app = web.Application(middlewares=[middleware])
+    app.router.add_get("/", hello)
+    return app

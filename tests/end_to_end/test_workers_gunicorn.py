@@ -59,7 +59,6 @@ async def test_killed_workers_lose_no_number(gunicorn, tmp_path):
         client.answers["before"] += 1
         for kills in range(1, 5):
             await until_async(lambda: client.answered > kills * 50)  # noqa: B023
-            files = sorted(path.name for path in Path(tmp_path).rglob("*.db"))
             os.kill(random.choice(children(process.pid)), signal.SIGKILL)  # noqa: S311
             await until_async(lambda: errors.read_text().count("Booting worker") == 3 + kills)  # noqa: B023
     for _ in range(6):

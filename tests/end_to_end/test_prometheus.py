@@ -1,0 +1,273 @@
+"""What a real Prometheus makes of the metrics, and of the rules for them."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import math
+import re
+import sys
+import threading
+import urllib.request
+from uuid import uuid4
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import aiohttp
+import pytest
+from conftest import APPS, DEADLINE, counts, hr_prometheus, samples, wait_for
+from prometheus_client import CollectorRegistry
+from test_serving import get, scrape
+
+from hr_prometheus.catalog import ERRORS, METRICS, SCRAPE_METRICS, WORKER_METRICS
+from hr_prometheus.config import Settings
+from hr_prometheus.exposition import TEXT
+from hr_prometheus.queries import of_route
+from hr_prometheus.routes import load_application, rows
+from hr_prometheus.series import Store
+
+
+class Relay(http.server.BaseHTTPRequestHandler):
+    """Asks for the text format, whatever the scraper accepts: Prometheus prefers OpenMetrics and cannot be told not to."""
+
+    def do_GET(self):
+        request = urllib.request.Request(self.server.metrics_url, headers={"Accept": "text/plain;version=0.0.4"})
+        with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+            body = response.read()
+            self.send_response(200)
+            self.send_header("Content-Type", response.headers["Content-Type"])
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments):
+        pass
+
+
+@pytest.fixture
+def as_text():
+    """Return the address at which the metrics of another one are to be had as text."""
+    servers = []
+
+    def relay(url):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+        server.metrics_url = url
+        threading.Thread(target=server.serve_forever).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/metrics"
+
+    yield relay
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def ours(service):
+    """Return the samples of the catalogue's metrics in a scrape, by name and labels, without times of creation."""
+    names = tuple(metric.name for metric in METRICS)
+    return {key: value for key, value in samples(scrape(service)).items() if key.startswith(names)}
+
+
+@pytest.mark.parametrize("form", ["openmetrics", "text"])
+@pytest.mark.parametrize("processes", [()], ids=["one process"])
+def test_prometheus_knows_what_happened(serve, prometheus, as_text, processes, form):
+    """Each sample of ours arrives with its labels, odd ones too; counts are exact, and a quantile is in its bucket."""
+    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", *processes)
+    expected = {}
+    for path, label, status, times in (
+        ("/", "/", "200", 7),
+        ("/slow", "/slow", "200", 3),
+        ("/broken", "/broken", "503", 2),
+        ("/nowhere", "unmatched", "404", 1),
+        ("/items/%22%5C%0A%C3%A4%F0%9F%92%A5", '/items/"\\\nä\N{COLLISION SYMBOL}', "200", 1),
+        ("/items/2", "/items/2", "200", 1),
+        ("/items/3", "/items/3", "200", 1),
+    ):
+        for _ in range(times):
+            get(service.url + path)
+        expected["GET", label, status] = float(times)
+    assert counts(scrape(service)) == expected
+    prometheus.scrape(form, service.metrics_url if form == "openmetrics" else as_text(service.metrics_url))
+    found = wait_for(
+        lambda: prometheus.query(f'sum by (method, path, status) (request_count_total{{job="{form}"}})'), bool
+    )
+    assert {tuple(value for _, value in labels): value for labels, value in found.items()} == expected
+    stored = wait_for(lambda: prometheus.query(f'count({{job="{form}",__name__=~"{"|".join(names())}"}})'), bool)
+    assert set(stored.values()) == {float(len(ours(service)))}
+    (quantile,) = prometheus.query(
+        f'histogram_quantile(0.5, request_latency_bucket{{job="{form}",path="/slow"}})'
+    ).values()
+    assert 0.25 <= quantile <= 0.5
+    assert bool(prometheus.query(f'request_count_created{{job="{form}"}}')) == (form == "openmetrics")
+    (target,) = prometheus.get("targets")["activeTargets"]
+    assert (target["health"], target["lastError"]) == ("up", "")
+
+
+def names():
+    """Return the patterns of the names of our samples."""
+    return [f"{metric.name}(_total|_bucket|_sum|_count)?" for metric in METRICS]
+
+
+@pytest.fixture
+def everything():
+    """Serve each metric of the catalogue, with two series that count, at an address which is returned."""
+    registry, store = CollectorRegistry(), Store(METRICS)
+    registry.register(store)
+    series = [
+        store.cells(metric, tuple(f"{label}{number}" for label in metric.labels))
+        for metric in METRICS
+        for number in range(2)
+    ]
+
+    def render(_environ, start_response):
+        for page, first in series:
+            page[first] += 1.0
+        start_response("200 OK", [("Content-Type", TEXT.content_type)])
+        return [TEXT.render(registry)]
+
+    with make_server("127.0.0.1", 0, render, handler_class=Silent) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/metrics"
+        server.shutdown()
+        thread.join()
+
+
+class Silent(WSGIRequestHandler):
+    def log_message(self, *_arguments):
+        pass
+
+
+def test_promtool_finds_nothing_wrong_with_the_names(everything, promtool):
+    """Each name, help and sample is as the conventions want it."""
+    text = get(everything)[1]
+    assert text.count("# TYPE ") == len(METRICS)
+    done = promtool("check", "metrics", stdin=text)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert "should have" in promtool("check", "metrics", stdin=text.replace("_total", "")).stderr
+
+
+@pytest.fixture
+def traffic():
+    """Send requests of every kind to an address, as fast as they are answered, until the end of the test."""
+    stop, threads = threading.Event(), []
+
+    async def send(url):
+        async with aiohttp.ClientSession(url) as session, session.ws_connect("/talk"):  # one that stays open
+            while not stop.is_set():
+                for path in ("/", "/broken", "/slow", "/nowhere", "/talk", f"/items/{uuid4()}"):
+                    await (await session.get(path)).read()
+                await (await session.put("/items/1", data=b"x" * 100)).read()
+                async with session.ws_connect("/talk") as socket:
+                    await socket.send_str("hello")
+                    await socket.receive()
+
+    def start(url):
+        threads.append(threading.Thread(target=asyncio.run, args=[send(url)]))
+        threads[-1].start()
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+#: What no application shows that has no workers and no broken monitor, and that is not scraped yet.
+ELSEWHERE = (*WORKER_METRICS, *SCRAPE_METRICS, ERRORS)
+
+
+def test_every_query_of_the_dashboard_finds_something(serve, prometheus, everything, traffic):
+    """Every panel of a running application's dashboard has data, and every variable has values."""
+    options = ("--path-budget", "1", "--fixed-route", "put_item=*")
+    done = hr_prometheus("dashboard", "observed:create_app", *options, "--job", "shop")
+    assert done.stderr == ""
+    board = json.loads(done.stdout)
+    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", *options)
+    traffic(service.url)
+    prometheus.scrape("shop", service.metrics_url)
+    prometheus.scrape("everything", everything)
+    panels = [each for panel in board["panels"] for each in (panel, *panel.get("panels", ()))]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    assert len(queries) > 60
+    for query in queries:
+        job = "everything" if any(metric.name in query for metric in ELSEWHERE) else "shop"
+        filled = (
+            query.replace("$__rate_interval", "5s")
+            .replace("$job", job)
+            .replace("$instance", ".*")
+            .replace("$path", ".*")
+        )
+        assert "$" not in filled
+        wait_for(lambda filled=filled: [filled, *numbers(prometheus.query(filled))], lambda found: len(found) > 1)
+    for variable in board["templating"]["list"][1:]:
+        selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]).groups()
+        selector = selector.replace("$job", "shop").replace("$instance", ".*")
+        assert prometheus.get(f"label/{label}/values", **{"match[]": selector})
+
+
+def numbers(found):
+    return [value for value in found.values() if not math.isnan(value)]
+
+
+def test_the_rules_load_and_record(serve, prometheus, tmp_path):
+    """Prometheus evaluates each rule without an error, and has what is recorded of a route with an objective."""
+    rules = tmp_path / "rules.yml"
+    done = hr_prometheus(
+        "rules", "observed:create_app", "--job", "rules", "--path-budget", "2", "--latency", "0.25",
+        "--objective", "item=99", "--output", str(rules),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", "--path-budget", "2")
+    prometheus.scrape("rules", service.metrics_url)
+    prometheus.load_rules(rules)
+    recorded = 'hr_prometheus:bad_requests:ratio_rate1h{job="rules"}'
+
+    def ask():
+        get(f"{service.url}/items/1")
+        get(f"{service.url}/broken")
+        get(f"{service.url}/slow")
+        return {
+            (dict(labels)["objective"], dict(labels)["route"]): v for labels, v in prometheus.query(recorded).items()
+        }
+
+    found = wait_for(ask, lambda found: len(found) == 4 and found["errors", "*"] > 0 and found["latency", "*"] > 0)
+    assert found["errors", "item"] == found["latency", "item"] == 0
+    assert found["errors", "*"] < 1
+    assert found["latency", "*"] < 1
+
+    def states():
+        groups = prometheus.get("rules")["groups"]
+        return [(rule["health"], rule.get("lastError")) for group in groups for rule in group["rules"]]
+
+    assert len(states()) > 20
+    assert set(wait_for(states, lambda states: ("unknown", None) not in states)) == {("ok", None)}
+
+
+def test_odd_routes(serve, prometheus, promtool, tmp_path):
+    """The files for an application with the oddest routes load, and each route is told from the others."""
+    settings = Settings(target="odd_routes:create_app", app_dir=str(APPS))
+    table = rows(load_application(settings), settings)
+    requests = sys.modules["odd_routes"].REQUESTS
+    service = serve("odd_routes:create_app", "--port", "0", "--metrics-port", "0")
+    for paths in requests.values():
+        for path in paths:
+            assert get(service.url + path)[0] == 200
+    prometheus.scrape("odd", service.metrics_url)
+    files = (str(tmp_path / "rules.yml"), str(tmp_path / "tests.yml"))
+    every = [word for name in requests for word in ("--objective", f"{name}=1")]  # as low that it has no alert
+    written = ("--job", "odd", *every, "--output", files[0], "--tests", files[1])
+    done = hr_prometheus("rules", "odd_routes:create_app", *written)
+    assert done.stderr == ""
+    tested = promtool("test", "rules", files[1])
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    prometheus.load_rules(files[0])
+    recorded = 'hr_prometheus:requests:rate5m{job="odd"}'
+    found = wait_for(lambda: prometheus.query(recorded), lambda found: len(found) == len(requests))
+    assert {dict(labels)["route"] for labels in found} == {*requests}
+    for row in table:
+        if row.name:
+            query = f"sum(request_count_total{{job='odd',{','.join(of_route(row, table))}}})"
+            assert {row.name: [*prometheus.query(query).values()]} == {row.name: [len(requests[row.name])]}
+    board = json.loads(hr_prometheus("dashboard", "odd_routes:create_app", "--job", "odd").stdout)
+    for row in board["panels"]:
+        for panel in row.get("panels", ()):
+            prometheus.query(panel["targets"][0]["expr"].replace("$__rate_interval", "5s"))
