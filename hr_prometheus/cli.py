@@ -15,6 +15,7 @@ import click
 
 from hr_prometheus import __version__
 from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
+from hr_prometheus.cli_options import Command, metrics_option, server_option, workers_option
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -32,7 +33,6 @@ from hr_prometheus.config import (
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.loops import LOOPS
-from hr_prometheus.cli_options import Command, metrics_option, server_option, workers_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
