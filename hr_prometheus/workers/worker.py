@@ -62,22 +62,25 @@ class Orders:
 
 def main() -> None:
     """Serve until the supervisor says otherwise, or is gone."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(connection.fileno(), False)
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        os.set_inheritable(connection.fileno(), False)
+        try:
+            _, orders = receive(connection)
+        except EOFError:  # the supervisor is gone already
+            return
+        _serve(connection, orders)
+
+
+def _serve(connection: socket.socket, orders: dict[str, Any]) -> None:
     try:
-        _, orders = receive(connection)
-    except EOFError:
-        return
-    worker = _Worker(Orders(**orders), connection)
-    try:
-        worker.run()
+        _Worker(Orders(**orders), connection).run()
     except HrPrometheusError as error:
         if isinstance(error, ApplicationError) and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
         kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
         with suppress(OSError):
-            worker.connection.setblocking(True)
-            worker.connection.sendall(encode("failed", [kind, str(error)]))
+            connection.setblocking(True)
+            connection.sendall(encode("failed", [kind, str(error)]))
 
 
 class _Worker:
@@ -89,7 +92,7 @@ class _Worker:
         self.connection = connection
         self.channel = Channel(self._notified, self._asked, self.stop)
         self.stopping = asyncio.Event()
-        self.is_gentle = self.is_ready = False
+        self.is_gentle = False
         self.booting: asyncio.Task[None] | None = None
         self.max_requests = orders.max_requests
 
