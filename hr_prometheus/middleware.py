@@ -89,7 +89,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         life = None
         if recorder.is_following:
             life = life_class()
-            life.recorder, life.request, life.found, life.began = recorder, request, record, began
+            life.recorder = recorder
+            life.request = request
+            life.found = record
+            life.began = began
             writer = request.writer
             if getattr(writer, "on_body_write", None) is None:
                 writer.on_body_write = life
