@@ -130,6 +130,18 @@ def check_unix_path(path: str) -> None:
     raise refused(f'"{path}"', OSError(0, "another process serves on this socket. Stop it or choose another path"))
 
 
+def bind_unix(path: str) -> socket.socket:
+    """Return a socket that is bound to a path which has been checked; a dead one there is removed."""
+    remove_unix_path(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise refused(f'"{path}"', error) from error
+    return sock
+
+
 def remove_unix_path(path: str) -> None:
     """Remove the socket at *path*, which asyncio before Python 3.13 leaves behind."""
     with suppress(OSError):

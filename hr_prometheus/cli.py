@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ import click
 
 from hr_prometheus import __version__
 from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
+from hr_prometheus.cli_options import Command, metrics_option, server_option, workers_option
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -21,13 +23,16 @@ from hr_prometheus.config import (
     DEFAULT_LOG_LEVEL,
     DEFAULT_PORT,
     DEFAULT_SHUTDOWN_TIMEOUT,
+    DEFAULT_WORKER_TIMEOUT,
     Settings,
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
+    parse_workers,
 )
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+from hr_prometheus.loops import LOOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,41 +41,6 @@ if TYPE_CHECKING:
 EXIT_CODES: dict[type[HrPrometheusError], int] = {ServingError: 1, ConfigurationError: 2, ApplicationError: 3}
 _TOO_MANY_SERIES = 4
 _INTERRUPTED = 130
-
-_SERVER = "Where and how the application is served"
-_METRICS = "Metrics"
-
-
-class _Option(click.Option):
-    """An option with its environment variable, in one of the sections of ``--help``."""
-
-    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-        self.envvar = "HR_PROMETHEUS_" + self.opts[-1].removeprefix("--").replace("-", "_").upper()
-        self.show_envvar = True
-
-
-class _Command(click.Command):
-    """A command whose help lists its options by section."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {_SERVER: [], _METRICS: [], "Other": []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None:
-                sections[getattr(parameter, "section", "Other")].append(record)
-        for section, records in sections.items():
-            with formatter.section(section):
-                formatter.write_dl(records)
-
-
-def _server_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(*names, cls=_Option, section=_SERVER, **attributes)
-
-
-def _metrics_option(*names: str, **attributes: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(*names, cls=_Option, section=_METRICS, **attributes)
 
 
 def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -90,77 +60,103 @@ def main() -> None:
     """Prometheus metrics for any aiohttp server: true, bounded and almost free."""
 
 
-@main.command(cls=_Command, short_help="Serve an application, with its metrics.")
+@main.command(cls=Command, short_help="Serve an application, with its metrics.")
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
-@_server_option("-H", "--host", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all.")
-@_server_option(
+@server_option("-H", "--host", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all.")
+@server_option(
     "-P",
     "--port",
     type=click.IntRange(0, 65535),
     show_default=str(DEFAULT_PORT),
     help="Port to listen on; 0 picks a free one and prints it.",
 )
-@_server_option(
+@server_option(
     "-U",
     "--unix-path",
     metavar="PATH",
     help="Unix socket to listen on: instead of a port, or as well if --host or --port is given.",
 )
-@_server_option(
+@server_option(
     "--backlog",
     type=click.IntRange(min=1),
     show_default=str(DEFAULT_BACKLOG),
     help="Connections that may wait to be accepted.",
 )
-@_server_option(
+@server_option(
     "--reuse-port/--no-reuse-port", default=None, help="Let other processes listen on the same port (SO_REUSEPORT)."
 )
-@_server_option(
+@server_option(
     "--shutdown-timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     show_default=f"{DEFAULT_SHUTDOWN_TIMEOUT:g}",
     help="How long a stop waits for requests in progress; aiohttp may take it twice.",
 )
-@_server_option(
+@server_option(
     "--keepalive-timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     show_default=f"{DEFAULT_KEEPALIVE_TIMEOUT:g}",
     help="How long an idle connection stays open.",
 )
-@_server_option(
+@server_option(
     "--access-log/--no-access-log",
     default=None,
     show_default="no-access-log",
     help="Log a line for each request.",
 )
-@_server_option(
+@server_option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False),
     show_default=DEFAULT_LOG_LEVEL,
     help="Least level that is logged.",
 )
-@_server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
-@_server_option("--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own.")
-@_server_option(
+@server_option(
+    "--loop",
+    type=click.Choice(LOOPS),
+    show_default="auto",
+    help="Event loop; auto is uvloop if that is installed (pip install hr-prometheus[uvloop]), else asyncio.",
+)
+@server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
+@server_option("--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own.")
+@server_option(
     "--app-dir",
     metavar="DIRECTORY",
     default=".",
     show_default="the current directory",
     help="Directory to import from; comes first on sys.path.",
 )
-@_metrics_option(
+@workers_option(
+    "-w",
+    "--workers",
+    metavar="N|auto",
+    show_default="one process, without a supervisor",
+    help="Serve with N processes, which a supervisor keeps running; auto is one for each processor.",
+)
+@workers_option(
+    "--worker-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_WORKER_TIMEOUT:g}",
+    help="Replace a worker whose event loop has been blocked for so long; 0 never does.",
+)
+@workers_option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Replace a worker after N requests and up to a tenth more, drawn at random.",
+)
+@metrics_option(
     "--metrics-path", metavar="PATH", default="/metrics", show_default=True, help="Path of the metrics route."
 )
-@_metrics_option(
+@metrics_option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
     help="Serve the metrics on a port of their own and add no route to the application; 0 picks a free one.",
 )
-@_metrics_option("--metrics-host", show_default="the application's", help="Address of the metrics port.")
-@_metrics_option(
+@metrics_option("--metrics-host", show_default="the application's", help="Address of the metrics port.")
+@metrics_option(
     "--fixed-route",
     "fixed_route",
     multiple=True,
@@ -168,14 +164,14 @@ def main() -> None:
     help="Show these parameters of the route NAME as {PARAM} in the label path, so that their values share one "
     "series. NAME=* means all parameters of the route, * all of every route. Repeatable.",
 )
-@_metrics_option(
+@metrics_option(
     "--allow-values",
     multiple=True,
     metavar="NAME.PARAM=VALUE[,VALUE...]",
     help="Show only these values of the parameter PARAM of the route NAME (* for all routes) in the label path, and "
     "any other as other. Repeatable.",
 )
-@_metrics_option(
+@metrics_option(
     "--path-budget",
     type=click.IntRange(min=0),
     default=DEFAULT_PATH_BUDGET,
@@ -185,26 +181,26 @@ def main() -> None:
     "your dashboards can tell apart: each label costs 64 series for each method (19 with --detail basic) and 2 kB "
     "of memory.",
 )
-@_metrics_option(
+@metrics_option(
     "--exclude",
     multiple=True,
     metavar="PATTERN",
     help="Do not record requests whose path label matches this shell pattern, such as /health*. Repeatable.",
 )
-@_metrics_option(
+@metrics_option(
     "--buckets",
     metavar="SECONDS,...",
     show_default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
     help="Upper bounds of the latency histogram.",
 )
-@_metrics_option("--metric-prefix", metavar="PREFIX", default="", help="Goes before the names of the request metrics.")
-@_metrics_option(
+@metrics_option("--metric-prefix", metavar="PREFIX", default="", help="Goes before the names of the request metrics.")
+@metrics_option(
     "--detail",
     type=click.Choice(DETAILS),
     show_default=FULL,
     help="How much is measured: full, or only the counts, latencies and requests in progress.",
 )
-@_metrics_option("--monitor", metavar="MODULE:CLASS", help="Record with this monitor instead of the default one.")
+@metrics_option("--monitor", metavar="MODULE:CLASS", help="Record with this monitor instead of the default one.")
 def run(**options: Any) -> None:
     """Serve TARGET, with Prometheus metrics of every request.
 
@@ -223,20 +219,20 @@ def run(**options: Any) -> None:
     """
     try:
         settings = _settings(options)
-        from hr_prometheus.server import run as serve  # after the options, which may be all that is wrong
-
-        serve(settings, _announce)
+        # After the options, which may be all that is wrong.
+        module = "hr_prometheus.server" if settings.workers is None else "hr_prometheus.workers.supervisor"
+        importlib.import_module(module).run(settings, _announce)
     except HrPrometheusError as error:
         _fail(error)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
 
 
-@main.command(cls=_Command, short_help="Show the routes of an application as the metrics will see them.")
+@main.command(cls=Command, short_help="Show the routes of an application as the metrics will see them.")
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
 @_shared("app_dir", "fixed_route", "allow_values", "path_budget", "exclude", "detail", "buckets", "metric_prefix")
-@_metrics_option(
+@metrics_option(
     "--format",
     "output_format",
     type=click.Choice(["text", "json"]),
@@ -244,7 +240,7 @@ def run(**options: Any) -> None:
     show_default=True,
     help="A table for people or JSON for programs.",
 )
-@_metrics_option(
+@metrics_option(
     "--max-series",
     type=click.IntRange(min=0),
     metavar="N",
@@ -290,8 +286,9 @@ def routes(**options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Settings:
     """Return the settings that the options of a command say."""
-    buckets = options.pop("buckets")
+    buckets, workers = options.pop("buckets"), options.pop("workers", None)
     return Settings(
+        workers=None if workers is None else parse_workers(workers),
         fixed_routes=parse_fixed_routes(options.pop("fixed_route")),
         allow_values=parse_allowed_values(options.pop("allow_values")),
         buckets=LATENCY_BUCKETS if buckets is None else parse_buckets(buckets),

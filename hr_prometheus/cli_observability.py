@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.cli import _INTERRUPTED, _Command, _fail, _metrics_option, _settings, _shared, main
+from hr_prometheus.cli import _INTERRUPTED, _fail, _settings, _shared, main
+from hr_prometheus.cli_options import Command, metrics_option
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
 
 if TYPE_CHECKING:
@@ -35,17 +36,17 @@ _of_an_application = _shared(
 )
 _target = click.argument("target", required=False, default="")
 _arguments = click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
-_job = _metrics_option(
+_job = metrics_option(
     "--job",
     metavar="NAME",
     default="hr-prometheus",
     show_default=True,
     help="Name of the job under which Prometheus scrapes the application.",
 )
-_output = _metrics_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
+_output = metrics_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
 
 
-@main.command(cls=_Command, short_help="Write a Grafana dashboard.")
+@main.command(cls=Command, short_help="Write a Grafana dashboard.")
 @_target
 @_arguments
 @_of_an_application
@@ -71,26 +72,26 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
         _write(output, dashboards.grafana_dashboard(source, job, table))
 
 
-@main.command(cls=_Command, short_help="Write recording and alerting rules for Prometheus.")
+@main.command(cls=Command, short_help="Write recording and alerting rules for Prometheus.")
 @_target
 @_arguments
 @_of_an_application
 @_job
-@_metrics_option(
+@metrics_option(
     "--objective",
     multiple=True,
     metavar="[NAME=]PERCENT",
     show_default="99.9",
     help="Percentage of the requests that must go well: of the application, or of its route NAME. Repeatable.",
 )
-@_metrics_option(
+@metrics_option(
     "--latency",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
     help="In what time as many requests must be answered; one of --buckets. Without it no alert looks at latencies.",
 )
 @_output
-@_metrics_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
+@metrics_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
 def rules(
     job: str, objective: tuple[str, ...], latency: float | None, output: str | None, tests: str | None, **options: Any
 ) -> None:
@@ -118,10 +119,10 @@ def rules(
             _write(tests, text)
 
 
-@main.command("scrape-config", cls=_Command, short_help="Write what makes Prometheus scrape an application.")
+@main.command("scrape-config", cls=Command, short_help="Write what makes Prometheus scrape an application.")
 @_shared("host", "port", "unix_path", "certfile", "metrics_path", "metrics_port", "metrics_host")
 @_job
-@_metrics_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
+@metrics_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
 @_output
 def scrape_config(job: str, output: str | None, *, kubernetes: bool, **options: Any) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.catalog import LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
@@ -23,6 +24,9 @@ DEFAULT_LOG_LEVEL = "info"
 DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 #: Seconds, as in ``aiohttp.web.run_app``.
 DEFAULT_KEEPALIVE_TIMEOUT = 75.0
+#: Seconds.
+DEFAULT_WORKER_TIMEOUT = 30.0
+MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +46,13 @@ class Settings:
     keepalive_timeout: float | None = None
     access_log: bool | None = None
     log_level: str | None = None
+    loop: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
+    # the workers; None: one process, without a supervisor
+    workers: int | None = None
+    worker_timeout: float | None = None
+    max_requests: int | None = None
     # the metrics
     metrics_path: str = "/metrics"
     metrics_port: int | None = None
@@ -66,11 +75,34 @@ class Settings:
             raise ConfigurationError(
                 "--metrics-host was given without --metrics-port. Metrics have a host only with a port of their own."
             )
+        if self.workers is None and (self.worker_timeout is not None or self.max_requests is not None):
+            raise ConfigurationError(
+                "--worker-timeout or --max-requests was given without --workers. They are for a supervisor, which there "
+                "is only with --workers."
+            )
         if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
             raise ConfigurationError(
                 "--monitor was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
                 "A monitor of your own names and buckets its metrics itself."
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`from_json` makes the same settings of; all of it can be written as JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=sorted))
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Settings:
+        """Return the settings that :meth:`to_json` was called of."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        values["fixed_routes"] = {name: frozenset(fixed) for name, fixed in plain["fixed_routes"].items()}
+        values["allow_values"] = {
+            name: {parameter: frozenset(allowed) for parameter, allowed in of_route.items()}
+            for name, of_route in plain["allow_values"].items()
+        }
+        return cls(**values)
 
 
 def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -116,3 +148,30 @@ def parse_buckets(text: str) -> tuple[float, ...]:
             f'--buckets "{text}" is not understood. Expected upper bounds in seconds separated by commas, '
             "for example 0.05,0.1,0.5,1,5."
         ) from None
+
+
+def parse_workers(text: str) -> int:
+    """Read a number of workers, or ``auto`` for as many as there are processors to run them."""
+    if text == "auto":
+        return min(available_processors(), MOST_WORKERS)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise ConfigurationError(
+            f'--workers "{text}" is not understood. Expected a number from 1 to {MOST_WORKERS}, or auto for as many as '
+            "there are processors."
+        )
+    return number
+
+
+def available_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Return how many processors this process may use: those it may run on, less what its container's quota cuts off."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open(cpu_max, encoding="ascii") as file:
+            quota, period = file.read().split()
+        return max(1, min(number, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control groups, or "max": no quota
+        return number

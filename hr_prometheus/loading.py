@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EXPECTED = 'Expected "module:attribute", "path/to/file.py:attribute" or a script, "path/to/script.py".'
-_MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy"})
+_MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy", "uvloop"})
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,19 @@ from hr_prometheus.records import Histogram
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import Protocol
+
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.exposition import Format
+    from hr_prometheus.exposition import Collectable, Format
+
+    class Registry(Collectable, Protocol):
+        """What can be rendered as a whole or in part."""
+
+        def restricted_registry(self, names: Iterable[str]) -> Collectable:
+            """Return the part with these samples."""
+
 
 #: How many seconds of rendering are enough before others get their turn.
 _TURN = 0.001
@@ -32,10 +42,14 @@ _GZIP = zlib.MAX_WBITS + 16
 
 
 class Scrapes:
-    """The scrapes of one registry in one event loop, of which one is rendered at a time."""
+    """The scrapes of one registry in one event loop, of which one is rendered at a time.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    If *gather* is given, what it returns is rendered instead, and *registry* only has the metrics of the scrapes.
+    """
+
+    def __init__(self, registry: CollectorRegistry, gather: Callable[[], Awaitable[Registry]] | None = None) -> None:
         self._registry = registry
+        self._gather = gather
         self._rendering = asyncio.Lock()
         self._tasks: dict[object, asyncio.Task[list[bytes]]] = {}
         self._waiting = 0
@@ -67,8 +81,9 @@ class Scrapes:
         parts: list[bytes] = []
         part, lines = bytearray(), 0
         async with self._rendering:
+            registry: Registry = self._registry if self._gather is None else await self._gather()
             turn = perf_counter()
-            for piece in form.pieces(self._registry.restricted_registry(names) if names else self._registry):
+            for piece in form.pieces(registry.restricted_registry(names) if names else registry):
                 lines += piece.count(b"\n")
                 part += piece
                 if len(part) >= _PART:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 from aiohttp import hdrs
-from aiohttp.web import HTTPMethodNotAllowed, Request, Response, StreamResponse
+from aiohttp.web import HTTPMethodNotAllowed, HTTPServiceUnavailable, Request, Response, StreamResponse
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
@@ -17,17 +17,30 @@ from hr_prometheus.scrapes import Scrapes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
 
     from prometheus_client import CollectorRegistry
+
+    #: Returns the parts of a body for an ``Accept`` header, the names of ``name[]``, and whether it shall be gzip.
+    Source: TypeAlias = Callable[[str, tuple[str, ...], bool], Awaitable[list[bytes]]]
 
 # What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
 _PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
 
 _views: WeakSet[object] = WeakSet()
+_elsewhere: Source | None = None
 
 
-def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[StreamResponse]]:
-    """Make a handler that answers GET and HEAD with the metrics of *registry*.
+def forward_to(source: Source) -> None:
+    """Have every metrics route of this process answer with what *source* says: in a worker, with the one truth."""
+    global _elsewhere  # noqa: PLW0603  # there is one in a process
+    _elsewhere = source
+
+
+def make_view(
+    registry: CollectorRegistry, source: Source | None = None
+) -> Callable[[Request], Awaitable[StreamResponse]]:
+    """Make a handler that answers GET and HEAD with the metrics of *registry*, or with what *source* says.
 
     The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
     sample to be returned alone. Any other method is answered with 405, and a scrape too many with 503.
@@ -37,11 +50,18 @@ def make_view(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Stre
     async def hrprometheus_view(request: Request) -> StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
-        form = choose_format(",".join(request.headers.getall(hdrs.ACCEPT, [])))
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
+        form = choose_format(accept)
         is_gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
         names = tuple(sorted(set(request.query.getall("name[]", []))))
-        loop = asyncio.get_running_loop()
-        parts = await scrapes.setdefault(loop, Scrapes(registry)).body(form, names, is_gzip=is_gzip)
+        if ask := source or _elsewhere:
+            try:
+                parts = await ask(accept, names, is_gzip)
+            except ConnectionError as error:
+                raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.\n") from error
+        else:
+            loop = asyncio.get_running_loop()
+            parts = await scrapes.setdefault(loop, Scrapes(registry)).body(form, names, is_gzip=is_gzip)
         headers = {hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         if is_gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"

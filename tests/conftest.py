@@ -9,16 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import urllib.parse
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, values
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -156,6 +159,44 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path
 
     return find
+
+
+@contextmanager
+def metrics_kept_in_files() -> Iterator[None]:
+    """Close the files that metrics are made in, and forget at the end what prometheus_client was told of them."""
+    opened: list[MmapedDict] = []
+
+    def open_file(name: str) -> MmapedDict:
+        opened.append(MmapedDict(name))
+        return opened[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "ValueClass", values.ValueClass)
+        patch.setattr(values, "MmapedDict", open_file)
+        yield
+    for file in opened:
+        file.close()
+
+
+def start_worker(directory: str, slot: int, code: str, **changes: str) -> subprocess.Popen[str]:
+    """Start *code* in a process whose metrics are kept in the files of *slot*, as a worker imports an application."""
+    first = f"from hr_prometheus.workers import values\nvalues.use_slot({directory!r}, {slot})\n"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", first + textwrap.dedent(code)],
+        env=clean_environment(**changes),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def in_worker(directory: str, slot: int, code: str, **changes: str) -> str:
+    """Run *code* as :func:`start_worker` does, to its end, and return what it prints."""
+    process = start_worker(directory, slot, code, **changes)
+    out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err
+    return out
 
 
 class Prometheus:

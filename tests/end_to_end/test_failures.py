@@ -18,125 +18,125 @@ def failure(*arguments: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
-        (
-            ["served:"], USAGE,
-            'Error: the target "served:" is not understood. Expected "module:attribute", "path/to/file.py:attribute" '
-            'or a script, "path/to/script.py".',
-        ),
-        (
-            ["serveed:app"], USAGE,
-            'Error: there is no module "serveed". Did you mean "served"? Looked in "{apps}" and on the Python path; '
-            "--app-dir names another directory.",
-        ),
-        (
-            ["package.iner.relative:app"], USAGE,
-            'Error: there is no module "package.iner.relative". Looked in "{apps}" and on the Python path; '
-            "--app-dir names another directory.",
-        ),
-        (
-            ["package.inner.relatve:app"], USAGE,
-            'Error: there is no module "package.inner.relatve". Did you mean "package.inner.relative"? '
-            'Looked in "{apps}" and on the Python path; --app-dir names another directory.',
-        ),
-        (
-            ["none.py:app"], USAGE,
-            'Error: there is no file "none.py" (looked in "{apps}"). Expected "module:attribute", '
-            '"path/to/file.py:attribute" or a script, "path/to/script.py".',
-        ),
-        (["served:creat_app"], USAGE, 'Error: "served" has no attribute "creat_app". Did you mean "create_app"?'),
-        (
-            ["factories:wants_two"], USAGE,
-            'Error: "factories:wants_two" wants the arguments config, database. A factory is called with nothing, or '
-            'with one list of the arguments behind "--". Give the arguments defaults, or name a function without them.',
-        ),
-        (["factories:wants_keyword"], USAGE, 'Error: "factories:wants_keyword" wants the arguments database.'),
-        (
-            ["factories:number"], USAGE,
-            'Error: "factories:number" gives no aiohttp application; its value is of type int. Expected an '
-            "aiohttp.web.Application, or a function which returns one.",
-        ),
-        (["factories:returns_nothing"], USAGE, "gives no aiohttp application; its value is None."),
-        (["factories:returns_nothing_async"], USAGE, "gives no aiohttp application; its value is None."),
-        (
-            ["script:create_app"], USAGE,
-            'Error: "script" calls web.run_app itself, so it is a script. Run it as one, without an attribute: '
-            "hr-prometheus run script",
-        ),
-        (
-            ["script_without_server.py"], USAGE,
-            'Error: the script "script_without_server.py" has ended without calling web.run_app, so hr-prometheus '
-            'has served nothing. Expected a script which calls it, or a target with an attribute, "module:attribute". '
-            "It has an application: hr-prometheus run script_without_server.py:application",
-        ),
-        (
-            ["bare_package"], USAGE,
-            'Error: the package "bare_package" has no module __main__, so it cannot be run as a script. Expected a '
-            'script which calls web.run_app, or a target with an attribute, "module:attribute".',
-        ),
-        (
-            ["bare_package/json.py:app"], USAGE,
-            'Error: "bare_package/json.py" is hidden by another module named "json", which is imported already. '
-            "Give the file another name.",
-        ),
-        (["bare_package/a.b.py:app"], USAGE, 'Error: the target "bare_package/a.b.py:app" is not understood.'),
-        (["runs_nothing.py"], USAGE, 'Error: "runs_nothing.py" gives no aiohttp application; its value is None.'),
-        (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is no directory.'),
-        (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: the metrics path "/m?x=1" cannot be served.'),
-        (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is no host name"),
-        (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is no socket"),
-        (["nothing_here"], USAGE, 'Error: there is no module "nothing_here".'),
-        (["no.such.module"], USAGE, 'Error: there is no module "no.such.module".'),
-        (
-            ["--fixed-route", "cells=cell_id", "served:create_app"], USAGE,
-            'Error: --fixed-route "cells=cell_id": the application has no route named "cells". '
-            "Named routes: get_cell_neighbour, root.",
-        ),
-        (
-            ["--fixed-route", "get_cell_neighbour=cell", "served:create_app"], USAGE,
-            'Error: --fixed-route "get_cell_neighbour=cell": the route "get_cell_neighbour" has no parameter "cell". '
-            'Did you mean "cell_id"? Its parameters: cell_id, direction.',
-        ),
-        (["--fixed-route", "cells", "served:create_app"], USAGE, 'Error: --fixed-route "cells" is not understood.'),
-        (["--buckets", "2,1", "served:create_app"], USAGE, 'Error: the buckets "2,1" are no histogram.'),
-        (["--metric-prefix", "9", "served:create_app"], USAGE, 'Error: the metric prefix "9" cannot begin'),
-        (["--metrics-path", "metrics", "served:app"], USAGE, 'Error: the metrics path "metrics" cannot be served.'),
-        (
-            ["--port", "8123", "--metrics-port", "8123", "served:app"], USAGE,
-            "Error: --metrics-port 8123 is the application's port. Choose another one, or leave the option out to "
-            "serve the metrics on the application's port at /metrics.",
-        ),
-        (["--keyfile", "key.pem", "served:app"], USAGE, "Error: --keyfile was given without --certfile."),
-        (
-            ["--monitor", "monitors:Unrelated", "served:app"], USAGE,
-            'Error: --monitor "monitors:Unrelated" is no monitor. Expected a class that inherits '
-            "hr_prometheus.monitors.BaseRequestMonitor.",
-        ),
-        (["--monitor", "monitors:Sen", "served:app"], USAGE, 'Error: --monitor: "monitors" has no attribute "Sen". Did you mean "Seen"?'),
-        (["--monitor", "monitors", "served:app"], USAGE, 'Error: --monitor "monitors" is no monitor.'),
-        (
-            ["instrumented:path_taken"], USAGE,
-            'Error: the application serves "/metrics" itself (the handler hello). Serve the metrics elsewhere: '
-            "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own "
-            '(as a library: metrics_path="/hr-metrics").',
-        ),
-        (
-            ["instrumented:name_taken"], USAGE,
-            'Error: the application already has a metric named "request_count". Give the metrics of hr-prometheus a '
-            'prefix of their own: --metric-prefix myapp_ (as a library: metric_prefix="myapp_").',
-        ),
-        (
-            ["--certfile", "none.pem", "served:app"], OS_REFUSED,
-            'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain and its private '
-            "key in PEM format.",
-        ),
-        (["--certfile", "served.py", "served:app"], OS_REFUSED, "they are no certificate and its own, unencrypted key"),
-        (["--host", "192.0.2.1", "served:app"], OS_REFUSED, "this machine has no such address."),
-        (["--unix-path", "none/socket", "served:app"], OS_REFUSED, "no directory that can be written to"),
-    ],
-)  # fmt: skip
+SENTENCES = [
+    (
+        ["served:"], USAGE,
+        'Error: the target "served:" is not understood. Expected "module:attribute", "path/to/file.py:attribute" '
+        'or a script, "path/to/script.py".',
+    ),
+    (
+        ["serveed:app"], USAGE,
+        'Error: there is no module "serveed". Did you mean "served"? Looked in "{apps}" and on the Python path; '
+        "--app-dir names another directory.",
+    ),
+    (
+        ["package.iner.relative:app"], USAGE,
+        'Error: there is no module "package.iner.relative". Looked in "{apps}" and on the Python path; '
+        "--app-dir names another directory.",
+    ),
+    (
+        ["package.inner.relatve:app"], USAGE,
+        'Error: there is no module "package.inner.relatve". Did you mean "package.inner.relative"? '
+        'Looked in "{apps}" and on the Python path; --app-dir names another directory.',
+    ),
+    (
+        ["none.py:app"], USAGE,
+        'Error: there is no file "none.py" (looked in "{apps}"). Expected "module:attribute", '
+        '"path/to/file.py:attribute" or a script, "path/to/script.py".',
+    ),
+    (["served:creat_app"], USAGE, 'Error: "served" has no attribute "creat_app". Did you mean "create_app"?'),
+    (
+        ["factories:wants_two"], USAGE,
+        'Error: "factories:wants_two" wants the arguments config, database. A factory is called with nothing, or '
+        'with one list of the arguments behind "--". Give the arguments defaults, or name a function without them.',
+    ),
+    (["factories:wants_keyword"], USAGE, 'Error: "factories:wants_keyword" wants the arguments database.'),
+    (
+        ["factories:number"], USAGE,
+        'Error: "factories:number" gives no aiohttp application; its value is of type int. Expected an '
+        "aiohttp.web.Application, or a function which returns one.",
+    ),
+    (["factories:returns_nothing"], USAGE, "gives no aiohttp application; its value is None."),
+    (["factories:returns_nothing_async"], USAGE, "gives no aiohttp application; its value is None."),
+    (
+        ["script:create_app"], USAGE,
+        'Error: "script" calls web.run_app itself, so it is a script. Run it as one, without an attribute: '
+        "hr-prometheus run script",
+    ),
+    (
+        ["script_without_server.py"], USAGE,
+        'Error: the script "script_without_server.py" has ended without calling web.run_app, so hr-prometheus '
+        'has served nothing. Expected a script which calls it, or a target with an attribute, "module:attribute". '
+        "It has an application: hr-prometheus run script_without_server.py:application",
+    ),
+    (
+        ["bare_package"], USAGE,
+        'Error: the package "bare_package" has no module __main__, so it cannot be run as a script. Expected a '
+        'script which calls web.run_app, or a target with an attribute, "module:attribute".',
+    ),
+    (
+        ["bare_package/json.py:app"], USAGE,
+        'Error: "bare_package/json.py" is hidden by another module named "json", which is imported already. '
+        "Give the file another name.",
+    ),
+    (["bare_package/a.b.py:app"], USAGE, 'Error: the target "bare_package/a.b.py:app" is not understood.'),
+    (["runs_nothing.py"], USAGE, 'Error: "runs_nothing.py" gives no aiohttp application; its value is None.'),
+    (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is no directory.'),
+    (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: the metrics path "/m?x=1" cannot be served.'),
+    (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is no host name"),
+    (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is no socket"),
+    (["nothing_here"], USAGE, 'Error: there is no module "nothing_here".'),
+    (["no.such.module"], USAGE, 'Error: there is no module "no.such.module".'),
+    (
+        ["--fixed-route", "cells=cell_id", "served:create_app"], USAGE,
+        'Error: --fixed-route "cells=cell_id": the application has no route named "cells". '
+        "Named routes: get_cell_neighbour, root.",
+    ),
+    (
+        ["--fixed-route", "get_cell_neighbour=cell", "served:create_app"], USAGE,
+        'Error: --fixed-route "get_cell_neighbour=cell": the route "get_cell_neighbour" has no parameter "cell". '
+        'Did you mean "cell_id"? Its parameters: cell_id, direction.',
+    ),
+    (["--fixed-route", "cells", "served:create_app"], USAGE, 'Error: --fixed-route "cells" is not understood.'),
+    (["--buckets", "2,1", "served:create_app"], USAGE, 'Error: the buckets "2,1" are no histogram.'),
+    (["--metric-prefix", "9", "served:create_app"], USAGE, 'Error: the metric prefix "9" cannot begin'),
+    (["--metrics-path", "metrics", "served:app"], USAGE, 'Error: the metrics path "metrics" cannot be served.'),
+    (
+        ["--port", "8123", "--metrics-port", "8123", "served:app"], USAGE,
+        "Error: --metrics-port 8123 is the application's port. Choose another one, or leave the option out to "
+        "serve the metrics on the application's port at /metrics.",
+    ),
+    (["--keyfile", "key.pem", "served:app"], USAGE, "Error: --keyfile was given without --certfile."),
+    (
+        ["--monitor", "monitors:Unrelated", "served:app"], USAGE,
+        'Error: --monitor "monitors:Unrelated" is no monitor. Expected a class that inherits '
+        "hr_prometheus.monitors.BaseRequestMonitor.",
+    ),
+    (["--monitor", "monitors:Sen", "served:app"], USAGE, 'Error: --monitor: "monitors" has no attribute "Sen". Did you mean "Seen"?'),
+    (["--monitor", "monitors", "served:app"], USAGE, 'Error: --monitor "monitors" is no monitor.'),
+    (
+        ["instrumented:path_taken"], USAGE,
+        'Error: the application serves "/metrics" itself (the handler hello). Serve the metrics elsewhere: '
+        "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own "
+        '(as a library: metrics_path="/hr-metrics").',
+    ),
+    (
+        ["instrumented:name_taken"], USAGE,
+        'Error: the application already has a metric named "request_count". Give the metrics of hr-prometheus a '
+        'prefix of their own: --metric-prefix myapp_ (as a library: metric_prefix="myapp_").',
+    ),
+    (
+        ["--certfile", "none.pem", "served:app"], OS_REFUSED,
+        'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain and its private '
+        "key in PEM format.",
+    ),
+    (["--certfile", "served.py", "served:app"], OS_REFUSED, "they are no certificate and its own, unencrypted key"),
+    (["--host", "192.0.2.1", "served:app"], OS_REFUSED, "this machine has no such address."),
+    (["--unix-path", "none/socket", "served:app"], OS_REFUSED, "no directory that can be written to"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "sentence"), SENTENCES)
 def test_one_sentence(arguments, code, sentence):
     """What was wrong, what was expected, how to repair it; and nothing else."""
     from conftest import APPS
@@ -147,30 +147,30 @@ def test_one_sentence(arguments, code, sentence):
     assert status == code
 
 
-@pytest.mark.parametrize(
-    ("target", "frame", "sentence"),
-    [
-        (
-            "raises_on_import:app", "raises_on_import.py",
-            'Error: "raises_on_import" failed while it was imported: RuntimeError: no configuration',
-        ),
-        (
-            "missing_dependency:app", "missing_dependency.py",
-            'Error: "missing_dependency" failed while it was imported: ModuleNotFoundError: No module named '
-            "'a_package_that_nobody_has'",
-        ),
-        ("bad_syntax:app", "bad_syntax.py", 'Error: "bad_syntax" failed while it was imported: SyntaxError:'),
-        (
-            "factories:raises", "factories.py",
-            'Error: "factories:raises" failed while it made the application: RuntimeError: no database',
-        ),
-        (
-            "factories:raises_async", "factories.py",
-            'Error: "factories:raises_async" failed while it made the application: RuntimeError: no database',
-        ),
-        ("raises_on_import.py", "raises_on_import.py", 'Error: "raises_on_import.py" failed: RuntimeError'),
-    ],
-)  # fmt: skip
+OWN_FAILURES = [
+    (
+        "raises_on_import:app", "raises_on_import.py",
+        'Error: "raises_on_import" failed while it was imported: RuntimeError: no configuration',
+    ),
+    (
+        "missing_dependency:app", "missing_dependency.py",
+        'Error: "missing_dependency" failed while it was imported: ModuleNotFoundError: No module named '
+        "'a_package_that_nobody_has'",
+    ),
+    ("bad_syntax:app", "bad_syntax.py", 'Error: "bad_syntax" failed while it was imported: SyntaxError:'),
+    (
+        "factories:raises", "factories.py",
+        'Error: "factories:raises" failed while it made the application: RuntimeError: no database',
+    ),
+    (
+        "factories:raises_async", "factories.py",
+        'Error: "factories:raises_async" failed while it made the application: RuntimeError: no database',
+    ),
+    ("raises_on_import.py", "raises_on_import.py", 'Error: "raises_on_import.py" failed: RuntimeError'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "frame", "sentence"), OWN_FAILURES)
 def test_the_applications_own_failure(target, frame, sentence):
     """Its traceback is shown, without our frames or those of the machinery, and one sentence."""
     status, error = failure(target)

@@ -79,7 +79,7 @@ async def app_runner(app, registry: CollectorRegistry, **arguments):
 
 @asynccontextmanager
 async def command(serve):
-    service = serve("responses:create_app", "--port", "0", "--log-level", "critical")
+    service = serve("responses:create_app", "--port", "0", "--log-level", "critical", "--loop", "asyncio")
 
     async def scrape() -> str:
         async with ClientSession() as session, session.get(service.metrics_url) as response:

@@ -1,0 +1,110 @@
+"""Where a server listens: its addresses, taken before anything is imported, and its certificate."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hr_prometheus import addresses
+from hr_prometheus.config import DEFAULT_HOST, DEFAULT_PORT
+from hr_prometheus.errors import ConfigurationError, ServingError
+
+if TYPE_CHECKING:
+    import ssl
+    from contextlib import ExitStack
+
+    from hr_prometheus.config import Settings
+
+
+@dataclass(frozen=True)
+class Listening:
+    """The addresses that were taken: bound sockets, and paths at which a Unix socket can be made."""
+
+    sockets: list[socket.socket]
+    paths: list[str]
+    metrics_sockets: list[socket.socket]
+    texts: list[str]
+    metrics_text: str
+
+    def announcement(self, what: str) -> str:
+        """Return the line which says what is served where."""
+        return f"hr-prometheus: {what} on {', '.join(self.texts)}, metrics on {self.metrics_text}"
+
+
+def take_addresses(
+    settings: Settings, arguments: dict[str, Any], stack: ExitStack, *, is_script: bool = False
+) -> Listening:
+    """Move the addresses out of ``run_app``'s *arguments*, over which *settings* win, and bind them.
+
+    *stack* closes the sockets and removes the paths.
+    """
+    is_tls = settings.certfile is not None or arguments.get("ssl_context") is not None
+    host, port, paths, sockets = _where(settings, arguments, is_script=is_script)
+    if port is None and (host is not None or not (paths or sockets)):
+        port = 8443 if is_tls and is_script else DEFAULT_PORT  # as run_app has it
+    if settings.metrics_port is not None and settings.metrics_port == port != 0:
+        raise ConfigurationError(
+            f"--metrics-port {port} is the application's port. Choose another one, or leave the option out to "
+            f"serve the metrics on the application's port at {settings.metrics_path}."
+        )
+    if port is not None:
+        reuse_address = arguments.pop("reuse_address", None) is not False
+        reuse_port = arguments.get("reuse_port") if settings.reuse_port is None else settings.reuse_port
+        bound = addresses.bind(host, port, reuse_address=reuse_address, reuse_port=bool(reuse_port))
+        sockets = [*bound, *sockets]
+    for path in paths:
+        addresses.check_unix_path(path)
+        stack.callback(addresses.remove_unix_path, path)
+    metrics_sockets: list[socket.socket] = []
+    if settings.metrics_port is not None:
+        metrics_host = settings.metrics_host or (host if port is not None else DEFAULT_HOST)
+        metrics_sockets = addresses.bind(metrics_host, settings.metrics_port)
+    for each in (*sockets, *metrics_sockets):
+        stack.callback(each.close)
+    scheme = "https" if is_tls else "http"
+    texts = [addresses.url(each, scheme) for each in sockets] + [f"unix:{path}" for path in paths]
+    where = addresses.url(metrics_sockets[0], "http") if metrics_sockets else texts[0]
+    metrics_text = where + ("" if not metrics_sockets and not sockets else settings.metrics_path)
+    return Listening(sockets, paths, metrics_sockets, texts, metrics_text)
+
+
+def _where(
+    settings: Settings, arguments: dict[str, Any], *, is_script: bool
+) -> tuple[Any, int | None, list[str], list[socket.socket]]:
+    """Move host, port, paths and sockets out of ``run_app``'s *arguments*; a flag replaces them."""
+    host, port, path, sock = (arguments.pop(name, None) for name in ("host", "port", "path", "sock"))
+    if settings.host is not None or settings.port is not None:
+        path = sock = None
+    elif settings.unix_path is not None:
+        host = port = path = sock = None
+    host = settings.host or host
+    port = settings.port if settings.port is not None else port and int(port)  # asyncio takes a string as well
+    path = settings.unix_path or path
+    if not is_script and host is None and (port is not None or path is None):
+        host = DEFAULT_HOST
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path or ())
+    sockets = [sock] if isinstance(sock, socket.socket) else list(sock or ())
+    return host, port, [os.fspath(each) for each in paths], sockets
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the context for the certificate in *settings*, or ``None`` without one."""
+    if settings.certfile is None:
+        return None
+    import ssl  # noqa: PLC0415  # not everyone has or needs it
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # An encrypted key would be asked for on the terminal; here it is refused.
+        context.load_cert_chain(settings.certfile, settings.keyfile, password="")
+    except OSError as error:  # ssl.SSLError is one
+        files = f'--certfile "{settings.certfile}"' + (f' --keyfile "{settings.keyfile}"' if settings.keyfile else "")
+        reason: str | None = error.strerror
+        if isinstance(error, ssl.SSLError):
+            reason = f"they are no certificate and its own, unencrypted key ({error.reason})"
+        raise ServingError(
+            f"{files}: {reason}. Expected a certificate chain and its private key in PEM format."
+        ) from error
+    return context

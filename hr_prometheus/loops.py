@@ -1,0 +1,37 @@
+"""Which event loop serves: asyncio's own, or uvloop's where that is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from hr_prometheus.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AUTO, ASYNCIO, UVLOOP = LOOPS = ("auto", "asyncio", "uvloop")
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the function that makes a loop of this name; ``auto`` is uvloop if it is installed, else asyncio.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if uvloop is asked for and not installed.
+    """
+    if name == ASYNCIO or (name == AUTO and find_spec("uvloop") is None):
+        return asyncio.new_event_loop
+    try:
+        import uvloop  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise ConfigurationError(
+            '--loop uvloop: uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
+        ) from None
+    # libuv ends a process that closes one of the first three descriptors, which is what a process that was started
+    # without standard output would use for a socket.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return new_event_loop

@@ -1,0 +1,136 @@
+"""From a target's value to an application that is ready to be served, in this process or in a worker."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
+from aiohttp.log import access_logger
+from aiohttp.web import Application, UrlDispatcher
+from aiohttp.web_log import AccessLogger
+
+from hr_prometheus import loading
+from hr_prometheus.access_log import access_log_class
+from hr_prometheus.catalog import FULL
+from hr_prometheus.config import DEFAULT_LOG_LEVEL
+from hr_prometheus.errors import ConfigurationError, TargetError
+from hr_prometheus.instrument import instrument
+from hr_prometheus.monitors import BaseRequestMonitor
+from hr_prometheus.policies import Policies
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from hr_prometheus.config import Settings
+    from hr_prometheus.errors import ApplicationError
+
+    Context = Callable[[Application], AsyncIterator[None]]
+
+logger = logging.getLogger("hr_prometheus")
+
+STARTING, LISTENING, RUNNING = "while it started up", "listening", "while it ran or stopped"
+
+
+class Preparation:
+    """The way of one application to being served, and how far it has come: its ``phase``, for errors."""
+
+    def __init__(self, settings: Settings, *, is_script: bool = False) -> None:
+        self.settings = settings
+        self.is_script = is_script
+        self.phase = "while it was set up"
+        self.app: Application | None = None
+        self.routes = 0
+
+    async def prepare(
+        self, value: Application | Awaitable[object], *, metrics_path: str | None, context: Context | None = None
+    ) -> Application:
+        """Return the application, instrumented. Runs in the loop which serves, and so does an async factory.
+
+        *context* is entered before the application's own start-up and left after its clean-up.
+        """
+        settings = self.settings
+        app = await loading.application(settings.target, value)
+        self._configure_logging()
+        if isinstance(app.router, UrlDispatcher):  # the application may have a router of its own
+            self.routes = sum(route.method != hdrs.METH_HEAD for route in app.router.routes())
+        Policies(settings.fixed_routes, settings.allow_values).check(app)
+        instrument(
+            app,
+            metrics_path=metrics_path,
+            fixed_routes_parameters=settings.fixed_routes,
+            allow_values=settings.allow_values,
+            request_monitor=_monitor(settings),
+            path_budget=settings.path_budget,
+            buckets=settings.buckets,
+            metric_prefix=settings.metric_prefix,
+            detail=settings.detail or FULL,
+            exclude=settings.exclude,
+        )
+        if context is not None:
+            app.cleanup_ctx.insert(0, context)
+        app.on_startup.insert(0, self._entering(STARTING))
+        app.on_startup.append(self._entering(LISTENING))
+        self.app = app
+        return app
+
+    def what(self, more: str = "") -> str:
+        """Return the target and the number of its routes, for the announcement."""
+        return f"{self.settings.target} ({self.routes} route{'s' * (self.routes != 1)}{more})"
+
+    def failed(self, error: Exception) -> ApplicationError:
+        """Return the error for an application that raised *error*."""
+        return loading.application_error(f'the application "{self.settings.target}" failed {self.phase}', error)
+
+    def access_log(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the access log's arguments for aiohttp's runner, made from those which it was to be given.
+
+        The access log is where aiohttp shows the requests that its parser refuses. With access logs off it is
+        given a logger that nothing is logged to.
+        """
+        log = arguments.get("access_log", access_logger)
+        if self.settings.access_log is not None:
+            log = access_logger if self.settings.access_log else None
+        base = arguments.get("access_log_class", AccessLogger) if log else None
+        return {
+            "access_log": logger if base is None else log,
+            "access_log_class": access_log_class(lambda: self.app, base),
+        }
+
+    def _entering(self, phase: str) -> Callable[[Application], Awaitable[None]]:
+        async def enter(_app: Application) -> None:
+            self.phase = phase
+
+        return enter
+
+    def _configure_logging(self) -> None:
+        """Set up logging where the application has not; a script's logging is its own."""
+        level = self.settings.log_level
+        if level is not None or not self.is_script:
+            configure_logging(level)
+        if level is not None:
+            logging.getLogger().setLevel(level.upper())
+        if self.settings.access_log:
+            access_logger.setLevel(logging.INFO)
+
+
+def configure_logging(level: str | None) -> None:
+    """Set up logging to standard error, where nobody else has."""
+    logging.basicConfig(
+        level=(level or DEFAULT_LOG_LEVEL).upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
+    if settings.monitor is None:
+        return None
+    try:
+        value = loading.load_attribute(loading.parse_target(settings.monitor), settings.app_dir)
+    except TargetError as error:
+        raise ConfigurationError(f"--monitor: {error}") from None
+    if not (isinstance(value, type) and issubclass(value, BaseRequestMonitor)):
+        raise ConfigurationError(
+            f'--monitor "{settings.monitor}" is no monitor. Expected a class that inherits '
+            "hr_prometheus.monitors.BaseRequestMonitor."
+        )
+    return value

@@ -1,0 +1,1 @@
+"""Several processes that serve one application: their supervisor, and the one truth of their numbers."""

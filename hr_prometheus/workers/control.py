@@ -1,0 +1,144 @@
+"""The messages between the supervisor and a worker, over a pair of connected sockets.
+
+A message is a kind, a number and a JSON value, and may carry bytes: two lengths of four bytes each, the JSON of
+``[kind, number, value]``, the bytes. A question has a number other than 0, and its answer has the same one.
+End-of-file says that the other process is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import struct
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+
+logger = logging.getLogger("hr_prometheus")
+
+_LENGTHS: Final = struct.Struct("!II")
+_ANSWER, _NO_ANSWER = "answer", "no answer"
+
+
+def encode(kind: str, value: object = None, payload: bytes = b"", *, number: int = 0) -> bytes:
+    """Return a message as it is sent."""
+    head = json.dumps([kind, number, value]).encode()
+    return _LENGTHS.pack(len(head), len(payload)) + head + payload
+
+
+def receive(connection: socket.socket) -> tuple[str, Any]:
+    """Return the next message's kind and value, before there is an event loop; raise :exc:`EOFError` at the end."""
+    head, payload = _LENGTHS.unpack(_read(connection, _LENGTHS.size))
+    kind, _, value = json.loads(_read(connection, head))
+    _read(connection, payload)
+    return kind, value
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+class Channel(asyncio.Protocol):
+    """One end of the connection.
+
+    *notified* is called with the kind and value of each message, *asked* with those of each question, for the bytes
+    of the answer, and *lost* when the other process is gone.
+    """
+
+    def __init__(
+        self,
+        notified: Callable[[str, Any], None],
+        asked: Callable[[str, Any], Awaitable[bytes]],
+        lost: Callable[[], None],
+    ) -> None:
+        self._notified, self._asked, self._lost = notified, asked, lost
+        self._transport: asyncio.WriteTransport | None = None
+        self._buffer = bytearray()
+        self._numbers = count(1)
+        self._questions: dict[int, asyncio.Future[bytes]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def connect(self, connection: socket.socket) -> None:
+        """Begin to listen and speak; *connection* belongs to the channel from now on."""
+        connection.setblocking(False)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=connection)
+
+    def send(self, kind: str, value: object = None, payload: bytes = b"", *, number: int = 0) -> None:
+        """Send a message; one to a process that is gone is dropped."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(kind, value, payload, number=number))
+
+    async def ask(self, kind: str, value: object = None) -> bytes:
+        """Return the answer to a question; raise :exc:`ConnectionError` if there will be none."""
+        if self._transport is None:
+            raise ConnectionError("the other process is gone")
+        number = next(self._numbers)
+        question: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._questions[number] = question
+        self.send(kind, value, number=number)
+        try:
+            return await question
+        finally:
+            del self._questions[number]
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be told by the event loop."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # which uvloop's does not inherit
+
+    def connection_lost(self, _exception: Exception | None) -> None:
+        """Be told by the event loop."""
+        self._transport = None
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(ConnectionError("the other process is gone"))
+        self._lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Be told by the event loop."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTHS.size:
+            head, payload = _LENGTHS.unpack_from(self._buffer)
+            begin = _LENGTHS.size + head
+            if len(self._buffer) < begin + payload:
+                return
+            kind, number, value = json.loads(self._buffer[_LENGTHS.size : begin])
+            content = bytes(self._buffer[begin : begin + payload])
+            del self._buffer[: begin + payload]
+            self._received(kind, number, value, content)
+
+    def _received(self, kind: str, number: int, value: Any, content: bytes) -> None:
+        if number == 0:
+            self._notified(kind, value)
+        elif kind not in (_ANSWER, _NO_ANSWER):
+            task = asyncio.ensure_future(self._answer(kind, number, value))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+        elif (question := self._questions.get(number)) is not None and not question.done():
+            if kind == _ANSWER:
+                question.set_result(content)
+            else:
+                question.set_exception(ConnectionError(value))
+
+    async def _answer(self, kind: str, number: int, value: Any) -> None:
+        try:
+            self.send(_ANSWER, None, await self._asked(kind, value), number=number)
+        except ConnectionError as error:  # there is none, for a reason
+            self.send(_NO_ANSWER, str(error), number=number)
+        except Exception:
+            logger.exception('The question "%s" could not be answered.', kind)
+            self.send(_NO_ANSWER, "the other process has failed to answer", number=number)

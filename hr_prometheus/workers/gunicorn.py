@@ -1,0 +1,78 @@
+"""The hooks by which gunicorn's workers keep their numbers as ours do: by slot, in files that outlive them.
+
+A configuration file of gunicorn imports them; see ``examples/gunicorn.conf.py``. The application is instrumented by
+itself. There is no supervisor of ours, so each worker adds up the files when it is scraped, and what stands in no file
+(``process_*``, custom collectors, ``Info``, ``Enum``) is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import REGISTRY
+
+from hr_prometheus import cell_files, view
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.exposition import choose_format
+from hr_prometheus.scrapes import Scrapes
+from hr_prometheus.workers import values
+from hr_prometheus.workers.naming import identifier
+from hr_prometheus.workers.slots import Slots
+from hr_prometheus.workers.truth import Truth
+
+if TYPE_CHECKING:
+    from hr_prometheus.workers.truth import Scrape
+
+_slots: list[Slots] = []
+#: The slots of the workers, by their age, which gunicorn counts.
+_taken: dict[int, int] = {}
+
+
+def on_starting(server: Any) -> None:
+    """Make the directory for the numbers, in the master."""
+    if server.cfg.preload_app:
+        raise ConfigurationError(
+            "gunicorn's preload_app was set: metrics that are made before the workers are cannot be kept by worker. "
+            "Leave it out."
+        )
+    _slots.append(Slots(values.take_base()))
+
+
+def pre_fork(_server: Any, worker: Any) -> None:
+    """Give a worker the first slot that is free, in the master."""
+    slot = next(slot for slot in count() if slot not in _taken.values())
+    _slots[0].reclaim(slot)
+    _taken[worker.age] = slot
+
+
+def post_fork(_server: Any, worker: Any) -> None:
+    """Have a worker keep its numbers in the files of its slot, before it imports the application."""
+    directory, slot = _slots[0].path, _taken[worker.age]
+    values.use_slot(directory, slot)
+    cell_files.use(os.path.join(directory, identifier(slot)))
+    truth = Truth(directory, [cell_files.Reader(directory)], is_alone=False)
+
+    async def gather() -> Scrape:
+        return truth.scrape({})
+
+    scrapes = Scrapes(REGISTRY, gather)
+
+    async def scrape(accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
+        return await scrapes.body(choose_format(accept), names, is_gzip=is_gzip)
+
+    view.forward_to(scrape)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Free the slot of a worker that has been waited for, in the master."""
+    slot = _taken.pop(worker.age)
+    cell_files.clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
+    _slots[0].reclaim(slot)
+
+
+def on_exit(_server: Any) -> None:
+    """Remove the directory, in the master."""
+    for slots in _slots:
+        slots.remove()

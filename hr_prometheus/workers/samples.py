@@ -1,0 +1,142 @@
+"""What a worker tells of itself at a scrape: every sample that prometheus_client's files do not carry.
+
+These are custom collectors (those of the process and the garbage collector among them), ``Info``, ``Enum`` and
+gauges with ``set_function``. They travel as JSON.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Summary
+from prometheus_client.core import Metric as Family
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Exemplar, Sample
+
+from hr_prometheus.catalog import ERRORS
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.series import Store, self_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import CollectorRegistry
+
+logger = logging.getLogger("hr_prometheus")
+
+#: What comes to the supervisor by way of files.
+_IN_FILES = (Counter, Histogram, Summary, Store, MultiProcessCollector)
+
+_logged: set[tuple[type, type[Exception]]] = set()
+
+
+def dump(registry: CollectorRegistry = REGISTRY) -> dict[str, object]:
+    """Return the families that no file carries, as something that JSON can carry.
+
+    A collector that raises loses what it has not yet yielded, and nothing else; it is logged once a kind and
+    counted in ``hr_prometheus_errors_total{where="collector"}``.
+    """
+    families: list[dict[str, object]] = []
+    functions: list[dict[str, object]] = []
+    for collector in tuple(registry._collector_to_names):  # noqa: SLF001  # collect() ends with the first that raises
+        try:
+            if isinstance(collector, Gauge):
+                functions.extend(_dumped(family) for family in _function_family(collector, registry))
+            elif not isinstance(collector, _IN_FILES):
+                families.extend(map(_dumped, collector.collect()))
+        except Exception as error:  # noqa: BLE001  # of the application's
+            _failed(collector, error, registry)
+    return {"target": registry.get_target_info() or {}, "families": families, "functions": functions}
+
+
+def load(dumped: object) -> tuple[dict[str, str], list[Family], list[Family]]:
+    """Return what :func:`dump` was given: the target's labels, the families, and the gauges with functions.
+
+    Raises an exception of any kind if *dumped* is nothing that :func:`dump` returns.
+    """
+    data: Any = dumped
+    return (
+        {str(name): _text(value) for name, value in data["target"].items()},
+        [_loaded(family) for family in data["families"]],
+        [_loaded(family) for family in data["functions"]],
+    )
+
+
+def _function_family(gauge: Gauge, registry: CollectorRegistry) -> Iterator[Family]:
+    """Yield a family of those samples of a gauge that a function gives, if there are any.
+
+    ``set_function`` replaces a method of the one object; nothing public tells.
+    """
+    with_function = {
+        labels: child
+        for labels, child in {(): gauge, **getattr(gauge, "_metrics", {})}.items()
+        if "_child_samples" in vars(child)
+    }
+    if not with_function:
+        return
+    (family,) = gauge.describe()
+    for values, child in with_function.items():
+        labels = dict(zip(gauge._labelnames, values, strict=True))  # noqa: SLF001  # as above
+        try:
+            for sample in child._child_samples():  # noqa: SLF001  # as above
+                family.add_sample(family.name, labels, sample.value)
+        except Exception as error:  # noqa: BLE001  # of the application's
+            _failed(child, error, registry)
+            # It has no value, but the supervisor must know that its number in the file is none either.
+            family.add_sample(family.name, labels, None)  # type: ignore[arg-type]
+    yield family
+
+
+def _dumped(family: Family) -> dict[str, object]:
+    return {
+        "name": family.name,
+        "help": _text(family.documentation),
+        "type": family.type,
+        "unit": family.unit,
+        "samples": [_dumped_sample(sample) for sample in family.samples if sample.native_histogram is None],
+    }
+
+
+def _dumped_sample(sample: Sample) -> list[object]:
+    exemplar = sample.exemplar and [
+        _texts(sample.exemplar.labels),
+        float(sample.exemplar.value),
+        _number(sample.exemplar.timestamp),
+    ]
+    return [sample.name, _texts(sample.labels), _number(sample.value), _number(sample.timestamp), exemplar]
+
+
+def _loaded(dumped: Any) -> Family:
+    family = Family(dumped["name"], dumped["help"], dumped["type"], dumped["unit"])
+    for name, labels, value, timestamp, exemplar in dumped["samples"]:
+        family.add_sample(name, labels, value, timestamp, exemplar and Exemplar(*exemplar))
+    return family
+
+
+def _texts(labels: Any) -> dict[str, str]:
+    return {name: _text(value) for name, value in labels.items()}
+
+
+def _text(value: object) -> str:
+    """Return *value* as text that UTF-8 can encode."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _failed(collector: object, error: Exception, registry: CollectorRegistry) -> None:
+    kind = (type(collector), type(error))
+    if kind not in _logged:
+        _logged.add(kind)
+        logger.error(
+            "Collecting %r failed; its samples are missing. Further errors of this kind are only counted.",
+            collector,
+            exc_info=error,
+        )
+    with suppress(ConfigurationError):  # the application has taken the name
+        page, index = self_store(registry).cells(ERRORS, ("collector",))
+        page[index] += 1.0

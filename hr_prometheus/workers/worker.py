@@ -1,0 +1,203 @@
+"""One worker: a fresh process that serves the application on sockets which the supervisor has bound.
+
+The supervisor starts it as ``python -m hr_prometheus.workers CONTROL SLOT TARGET``. CONTROL is the descriptor of its
+control channel; the other two are for people who look at a list of processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
+from aiohttp.web import AppRunner
+
+from hr_prometheus import addresses, cell_files, errors, loading, view
+from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
+from hr_prometheus.errors import ApplicationError, HrPrometheusError
+from hr_prometheus.listening import tls_context
+from hr_prometheus.loops import AUTO, loop_factory
+from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
+from hr_prometheus.workers import samples, values
+from hr_prometheus.workers.accepting import Acceptor, Counts
+from hr_prometheus.workers.control import Channel, encode, receive
+from hr_prometheus.workers.naming import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from aiohttp.web import Application, Request, StreamResponse
+
+#: Seconds for which the connections of a worker that is being replaced may go on until one is idle: meanwhile each
+#: response tells its client to connect anew, so that no request meets a connection which is just being closed.
+GENTLE_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+#: Bytes of a scrape's body that are written at a time.
+_PART = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What the supervisor tells a worker before anything else."""
+
+    slot: int
+    directory: str
+    settings: dict[str, Any]
+    sockets: list[int]
+    counts: int
+    texts: list[str]
+    shutdown_timeout: float
+    max_requests: int | None = None
+    metrics_path: str | None = None
+
+
+def main() -> None:
+    """Serve until the supervisor says otherwise, or is gone."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(connection.fileno(), False)
+    try:
+        _, orders = receive(connection)
+    except EOFError:
+        return
+    worker = _Worker(Orders(**orders), connection)
+    try:
+        worker.run()
+    except HrPrometheusError as error:
+        if isinstance(error, ApplicationError) and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
+        with suppress(OSError):
+            worker.connection.setblocking(True)
+            worker.connection.sendall(encode("failed", [kind, str(error)]))
+
+
+class _Worker:
+    def __init__(self, orders: Orders, connection: socket.socket) -> None:
+        self.orders = orders
+        self.settings = Settings.from_json(orders.settings)
+        self.preparation = Preparation(self.settings)
+        # The channel has a duplicate, so that a failure can still be told when the event loop is closed.
+        self.connection = connection
+        self.channel = Channel(self._notified, self._asked, self.stop)
+        self.stopping = asyncio.Event()
+        self.is_gentle = self.is_ready = False
+        self.booting: asyncio.Task[None] | None = None
+        self.max_requests = orders.max_requests
+
+    def run(self) -> None:
+        """Import the application and serve it."""
+        settings = self.settings
+        target = loading.parse_target(settings.target)
+        slot, directory = self.orders.slot, self.orders.directory
+        values.use_slot(directory, slot)
+        cell_files.use(os.path.join(directory, identifier(slot)))
+        view.forward_to(self._scrape)
+        value = loading.load(target, settings.arguments, settings.app_dir)
+        try:
+            with asyncio.Runner(loop_factory=loop_factory(settings.loop or AUTO)) as loop:
+                loop.run(self._main(value))
+        finally:
+            loading.close(value)
+
+    async def _main(self, value: Application | Awaitable[object]) -> None:
+        loop = asyncio.get_running_loop()
+        await self.channel.connect(self.connection.dup())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        serving = loop.create_task(self._serve(value))
+        self.booting = serving
+        try:
+            await serving
+        except HrPrometheusError:
+            raise
+        except asyncio.CancelledError:
+            if not self.stopping.is_set():
+                raise
+        except Exception as error:
+            if isinstance(error, OSError) and self.preparation.phase == LISTENING:
+                raise addresses.refused(", ".join(self.orders.texts), error) from error
+            raise self.preparation.failed(error) from error
+        finally:
+            self.channel.close()
+
+    async def _serve(self, value: Application | Awaitable[object]) -> None:
+        settings, orders = self.settings, self.orders
+        app = await self.preparation.prepare(value, metrics_path=orders.metrics_path)
+        app.on_response_prepare.append(self._response_prepared)
+        runner = AppRunner(
+            app,
+            shutdown_timeout=orders.shutdown_timeout or 0.001,  # aiohttp takes 0 as: without end
+            keepalive_timeout=(
+                DEFAULT_KEEPALIVE_TIMEOUT if settings.keepalive_timeout is None else settings.keepalive_timeout
+            ),
+            **self.preparation.access_log({"access_log": None}),
+        )
+        await runner.setup()
+        assert runner.server is not None  # noqa: S101  # it is set up
+        self.server = runner.server
+        try:
+            acceptor = self._acceptor()
+            self.booting = None
+            self.preparation.phase = RUNNING
+            acceptor.start()
+            self.channel.send("ready", self.preparation.routes)
+            await self.stopping.wait()
+            acceptor.stop()
+            if self.is_gentle:
+                await self._last_responses(acceptor)
+        finally:
+            await runner.cleanup()
+
+    async def _last_responses(self, acceptor: Acceptor) -> None:
+        time = asyncio.get_running_loop().time
+        end = time() + min(GENTLE_SECONDS, self.orders.shutdown_timeout)
+        while acceptor.connections and time() < end:  # noqa: ASYNC110  # aiohttp has no event for it
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _acceptor(self) -> Acceptor:
+        """Listen, which is when clients are no longer refused."""
+        tls = tls_context(self.settings)
+        sockets = [socket.socket(fileno=descriptor) for descriptor in self.orders.sockets]
+        for each in sockets:
+            os.set_inheritable(each.fileno(), False)
+            each.setblocking(False)
+            each.listen(self.settings.backlog or DEFAULT_BACKLOG)
+        counts = Counts(self.orders.counts)
+        return Acceptor(self.server, sockets, counts, self.orders.slot, tls)
+
+    async def _response_prepared(self, _request: Request, response: StreamResponse) -> None:
+        if self.is_gentle and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            response.force_close()
+            response.headers[hdrs.CONNECTION] = "close"  # aiohttp has written its headers by now
+        elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
+            self.max_requests = None
+            self.channel.send("worn")
+
+    def stop(self) -> None:
+        """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""
+        self.stopping.set()
+        if self.booting is not None:
+            self.booting.cancel()
+
+    def _notified(self, kind: str, _value: Any) -> None:
+        if kind == "ping":
+            self.channel.send("pong")
+        elif kind in ("stop", "replace"):
+            self.is_gentle = kind == "replace"
+            self.stop()
+
+    async def _asked(self, _kind: str, _value: Any) -> bytes:
+        return json.dumps(samples.dump()).encode()
+
+    async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
+        body = await self.channel.ask("scrape", [accept, names, is_gzip])
+        return [body[begin : begin + _PART] for begin in range(0, len(body), _PART)] or [body]

@@ -1,0 +1,181 @@
+"""Workers that die, block or wear out: what clients, siblings and the numbers notice of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import read_line
+from workers import MARK, are_without, ask, is_alive, load, scrape, slots, until_async, until_up
+
+WORKERS = 3
+
+
+@pytest.fixture
+def mark(tmp_path) -> str:
+    """By which the processes of a test are found."""
+    return str(tmp_path)
+
+
+async def restarts(service, reason: str) -> float:
+    """Return how often workers were started again for a reason."""
+    found = await scrape(service)
+    return sum(
+        value
+        for name, value in found.items()
+        if name.startswith("hr_prometheus_worker_restarts_total") and f'reason="{reason}"' in name
+    )
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_killed_workers_lose_no_number(serve, mark, loop):
+    """Under load, every answer that a client got is counted, whoever was killed since; files do not become more."""
+    service = serve(
+        "many:create_app", "--workers", str(WORKERS), "--port", "0", "--metrics-port", "0", "--loop", loop,
+        **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
+    )  # fmt: skip
+    kills = 5
+    async with load(service.url, connections=4, keep_alive=False) as client:
+        await until_async(lambda: client.answered > 50)
+        files = sorted(path.name for path in Path(mark).rglob("*.db"))
+        for _ in range(kills):
+            await until_async(lambda: len(slots(mark)) == WORKERS)
+            victim = random.choice(list(slots(mark).values()))  # noqa: S311
+            # A worker that serves: one that only starts has no numbers that could be lost.
+            await until_async(lambda victim=victim: str(victim) in client.answers)
+            os.kill(victim, signal.SIGKILL)
+            await until_async(lambda victim=victim: victim not in slots(mark).values())
+        await until_up(service, WORKERS)
+    found = await scrape(service)
+    # A request in the hands of a worker that is killed may have been counted, and its client has no answer.
+    assert client.answered <= found["answered_total"] <= client.answered + len(client.failures)
+    requests = found['request_count_total{method="POST",path="/",status="200"}']
+    # Ours are counted when the answer has left, which may be just before the end.
+    assert client.answered - kills <= requests <= client.answered + len(client.failures)
+    assert found['requests_in_progress{method="POST",path="/"}'] == 0
+    assert len(client.failures) <= kills * client.connections
+    assert await restarts(service, "signal") == kills
+    assert sorted(path.name for path in Path(mark).rglob("*.db")) == files
+    code, _, error = service.stop()
+    assert code == 0
+    assert error.count("has ended, by signal 9 (SIGKILL).") == kills
+    assert not slots(mark)
+
+
+async def test_a_gauge_of_what_a_killed_worker_had_in_hands_is_zero(serve, mark, tmp_path):
+    """What a worker had begun ends with it."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
+    waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/never"))
+    word, victim = (await asyncio.to_thread(read_line, service.process)).split()
+    assert word == "waiting"
+    in_progress = 'requests_in_progress{method="POST",path="/wait"}'
+    found = await scrape(service)
+    assert (found["in_hands"], found[in_progress]) == (1, 1)
+    os.kill(int(victim), signal.SIGKILL)
+    with pytest.raises(Exception, match="disconnected"):
+        await waiting
+    await until_async(lambda: are_without(mark, int(victim)))
+    found = await scrape(service)
+    assert (found["in_hands"], found[in_progress]) == (0, 0)
+
+
+async def test_a_blocked_worker_delays_nobody_else(serve, mark, tmp_path):
+    """New connections go to the others at once, and so do scrapes, which then know of it what the system knows."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
+    free = tmp_path / "free"
+    blocked = asyncio.create_task(ask(f"{service.url}/block?file={free}"))
+    word, pid = (await asyncio.to_thread(read_line, service.process)).split()
+    assert word == "blocking"
+    async with load(service.url, keep_alive=False) as client:
+        await until_async(lambda: client.answered >= 200)
+    assert (set(client.answers), client.failures) == (set(map(str, slots(mark).values())) - {pid}, [])
+    found = await scrape(service)
+    assert found["answered_total"] == client.answered
+    (slot,) = [slot for slot, worker in slots(mark).items() if worker == int(pid)]
+    assert found[f'process_open_fds{{worker="{slot}"}}'] > 0
+    assert not blocked.done()
+    free.touch()
+    assert await blocked == "done"
+
+
+async def test_a_worker_that_does_not_answer_is_replaced(serve, mark, tmp_path):
+    """After --worker-timeout it is killed, and its successor serves."""
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", "--worker-timeout", "0.4",
+        **{MARK: mark},
+    )  # fmt: skip
+    blocked = asyncio.create_task(ask(f"{service.url}/block?file={tmp_path}/never"))
+    _, pid = (await asyncio.to_thread(read_line, service.process)).split()
+    with pytest.raises(Exception, match="disconnected"):
+        await blocked
+    await until_async(lambda: are_without(mark, int(pid)))
+    assert await restarts(service, "timeout") == 1
+    assert f"(pid {pid}) has not answered for 0.4 s" in service.stop()[2]
+
+
+async def test_a_worker_that_exits_is_started_again(serve, mark):
+    """Whatever its exit code is."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
+    before = slots(mark)
+    with pytest.raises(Exception, match="disconnected"):
+        await ask(service.url + "/exit")
+    await until_async(lambda: len(now := slots(mark)) == 2 and now != before)
+    assert await restarts(service, "exit") == 1
+    assert "has ended, by exit code 7." in service.stop()[2]
+
+
+async def test_a_worker_is_replaced_after_its_requests(serve, mark):
+    """--max-requests: without a refused connection or a lost answer, and all are counted."""
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", "--max-requests", "100",
+        **{MARK: mark},
+    )  # fmt: skip
+    first = set(slots(mark).values())
+    async with load(service.url) as client:
+        await until_async(lambda: first.isdisjoint(slots(mark).values()))
+    assert client.failures == []
+    assert (await scrape(service))["answered_total"] == client.answered
+    assert await restarts(service, "max-requests") >= 2
+    assert service.stop()[0] == 0
+
+
+async def test_a_worker_that_cannot_start_again_is_tried_again(serve, mark, tmp_path):
+    """While its siblings serve, with pauses that become longer; when the cause is gone, it serves."""
+    app = tmp_path / "patience.py"
+    app.write_text("from many import create_app\n")
+    service = serve(
+        f"{app}:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0",
+        **{MARK: mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "."},
+    )  # fmt: skip
+    app.write_text("raise RuntimeError('no database')\n")
+    victim = slots(mark)[1]
+    os.kill(victim, signal.SIGKILL)
+    async with load(service.url, keep_alive=False) as client:
+        while await restarts(service, "exit") < 1:
+            await asyncio.sleep(0.05)
+        await until_up(service, 1)
+        app.write_text("from many import create_app\n")
+        await until_up(service, 2)
+    assert client.failures == []
+    code, _, error = service.stop()
+    assert code == 0
+    assert 'Worker 1 has failed: "' in error
+    assert "failed while it was imported: RuntimeError: no database" in error
+
+
+async def test_the_supervisors_death_takes_the_workers_along(serve, mark, tmp_path):
+    """They answer what they have begun, and end; so does whatever it was that they had open."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
+    waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/go"))
+    _, pid = (await asyncio.to_thread(read_line, service.process)).split()
+    service.process.kill()
+    (other,) = set(slots(mark).values()) - {int(pid)}
+    await until_async(lambda: not is_alive(other) or other not in slots(mark).values())
+    assert int(pid) in slots(mark).values()
+    (tmp_path / "go").touch()
+    assert await waiting == "done"
+    await until_async(lambda: not slots(mark))

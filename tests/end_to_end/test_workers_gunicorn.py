@@ -1,0 +1,83 @@
+"""gunicorn with the hooks of the example: its workers keep their numbers as ours do."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import APPS, DEADLINE, clean_environment, samples
+from workers import MARK, Load, ask, children, load, processes, until, until_async
+
+EXAMPLE = APPS.parent.parent / "examples" / "gunicorn.conf.py"
+GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(EXAMPLE), "--bind", "127.0.0.1:0", "--workers", "3"]
+
+
+@pytest.fixture
+def gunicorn(tmp_path):
+    """Start gunicorn with the example; the process, its errors as they come, and the address that it has taken."""
+    errors = tmp_path / "errors"
+    with errors.open("w") as file:
+        process = subprocess.Popen(
+            [*GUNICORN, "many:create_instrumented_app()"], cwd=APPS, stderr=file, stdout=subprocess.DEVNULL,
+            env=clean_environment(**{MARK: str(tmp_path), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}),
+        )  # fmt: skip
+    try:
+        until(lambda: errors.read_text().count("Booting worker") == 3 or process.poll() is not None)
+        yield process, errors, re.search(r"Listening at: (\S+)", errors.read_text())[1]
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+async def scrape(url: str) -> dict[str, float]:
+    """Return what a scrape says."""
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as response:
+        assert response.status == 200
+        return samples(await response.text())
+
+
+def is_counted(client: Load, found: dict[str, float], kills: int) -> bool:
+    """Whether each answer is counted, and else nothing but what was lost with the killed."""
+    most = client.answered + len(client.failures)
+    requests = found['request_count_total{method="POST",path="/",status="200"}']
+    return client.answered <= found["answered_total"] <= most and client.answered - kills <= requests <= most
+
+
+async def test_killed_workers_lose_no_number(gunicorn, tmp_path):
+    """Every answer that a client got is counted, whichever worker is scraped, and nothing is in progress for ever."""
+    process, errors, url = gunicorn
+    await ask(url)
+    async with load(url, keep_alive=False) as client:
+        client.answers["before"] += 1
+        for kills in range(1, 5):
+            await until_async(lambda: client.answered > kills * 50)  # noqa: B023
+            os.kill(random.choice(children(process.pid)), signal.SIGKILL)  # noqa: S311
+            await until_async(lambda: errors.read_text().count("Booting worker") == 3 + kills)  # noqa: B023
+    for _ in range(6):
+        found = await scrape(url)
+        assert is_counted(client, found, kills)
+        assert found['requests_in_progress{method="POST",path="/"}'] == 0
+    by_slot = {f"{kind}_w{slot}.db" for kind in ("counter", "gauge_livesum") for slot in range(3)}
+    assert {path.name for path in Path(tmp_path).rglob("*.db")} <= by_slot
+    process.terminate()
+    assert process.wait(DEADLINE) == 0
+    assert not list(Path(tmp_path).rglob("*.db"))
+    assert not processes(str(tmp_path))
+
+
+def test_a_preloaded_application_is_refused():
+    """Its metrics would be those of the master."""
+    done = subprocess.run(
+        [*GUNICORN, "--preload", "many:create_instrumented_app()"], cwd=APPS, env=clean_environment(),
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "gunicorn's preload_app was set" in done.stderr

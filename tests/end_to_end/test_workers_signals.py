@@ -1,0 +1,205 @@
+"""What signals do to a supervisor and its workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import aiohttp
+import pytest
+from conftest import APPS, DEADLINE, clean_environment, read_line
+from workers import MARK, are_without, ask, children, load, processes, scrape, slots, until, until_async, until_up
+
+VERSION = """
+from aiohttp import web
+from many import create_app
+
+async def version(request):
+    return web.Response(text={!r})
+
+def create():
+    app = create_app()
+    app.router.add_post("/version", version)
+    return app
+"""
+
+
+@pytest.fixture
+def mark(tmp_path) -> str:
+    """By which the processes of a test are found."""
+    return str(tmp_path)
+
+
+@pytest.fixture
+def versioned(serve, mark, tmp_path):
+    """A service whose code can be replaced, and the file to replace it in."""
+    file = tmp_path / "versioned.py"
+    file.write_text(VERSION.format("old"))
+    service = serve(
+        f"{file}:create", "--workers", "2", "--port", "0", "--metrics-port", "0",
+        **{MARK: mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(APPS)},
+    )  # fmt: skip
+    return service, file
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+async def test_sighup_brings_new_code_and_no_client_notices(versioned, mark, keep_alive):
+    """Worker by worker, while clients go on: nothing is refused, cut off or counted twice."""
+    service, file = versioned
+    old = slots(mark)
+    assert await ask(service.url + "/version") == "old"
+    file.write_text(VERSION.format("new"))
+    async with load(service.url, keep_alive=keep_alive) as client:
+        await until_async(lambda: client.answered > 20)
+        service.process.send_signal(signal.SIGHUP)
+        await until_async(lambda: are_without(mark, *old.values()))
+        await until_up(service, 2)
+    assert client.failures == []
+    for _ in range(4):
+        assert await ask(service.url + "/version") == "new"
+    found = await scrape(service)
+    assert found["answered_total"] == client.answered
+    assert found['request_count_total{method="POST",path="/",status="200"}'] == client.answered
+    assert [found[f'hr_prometheus_worker_restarts_total{{reason="reload",worker="{slot}"}}'] for slot in old] == [1, 1]
+    assert service.stop()[0] == 0
+
+
+async def test_sighup_with_code_that_cannot_start_changes_nothing(versioned, mark):
+    """The old workers go on, and the log says why."""
+    service, file = versioned
+    old = slots(mark)
+    file.write_text("raise RuntimeError('half a deployment')\n")
+    async with load(service.url, keep_alive=False) as client:
+        service.process.send_signal(signal.SIGHUP)
+        await until_async(lambda: len(slots(mark)) == 3)
+        await until_async(lambda: slots(mark) == old)
+    assert client.failures == []
+    file.write_text(VERSION.format("new"))
+    service.process.send_signal(signal.SIGHUP)
+    await until_async(lambda: set(old.values()).isdisjoint(slots(mark).values()))
+    await until_up(service, 2)
+    assert await ask(service.url + "/version") == "new"
+    code, _, error = service.stop()
+    assert code == 0
+    assert error.count("goes on, because its successor has failed: ") == 1
+    assert "RuntimeError: half a deployment" in error
+
+
+async def test_sigttin_adds_a_worker_and_sigttou_takes_one_away(serve, mark):
+    """By one each; what the one that went has counted stays, and the last one stays."""
+    service = serve("many:create_app", "--workers", "1", "--port", "0", "--metrics-port", "0", **{MARK: mark})
+    assert ", 1 worker)" in service.announcement
+    (first,) = slots(mark).values()
+    service.process.send_signal(signal.SIGTTIN)
+    await until_up(service, 2)
+    added = slots(mark)[1]
+    async with load(service.url) as client:
+        await until_async(lambda: {str(first), str(added)} == set(client.answers))
+        service.process.send_signal(signal.SIGTTOU)
+        await until_async(lambda: list(slots(mark).values()) == [first])
+    assert client.failures == []
+    assert (await scrape(service))["answered_total"] == client.answered
+    service.process.send_signal(signal.SIGTTOU)
+    assert await ask(service.url) == str(first)
+    assert service.stop()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stop_answers_what_was_begun(serve, mark, tmp_path, number):
+    """Meanwhile the metrics are served and connections are refused; clean-up runs in each worker; the code is 0."""
+    service = serve(
+        "many:create_app_that_says_when_it_ends", "--workers", "2", "--port", "0", "--metrics-port", "0",
+        **{MARK: mark},
+    )  # fmt: skip
+    waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/go"))
+    assert (await asyncio.to_thread(read_line, service.process)).startswith("waiting")
+    service.process.send_signal(number)
+    assert (await asyncio.to_thread(read_line, service.process)).startswith("cleaned up")
+    with pytest.raises(aiohttp.ClientError):  # as soon as the other worker has got the message
+        while True:
+            await ask(service.url)
+    found = await scrape(service)
+    assert found["in_hands"] == 1
+    assert found['hr_prometheus_worker_up{worker="0"}'] == 0
+    (tmp_path / "go").touch()
+    assert await waiting == "done"
+    out, error = await asyncio.to_thread(service.process.communicate, timeout=DEADLINE)
+    assert (service.process.returncode, error) == (0, "")
+    assert out.startswith("cleaned up")
+    assert not processes(mark)
+
+
+async def test_a_stop_does_not_wait_for_ever(serve, mark, tmp_path):
+    """After --shutdown-timeout a request is given up."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--shutdown-timeout", "0.1", **{MARK: mark})
+    waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/never"))
+    await asyncio.to_thread(read_line, service.process)
+    assert service.stop()[0] == 0
+    with pytest.raises(Exception, match="disconnected"):
+        await waiting
+    assert not processes(mark)
+
+
+async def test_a_second_signal_kills(serve, mark, tmp_path):
+    """Even a worker that is blocked; the code is 1, as of one process."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
+    blocked = asyncio.create_task(ask(f"{service.url}/block?file={tmp_path}/never"))
+    _, pid = (await asyncio.to_thread(read_line, service.process)).split()
+    service.process.send_signal(signal.SIGTERM)
+    await until_async(lambda: list(slots(mark).values()) == [int(pid)])
+    assert service.stop(signal.SIGTERM)[0] == 1
+    with pytest.raises(Exception, match="disconnected"):
+        await blocked
+    assert not processes(mark)
+
+
+def test_a_stop_during_the_first_start(serve, mark, tmp_path):
+    """It is no failure, even if the application is only being imported."""
+    (tmp_path / "slow.py").write_text("import many, time\nmany.say('importing')\ntime.sleep(3600)\n")
+    command = [sys.executable, "-m", "hr_prometheus", "run", f"{tmp_path}/slow.py:app", "--workers", "2", "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=APPS, env=clean_environment(**{MARK: mark, "PYTHONPATH": str(APPS)}),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert read_line(process).startswith("importing")
+        process.terminate()
+        assert process.communicate(timeout=DEADLINE) == ("", "")
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert not processes(mark)
+
+
+def test_a_worker_that_is_told_to_stop_is_started_again(serve, mark):
+    """Whoever sends SIGTERM to a worker restarts it: the supervisor decides how many there are."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
+    victim = slots(mark)[0]
+    os.kill(victim, signal.SIGTERM)
+    until(lambda: are_without(mark, victim))
+    assert "has ended, by exit code 0." in service.stop()[2]
+
+
+REAPER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, which makes of a process what process 1 is
+os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.argv[1:]])
+"""
+
+
+def test_orphans_are_reaped(serve, mark, tmp_path):
+    """As process 1 of a container the supervisor gets whatever has lost its parent."""
+    (tmp_path / "orphans.py").write_text(
+        "import many, os, subprocess\n"
+        "subprocess.run(['/bin/sh', '-c', 'sleep 0.1 & exit 0'])\n"
+        "create_app = many.create_app\n"
+    )
+    service = serve(
+        f"{tmp_path}/orphans.py:create_app", "--workers", "2", "--port", "0",
+        command=(sys.executable, "-c", REAPER), **{MARK: mark, "PYTHONPATH": str(APPS)},
+    )  # fmt: skip
+    until(lambda: sorted(children(service.process.pid)) == sorted(slots(mark).values()))
+    assert service.stop()[0] == 0

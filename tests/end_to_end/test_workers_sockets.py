@@ -1,0 +1,129 @@
+"""What workers listen on, with either event loop: addresses, Unix sockets, TLS, and how connections are shared."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import ssl
+import sys
+from collections import Counter
+
+import aiohttp
+import pytest
+from conftest import APPS
+from workers import MARK, ask, load, scrape, slots, until_async
+
+LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+
+
+@pytest.fixture
+def mark(tmp_path) -> str:
+    """By which the processes of a test are found."""
+    return str(tmp_path)
+
+
+@LOOPS
+async def test_each_worker_gets_its_share(serve, mark, loop):
+    """Connections that come all at once are shared, where asyncio's own way gives all to the first one awake."""
+    service = serve("many:create_app", "--workers", "4", "--port", "0", "--loop", loop, **{MARK: mark})
+    total: Counter[str] = Counter()
+    for _ in range(10):
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            answers = await asyncio.gather(*(session.post(service.url) for _ in range(16)))
+            total.update([await answer.text() for answer in answers])
+    assert len(total) == 4
+    assert min(total.values()) >= 0.15 * total.total(), total
+
+
+@LOOPS
+async def test_a_unix_socket(serve, mark, tmp_path, loop):
+    """It is shared as well, and gone afterwards."""
+    path = str(tmp_path / "socket")
+    service = serve(
+        "many:create_app", "--workers", "2", "--unix-path", path, "--metrics-port", "0", "--loop", loop,
+        **{MARK: mark},
+    )  # fmt: skip
+    assert f" on unix:{path}, metrics on http://127.0.0.1:" in service.announcement
+    pids = set()
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path, limit=0)) as session:
+        answers = await asyncio.gather(*(session.post("http://localhost/") for _ in range(16)))
+        pids = {int(await answer.text()) for answer in answers}
+    assert pids <= set(slots(mark).values())
+    assert (await scrape(service))["answered_total"] == 16
+    assert service.stop()[0] == 0
+    assert not os.path.exists(path)
+
+
+@LOOPS
+async def test_tls(serve, mark, loop):
+    """Each worker speaks it; a client that does not is no harm."""
+    tls = APPS.parent / "tls"  # a key for nothing but this test
+    certfile = str(tls / "certificate.pem")
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", "--certfile", certfile, "--keyfile", str(tls / "key.pem"),
+        "--loop", loop, **{MARK: mark},
+    )  # fmt: skip
+    assert service.url.startswith("https://127.0.0.1:")
+    for _ in range(4):
+        with socket.create_connection(service.url.removeprefix("https://").split(":")) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    context = ssl.create_default_context(cafile=certfile)
+    connector = aiohttp.TCPConnector(limit=0, ssl=context)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        answers = await asyncio.gather(*(session.post(service.url) for _ in range(16)))
+        pids = {int(await answer.text()) for answer in answers}
+        async with session.get(service.metrics_url) as answer:
+            assert "answered_total 16.0" in await answer.text()
+    assert pids == set(slots(mark).values())
+    code, _, error = service.stop()
+    assert (code, error) == (0, "")
+
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.argv[1:]])
+"""
+
+
+@LOOPS
+async def test_no_descriptors_left(serve, mark, loop):
+    """A worker that can take no more connections says so once, goes on with those it has, and takes more later."""
+    service = serve(
+        "many:create_app", "--workers", "1", "--port", "0", "--loop", loop,
+        command=(sys.executable, "-c", LIMITED), **{MARK: mark},
+    )  # fmt: skip
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100
+    address = service.url.removeprefix("http://").split(":")
+    async with aiohttp.ClientSession() as session:
+        async with session.post(service.url) as answer:
+            pid = await answer.text()
+        idle = [socket.create_connection(address) for _ in range(60)]
+        await until_async(lambda: len(os.listdir(f"/proc/{pid}/fd")) == 40)
+        async with session.post(service.url) as answer:  # on the connection that there is
+            assert await answer.text() == pid
+        for each in idle:
+            each.close()
+        assert await ask(service.url) == pid
+    code, _, error = service.stop()
+    assert code == 0
+    assert error.count("No connection can be taken at present: Too many open files.") >= 1
+    assert error.count("\n") < 5
+
+
+async def test_every_worker_gives_the_same_metrics(serve, mark):
+    """On the application's own port the answer does not depend on who gives it."""
+    service = serve("many:create_app", "--workers", "3", "--port", "0", **{MARK: mark})
+    async with load(service.url) as client:
+        await until_async(lambda: client.answered > 50 and len(client.answers) == 3)
+    for _ in range(12):
+        assert (await scrape(service))["answered_total"] == client.answered
+    async with (
+        aiohttp.ClientSession(headers={"Accept": "application/openmetrics-text; version=1.0.0"}) as session,
+        session.get(service.metrics_url, params={"name[]": "answered_total"}) as answer,
+    ):
+        assert answer.content_type == "application/openmetrics-text"
+        lines = (await answer.text()).splitlines()
+    assert lines[-2:] == [f"answered_total {float(client.answered)}", "# EOF"]
