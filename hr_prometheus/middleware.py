@@ -77,7 +77,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     nothing: tuple[Any, dict[object, RequestRecord]] = (id, {})
     life_class, is_full, wait = recorder.life_class, recorder.is_full, recorder.wait
 
-    async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912
+    async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912, PLR0915
         route = request.match_info.route
         record: RequestRecord | None = constant.get(route)
         if record is None:
@@ -89,7 +89,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         life = None
         if recorder.is_following:
             life = life_class()
-            life.recorder, life.request, life.found, life.began = recorder, request, record, began
+            life.recorder = recorder
+            life.request = request
+            life.found = record
+            life.began = began
             writer = request.writer
             if getattr(writer, "on_body_write", None) is None:
                 writer.on_body_write = life
