@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 #: What the exit code says of each error; 0 is a stop, and 130 an interruption before there was one to make.
 EXIT_CODES: dict[type[HrPrometheusError], int] = {ServingError: 1, ConfigurationError: 2, ApplicationError: 3}
 _TOO_MANY_SERIES = 4
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 
-def _shared(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def shared_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of these names that ``run`` has."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -218,20 +218,22 @@ def run(**options: Any) -> None:
     or file was refused, 2 wrong usage, 3 the application failed.
     """
     try:
-        settings = _settings(options)
+        settings = settings_of(options)
         # After the options, which may be all that is wrong.
         module = "hr_prometheus.server" if settings.workers is None else "hr_prometheus.workers.supervisor"
         importlib.import_module(module).run(settings, _announce)
     except HrPrometheusError as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 @main.command(cls=Command, short_help="Show the routes of an application as the metrics will see them.")
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
-@_shared("app_dir", "fixed_route", "allow_values", "path_budget", "exclude", "detail", "buckets", "metric_prefix")
+@shared_options(
+    "app_dir", "fixed_route", "allow_values", "path_budget", "exclude", "detail", "buckets", "metric_prefix"
+)
 @metrics_option(
     "--format",
     "output_format",
@@ -259,14 +261,14 @@ def routes(**options: Any) -> None:
     try:
         from hr_prometheus import routes as module
 
-        settings = _settings(options)
+        settings = settings_of(options)
         with contextlib.redirect_stdout(sys.stderr):  # what the application prints is no part of the table
             app = module.load_application(settings)
         table = module.rows(app, settings)
     except HrPrometheusError as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     series, size = module.totals(table)
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}
@@ -284,7 +286,7 @@ def routes(**options: Any) -> None:
         sys.exit(_TOO_MANY_SERIES)
 
 
-def _settings(options: dict[str, Any]) -> Settings:
+def settings_of(options: dict[str, Any]) -> Settings:
     """Return the settings that the options of a command say."""
     buckets, workers = options.pop("buckets"), options.pop("workers", None)
     return Settings(
@@ -302,7 +304,7 @@ def _announce(line: str) -> None:
         sys.stdout.flush()
 
 
-def _fail(error: HrPrometheusError) -> None:
+def fail(error: HrPrometheusError) -> None:
     """Print *error*, behind the traceback of the application if it is that which failed, and exit."""
     if isinstance(error, ApplicationError) and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)

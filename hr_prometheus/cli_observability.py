@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.cli import _INTERRUPTED, _fail, _settings, _shared, main
+from hr_prometheus.cli import INTERRUPTED, fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, metrics_option
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # What of `run` changes the names and the labels of metrics.
-_of_an_application = _shared(
+_of_an_application = shared_options(
     "app_dir",
     "fixed_route",
     "allow_values",
@@ -120,7 +120,7 @@ def rules(
 
 
 @main.command("scrape-config", cls=Command, short_help="Write what makes Prometheus scrape an application.")
-@_shared("host", "port", "unix_path", "certfile", "metrics_path", "metrics_port", "metrics_host")
+@shared_options("host", "port", "unix_path", "certfile", "metrics_path", "metrics_port", "metrics_host")
 @_job
 @metrics_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
 @_output
@@ -129,7 +129,7 @@ def scrape_config(job: str, output: str | None, *, kubernetes: bool, **options: 
     with _errors():
         from hr_prometheus import scrape_config as module
 
-        settings = _settings({**options, "target": "", "buckets": None, "fixed_route": (), "allow_values": ()})
+        settings = settings_of({**options, "target": "", "buckets": None, "fixed_route": (), "allow_values": ()})
         _write(output, (module.kubernetes if kubernetes else module.scrape_config)(settings, job))
 
 
@@ -139,7 +139,7 @@ def _application(options: dict[str, Any]) -> tuple[Source, list[Row], Settings]:
     from hr_prometheus.catalog import FULL
     from hr_prometheus.queries import Source
 
-    settings, table = _settings(options), []
+    settings, table = settings_of(options), []
     if settings.target:
         with contextlib.redirect_stdout(sys.stderr):  # what the application prints is no part of the file
             app = routes.load_application(settings)
@@ -153,9 +153,9 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except HrPrometheusError as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def _write(path: str | None, text: str) -> None:
