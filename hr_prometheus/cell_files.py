@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.catalog import METRICS
-from hr_prometheus.series import StoredFamily, pages_of_process
+from hr_prometheus.series import MemoryPages, StoredFamily, pages_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,9 +70,11 @@ class _File:
         *lines, rest = text.split(b"\n")  # the rest is being written, or never will be to its end
         keys = []
         for line in lines:
-            with suppress(json.JSONDecodeError):  # as where a disk was full
+            with suppress(ValueError, TypeError, KeyError):  # as where a disk was full
                 name, prefix, bounds, labels, first, size = json.loads(line)
-                key = _Key(name, prefix, tuple(bounds), tuple(labels))
+                if not (0 <= first <= first + size <= (first // _PAGE_CELLS + 1) * _PAGE_CELLS):
+                    continue
+                key = _Key(METRICS[_NUMBERS[name]].name, prefix, tuple(bounds), tuple(labels))
                 self.found[key] = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
                 self._next = max(self._next, first + size)
                 keys.append(key)
@@ -85,6 +87,7 @@ class _File:
         if first % _PAGE_CELLS + size > _PAGE_CELLS:
             first = (first // _PAGE_CELLS + 1) * _PAGE_CELLS
         page, index = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
+        self._next = first + size  # even if it fails, as nobody knows how much of the line is written then
         # The line comes first: cells that no line tells of are zero.
         line = json.dumps([key.metric, key.prefix, key.bounds, key.labels, first, size]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -94,7 +97,6 @@ class _File:
         finally:
             os.close(file)
         page[index + size - 1] = time.time()
-        self._next = first + size
         self.found[key] = page, index
         return page, index
 
@@ -126,9 +128,13 @@ class FilePages:
         clear_gauges(path)
         self._file = _File(path, is_writing=True)
         self._file.read()
+        self._pid = os.getpid()
+        self._of_fork = MemoryPages()
 
     def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
         """Return the cells of a series, which may be there from an earlier process."""
+        if os.getpid() != self._pid:  # a child of the application's, which must not give away the same cells
+            return self._of_fork.cells(store, metric, labels, size)
         key = _Key(metric.name, store.prefix, _bounds(store, metric), labels)
         return self._file.found.get(key) or self._file.add(key, size)
 

@@ -205,8 +205,10 @@ class _Rule(Generic[T]):
                 return self._fold(method)
             self._admitted.add(label)
         made = self._labels.make((method, label))
-        if label == path:  # of the texts that are recorded as another there is no end
-            self.known(method)[label if key == label else key] = made  # one text, not two that are the same
+        known = self.known(method)
+        # Of the texts that are recorded as another there is no end, and many values can make one path.
+        if label == path and (self._is_bounded or len(known) <= self._labels.path_budget):
+            known[label if key == label else key] = made  # one text, not two that are the same
         return made
 
     def _path(self, request: Request) -> str:

@@ -13,18 +13,17 @@ from hr_prometheus.life import (
     SWITCHING_PROTOCOLS,
     Life,
     MeasuredLife,
-    has_no_body,
     received,
 )
 
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from aiohttp.web import Request, Response
+    from aiohttp.web import Request
 
-    from hr_prometheus.life import HasStatus
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import RequestRecord
+    from hr_prometheus.series import Page
 
     class CountsErrors(Protocol):
         """What a life needs of the recorder that it belongs to."""
@@ -52,6 +51,16 @@ class RecordedLife(Life):
         """Begin the request."""
         raise NotImplementedError
 
+    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:
+        """End with a *response* of bytes that the middleware has sent; *cells* are those of its status, if they are known."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """Be told of nothing more by the writer, which the request refers to as this life refers to the request."""
+        writer = self.request.writer
+        if getattr(writer, "on_body_write", None) is self:
+            writer.on_body_write = None
+
 
 class BasicLife(RecordedLife):
     """A request that the default monitor records, with the basic metrics."""
@@ -61,6 +70,13 @@ class BasicLife(RecordedLife):
     def begin(self) -> None:
         """Count the request as in progress."""
         self.began = self.found.begin()
+
+    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:  # noqa: ARG002  # nothing of it
+        """Record the basic metrics."""
+        now = perf_counter()
+        self.let_go()
+        if cells is not None:
+            self.found.end_plainly(cells, now - self.began)
 
     def ended(self, status: int, now: float) -> None:
         """Record the basic metrics."""
@@ -78,6 +94,29 @@ class FullLife(MeasuredLife, RecordedLife):
     def begin(self) -> None:
         """Count the request as in progress."""
         self.began = self.found.begin()
+
+    def __call__(self, size: int, output_size: int) -> None:
+        """Take note of a write. There is only one of a plain response."""
+        if self.is_plain:
+            self.first_byte_at = perf_counter()
+            self._sent = size
+        else:
+            super().__call__(size, output_size)
+
+    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:
+        """Record all metrics."""
+        now, began, record = perf_counter(), self.began, self.found
+        writer = self.request.writer
+        if writer.on_body_write is self:
+            writer.on_body_write = None
+        if cells is None:
+            return
+        has_body = self.request.content is not EMPTY_PAYLOAD
+        # Before aiohttp 3.14.4 nobody tells of the write.
+        size = self._sent or len(getattr(response, "body", b""))
+        record.end_fully(cells, now - began, (self.first_byte_at or now) - began, size, has_body=has_body)
+        if has_body:
+            self.receive()
 
     def prepared(self, response: StreamResponse) -> None:
         """Count a WebSocket as open from the moment at which it is one."""
@@ -131,31 +170,22 @@ class MonitoredLife(MeasuredLife, RecordedLife):
         self.began = perf_counter()
         self.monitor = self.recorder.entered_monitor(self.request, self.found)
 
-    def sent_plainly(self, response: Response, size: int) -> None:
-        """End with a *response* that the middleware has sent, head and *size* bytes of body in one piece."""
-        seconds = perf_counter() - self.began
-        if has_no_body(self.request.method, response.status):
-            size = 0
-        self.monitor.response = response
-        self._end(response, seconds, seconds, size)
+    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:  # noqa: ARG002  # it has none
+        """End the monitor."""
+        self.let_go()
+        self.response = response
+        self.ended(response.status, perf_counter())
 
     def ended(self, status: int, now: float) -> None:
-        """End with what is known of how the request ended."""
-        response = self.response
-        self.monitor.response = response if isinstance(response, StreamResponse) else None
-        if response is None or response.status != status:
-            response = _Outcome(status)
-        self._end(response, now - self.began, self.first_byte(now), self.sent())
-
-    def _end(self, response: HasStatus, elapsed: float, first_byte: float | None, size: int | None) -> None:
         """Show the monitor all that is known, and end it."""
-        monitor, content = self.monitor, self.request.content
+        monitor, response, content = self.monitor, self.response, self.request.content
         try:
-            monitor.elapsed = elapsed
-            monitor.first_byte_elapsed = first_byte
+            monitor.elapsed = now - self.began
+            monitor.first_byte_elapsed = self.first_byte(now)
             monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
-            monitor.response_size = size
-            monitor.observe(response)
+            monitor.response_size = self.sent()
+            monitor.response = response if isinstance(response, StreamResponse) else None
+            monitor.observe(response if response is not None and response.status == status else _Outcome(status))
             monitor.__exit__(None, None, None)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from time import perf_counter
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
@@ -75,14 +73,17 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     """
     constant, varying = recorder.labels.constant, recorder.labels.varying
     nothing: tuple[Any, dict[object, RequestRecord]] = (id, {})
-    life_class, is_full, wait = recorder.life_class, recorder.is_full, recorder.wait
+    find, wait, life_class = recorder.find, recorder.wait, recorder.life_class
 
     async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912, PLR0915
-        route = request.match_info.route
-        record: RequestRecord | None = constant.get(route)
+        match_info = request.match_info
+        record: RequestRecord | None = constant.get(match_info.route)
         if record is None:
-            key_of, known = varying.get(route, nothing)
-            record = known.get(key_of(request)) or recorder.find(request)
+            key_of, known = varying.get(match_info.route, nothing)
+            try:
+                record = known.get(key_of(request)) or find(request)
+            except (KeyError, TypeError):  # somebody has changed what was matched
+                record = find(request)
             if record is None:
                 return await handler(request)
         began = perf_counter()
@@ -111,28 +112,23 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if type(body) is bytes:
             status = response.status
             cells = record.cells if status == record.status else record.others.get(status)
-        writer = request.writer
-        # What was written already is the head of another response; what is compressed has another size.
-        if cells is None or writer.output_size or (is_full and response.compression):
+        if cells is None or (life is not None and response.compression) or is_left_to_aiohttp(request):
             wait(life, request, record, began, response)
             return response
+        if life is not None:
+            life.is_plain = True
+        if record.is_nested:
+            match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         try:
-            if life is not None:
-                life.is_plain = True
             await response.prepare(request)
-            if life is not None and writer.on_body_write is life:
-                writer.on_body_write = None  # it could tell nothing new
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            wait(life, request, record, began, error)
+            wait(life, request, record, began, error, response)
             return _unsent(response, error)
-        if not writer.output_size:  # it had been sent before, as an answer to another request
+        if not request.writer.output_size:  # it had been sent before, as an answer to another request
             wait(life, request, record, began, response)
-        elif is_full:
-            has_body = request.content is not EMPTY_PAYLOAD
-            record.end_fully(cells, perf_counter() - began, len(body), has_body=has_body)
-            if has_body:
-                life.receive()
+        elif life is not None:
+            life.sent_plainly(cells, response)
         else:
             record.end_plainly(cells, perf_counter() - began)
         return response
@@ -140,18 +136,30 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     return record_request
 
 
+def is_left_to_aiohttp(request: Request) -> bool:
+    """Whether a plain response is for aiohttp to send: if another one's head was, or if there are files of a form to close."""
+    return request.writer.output_size != 0 or getattr(request, "_post", None) is not None
+
+
+class _Unsent:
+    """Stands for a *response* that could not be sent, so that aiohttp meets the *error* where it would have: sending it."""
+
+    def __init__(self, response: StreamResponse, error: Exception) -> None:
+        self._response = response
+        self._error = error
+
+    async def prepare(self, _request: object) -> None:
+        """Fail."""
+        raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._response, name)
+
+
 def _unsent(response: StreamResponse, error: BaseException) -> StreamResponse:
-    """Return what lets aiohttp meet the *error* where it would have met it: while it sends the response."""
-    if not isinstance(error, Exception):
-        raise error
-    if isinstance(error, ConnectionError):
-        return response  # which cannot be sent by aiohttp either
-
-    async def prepare(_request: object) -> None:
-        raise error
-
-    stand_in: Any = SimpleNamespace(prepare=prepare, status=response.status)
-    return cast("StreamResponse", stand_in)
+    if isinstance(error, Exception):
+        return cast("StreamResponse", _Unsent(response, error))
+    raise error
 
 
 def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:
@@ -161,31 +169,28 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
     """
 
     async def monitor_request(request: Request, handler: Handler) -> StreamResponse:
-        begun = recorder.begin(request)
-        if begun is None:
+        life = recorder.begin(request)
+        if life is None:
             return await handler(request)
-        life = begun
         try:
             response = await handler(request)
         except BaseException as error:
             life.handled(error)
             raise
         body = response.body if type(response) is Response and recorder.is_outermost else None
-        writer = request.writer
-        if type(body) is not bytes or writer.output_size or response.compression:
+        if type(body) is not bytes or is_left_to_aiohttp(request):
             life.handled(response)
             return response
-        life.is_plain = True
+        request.match_info.current_app = request.match_info.apps[-1]
         try:
             await response.prepare(request)
-            if getattr(writer, "on_body_write", None) is life:
-                writer.on_body_write = None  # it could tell nothing new
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
+            life.response = response
             life.handled(error)
             return _unsent(response, error)
-        if writer.output_size:
-            life.sent_plainly(response, len(body))
+        if request.writer.output_size:
+            life.sent_plainly(None, response)
         else:
             life.handled(response)
         return response

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
-from hr_prometheus.life import is_request_task
+from hr_prometheus.life import REQUEST_TASK, is_request_task
 from hr_prometheus.lives import BasicLife, FullLife, MonitoredLife, RecordedLife
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.records import Records
@@ -22,6 +24,7 @@ from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from types import FrameType
 
     from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import Application, Request
@@ -50,9 +53,23 @@ def recorder_of(candidate: object) -> Recorder | None:
     return getattr(candidate, "hr_prometheus_recorder", None)
 
 
+#: The frames between a middleware and aiohttp's task for the request, if there is nothing else.
+_AIOHTTPS_OWN = [("web_middlewares.py", "impl"), ("web_app.py", "_handle")]
+
+
 def _is_outermost(recorder: Recorder, apps: Sequence[Application]) -> bool:
-    """Whether the middleware of *recorder* is the first of all in the way of a request through *apps*."""
-    return bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is recorder
+    """Whether nothing stands between the middleware of *recorder*, which has called this, and aiohttp's task.
+
+    Neither may another middleware, nor who calls or has wrapped ``Application._handle``.
+    """
+    if not (apps and apps[0].middlewares) or recorder_of(apps[0].middlewares[0]) is not recorder:
+        return False
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
+    callers: list[tuple[str, str]] = []
+    while frame is not None and frame.f_code is not REQUEST_TASK:
+        callers.append((os.path.basename(frame.f_code.co_filename), frame.f_code.co_name))
+        frame = frame.f_back
+    return frame is not None and callers[-2:] == _AIOHTTPS_OWN and callers[-3][0] == "middleware.py"
 
 
 class Recorder:
@@ -124,7 +141,9 @@ class Recorder:
                 life.prepared(response)
             elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
+                is_outermost = self.is_outermost  # which cannot be told from here
                 life = self.begin(request)
+                self.is_outermost = is_outermost
                 if life is not None:
                     life.handled(response)
                     life.prepared(response)
@@ -148,6 +167,9 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # as above
             self.failed("labels", error)
             return None
+        if self.is_plain and found is not None:
+            apps = request.match_info.apps
+            found.is_nested = isinstance(apps, tuple) and len(apps) > 1
         return None if self._is_repeated and self.life_of(request) is not None else found
 
     def follow(self, request: Request, found: Any, began: float = 0.0) -> RecordedLife:
@@ -165,9 +187,23 @@ class Recorder:
                 life.follow()
         return life
 
-    def wait(self, life: RecordedLife | None, request: Request, found: Any, began: float, outcome: object) -> None:
-        """Let the *life* of a request, which is made if there is none, wait for the end of aiohttp's task."""
-        (life or self.follow(request, found, began)).handled(outcome)
+    def wait(  # noqa: PLR0917  # it is called with all of them, in a hurry
+        self,
+        life: RecordedLife | None,
+        request: Request,
+        found: Any,
+        began: float,
+        outcome: object,
+        response: StreamResponse | None = None,
+    ) -> None:
+        """Let the *life* of a request, which is made if there is none, wait for the end of aiohttp's task.
+
+        *response* is one that could not be sent, if that is the *outcome*.
+        """
+        life = life or self.follow(request, found, began)
+        if response is not None:
+            life.response = response
+        life.handled(outcome)
 
     def begin(self, request: Request) -> RecordedLife | None:
         """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
@@ -208,7 +244,7 @@ class Recorder:
 
     def _count(self, metric: Metric, label: str) -> None:
         # The application may have taken the name. Then there is no number, but neither is there an error.
-        with suppress(ConfigurationError):
+        with suppress(ConfigurationError, OSError):  # nor is there where a disk is full
             if self._self_store is None:
                 self._self_store = self_store(self.registry)
             page, index = self._self_store.cells(metric, (label,))

@@ -102,6 +102,7 @@ class RequestRecord:
         "_records",
         "_sent",
         "cells",
+        "is_nested",
         "others",
         "progress",
         "progress_page",
@@ -112,6 +113,7 @@ class RequestRecord:
         self._records = records
         self._labels = labels
         self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
+        self.is_nested = False  # whether its routes are those of a part of the application
         self.status = 0
         self.cells: tuple[Page, int] | None = None
         self.others: dict[int, tuple[Page, int]] = _NONE
@@ -152,8 +154,10 @@ class RequestRecord:
         page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
         page[histogram.sum] += seconds
 
-    def end_fully(self, cells: tuple[Page, int], seconds: float, size: int, *, has_body: bool) -> None:
-        """Do the same, and observe a response whose head has left with its body of *size* bytes.
+    def end_fully(
+        self, cells: tuple[Page, int], seconds: float, first_byte: float, size: int, *, has_body: bool
+    ) -> None:
+        """Do the same, and observe a response of *size* bytes, the first of which left after *first_byte* seconds.
 
         *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
         """
@@ -162,13 +166,12 @@ class RequestRecord:
         page[index] += 1.0
         histogram: Any = self._latency
         page = histogram.page
-        bucket = bisect_left(histogram.bounds, seconds)
-        page[histogram.first + bucket] += 1.0
+        page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
         page[histogram.sum] += seconds
         histogram = self._first_byte
         page = histogram.page
-        page[histogram.first + bucket] += 1.0
-        page[histogram.sum] += seconds
+        page[histogram.first + bisect_left(histogram.bounds, first_byte)] += 1.0
+        page[histogram.sum] += first_byte
         histogram = self._sent
         page = histogram.page
         page[histogram.first + bisect_left(histogram.bounds, size)] += 1.0
