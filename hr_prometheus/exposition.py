@@ -57,7 +57,11 @@ class Format:
         token = with_created.set(created)
         try:
             yield from pieces(
-                registry.collect(), self._generate, is_openmetrics=self.is_openmetrics, with_created=created
+                registry.collect(),
+                self._generate,
+                is_openmetrics=self.is_openmetrics,
+                is_escaped=self.escaping in ("dots", "values"),
+                with_created=created,
             )
         finally:
             with_created.reset(token)

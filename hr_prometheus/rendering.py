@@ -6,7 +6,6 @@ the text of a series is one format string, made once for the family, filled with
 
 from __future__ import annotations
 
-from copy import copy
 from itertools import accumulate
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -41,14 +40,15 @@ class Families:
 
 
 def pieces(
-    families: Iterable[Family], generate: Generate, *, is_openmetrics: bool, with_created: bool
+    families: Iterable[Family], generate: Generate, *, is_openmetrics: bool, is_escaped: bool, with_created: bool
 ) -> Iterator[bytes]:
     """Yield the text of *families*, as *generate* writes it, in pieces of about a millisecond each.
 
-    *with_created* says whether families of ours have ``_created`` samples.
+    *is_escaped* says whether it writes names of ours in another way than they are, which is then left to it;
+    *with_created* whether families of ours have ``_created`` samples.
     """
     for family in families:
-        if isinstance(family, StoredFamily):
+        if isinstance(family, StoredFamily) and not is_escaped and ":" not in family.name:
             yield generate(Families(Family(family.name, family.documentation, family.type)))
             template = _template(family, with_created=with_created)
             for start in range(0, len(family.series), _SERIES):
@@ -125,8 +125,7 @@ def _long(family: Family, generate: Generate, *, is_openmetrics: bool) -> Iterat
         suffix = sample.name.removeprefix(family.name)
         is_late = suffix in ("_created", "_gsum", "_gcount") and not is_openmetrics
         groups.setdefault(suffix if is_late else "", []).append(sample)
-    part = copy(family)
-    part.samples = []
+    part = Family(family.name, family.documentation, family.type, family.unit)
     header = generate(Families(part))
     yield header
     for suffix, samples in sorted(groups.items()):

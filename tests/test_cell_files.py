@@ -202,6 +202,43 @@ def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch):
     assert found['request_latency_count{method="GET",path="/x"}'] == 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\x00" * 20,
+        b"\xff\xfe",
+        b"5",
+        b"[]",
+        b'["unheard_of", "", [], ["GET"], 0, 2]',
+        b'["request_count", "", [], ["GET", "/", "200"], -5, 2]',
+        b'["request_count", "", [], ["GET", "/", "200"], 8191, 2]',
+    ],
+)
+def test_a_line_that_is_none_is_passed_over(worker, tmp_path, line):
+    """Whatever stands in a file, neither a scrape nor a worker's start fails, and the rest of it is read."""
+    worker(0).request(LABELS).count(200, 1.0)
+    with (tmp_path / "w0.series").open("ab") as file:
+        file.write(b"\n" + line + b"\n")
+    assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 1
+    worker(0).request(LABELS).count(200, 1.0)
+    assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 2
+
+
+def test_a_fork_gives_no_cells_away(worker, tmp_path):
+    """A process that the application forks cannot make a series of which the worker does not know."""
+    records = worker(0)
+    records.request(LABELS)
+    pid = os.fork()
+    if not pid:
+        records.request(("GET", "/child")).count(200, 1.0)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    records.request(("GET", "/parent")).count(200, 1.0)
+    found = read(tmp_path)
+    assert found['request_count_total{method="GET",path="/parent",status="200"}'] == 1
+    assert 'request_count_total{method="GET",path="/child",status="200"}' not in found
+
+
 paths = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 

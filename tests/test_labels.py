@@ -226,3 +226,14 @@ async def test_texts_that_are_recorded_as_another_are_not_kept():
     (rule,) = labels._patterns.values()
     assert len(rule._admitted) == 1
     assert not any(rule._known.values())
+
+
+async def test_many_values_for_one_label_are_not_all_remembered():
+    """Escaped slashes can make one path of many values; requests get their label, and memory stays as it is."""
+    app = application("/{a}/{b}")
+    labels = Labels(tuple, path_budget=3, policies=Policies({}, {}))
+    for number in range(1, 40):
+        path = "/" + "/".join(["x"] * number).replace("/", "%2F") + "/" + "%2F".join(["x"] * (40 - number))
+        assert await described(app, labels, path) == ("GET", "/" + "/".join(["x"] * 40))
+    (rule,) = labels._patterns.values()
+    assert len(rule.known("GET")) <= 4

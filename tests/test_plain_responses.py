@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from functools import partial
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, FormData, web
 from conftest import DEADLINE, counts, samples
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -283,6 +284,158 @@ async def test_a_sub_applications_middleware_sends_nothing(aiohttp_client, regis
         assert (await client.get("/part/")).status == 202
     await settled(registry)
     assert counts(generate_latest(registry).decode()) == {("GET", "/part/", "202"): 5}
+
+
+@pytest.mark.parametrize("kind", APPLICATIONS)
+@pytest.mark.parametrize("way", ["wraps", "calls"])
+async def test_who_wraps_the_application_has_the_last_word(aiohttp_client, registry, monkeypatch, kind, way):
+    """Nothing is sent by the middleware if somebody has wrapped the application, or calls it, and changes responses."""
+    handle = web.Application._handle
+
+    async def changing(app, request):
+        response = await handle(app, request)
+        response.headers["X-Changed"] = "yes"
+        return response
+
+    async def handler(_request):
+        return web.Response(text="x")
+
+    app = kind(registry)
+    app.router.add_get("/", handler)
+    if way == "wraps":
+        monkeypatch.setattr(web.Application, "_handle", changing)
+    else:
+        monkeypatch.setattr(app, "_handle", partial(changing, app), raising=False)
+    client = await aiohttp_client(app)
+    assert [(await client.get("/")).headers.get("X-Changed") for _ in range(5)] == ["yes"] * 5
+    await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("GET", "/", "200"): 5}
+
+
+@pytest.mark.parametrize("kind", APPLICATIONS)
+async def test_signals_see_the_application_that_handles_the_request(aiohttp_client, registry, kind):
+    """While a response is prepared, request.app is the sub-application, as without us."""
+    seen = []
+
+    async def prepared(request, _response):
+        seen.append(request.app)
+
+    async def handler(_request):
+        return web.Response(text="x")
+
+    part, app = web.Application(), kind(registry)
+    part.on_response_prepare.append(prepared)
+    part.router.add_get("/", handler)
+    app.add_subapp("/part", part)
+    client = await aiohttp_client(app)
+    for _ in range(5):
+        assert (await client.get("/part/")).status == 200
+    assert seen == [part] * 5
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, ClientConnectionResetError, ValueError])
+async def test_a_signal_that_fails(aiohttp_client, caplog, error):
+    """An error while a response is prepared ends the connection without a byte, as without us."""
+    outcomes = []
+    for kind in (bare, *APPLICATIONS):
+        registry = CollectorRegistry()
+        app = kind(registry)
+
+        async def prepared(request, _response):
+            if "bad" in request.query:
+                raise error("on purpose")
+
+        async def handler(_request):
+            return web.Response(text="body")
+
+        app.on_response_prepare.append(prepared)
+        app.router.add_get("/", handler)
+        client = await aiohttp_client(app)
+        for _ in range(WARM):
+            assert (await client.get("/")).status == 200
+        caplog.clear()
+        reader, writer = await asyncio.open_connection(client.host, client.port)
+        writer.write(b"GET /?bad HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        got = await asyncio.wait_for(reader.read(), DEADLINE)
+        writer.close()
+        await client.close()
+        outcomes.append((got, [(record.name, record.levelname, record.getMessage()) for record in caplog.records]))
+        if kind is not bare:
+            found = await settled(registry)
+            assert sum(counts(generate_latest(registry).decode()).values()) == WARM + 1
+            assert sum(value for name, value in found.items() if name.startswith("response_size_bytes_sum")) in (0, 12)
+    assert outcomes[1:] == [outcomes[0]] * 3
+    assert outcomes[0][0] == b""
+
+
+async def test_files_of_a_form_are_closed_before_the_response_is_sent(aiohttp_client, registry, app):
+    """Aiohttp closes them; the middleware leaves such responses to it."""
+    files = []
+
+    async def prepared(_request, _response):
+        closed.append(all(file.closed for file in files))
+
+    closed: list[bool] = []
+
+    async def handler(request):
+        files.append((await request.post())["file"].file)
+        return web.Response(text="x")
+
+    app.on_response_prepare.append(prepared)
+    app.router.add_post("/", handler)
+    client = await aiohttp_client(app)
+    for _ in range(5):
+        form = FormData()
+        form.add_field("file", b"text", filename="name")
+        assert (await client.post("/", data=form)).status == 200
+    assert closed == [True] * 5
+
+
+async def test_a_changed_match_hurts_nobody(aiohttp_client, registry, app):
+    """Whatever a handler does to the values of its parameters, requests are answered."""
+
+    async def handler(request):
+        request.match_info["x"] = ["not", "hashable"]
+        return web.Response(text="x")
+
+    app.router.add_get("/a/{x}", handler)
+    app.router.add_get("/b/{x}/{y}", handler)
+    client = await aiohttp_client(app)
+    for _ in range(5):
+        assert (await client.get("/a/1")).status == 200
+        assert (await client.get("/b/1/2")).status == 200
+    await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("GET", "/a/1", "200"): 5, ("GET", "/b/1/2", "200"): 5}
+
+
+async def test_the_first_byte_of_a_large_response_does_not_wait_for_its_reader(aiohttp_client, registry):
+    """It is told from the last one also where the middleware sends the response."""
+    body = b"x" * 20_000_000
+
+    async def handler(request):
+        return web.Response(body=body if "large" in request.query else b"small")
+
+    app = full(registry)
+    app.router.add_get("/", handler)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        await (await client.get("/")).read()
+    before = await settled(registry)
+    reader, writer = await asyncio.open_connection(client.host, client.port, limit=1000)
+    writer.write(b"GET /?large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert await reader.read(100)
+    await asyncio.sleep(0.2)  # the reader's, not the test's
+    while await reader.read(1_000_000):
+        pass
+    writer.close()
+    after = await settled(registry)
+    labels = '{method="GET",path="/"}'
+    took = {
+        name: after[f"{name}_sum{labels}"] - before[f"{name}_sum{labels}"]
+        for name in ("request_latency", "request_first_byte_latency", "response_size_bytes")
+    }
+    assert took["request_latency"] - took["request_first_byte_latency"] > 0.15
+    assert took["response_size_bytes"] == len(body)
 
 
 async def test_signals_of_the_application_are_sent_once(aiohttp_client, registry, app):

@@ -62,6 +62,24 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
     assert TEXT.render(registry) == generate_latest(registry)
 
 
+@pytest.mark.parametrize("escaping", ["allow-utf-8", "underscores", "dots", "values"])
+@pytest.mark.parametrize("prefix", ["", "shop_", "shop:"])
+def test_names_are_escaped_as_the_library_does(escaping, prefix):
+    """Whatever a scraper asks for, in both formats."""
+    registry = CollectorRegistry()
+    record = Records(registry, prefix=prefix, detail="full").request(("GET", "/"))
+    record.count(200, 1.0)
+    record.measure(0.1, 5)
+    text = Format(version="1.0.0", escaping=escaping)
+    assert text.render(registry) == generate_latest(registry, escaping)
+    openmetrics = Format(is_openmetrics=True, version="1.0.0", escaping=escaping)
+    token = with_created.set(True)
+    try:
+        assert openmetrics.render(registry) == generate_openmetrics(registry, escaping)
+    finally:
+        with_created.reset(token)
+
+
 class Odd:
     """A collector of what is rare."""
 

@@ -87,13 +87,14 @@ def test_prometheus_knows_what_happened(serve, prometheus, as_text, processes, f
             get(service.url + path)
         expected["GET", label, status] = float(times)
     assert counts(scrape(service)) == expected
-    prometheus.scrape(form, service.metrics_url if form == "openmetrics" else as_text(service.metrics_url))
+    job = f"{form}{len(processes)}"  # of a job's own, so that nothing is left of another one
+    prometheus.scrape(job, service.metrics_url if form == "openmetrics" else as_text(service.metrics_url))
     found = wait_for(
-        lambda: prometheus.query(f'sum by (method, path, status) (request_count_total{{job="{form}"}})'), bool
+        lambda: prometheus.query(f'sum by (method, path, status) (request_count_total{{job="{job}"}})'), bool
     )
     assert {tuple(value for _, value in labels): value for labels, value in found.items()} == expected
     exposed = Counter(key.partition("{")[0] for key in ours(service))
-    query = f'count by (__name__) ({{job="{form}",__name__=~"{"|".join(names())}"}})'
+    query = f'count by (__name__) ({{job="{job}",__name__=~"{"|".join(names())}"}})'
     wait_for(
         lambda: {
             each["metric"]["__name__"]: int(each["value"][1]) for each in prometheus.get("query", query=query)["result"]
@@ -101,10 +102,10 @@ def test_prometheus_knows_what_happened(serve, prometheus, as_text, processes, f
         lambda stored: stored == exposed,
     )
     (quantile,) = prometheus.query(
-        f'histogram_quantile(0.5, request_latency_bucket{{job="{form}",path="/slow"}})'
+        f'histogram_quantile(0.5, request_latency_bucket{{job="{job}",path="/slow"}})'
     ).values()
     assert 0.25 <= quantile <= 0.5
-    assert bool(prometheus.query(f'request_count_created{{job="{form}"}}')) == (form == "openmetrics")
+    assert bool(prometheus.query(f'request_count_created{{job="{job}"}}')) == (form == "openmetrics")
     (target,) = prometheus.get("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
 
