@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from aiohttp.web import Request
 
+    from hr_prometheus.life import HasStatus
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import RequestRecord
     from hr_prometheus.series import Page
@@ -172,20 +173,26 @@ class MonitoredLife(MeasuredLife, RecordedLife):
 
     def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:  # noqa: ARG002  # it has none
         """End the monitor."""
+        now = perf_counter()
         self.let_go()
         self.response = response
-        self.ended(response.status, perf_counter())
+        self._end(response, now - self.began, (self.first_byte_at or now) - self.began, self._sent or self.sent())
 
     def ended(self, status: int, now: float) -> None:
-        """Show the monitor all that is known, and end it."""
+        """Show the monitor what is known of how the request ended."""
+        response = self.response
+        outcome = response if response is not None and response.status == status else _Outcome(status)
+        self._end(outcome, now - self.began, self.first_byte(now), self.sent())
+
+    def _end(self, outcome: HasStatus, elapsed: float, first_byte: float | None, sent: int | None) -> None:
         monitor, response, content = self.monitor, self.response, self.request.content
         try:
-            monitor.elapsed = now - self.began
-            monitor.first_byte_elapsed = self.first_byte(now)
+            monitor.elapsed = elapsed
+            monitor.first_byte_elapsed = first_byte
             monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
-            monitor.response_size = self.sent()
+            monitor.response_size = sent
             monitor.response = response if isinstance(response, StreamResponse) else None
-            monitor.observe(response if response is not None and response.status == status else _Outcome(status))
+            monitor.observe(outcome)
             monitor.__exit__(None, None, None)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)

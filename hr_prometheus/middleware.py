@@ -112,7 +112,15 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if type(body) is bytes:
             status = response.status
             cells = record.cells if status == record.status else record.others.get(status)
-        if cells is None or (life is not None and response.compression) or is_left_to_aiohttp(request):
+        writer = request.writer
+        # aiohttp sends where another response's head has been sent already, and where it has files of a form to close.
+        # The size of a compressed body is not known.
+        if (
+            cells is None
+            or writer.output_size
+            or getattr(request, "_post", None) is not None
+            or (life is not None and response.compression)
+        ):
             wait(life, request, record, began, response)
             return response
         if life is not None:
@@ -125,7 +133,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(life, request, record, began, error, response)
             return _unsent(response, error)
-        if not request.writer.output_size:  # it had been sent before, as an answer to another request
+        if not writer.output_size:  # it had been sent before, as an answer to another request
             wait(life, request, record, began, response)
         elif life is not None:
             life.sent_plainly(cells, response)
@@ -134,11 +142,6 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         return response
 
     return record_request
-
-
-def is_left_to_aiohttp(request: Request) -> bool:
-    """Whether a plain response is for aiohttp to send: if another one's head was, or if there are files of a form to close."""
-    return request.writer.output_size != 0 or getattr(request, "_post", None) is not None
 
 
 class _Unsent:
@@ -178,10 +181,11 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.handled(error)
             raise
         body = response.body if type(response) is Response and recorder.is_outermost else None
-        if type(body) is not bytes or is_left_to_aiohttp(request):
+        if type(body) is not bytes or request.writer.output_size or getattr(request, "_post", None) is not None:
             life.handled(response)
             return response
-        request.match_info.current_app = request.match_info.apps[-1]
+        if recorder.has_parts:
+            request.match_info.current_app = request.match_info.apps[-1]
         try:
             await response.prepare(request)
             await response.write_eof()

@@ -117,6 +117,8 @@ class Recorder:
         self.is_following = self.life_class is not BasicLife
         #: Whether nothing stands between the middleware and aiohttp; ``None`` until there was a request to tell.
         self.is_outermost: bool | None = None
+        #: Whether the application has sub-applications, as far as there were requests to tell.
+        self.has_parts = False
         self._is_repeated = False  # whether one middleware stands in several places
         self._is_checked = False
         self._self_store: Store | None = None
@@ -274,6 +276,7 @@ class Recorder:
         An application can carry one of ours, and so can the application it is part of: the outermost records.
         """
         apps = match_info.apps if isinstance(match_info.apps, tuple) else ()
+        self.has_parts = self.has_parts or len(apps) > 1
         alike = [
             (recorder, app)
             for app in apps

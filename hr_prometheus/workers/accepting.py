@@ -1,8 +1,9 @@
 """Taking connections from sockets that several processes listen on, so that each process gets its share.
 
 asyncio takes as many connections as there are whenever it wakes up, so the first process awake takes all. Here a
-process takes one at a time, and first rests if it has two more than the emptiest one: long enough for that one to take
-the connection, and short enough for no client to notice if it cannot, because it is blocked.
+process takes one at a time, and first rests if it has more than the emptiest one: long enough for that one to take the
+connection, and short enough for no client to notice if it cannot, because it is blocked. Where connections come and go
+with every request they even out by themselves, and resting would only cost time; so there one more is tolerated.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ logger = logging.getLogger("hr_prometheus")
 
 #: Seconds for which a process rests; event loops count in milliseconds.
 REST = 0.001
+#: Seconds for which the end of a connection shows that connections come and go.
+SHORT_LIVED = 1.0
 #: Seconds after which a process tries again when the operating system has let it take no connection.
 RETRY = 1.0
 
@@ -105,6 +108,7 @@ class Acceptor:
         self._is_refused = self._is_started = False
         #: How many there are, those whose TLS handshake is going on among them.
         self.connections = 0
+        self._last_end = -SHORT_LIVED
 
     def start(self) -> None:
         """Begin to take connections."""
@@ -126,11 +130,14 @@ class Acceptor:
 
     def _count(self, change: int) -> None:
         self.connections += change
+        if change < 0:
+            self._last_end = self._loop.time()
         if self._is_started:
             self._counts.set(self._slot, self.connections)
 
     def _readable(self, sock: socket.socket) -> None:
-        if self.connections > self._counts.smallest() + 1:
+        is_tolerant = self._loop.time() - self._last_end < SHORT_LIVED
+        if self.connections > self._counts.smallest() + is_tolerant:
             self._rest(sock, REST)
         else:
             self._accept(sock)

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import read_line
+from conftest import DEADLINE, read_line
 from workers import MARK, are_without, ask, is_alive, load, scrape, slots, until_async, until_up
 
 WORKERS = 3
@@ -49,6 +49,9 @@ async def test_killed_workers_lose_no_number(serve, mark, loop):
             await until_async(lambda victim=victim: str(victim) in client.answers)
             os.kill(victim, signal.SIGKILL)
             await until_async(lambda victim=victim: victim not in slots(mark).values())
+        async with asyncio.timeout(DEADLINE):
+            while await restarts(service, "signal") < kills:  # the supervisor may not know yet
+                await asyncio.sleep(0.01)
         await until_up(service, WORKERS)
     found = await scrape(service)
     # A request in the hands of a worker that is killed may have been counted, and its client has no answer.
