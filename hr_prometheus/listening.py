@@ -7,13 +7,18 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aiohttp.web import Application, AppRunner, SockSite
+
 from hr_prometheus import addresses
 from hr_prometheus.config import DEFAULT_HOST, DEFAULT_PORT
 from hr_prometheus.errors import ConfigurationError, ServingError
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterable
     from contextlib import ExitStack
+
+    from aiohttp.typedefs import Handler
 
     from hr_prometheus.config import Settings
 
@@ -31,6 +36,20 @@ class Listening:
     def announcement(self, what: str) -> str:
         """Return the line which says what is served where."""
         return f"hr-prometheus: {what} on {', '.join(self.texts)}, metrics on {self.metrics_text}"
+
+
+async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socket]) -> AppRunner:
+    """Serve a metrics *view* at *path* on sockets of its own, until the result is cleaned up."""
+    app = Application()
+    app.router.add_get(path, view)
+    runner = AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    for each in sockets:
+        try:
+            await SockSite(runner, each).start()
+        except OSError as error:
+            raise addresses.refused(addresses.url(each, "http"), error) from error
+    return runner
 
 
 def take_addresses(

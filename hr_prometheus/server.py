@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Application, AppRunner, SockSite, run_app
+from aiohttp.web import Application, run_app
 from prometheus_client import REGISTRY
 
 from hr_prometheus import addresses, loading
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
 from hr_prometheus.errors import HrPrometheusError
-from hr_prometheus.listening import Listening, take_addresses, tls_context
+from hr_prometheus.listening import Listening, serve_metrics, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
 from hr_prometheus.view import check_metrics_path, make_view
@@ -121,17 +121,9 @@ def _run_app_arguments(preparation: Preparation, script_arguments: dict[str, Any
 
 
 def _metrics_site(path: str, sockets: list[socket.socket]) -> Callable[[Application], AsyncIterator[None]]:
-    async def serve_metrics(_app: Application) -> AsyncIterator[None]:
-        app = Application()
-        app.router.add_get(path, make_view(REGISTRY))
-        runner = AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        for each in sockets:
-            try:
-                await SockSite(runner, each).start()
-            except OSError as error:
-                raise addresses.refused(addresses.url(each, "http"), error) from error
+    async def context(_app: Application) -> AsyncIterator[None]:
+        runner = await serve_metrics(path, make_view(REGISTRY), sockets)
         yield
         await runner.cleanup()
 
-    return serve_metrics
+    return context

@@ -8,13 +8,14 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Application, AppRunner, HTTPServiceUnavailable, SockSite
+from aiohttp.web import AppRunner, HTTPServiceUnavailable
 from prometheus_client import REGISTRY
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus import addresses, cell_files
+from hr_prometheus import cell_files
 from hr_prometheus.catalog import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.exposition import choose_format
+from hr_prometheus.listening import serve_metrics
 from hr_prometheus.scrapes import Scrapes
 from hr_prometheus.view import make_view
 from hr_prometheus.workers.truth import Truth
@@ -64,16 +65,7 @@ class Scraping:
 
     async def serve(self, path: str, sockets: Sequence[socket.socket]) -> AppRunner:
         """Serve scrapes at *path* on sockets of their own, until the result is cleaned up."""
-        app = Application()
-        app.router.add_get(path, make_view(REGISTRY, self.scrape))
-        runner = AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        for each in sockets:
-            try:
-                await SockSite(runner, each).start()
-            except OSError as error:
-                raise addresses.refused(addresses.url(each, "http"), error) from error
-        return runner
+        return await serve_metrics(path, make_view(REGISTRY, self.scrape), sockets)
 
     def close(self) -> None:
         """Close the files."""
