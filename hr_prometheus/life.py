@@ -76,6 +76,7 @@ class Life:
     has_client_left = False
     is_cut_off = False
     is_direct = False  # whether it has ended before anything was sent
+    first_byte_at = 0.0
     response: HasStatus | None = None  # the last that was prepared before a head had left
     also: Life | None = None  # another life of the same request, outside this one
 
@@ -188,7 +189,6 @@ def _has_met_a_closed_connection(error: BaseException) -> bool:
 class MeasuredLife(Life):
     """A life which also measures the first byte, the bytes of both bodies and the time of an upgrade."""
 
-    first_byte_at = 0.0
     upgraded_at = 0.0
     _sent = 0
     _compressed: _Compressed | None = None

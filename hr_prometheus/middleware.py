@@ -11,6 +11,7 @@ from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
@@ -129,6 +130,8 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         try:
             await response.prepare(request)
+            if life is not None and not WRITES_ARE_TOLD:
+                life.first_byte_at = perf_counter()
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(life, request, record, began, error, response)
@@ -188,6 +191,8 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             request.match_info.current_app = request.match_info.apps[-1]
         try:
             await response.prepare(request)
+            if not WRITES_ARE_TOLD:
+                life.first_byte_at = perf_counter()
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             life.response = response
