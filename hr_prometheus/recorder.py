@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 
-class _Nothing(tuple[()]):
+class Nothing(tuple[()]):
     """What a receiver of a signal returns to have waited for nothing: it is awaited without a coroutine."""
 
     __slots__ = ()
     __await__ = tuple.__iter__
 
 
-_NOTHING = _Nothing()
+NOTHING = Nothing()
 
 
 def recorder_of(candidate: object) -> Recorder | None:
@@ -137,7 +137,7 @@ class Recorder:
         try:
             life = getattr(request.writer, "on_body_write", None)
             if isinstance(life, RecordedLife) and life.is_plain and life.recorder is self:
-                return _NOTHING  # type: ignore[return-value]  # the middleware is sending it
+                return NOTHING  # type: ignore[return-value]  # the middleware is sending it
             life = self.life_of(request)
             if life is not None:
                 life.prepared(response)
@@ -151,7 +151,7 @@ class Recorder:
                     life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
-        return _NOTHING  # type: ignore[return-value]
+        return NOTHING  # type: ignore[return-value]
 
     def life_of(self, request: Request) -> RecordedLife | None:
         """Return the life that follows the writes of *request* and is recorded here, if there is one."""
