@@ -37,10 +37,7 @@ class WorkerProcess:
     """
 
     def __init__(
-        self,
-        slot: int,
-        asked: Callable[[str, Any], Awaitable[bytes]],
-        worn: Callable[[WorkerProcess], None],
+        self, slot: int, asked: Callable[[str, Any], Awaitable[bytes]], worn: Callable[[WorkerProcess], None]
     ) -> None:
         loop = asyncio.get_running_loop()
         self.slot = slot

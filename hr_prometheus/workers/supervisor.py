@@ -13,11 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import addresses, cell_files, loading
-from hr_prometheus.config import (
-    DEFAULT_SHUTDOWN_TIMEOUT,
-    DEFAULT_WORKER_TIMEOUT,
-    MOST_WORKERS,
-)
+from hr_prometheus.config import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
 from hr_prometheus.errors import ConfigurationError, ServingError
 from hr_prometheus.listening import Listening, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
@@ -79,12 +75,7 @@ class Supervisor:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        listening: Listening,
-        slots: Slots,
-        counts: Counts,
-        announce: Callable[[str], None],
+        self, settings: Settings, listening: Listening, slots: Slots, counts: Counts, announce: Callable[[str], None]
     ) -> None:
         self.settings, self.listening, self.announce = settings, listening, announce
         self.slots, self.counts = slots, counts
