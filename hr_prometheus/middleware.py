@@ -78,9 +78,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
 
     async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912, PLR0915
         match_info = request.match_info
-        record: RequestRecord | None = constant.get(match_info.route)
+        route = match_info.route
+        record: RequestRecord | None = constant.get(route)
         if record is None:
-            key_of, known = varying.get(match_info.route, nothing)
+            key_of, known = varying.get(route, nothing)
             try:
                 record = known.get(key_of(request)) or find(request)
             except (KeyError, TypeError):  # somebody has changed what was matched
