@@ -161,14 +161,8 @@ class RequestRecord:
 
         *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
         """
-        self.progress_page[self.progress] -= 1.0
-        page, index = cells
-        page[index] += 1.0
-        histogram: Any = self._latency
-        page = histogram.page
-        page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
-        page[histogram.sum] += seconds
-        histogram = self._first_byte
+        self.end_plainly(cells, seconds)
+        histogram: Any = self._first_byte
         page = histogram.page
         page[histogram.first + bisect_left(histogram.bounds, first_byte)] += 1.0
         page[histogram.sum] += first_byte
