@@ -14,8 +14,6 @@ from hr_prometheus.yaml_text import document
 if TYPE_CHECKING:
     from hr_prometheus.config import Settings
 
-#: Under which name Prometheus scrapes an application, if nobody says otherwise.
-DEFAULT_JOB = "hr-prometheus"
 #: What the address to listen on for all stands for, to a Prometheus on the same machine.
 _EVERYWHERE = {"0.0.0.0": DEFAULT_HOST, "::": "::1"}  # noqa: S104
 
