@@ -98,7 +98,7 @@ class Scrapes:
                 parts = [await asyncio.get_running_loop().run_in_executor(None, _compressed, parts)]
             elif is_gzip:
                 parts = [_compressed(parts)]
-        with suppress(ConfigurationError):  # the application may have taken a name
+        with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
             store = self_store(self._registry)
             Histogram(store, SCRAPE_DURATION, ()).observe(perf_counter() - began)
             if not names:
@@ -109,7 +109,7 @@ class Scrapes:
     def _rendered(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
         del self._tasks[key]
         if not task.cancelled() and task.exception() is not None:  # raised to all who wait, if any are left
-            with suppress(ConfigurationError):
+            with suppress(ConfigurationError, OSError):
                 page, index = self_store(self._registry).cells(ERRORS, ("scrape",))
                 page[index] += 1.0
 

@@ -176,3 +176,13 @@ async def test_long_bodies_over_the_wire(aiohttp_client, registry, collector, is
     assert int(response.headers["Content-Length"]) == (
         len(expected) if coding == "identity" else pytest.approx(30000, rel=0.9)
     )
+
+
+async def test_a_scrape_is_answered_where_it_cannot_be_counted(registry, collector, monkeypatch):
+    """Neither a full disk nor a name that is taken costs the metrics."""
+
+    def full(_registry):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scrapes, "self_store", full)
+    assert b"many" in b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False))
