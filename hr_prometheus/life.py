@@ -5,7 +5,7 @@ A middleware sees the handler return, not the response leave: after it come the 
 aiohttp runs each request in a task of its own, which ends after all that. So the end of a request is the end
 of that task, seen by a done callback; the task's result is the final response.
 
-That callback costs as much as two empty middlewares. Most responses are plain: a ``Response`` whose body is bytes. When
+That callback costs nearly as much as an empty middleware. Most responses are plain: a ``Response`` whose body is bytes. When
 nothing stands between the middleware and aiohttp, it sends such a response itself, by the two calls that aiohttp would
 make next, and so sees the end of it.
 

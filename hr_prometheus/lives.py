@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hr_prometheus.life import HasStatus
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import RequestRecord
-    from hr_prometheus.series import Page
 
     class CountsErrors(Protocol):
         """What a life needs of the recorder that it belongs to."""
@@ -52,8 +51,8 @@ class RecordedLife(Life):
         """Begin the request."""
         raise NotImplementedError
 
-    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:
-        """End with a *response* of bytes that the middleware has sent; *cells* are those of its status, if they are known."""
+    def sent_plainly(self, cells: Any, response: StreamResponse) -> None:
+        """End with a *response* of bytes that the middleware has sent; *cells* are those of its status, ``None`` for a monitor."""
         raise NotImplementedError
 
     def let_go(self) -> None:
@@ -72,12 +71,11 @@ class BasicLife(RecordedLife):
         """Count the request as in progress."""
         self.began = self.found.begin()
 
-    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:  # noqa: ARG002  # nothing of it
+    def sent_plainly(self, cells: Any, response: StreamResponse) -> None:  # noqa: ARG002  # nothing of it
         """Record the basic metrics."""
         now = perf_counter()
         self.let_go()
-        if cells is not None:
-            self.found.end_plainly(cells, now - self.began)
+        self.found.end_plainly(cells, now - self.began)
 
     def ended(self, status: int, now: float) -> None:
         """Record the basic metrics."""
@@ -104,14 +102,12 @@ class FullLife(MeasuredLife, RecordedLife):
         else:
             super().__call__(size, output_size)
 
-    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:
+    def sent_plainly(self, cells: Any, response: StreamResponse) -> None:
         """Record all metrics."""
         now, began, record = perf_counter(), self.began, self.found
         writer = self.request.writer
         if writer.on_body_write is self:
             writer.on_body_write = None
-        if cells is None:
-            return
         has_body = self.request.content is not EMPTY_PAYLOAD
         # Before aiohttp 3.14.4 nobody tells of the write.
         size = self._sent or len(getattr(response, "body", b""))
@@ -171,7 +167,7 @@ class MonitoredLife(MeasuredLife, RecordedLife):
         self.began = perf_counter()
         self.monitor = self.recorder.entered_monitor(self.request, self.found)
 
-    def sent_plainly(self, cells: tuple[Page, int] | None, response: StreamResponse) -> None:  # noqa: ARG002  # it has none
+    def sent_plainly(self, cells: Any, response: StreamResponse) -> None:  # noqa: ARG002  # it has none
         """End the monitor."""
         now = perf_counter()
         self.let_go()

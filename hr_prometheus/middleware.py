@@ -127,7 +127,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             return response
         if life is not None:
             life.is_plain = True
-        if record.is_nested:
+        if recorder.has_parts:
             match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         try:
             await response.prepare(request)

@@ -169,9 +169,6 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # as above
             self.failed("labels", error)
             return None
-        if self.is_plain and found is not None:
-            apps = request.match_info.apps
-            found.is_nested = isinstance(apps, tuple) and len(apps) > 1
         return None if self._is_repeated and self.life_of(request) is not None else found
 
     def follow(self, request: Request, found: Any, began: float = 0.0) -> RecordedLife:
@@ -182,11 +179,7 @@ class Recorder:
         life.found = found
         life.began = began
         if self.is_following:
-            writer = request.writer
-            if getattr(writer, "on_body_write", None) is None:
-                writer.on_body_write = life
-            else:
-                life.follow()
+            life.follow()
         return life
 
     def wait(  # noqa: PLR0917  # it is called with all of them, in a hurry

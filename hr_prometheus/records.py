@@ -102,7 +102,6 @@ class RequestRecord:
         "_records",
         "_sent",
         "cells",
-        "is_nested",
         "others",
         "progress",
         "progress_page",
@@ -113,7 +112,6 @@ class RequestRecord:
         self._records = records
         self._labels = labels
         self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
-        self.is_nested = False  # whether its routes are those of a part of the application
         self.status = 0
         self.cells: tuple[Page, int] | None = None
         self.others: dict[int, tuple[Page, int]] = _NONE

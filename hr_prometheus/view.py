@@ -61,7 +61,9 @@ def make_view(
                 raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.\n") from error
         else:
             loop = asyncio.get_running_loop()
-            parts = await scrapes.setdefault(loop, Scrapes(registry)).body(form, names, is_gzip=is_gzip)
+            if loop not in scrapes:
+                scrapes[loop] = Scrapes(registry)
+            parts = await scrapes[loop].body(form, names, is_gzip=is_gzip)
         headers = {hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         if is_gzip:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
