@@ -44,7 +44,6 @@ METHODS = frozenset(
     "QUERY REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF "
     "VERSION-CONTROL".split()
 )
-_UNSEEN: Any = object()
 
 T = TypeVar("T")
 
@@ -76,10 +75,9 @@ class Labels(Generic[T]):
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
         self._applies = applies
-        #: What :meth:`find` finds for routes that have one method and one label, for those in a hurry.
-        self.constant: dict[AbstractRoute, T | None] = {}
-        #: The same for routes with one method and many labels: how to get, from a request, what to look it up by, and where.
-        self.varying: dict[AbstractRoute, tuple[Callable[[Request], object], dict[object, T]]] = {}
+        #: For those in a hurry, by route, if it has one method: what :meth:`find` finds if there is one label, else
+        #: how to get, from a request, what to look that up by, and where.
+        self.known: dict[AbstractRoute, T | tuple[Callable[[Request], object], dict[object, T]] | None] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -88,9 +86,6 @@ class Labels(Generic[T]):
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
         match_info = request.match_info
         route = match_info.route
-        found = self.constant.get(route, _UNSEEN)
-        if found is not _UNSEEN:
-            return found
         rule = self._rules.get(route)
         if rule is None:
             if isinstance(match_info.http_exception, HTTPException):
@@ -99,9 +94,9 @@ class Labels(Generic[T]):
             rule = self._rules[route] = self._rule(route, match_info)
             if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
-                    self.constant[route] = rule.find(request)
+                    self.known[route] = rule.find(request)
                 elif rule.key_of is not None:
-                    self.varying[route] = rule.key_of, rule.known(route.method)
+                    self.known[route] = rule.key_of, rule.known(route.method)
         return rule.find(request)
 
     def excluded(self, label: str) -> bool:
@@ -168,7 +163,7 @@ class _Rule(Generic[T]):
         #: Gets from a request what it is known by: its path as it was sent, or the kept values.
         self.key_of: Callable[[Request], object] | None = None
         if self._values_of is not None:
-            self.key_of = attrgetter("rel_url.raw_path") if whole else self._plain_values
+            self.key_of = attrgetter("_rel_url.path_safe") if whole else self._plain_values
         self._known: dict[str, dict[object, T]] = {}
         self._admitted: set[str] = set()
         self._folded: dict[str, T] = {}

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import inspect
+from bisect import bisect_left
 from collections.abc import Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
-from hr_prometheus.life import WRITES_ARE_TOLD
+from hr_prometheus.life import WRITES_ARE_TOLD, has_no_body
+from hr_prometheus.lives import RequestLife
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
-from hr_prometheus.recorder import Recorder
+from hr_prometheus.recorder import PLAINLY, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
-
-    from hr_prometheus.records import RequestRecord
 
 
 def hrprometheus_middleware(
@@ -64,40 +65,46 @@ def hrprometheus_middleware(
     return cast("Middleware", function)
 
 
+#: The most bytes of a body that are sent in the short way. They are handed to the transport with the head, at once: its
+#: buffer takes 64 KiB in asyncio and uvloop before anybody has to wait.
+_PLAIN = 32768
+
+
 def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901, PLR0915
     """Make the middleware for the default monitor.
 
-    This is the path of every request, so it is written out. Most responses are plain: a ``Response`` of bytes. If nothing
-    stands between this middleware and aiohttp, it sends such a response itself, with the two calls that aiohttp
-    would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback nor
-    a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end.
-    """
-    constant, varying = recorder.labels.constant, recorder.labels.varying
-    nothing: tuple[Any, dict[object, RequestRecord]] = (id, {})
-    find, wait, life_class = recorder.find, recorder.wait, recorder.life_class
+    This is the path of every request, so it is written out. Most responses are plain: a ``Response`` of not too many
+    bytes. If nothing stands between this middleware and aiohttp, it sends such a response itself, with the two calls that
+    aiohttp would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback
+    nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end.
 
-    async def record_request(request: Request, handler: Handler) -> StreamResponse:  # noqa: C901, PLR0912, PLR0915
-        match_info = request.match_info
-        route = match_info.route
-        record: RequestRecord | None = constant.get(route)
+    Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are taken.
+    """
+    known: Any = recorder.labels.known
+    find, wait, is_full = recorder.find, recorder.wait, recorder.is_full
+
+    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
+        try:
+            record = known.get(request._match_info._route)  # noqa: SLF001
+            if type(record) is tuple:
+                key_of, records = record
+                record = records.get(key_of(request))
+            writer, has_body = request._payload_writer, request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
+        except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
+            record, writer, has_body = None, request.writer, True
         if record is None:
-            key_of, known = varying.get(route, nothing)
-            try:
-                record = known.get(key_of(request)) or find(request)
-            except (KeyError, TypeError):  # somebody has changed what was matched
-                record = find(request)
+            record = find(request)
             if record is None:
                 return await handler(request)
         began = perf_counter()
-        life = None
+        life: Any = None
         if recorder.is_following:
-            life = life_class()
+            life = RequestLife()
             life.recorder = recorder
             life.request = request
             life.found = record
             life.began = began
-            writer = request.writer
-            if getattr(writer, "on_body_write", None) is None:
+            if not WRITES_ARE_TOLD or writer.on_body_write is None:
                 writer.on_body_write = life
             elif recorder.life_of(request) is None:
                 life.follow()
@@ -109,40 +116,50 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         except BaseException as error:
             wait(life, request, record, began, error)
             raise
-        body = response.body if type(response) is Response and recorder.is_outermost else None
-        cells = None
-        if type(body) is bytes:
-            status = response.status
-            cells = record.cells if status == record.status else record.others.get(status)
-        writer = request.writer
-        # aiohttp sends where another response's head has been sent already, and where it has files of a form to close.
-        # The size of a compressed body is not known.
-        if (
-            cells is None
-            or writer.output_size
-            or getattr(request, "_post", None) is not None
-            or (life is not None and response.compression)
-        ):
+        try:
+            is_plain = (
+                type(response) is Response
+                and type(body := response._body) is bytes  # noqa: SLF001
+                and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
+                and recorder.is_outermost
+                # aiohttp sends where another response's head has been sent already,
+                and not writer.output_size
+                # and where it has files of a form to close.
+                and (not has_body or request._post is None)  # noqa: SLF001
+                # Only if all of it leaves at once, and as it is, need nobody be told of the writing.
+                and (not life or (len(body) <= _PLAIN and not response._compression and writer.on_body_write is life))  # noqa: SLF001
+            )
+        except AttributeError:
+            is_plain = False
+        if not is_plain:
             wait(life, request, record, began, response)
             return response
         if life is not None:
-            life.is_plain = True
+            writer.on_body_write = PLAINLY
         if recorder.has_parts:
+            match_info = request.match_info
             match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         try:
             await response.prepare(request)
-            if life is not None and not WRITES_ARE_TOLD:
-                life.first_byte_at = perf_counter()
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(life, request, record, began, error, response)
             return _unsent(response, error)
         if not writer.output_size:  # it had been sent before, as an answer to another request
             wait(life, request, record, began, response)
-        elif life is not None:
-            life.sent_plainly(cells, response)
-        else:
-            record.end_plainly(cells, perf_counter() - began)
+            return response
+        seconds = perf_counter() - began
+        record.progress_page[record.progress] -= 1.0
+        page, index = (record.ended_page, record.ended) if status == record.status else record.others[status]
+        page[index] += 1.0
+        bucket = 1 if seconds <= record.lowest else bisect_left(record.bounds, seconds) + 1
+        page, index = record.latency_page, record.latency
+        page[index] += seconds
+        page[index + bucket] += 1.0
+        if is_full:
+            record.details.measure_plainly(seconds, bucket, len(body), has_body)  # type: ignore[arg-type]  # it is bytes
+            if has_body:
+                life.receive(record.details)
         return response
 
     return record_request
@@ -184,23 +201,32 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         except BaseException as error:
             life.handled(error)
             raise
-        body = response.body if type(response) is Response and recorder.is_outermost else None
-        if type(body) is not bytes or request.writer.output_size or getattr(request, "_post", None) is not None:
+        writer = request.writer
+        if (
+            type(response) is not Response
+            or type(response.body) is not bytes
+            or len(response.body) > _PLAIN
+            or not recorder.is_outermost
+            or writer.output_size
+            or getattr(request, "_post", None) is not None
+            or response.compression
+            or writer.on_body_write is not life
+            or has_no_body(request.method, response.status)
+        ):
             life.handled(response)
             return response
+        size = len(response.body)
+        writer.on_body_write = PLAINLY
         if recorder.has_parts:
             request.match_info.current_app = request.match_info.apps[-1]
         try:
             await response.prepare(request)
-            if not WRITES_ARE_TOLD:
-                life.first_byte_at = perf_counter()
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            life.response = response
-            life.handled(error)
+            recorder.wait(life, request, life.found, life.began, error, response)
             return _unsent(response, error)
-        if request.writer.output_size:
-            life.sent_plainly(None, response)
+        if writer.output_size:
+            life.sent_plainly(response, size)
         else:
             life.handled(response)
         return response

@@ -157,9 +157,10 @@ class RequestMonitor(BaseRequestMonitor):
         if self.init_metrics:
             self._record.leave()
         self._record.count(self.response_status, self.elapsed or time.perf_counter() - self._began)
-        if self._records.full is not None and self.response_status != SWITCHING_PROTOCOLS:
-            self._record.measure(self.first_byte_elapsed, self.response_size)
-            self._record.receive(self.request_size)
+        details = self._record.details
+        if details is not None and self.response_status != SWITCHING_PROTOCOLS:
+            details.measure(self.first_byte_elapsed, self.response_size)
+            details.receive(self.request_size)
 
 
 @lru_cache(maxsize=32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import os
 import sys
 from contextlib import suppress
@@ -17,7 +18,7 @@ from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKET
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
 from hr_prometheus.life import REQUEST_TASK, is_request_task
-from hr_prometheus.lives import BasicLife, FullLife, MonitoredLife, RecordedLife
+from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.records import Records
 from hr_prometheus.series import self_store
@@ -46,6 +47,9 @@ class Nothing(tuple[()]):
 
 
 NOTHING = Nothing()
+
+#: What is told of the writes of a response that the middleware sends, to do nothing about it.
+PLAINLY: Any = operator.is_
 
 
 def recorder_of(candidate: object) -> Recorder | None:
@@ -110,11 +114,9 @@ class Recorder:
             folded=self._folded,
             applies=self._applies,
         )
-        self.life_class: type[RecordedLife] = MonitoredLife
-        if self.is_plain:
-            self.life_class = FullLife if self.is_full else BasicLife
+        self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
         #: Whether each request has a life from its beginning, which is told of what is written.
-        self.is_following = self.life_class is not BasicLife
+        self.is_following = self.is_full or not self.is_plain
         #: Whether nothing stands between the middleware and aiohttp; ``None`` until there was a request to tell.
         self.is_outermost: bool | None = None
         #: Whether the application has sub-applications, as far as there were requests to tell.
@@ -135,9 +137,11 @@ class Recorder:
 
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
         try:
-            life = getattr(request.writer, "on_body_write", None)
-            if isinstance(life, RecordedLife) and life.is_plain and life.recorder is self:
-                return NOTHING  # type: ignore[return-value]  # the middleware is sending it
+            if request._payload_writer.on_body_write is PLAINLY:  # noqa: SLF001  # as in the middleware
+                return NOTHING  # type: ignore[return-value]
+        except AttributeError:  # before aiohttp 3.14.4
+            pass
+        try:
             life = self.life_of(request)
             if life is not None:
                 life.prepared(response)
@@ -198,6 +202,8 @@ class Recorder:
         life = life or self.follow(request, found, began)
         if response is not None:
             life.response = response
+            if self.is_following:
+                life.follow()
         life.handled(outcome)
 
     def begin(self, request: Request) -> RecordedLife | None:
@@ -219,10 +225,10 @@ class Recorder:
             return
         record = self.records.request((UNKNOWN, MALFORMED))
         record.count(response.status, seconds)
-        if self.records.full is not None:
+        if record.details is not None:
             body = response.body if isinstance(response, Response) else None
-            record.measure(seconds, len(body) if isinstance(body, bytes) else 0)
-            record.receive(0)
+            record.details.measure(seconds, len(body) if isinstance(body, bytes) else 0)
+            record.details.receive(0)
 
     def failed(self, where: str, error: Exception) -> None:
         """Count an exception that no client may see, and log it if it is the first of its kind."""

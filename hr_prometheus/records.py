@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from sys import intern
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +18,20 @@ from hr_prometheus.catalog import (
     REQUEST_SIZE,
     REQUESTS_IN_PROGRESS,
     RESPONSE_SIZE,
+    SIZE_BUCKETS,
     WEBSOCKET_CLOSES,
     WEBSOCKET_DURATION,
     WEBSOCKETS_IN_PROGRESS,
 )
 from hr_prometheus.errors import ConfigurationError, did_you_mean
 from hr_prometheus.life import SWITCHING_PROTOCOLS, has_no_body
-from hr_prometheus.series import basic_store, full_store
+from hr_prometheus.series import basic_store, full_store, observe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.catalog import Metric
     from hr_prometheus.series import Page, Store
 
 
@@ -65,23 +66,9 @@ class Records:
         return WebSocketRecord(self, path)
 
 
-class Histogram:
-    """One series of a histogram."""
-
-    __slots__ = ("bounds", "first", "page", "sum")
-
-    def __init__(self, store: Store, metric: Metric, labels: tuple[str, ...]) -> None:
-        self.bounds = store.buckets(metric)
-        self.page, self.first = store.cells(metric, labels)
-        self.sum = self.first + len(self.bounds) + 1
-
-    def observe(self, value: float) -> None:
-        """Count one *value*, in the metric's unit."""
-        self.page[self.first + bisect_left(self.bounds, value)] += 1.0
-        self.page[self.sum] += value
-
-
 _NONE: dict[int, tuple[Page, int]] = {}  # is never written to
+#: The bounds of sizes as what they are compared with.
+_SIZES = tuple(map(int, SIZE_BUCKETS))
 #: How many statuses of a route may take the short way besides the first.
 _MOST_OTHERS = 9
 
@@ -89,19 +76,22 @@ _MOST_OTHERS = 9
 class RequestRecord:
     """The numbers of the requests with one method and path.
 
-    What is called for every request is written out for that: every cell is reached by an index that was found before.
-    ``status`` is the first for which all series exist, so that what is called *plainly* can be, and ``cells`` are its
-    own; ``others`` has those of further such statuses. All are of responses with a body.
+    The middleware writes to the cells itself, by page and index: ``progress`` is the cell of the requests in progress,
+    ``latency`` the first of the histogram with the upper ``bounds``, the first of which is ``lowest``, and ``ended`` counts
+    the requests with ``status``. That is the first status for which all series exist; ``others`` has the cells of further
+    ones. All are of responses with a body. ``details`` are what there is besides the basic metrics, ``None`` if nothing is.
     """
 
     __slots__ = (
-        "_first_byte",
         "_labels",
-        "_latency",
-        "_received",
         "_records",
-        "_sent",
-        "cells",
+        "bounds",
+        "details",
+        "ended",
+        "ended_page",
+        "latency",
+        "latency_page",
+        "lowest",
         "others",
         "progress",
         "progress_page",
@@ -111,15 +101,17 @@ class RequestRecord:
     def __init__(self, records: Records, labels: tuple[str, str]) -> None:
         self._records = records
         self._labels = labels
+        self.bounds = records.basic.latency_buckets
+        self.lowest = self.bounds[0]
         self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
         self.status = 0
-        self.cells: tuple[Page, int] | None = None
+        self.ended_page: Any = None
+        self.ended = 0
         self.others: dict[int, tuple[Page, int]] = _NONE
-        # Made when there is something to observe: an upgrade has none of these.
-        self._latency: Histogram | None = None
-        self._first_byte: Histogram | None = None
-        self._sent: Histogram | None = None
-        self._received: Histogram | None = None
+        # Made when there is something to observe: an upgrade has none.
+        self.latency_page: Any = None
+        self.latency = 0
+        self.details = None if records.full is None else Details(records.full, labels)
 
     def begin(self) -> float:
         """Count one request more in progress, and return the time."""
@@ -134,73 +126,24 @@ class RequestRecord:
         """Count a request with its *status* and its duration in *seconds*, and one less in progress."""
         self.leave()
         self.count(status, seconds)
-        made = (self._latency, self._first_byte, self._sent, self._received)[: 1 if self._records.full is None else 4]
-        if None in made or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
+        has_all = self.latency_page is not None and (self.details is None or self.details.has_all())
+        if not has_all or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
             return
-        if self.cells is None:
-            self.status, self.cells = status, self._status(status)
+        if not self.status:
+            self.ended_page, self.ended = self._status(status)
+            self.status = status
         elif len(self.others) < _MOST_OTHERS:
             self.others = {**self.others, status: self._status(status)}
-
-    def end_plainly(self, cells: tuple[Page, int], seconds: float) -> None:
-        """Do the same for a request whose status is complete and has *cells*."""
-        self.progress_page[self.progress] -= 1.0
-        page, index = cells
-        page[index] += 1.0
-        histogram: Any = self._latency
-        page = histogram.page
-        page[histogram.first + bisect_left(histogram.bounds, seconds)] += 1.0
-        page[histogram.sum] += seconds
-
-    def end_fully(
-        self, cells: tuple[Page, int], seconds: float, first_byte: float, size: int, *, has_body: bool
-    ) -> None:
-        """Do the same, and observe a response of *size* bytes, the first of which left after *first_byte* seconds.
-
-        *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
-        """
-        self.end_plainly(cells, seconds)
-        histogram: Any = self._first_byte
-        page = histogram.page
-        page[histogram.first + bisect_left(histogram.bounds, first_byte)] += 1.0
-        page[histogram.sum] += first_byte
-        histogram = self._sent
-        page = histogram.page
-        page[histogram.first + bisect_left(histogram.bounds, size)] += 1.0
-        page[histogram.sum] += size
-        if not has_body:
-            histogram = self._received
-            histogram.page[histogram.first] += 1.0
 
     def count(self, status: int, seconds: float) -> None:
         """Count an ended request with its *status* and its duration in *seconds*, whether or not it has begun."""
         page, index = self._status(status)
         page[index] += 1.0
-        self._observe(status, seconds)
-
-    def _observe(self, status: int, seconds: float) -> None:
-        """Observe a duration in *seconds*, unless it is that of an upgrade, which lasts as long as its ends like."""
         if status == SWITCHING_PROTOCOLS:
-            return
-        if self._latency is None:
-            self._latency = Histogram(self._records.basic, REQUEST_LATENCY, self._labels)
-        self._latency.observe(seconds)
-
-    def measure(self, first_byte: float | None, sent: int | None) -> None:
-        """Observe the seconds until the *first byte* and the body bytes *sent*; ``None`` is not known."""
-        if self._first_byte is None or self._sent is None:
-            self._first_byte = Histogram(self._full(), REQUEST_FIRST_BYTE_LATENCY, self._labels)
-            self._sent = Histogram(self._full(), RESPONSE_SIZE, self._labels)
-        if first_byte is not None:
-            self._first_byte.observe(first_byte)
-        if sent is not None:
-            self._sent.observe(sent)
-
-    def receive(self, size: int) -> None:
-        """Observe the *size* of a request's body in bytes."""
-        if self._received is None:
-            self._received = Histogram(self._full(), REQUEST_SIZE, self._labels)
-        self._received.observe(size)
+            return  # an upgrade lasts as long as its ends like
+        if self.latency_page is None:
+            self.latency_page, self.latency = self._records.basic.cells(REQUEST_LATENCY, self._labels)
+        observe(self.latency_page, self.latency, self.bounds, seconds)
 
     def websocket(self) -> WebSocketRecord:
         """Return the record of the WebSockets that these requests became."""
@@ -208,25 +151,82 @@ class RequestRecord:
 
     def _status(self, status: int) -> tuple[Page, int]:
         # A status may come from a client, by way of a handler.
-        label = str(status) if 100 <= status <= 599 else "other"
+        label = intern(str(status)) if 100 <= status <= 599 else "other"
         return self._records.basic.cells(REQUEST_COUNT, (*self._labels, label))
 
-    def _full(self) -> Store:
-        assert self._records.full is not None  # noqa: S101  # only a full record is measured
-        return self._records.full
+
+class Details:
+    """What is written of the same requests besides the basic metrics."""
+
+    __slots__ = (
+        "_bounds",
+        "_first_byte",
+        "_first_byte_page",
+        "_labels",
+        "_received",
+        "_received_page",
+        "_sent",
+        "_sent_page",
+        "_store",
+    )
+
+    def __init__(self, store: Store, labels: tuple[str, str]) -> None:
+        self._store = store
+        self._labels = labels
+        self._bounds = store.latency_buckets
+        # Made when there is something to observe, as above.
+        self._first_byte_page: Any = None
+        self._first_byte = 0
+        self._sent_page: Any = None
+        self._sent = 0
+        self._received_page: Any = None
+        self._received = 0
+
+    def has_all(self) -> bool:
+        """Whether all series exist, so that :meth:`measure_plainly` can be called."""
+        return self._sent_page is not None and self._received_page is not None
+
+    def measure_plainly(self, seconds: float, bucket: int, size: int, has_body: bool) -> None:
+        """Observe a response of *size* bytes, all of which left after *seconds*, whose bucket is known.
+
+        *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
+        """
+        page, index = self._first_byte_page, self._first_byte
+        page[index] += seconds
+        page[index + bucket] += 1.0
+        page, index = self._sent_page, self._sent
+        page[index] += size
+        page[index + bisect_left(_SIZES, size) + 1] += 1.0
+        if not has_body:
+            self._received_page[self._received + 1] += 1.0
+
+    def measure(self, first_byte: float | None, sent: int | None) -> None:
+        """Observe the seconds until the *first byte* and the body bytes *sent*; ``None`` is not known."""
+        if self._sent_page is None:
+            self._first_byte_page, self._first_byte = self._store.cells(REQUEST_FIRST_BYTE_LATENCY, self._labels)
+            self._sent_page, self._sent = self._store.cells(RESPONSE_SIZE, self._labels)
+        if first_byte is not None:
+            observe(self._first_byte_page, self._first_byte, self._bounds, first_byte)
+        if sent is not None:
+            observe(self._sent_page, self._sent, SIZE_BUCKETS, sent)
+
+    def receive(self, size: int) -> None:
+        """Observe the *size* of a request's body in bytes."""
+        if self._received_page is None:
+            self._received_page, self._received = self._store.cells(REQUEST_SIZE, self._labels)
+        observe(self._received_page, self._received, SIZE_BUCKETS, size)
 
 
 class WebSocketRecord:
     """The numbers of the WebSockets of one path."""
 
-    __slots__ = ("_closes", "_duration", "_path", "_progress", "_store")
+    __slots__ = ("_path", "_progress", "_store")
 
     def __init__(self, records: Records, path: str) -> None:
         assert records.full is not None  # noqa: S101  # as above
         self._store = store = records.full
         self._path = path
         self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, (path,))
-        self._duration = Histogram(store, WEBSOCKET_DURATION, (path,))
 
     def begin(self) -> None:
         """Count one connection more that is open."""
@@ -241,7 +241,7 @@ class WebSocketRecord:
     def end(self, seconds: float, code: int | None) -> None:
         """Count a connection that was open for some *seconds* and was closed with *code*."""
         self.leave()
-        self._duration.observe(seconds)
+        self._store.observe(WEBSOCKET_DURATION, (self._path,), seconds)
         page, index = self._store.cells(WEBSOCKET_CLOSES, (self._path, _code_label(code)))
         page[index] += 1.0
 

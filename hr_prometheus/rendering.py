@@ -76,18 +76,18 @@ def _template(family: StoredFamily, *, with_created: bool) -> str:
 def _text(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
     """Return the lines of some series of ours, from number *start* on."""
     names = sorted(enumerate(family.metric.labels), key=itemgetter(1))
-    cells = len(family.bounds) + 1 if family.type == "histogram" else 0
+    buckets = len(family.bounds) + 1 if family.type == "histogram" else 0
     lines = []
     for values, (page, first) in family.series[start : start + _SERIES]:
         labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in names])
-        end = first + cells
-        if cells:
-            numbers = [*map(_counts.__getitem__, accumulate(page[first:end]))]
-            numbers += (numbers[-1], _number(page[end]))
+        last = first + buckets
+        if buckets:
+            numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
+            numbers += (numbers[-1], _number(page[first]))
         else:
-            numbers = [_number(page[end])]
+            numbers = [_number(page[first])]
         if with_created and family.type != "gauge":
-            numbers.append(go_text(page[end + 1]))
+            numbers.append(go_text(page[last + 1]))
         places = [labels] * (2 * len(numbers))
         places[1::2] = numbers
         lines.append(template % tuple(places))

@@ -158,9 +158,9 @@ def _cost(label: str, settings: Settings) -> tuple[int, int]:
     )
     for status in STATUSES:
         record.count(status, 0.1)
-    if detail == FULL:
-        record.measure(0.1, 1000)
-        record.receive(0)
+    if record.details is not None:
+        record.details.measure(0.1, 1000)
+        record.details.receive(0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
     return len(samples), sum(map(len, samples))
 

@@ -13,7 +13,6 @@ from aiohttp.web import HTTPServiceUnavailable
 
 from hr_prometheus.catalog import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.records import Histogram
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Scrapes:
                 parts = [_compressed(parts)]
         with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
             store = self_store(self._registry)
-            Histogram(store, SCRAPE_DURATION, ()).observe(perf_counter() - began)
+            store.observe(SCRAPE_DURATION, (), perf_counter() - began)
             if not names:
                 page, index = store.cells(SCRAPE_LINES, ())
                 page[index] = lines

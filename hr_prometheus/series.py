@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import re
 import time
-from array import array
+from bisect import bisect_left
 from contextvars import ContextVar
 from itertools import pairwise
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY
@@ -91,13 +91,13 @@ class MemoryPages:
     """Pages in the memory of the process."""
 
     def __init__(self) -> None:
-        self._page = array("d")
+        self._page: memoryview[Any] = memoryview(b"").cast("d")  # faster than an array
         self._next = 0
 
     def cells(self, _store: Store, _metric: Metric, _labels: tuple[str, ...], size: int) -> tuple[Page, int]:
         """Return *size* cells for a new series, with the time in the last of them."""
         if self._next + size > len(self._page):
-            self._page = array("d", bytes(8 * max(PAGE_CELLS, size)))
+            self._page = memoryview(bytearray(8 * max(PAGE_CELLS, size))).cast("d")
             self._next = 0
         first = self._next
         self._next += size
@@ -145,9 +145,9 @@ class Store:
     def cells(self, metric: Metric, labels: tuple[str, ...]) -> tuple[Page, int]:
         """Return the page and the first cell of one series, which is made if there is none.
 
-        A counter and a gauge have their value in the first cell. A histogram has one cell a bucket (not
-        cumulative, ``+Inf`` the last) and then the sum. The cell behind the values of a counter or a
-        histogram holds the time of its creation, in seconds since the epoch.
+        A counter and a gauge have their value in the first cell. A histogram has the sum there and then one cell a
+        bucket (not cumulative, ``+Inf`` the last). The cell behind the values of a counter or a histogram holds the
+        time of its creation, in seconds since the epoch.
         """
         try:
             return self._series[metric][labels]
@@ -156,6 +156,11 @@ class Store:
                 if labels not in self._series[metric]:
                     self._series[metric][labels] = self._pages.cells(self, metric, labels, self._size(metric))
                 return self._series[metric][labels]
+
+    def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
+        """Observe a *value*, in the metric's unit, for one series of a histogram."""
+        page, first = self.cells(metric, labels)
+        observe(page, first, self.buckets(metric), value)
 
     def _size(self, metric: Metric) -> int:
         """Return how many cells a series has: its values, and the time of its creation."""
@@ -177,6 +182,12 @@ class Store:
 
     def _family(self, metric: Metric, series: SeriesList = ()) -> StoredFamily:
         return StoredFamily(metric, self.prefix + metric.name, self.buckets(metric), series)
+
+
+def observe(page: Page, first: int, bounds: Sequence[float], value: float) -> None:
+    """Observe a *value* for a series of a histogram with these *bounds*, the first cell of which is known."""
+    page[first] += value
+    page[first + bisect_left(bounds, value) + 1] += 1.0
 
 
 class StoredFamily(Family):
@@ -211,11 +222,11 @@ class StoredFamily(Family):
             yield Sample(f"{self.name}_total", labels, page[first])
         else:
             total = 0.0
-            for offset, bound in enumerate((*self.bounds, float("inf"))):
+            for offset, bound in enumerate((*self.bounds, float("inf")), start=1):
                 total += page[first + offset]
                 yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, total)
             yield Sample(f"{self.name}_count", labels, total)
-            yield Sample(f"{self.name}_sum", labels, page[first + len(self.bounds) + 1])
+            yield Sample(f"{self.name}_sum", labels, page[first])
             created = first + len(self.bounds) + 2
         if with_created.get():
             yield Sample(f"{self.name}_created", labels, page[created])

@@ -45,8 +45,8 @@ def test_the_numbers_of_all_slots_are_added_up(worker, tmp_path):
         record = worker(slot, detail="full").request(LABELS)
         record.begin()
         record.count(200, 0.02)
-        record.measure(0.001, 100)
-        record.receive(0)
+        record.details.measure(0.001, 100)
+        record.details.receive(0)
     worker(3).request(("GET", "/y")).count(404, 1)
     found = read(tmp_path)
     assert found['request_count_total{method="GET",path="/x",status="200"}'] == 3

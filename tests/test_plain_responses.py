@@ -556,3 +556,42 @@ async def test_nothing_of_a_request_is_kept(aiohttp_client, registry, app):
     finally:
         gc.enable()
     assert len(kept) <= 1  # the connection's latest
+
+
+class Renamed:
+    """Stands for something of aiohttp's, of which only the public names are as they are."""
+
+    def __init__(self, of):
+        self.__dict__["of"] = of
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.of, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.of, name, value)
+
+
+@pytest.mark.parametrize("make", APPLICATIONS)
+async def test_nothing_depends_on_private_names(aiohttp_client, registry, make, waits):
+    """Where aiohttp has renamed what is read in a hurry, the long way is taken."""
+
+    async def hello(_request):
+        return web.Response(text="hello")
+
+    app = make(registry)
+    recording = app.middlewares[0]
+
+    async def renamed(request, handler):
+        return await recording(Renamed(request), handler)
+
+    recorded = web.middleware(renamed)
+    recorded.hr_prometheus_recorder = recording.hr_prometheus_recorder
+    app.middlewares[0] = recorded
+    app.router.add_get("/hello/{name}", hello)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        assert await (await client.get("/hello/me")).text() == "hello"
+    assert len(waits) == WARM
+    assert counts(generate_latest(registry).decode()) == {("GET", "/hello/me", "200"): WARM}

@@ -21,7 +21,6 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from hr_prometheus import rendering
 from hr_prometheus.catalog import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.exposition import TEXT, Format
-from hr_prometheus.records import Histogram as StoredHistogram
 from hr_prometheus.records import Records
 from hr_prometheus.series import self_store, with_created
 
@@ -44,14 +43,14 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
     for path, status, duration, size in made:
         record = records.request(("GET", path))
         record.count(status, duration)
-        record.measure(duration, size)
-        record.receive(size)
+        record.details.measure(duration, size)
+        record.details.receive(size)
         records.websocket(path).begin()
         records.websocket(path).end(duration, status)
     store = self_store(registry)
     store.cells(ERRORS, ("labels",))
     store.cells(SCRAPE_LINES, ())[0][0] = 3
-    StoredHistogram(store, SCRAPE_DURATION, ()).observe(0.5)
+    store.observe(SCRAPE_DURATION, (), 0.5)
     (enable_created_metrics if is_created_on else disable_created_metrics)()
     token = with_created.set(is_created_on)
     try:
@@ -69,7 +68,7 @@ def test_names_are_escaped_as_the_library_does(escaping, prefix):
     registry = CollectorRegistry()
     record = Records(registry, prefix=prefix, detail="full").request(("GET", "/"))
     record.count(200, 1.0)
-    record.measure(0.1, 5)
+    record.details.measure(0.1, 5)
     text = Format(version="1.0.0", escaping=escaping)
     assert text.render(registry) == generate_latest(registry, escaping)
     openmetrics = Format(is_openmetrics=True, version="1.0.0", escaping=escaping)
