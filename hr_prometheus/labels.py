@@ -12,7 +12,7 @@ import logging
 import re
 from fnmatch import translate
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from aiohttp import hdrs
 from aiohttp.web import HTTPException
@@ -48,6 +48,13 @@ METHODS = frozenset(
 T = TypeVar("T")
 
 
+class Varying(NamedTuple, Generic[T]):
+    """How to find what was made for a route's many labels: what to look it up by, gotten from a request, and where."""
+
+    key_of: Callable[[Request], object]
+    made: dict[object, T]
+
+
 class Labels(Generic[T]):
     """What a middleware knows of labels: the rules of one application and what was made for the labels so far.
 
@@ -75,9 +82,8 @@ class Labels(Generic[T]):
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
         self._applies = applies
-        #: For those in a hurry, by route, if it has one method: what :meth:`find` finds if there is one label, else
-        #: how to get, from a request, what to look that up by, and where.
-        self.known: dict[AbstractRoute, T | tuple[Callable[[Request], object], dict[object, T]] | None] = {}
+        #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
+        self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -96,7 +102,7 @@ class Labels(Generic[T]):
                 if rule.is_constant:
                     self.known[route] = rule.find(request)
                 elif rule.key_of is not None:
-                    self.known[route] = rule.key_of, rule.known(route.method)
+                    self.known[route] = Varying(rule.key_of, rule.known(route.method))
         return rule.find(request)
 
     def excluded(self, label: str) -> bool:

@@ -6,16 +6,17 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import StreamResponse, WebSocketResponse
 
 from hr_prometheus.life import (
     SWITCHING_PROTOCOLS,
     MeasuredLife,
+    has_no_body,
     received,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from aiohttp.web import Request
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
         def failed(self, where: str, error: Exception) -> None:
             """Count an exception that no client may see."""
 
-        def entered_monitor(self, request: Request, labels: tuple[str, str]) -> BaseRequestMonitor:
-            """Make and enter the monitor of a request."""
+        #: Makes and enters the monitor of a request with these labels.
+        enter: Callable[[Request, tuple[str, str]], BaseRequestMonitor]
 
 
 #: For how many seconds a request's body may still arrive after the response has left; aiohttp's server reads
@@ -105,36 +106,47 @@ class RequestLife(RecordedLife):
 
 
 class MonitoredLife(RecordedLife):
-    """A request that a monitor object records."""
+    """A request that a monitor object records, which can read the attributes from ``elapsed`` on."""
 
     monitor: BaseRequestMonitor
     found: tuple[str, str]
 
+    elapsed: float = 0.0
+    first_byte_elapsed: float | None = None
+    size: int | None = 0
+
     def begin(self) -> None:
         """Enter the request's monitor."""
         self.began = perf_counter()
-        self.monitor = self.recorder.entered_monitor(self.request, self.found)
+        self.monitor = self.recorder.enter(self.request, self.found)
 
-    def sent_plainly(self, response: StreamResponse, size: int) -> None:
-        """End with a *response* whose head and body, of *size* bytes, the middleware has handed to the transport at once."""
-        seconds = perf_counter() - self.began
-        self.response = response
-        self._end(response, seconds, seconds, size)
+    @property
+    def request_size(self) -> int:
+        """The bytes of the request's body that have been received."""
+        return received(self.request.content)
+
+    @property
+    def response_size(self) -> int | None:
+        """The bytes of the response's body that have been sent."""
+        response = self.response
+        return 0 if response is not None and has_no_body(self.request.method, response.status) else self.size
 
     def ended(self, status: int, now: float) -> None:
         """Show the monitor what is known of how the request ended."""
+        self.elapsed = now - self.began
+        self.first_byte_elapsed = self.first_byte(now)
+        self.size = self.sent()
         response = self.response
         outcome = response if response is not None and response.status == status else _Outcome(status)
-        self._end(outcome, now - self.began, self.first_byte(now), self.sent())
+        if not isinstance(response, StreamResponse):
+            self.response = None
+        self.show(outcome)
 
-    def _end(self, outcome: HasStatus, elapsed: float, first_byte: float | None, sent: int | None) -> None:
-        monitor, response, content = self.monitor, self.response, self.request.content
+    def show(self, outcome: HasStatus) -> None:
+        """End the monitor, which is shown *outcome*."""
+        monitor = self.monitor
         try:
-            monitor.elapsed = elapsed
-            monitor.first_byte_elapsed = first_byte
-            monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
-            monitor.response_size = sent
-            monitor.response = response if isinstance(response, StreamResponse) else None
+            monitor._life = self  # noqa: SLF001  # a monitor is ours to show what there is
             monitor.observe(outcome)
             monitor.__exit__(None, None, None)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin

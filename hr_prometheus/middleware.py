@@ -12,9 +12,9 @@ from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
-from hr_prometheus.life import WRITES_ARE_TOLD, has_no_body
-from hr_prometheus.lives import RequestLife
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
+from hr_prometheus.life import WRITES_ARE_TOLD
+from hr_prometheus.lives import MonitoredLife, RequestLife
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import PLAINLY, Recorder
@@ -86,9 +86,9 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
         try:
             record = known.get(request._match_info._route)  # noqa: SLF001
-            if type(record) is tuple:
-                key_of, records = record
-                record = records.get(key_of(request))
+            if type(record) is Varying:
+                key_of, made = record
+                record = made.get(key_of(request))
             writer, has_body = request._payload_writer, request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
             record, writer, has_body = None, request.writer, True
@@ -186,36 +186,64 @@ def _unsent(response: StreamResponse, error: BaseException) -> StreamResponse:
     raise error
 
 
-def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:
+def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901, PLR0915
     """Make the middleware for monitors of the user's, and for a default one of which a half is switched off.
 
     It goes the same way, with a life for each request.
     """
+    known: Any = recorder.labels.known
+    enter = recorder.enter
 
-    async def monitor_request(request: Request, handler: Handler) -> StreamResponse:
-        life = recorder.begin(request)
-        if life is None:
+    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
+        try:
+            labels = known.get(request._match_info._route)  # noqa: SLF001
+            if type(labels) is Varying:
+                key_of, made = labels
+                labels = made.get(key_of(request))
+            writer = request._payload_writer  # noqa: SLF001
+        except (AttributeError, KeyError, TypeError):
+            labels, writer = None, request.writer
+        if labels is None:
+            labels = recorder.find(request)
+            if labels is None:
+                return await handler(request)
+        life = MonitoredLife()
+        life.recorder = recorder
+        life.request = request
+        life.found = labels
+        if not WRITES_ARE_TOLD or writer.on_body_write is None:
+            writer.on_body_write = life
+        elif recorder.life_of(request) is None:
+            life.follow()
+        else:
+            return await handler(request)
+        try:
+            life.began = perf_counter()
+            life.monitor = enter(request, labels)
+        except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
+            recorder.failed("begin", error)
             return await handler(request)
         try:
             response = await handler(request)
         except BaseException as error:
             life.handled(error)
             raise
-        writer = request.writer
-        if (
-            type(response) is not Response
-            or type(response.body) is not bytes
-            or len(response.body) > _PLAIN
-            or not recorder.is_outermost
-            or writer.output_size
-            or getattr(request, "_post", None) is not None
-            or response.compression
-            or writer.on_body_write is not life
-            or has_no_body(request.method, response.status)
-        ):
+        try:
+            is_plain = (
+                type(response) is Response
+                and type(body := response._body) is bytes  # noqa: SLF001
+                and len(body) <= _PLAIN
+                and recorder.is_outermost
+                and not writer.output_size
+                and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001
+                and not response._compression  # noqa: SLF001
+                and writer.on_body_write is life
+            )
+        except AttributeError:
+            is_plain = False
+        if not is_plain:
             life.handled(response)
             return response
-        size = len(response.body)
         writer.on_body_write = PLAINLY
         if recorder.has_parts:
             request.match_info.current_app = request.match_info.apps[-1]
@@ -223,10 +251,13 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             await response.prepare(request)
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            recorder.wait(life, request, life.found, life.began, error, response)
+            recorder.wait(life, request, labels, life.began, error, response)
             return _unsent(response, error)
         if writer.output_size:
-            life.sent_plainly(response, size)
+            life.elapsed = life.first_byte_elapsed = perf_counter() - life.began
+            life.response = response
+            life.size = len(body)  # type: ignore[arg-type]  # it is bytes
+            life.show(response)
         else:
             life.handled(response)
         return response

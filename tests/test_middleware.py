@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 import weakref
 from functools import partial
 from unittest.mock import Mock
@@ -444,6 +445,33 @@ async def test_what_a_custom_monitor_is_told(aiohttp_client):
     assert monitor.response_status == monitor.response.status == 200
     assert 0 < monitor.first_byte_elapsed <= monitor.elapsed < DEADLINE
     assert (monitor.request_size, monitor.response_size) == (5, 10)
+
+
+async def test_a_custom_monitor_has_attributes_of_its_own(aiohttp_client):
+    """Monitors from before there were ours use these names as they like."""
+    told = []
+
+    class Timed(BaseRequestMonitor):
+        init_metrics = False  # the argument is what counts
+
+        def update_init_metrics(self):
+            self.response = self.elapsed = "mine"
+
+        def update_end_metrics(self):
+            told.append((self.response, self.elapsed, self.init_metrics, self.response_size))
+            self.elapsed = time.time() - self.init_time
+
+    async def hello(_request):
+        return web.Response(text="hello")
+
+    app = web.Application(middlewares=[hrprometheus_middleware(Timed)])
+    app.router.add_get("/hello", hello)
+    client = await aiohttp_client(app)
+    await client.get("/hello")
+    await client.head("/hello")
+    await until(lambda: len(told) == 2)
+    assert told == [("mine", "mine", True, 5), ("mine", "mine", True, 0)]
+    assert BaseRequestMonitor.elapsed == 0.0
 
 
 async def test_a_custom_monitor_and_a_client_that_left(aiohttp_client):
