@@ -12,7 +12,7 @@ import logging
 import re
 from fnmatch import translate
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import hdrs
 from aiohttp.web import HTTPException
@@ -48,11 +48,14 @@ METHODS = frozenset(
 T = TypeVar("T")
 
 
-class Varying(NamedTuple, Generic[T]):
-    """How to find what was made for a route's many labels: what to look it up by, gotten from a request, and where."""
+class Varying(Generic[T]):
+    """How to find what was *made* for a route's many labels: what to look it up by is gotten from a request by *key_of*."""
 
-    key_of: Callable[[Request], object]
-    made: dict[object, T]
+    __slots__ = ("key_of", "made")
+
+    def __init__(self, key_of: Callable[[Request], object], made: dict[object, T]) -> None:
+        self.key_of = key_of
+        self.made = made
 
 
 class Labels(Generic[T]):

@@ -87,8 +87,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         try:
             record = known.get(request._match_info._route)  # noqa: SLF001
             if type(record) is Varying:
-                key_of, made = record
-                record = made.get(key_of(request))
+                record = record.made.get(record.key_of(request))
             writer, has_body = request._payload_writer, request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
             record, writer, has_body = None, request.writer, True
@@ -150,8 +149,11 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             return response
         seconds = perf_counter() - began
         record.progress_page[record.progress] -= 1.0
-        page, index = (record.ended_page, record.ended) if status == record.status else record.others[status]
-        page[index] += 1.0
+        if status == record.status:
+            record.ended_page[record.ended] += 1.0
+        else:
+            page, index = record.others[status]
+            page[index] += 1.0
         bucket = 1 if seconds <= record.lowest else bisect_left(record.bounds, seconds) + 1
         page, index = record.latency_page, record.latency
         page[index] += seconds
@@ -194,12 +196,11 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
     known: Any = recorder.labels.known
     enter = recorder.enter
 
-    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
+    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912
         try:
             labels = known.get(request._match_info._route)  # noqa: SLF001
             if type(labels) is Varying:
-                key_of, made = labels
-                labels = made.get(key_of(request))
+                labels = labels.made.get(labels.key_of(request))
             writer = request._payload_writer  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):
             labels, writer = None, request.writer
