@@ -62,6 +62,9 @@ _README = (
     ("memory", "series", "series"),
     ("start", "compared", "start"),
 )
+_README_VARIANTS = (
+    "empty", "basic-middleware", "full-middleware", "basic", "full", "by-hand", "published", "exporter", "opentelemetry",
+)  # fmt: skip
 
 
 def shown(row: Row | None) -> str:
@@ -94,7 +97,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """Return the table of the README: those who can be compared, in the columns that matter most."""
     found = {(row.part, row.variant, row.case): row for row in rows}
     text = ["| | " + " | ".join(heading for *_, heading in _README) + " |", "|---" * (len(_README) + 1) + "|"]
-    for name in ("empty", "basic", "full", "by-hand", "published", "exporter", "opentelemetry"):
+    for name in _README_VARIANTS:
         cells = [shown(found.get((part, name, case))) for part, case, _ in _README]
         text.append(f"| {PEERS[name].label} | " + " | ".join(cells) + " |")
     return "\n".join(text)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from fnmatch import translate
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import hdrs
@@ -49,13 +49,16 @@ T = TypeVar("T")
 
 
 class Varying(Generic[T]):
-    """How to find what was *made* for a route's many labels: what to look it up by is gotten from a request by *key_of*."""
+    """What was *made* for a route's many labels, by the values which *values_of* gets from a match.
 
-    __slots__ = ("key_of", "made")
+    If there is no such function, it is by the path, with the escapes that aiohttp keeps to tell a ``/`` from a part of a name.
+    """
 
-    def __init__(self, key_of: Callable[[Request], object], made: dict[object, T]) -> None:
-        self.key_of = key_of
+    __slots__ = ("made", "values_of")
+
+    def __init__(self, made: dict[object, T], values_of: Callable[[Mapping[str, str]], object] | None) -> None:
         self.made = made
+        self.values_of = values_of
 
 
 class Labels(Generic[T]):
@@ -104,8 +107,8 @@ class Labels(Generic[T]):
             if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
                     self.known[route] = rule.find(request)
-                elif rule.key_of is not None:
-                    self.known[route] = Varying(rule.key_of, rule.known(route.method))
+                elif rule.values_of is not None:
+                    self.known[route] = Varying(rule.known(route.method), None if rule.is_whole else rule.values_of)
         return rule.find(request)
 
     def excluded(self, label: str) -> bool:
@@ -146,9 +149,8 @@ class _Rule(Generic[T]):
         "_labels",
         "_resource",
         "_template",
-        "_values_of",
-        "_whole",
-        "key_of",
+        "is_whole",
+        "values_of",
     )
 
     def __init__(
@@ -165,14 +167,11 @@ class _Rule(Generic[T]):
         self._template = template
         self._resource = resource
         self._kept = kept  # the parameters whose values appear in the label
-        self._whole = whole  # whether these are all, whatever they are, so that the label is the path as it is
+        self.is_whole = whole  # whether these are all, whatever they are, so that the label is the path as it is
         self._allowed = allowed or {}  # the values that appear of a kept parameter, if not all do
         self._is_bounded = bool(kept) and all(name in self._allowed for name in kept)
-        self._values_of = itemgetter(*kept) if kept and resource is not None else None  # of the kept parameters
-        #: Gets from a request what it is known by: its path as it was sent, or the kept values.
-        self.key_of: Callable[[Request], object] | None = None
-        if self._values_of is not None:
-            self.key_of = attrgetter("_rel_url.path_safe") if whole else self._plain_values
+        #: Gets the kept values from a match.
+        self.values_of = itemgetter(*kept) if kept and resource is not None else None
         self._known: dict[str, dict[object, T]] = {}
         self._admitted: set[str] = set()
         self._folded: dict[str, T] = {}
@@ -183,7 +182,7 @@ class _Rule(Generic[T]):
         return not self._kept
 
     def known(self, method: str) -> dict[object, T]:
-        """Return what has been made for the labels of requests with this method, by what ``key_of`` gets."""
+        """Return what has been made for the labels of requests with this method, by what :class:`Varying` says."""
         return self._known.setdefault(method, {})
 
     def find(self, request: Request) -> T | None:
@@ -216,22 +215,18 @@ class _Rule(Generic[T]):
         return made
 
     def _path(self, request: Request) -> str:
-        if self._whole or self._resource is None:
+        if self.is_whole or self._resource is None:
             return request.path
         values: Any = self._key(request)
         shown = {self._kept[0]: values} if len(self._kept) == 1 else dict(zip(self._kept, values, strict=True))
         return path_with_fixed_parameters(self._resource, shown, parameter_names(self._resource) - shown.keys())
 
-    def _plain_values(self, request: Request) -> object:
-        """Return the value of the one parameter that is kept, or the values of all in their order."""
-        return self._values_of(request.match_info)  # type: ignore[misc]  # there are some
-
     def _key(self, request: Request) -> object:
         """Return what the label follows from: the path, or the values that appear in it."""
-        if self._whole or self._values_of is None:
+        if self.is_whole or self.values_of is None:
             # A path that was sent without escapes is the same text. Others may look like one that was.
             return (request.path,) if "%" in request.path else request.path
-        values: Any = self._plain_values(request)
+        values: Any = self.values_of(request.match_info)
         if not self._allowed:
             return values
         if len(self._kept) == 1:

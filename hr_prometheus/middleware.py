@@ -85,9 +85,11 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
 
     async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
         try:
-            record = known.get(request._match_info._route)  # noqa: SLF001
+            match_info = request._match_info  # noqa: SLF001
+            record = known.get(match_info._route)  # noqa: SLF001
             if type(record) is Varying:
-                record = record.made.get(record.key_of(request))
+                values_of = record.values_of
+                record = record.made.get(values_of(match_info) if values_of else request._rel_url.path_safe)  # noqa: SLF001
             writer, has_body = request._payload_writer, request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
             record, writer, has_body = None, request.writer, True
@@ -136,8 +138,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if life is not None:
             writer.on_body_write = PLAINLY
         if recorder.has_parts:
-            match_info = request.match_info
-            match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
+            request.match_info.current_app = request.match_info.apps[-1]  # as aiohttp has it when it sends
         try:
             await response.prepare(request)
             await response.write_eof()
@@ -196,11 +197,13 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
     known: Any = recorder.labels.known
     enter = recorder.enter
 
-    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912
+    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
         try:
-            labels = known.get(request._match_info._route)  # noqa: SLF001
+            match_info = request._match_info  # noqa: SLF001
+            labels = known.get(match_info._route)  # noqa: SLF001
             if type(labels) is Varying:
-                labels = labels.made.get(labels.key_of(request))
+                values_of = labels.values_of
+                labels = labels.made.get(values_of(match_info) if values_of else request._rel_url.path_safe)  # noqa: SLF001
             writer = request._payload_writer  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):
             labels, writer = None, request.writer
