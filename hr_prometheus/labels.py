@@ -87,6 +87,7 @@ class Labels(Generic[T]):
         self.folded = folded
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
+        self.excludes_none = self._excluded is None
         self._applies = applies
         #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
         self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
@@ -190,7 +191,23 @@ class _Rule(Generic[T]):
         key = self._key(request) if self._kept else None
         known = self._known.get(request.method)
         found = None if known is None else known.get(key)
-        return self._learn(request, key) if found is None else found
+        if found is not None:
+            return found
+        folded = self._folded.get(request.method)
+        if folded is not None and self._is_new(key):
+            self._labels.folded(self._template or UNMATCHED)
+            return folded
+        return self._learn(request, key)
+
+    def _is_new(self, key: object) -> bool:
+        """Whether *key* is a label that is not admitted, as can be told at a glance: most are when the budget is spent."""
+        return (
+            self.is_whole
+            and type(key) is str
+            and key.isascii()
+            and key not in self._admitted
+            and self._labels.excludes_none
+        )
 
     def _learn(self, request: Request, key: object) -> T | None:
         """Make the labels of a request that is the first with this method and this key."""

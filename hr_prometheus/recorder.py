@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hr_prometheus.catalog import Metric
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.policies import Policies
-    from hr_prometheus.series import Store
+    from hr_prometheus.series import Page
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -147,7 +147,7 @@ class Recorder:
         self.has_parts = False
         self._is_repeated = False  # whether one middleware stands in several places
         self._is_checked = False
-        self._self_store: Store | None = None
+        self._counted: dict[tuple[Metric, str], tuple[Page, int]] = {}
         self._logged: set[tuple[str, type[Exception]]] = set()
 
     def watch(self, app: Application) -> None:
@@ -266,11 +266,13 @@ class Recorder:
         self._count(ERRORS, where)
 
     def _count(self, metric: Metric, label: str) -> None:
-        # The application may have taken the name. Then there is no number, but neither is there an error.
-        with suppress(ConfigurationError, OSError):  # nor is there where a disk is full
-            if self._self_store is None:
-                self._self_store = self_store(self.registry)
-            page, index = self._self_store.cells(metric, (label,))
+        cells = self._counted.get((metric, label))
+        if cells is None:
+            # The application may have taken the name. Then there is no number, but neither is there an error.
+            with suppress(ConfigurationError, OSError):  # nor is there where a disk is full
+                cells = self._counted[metric, label] = self_store(self.registry).cells(metric, (label,))
+        if cells is not None:
+            page, index = cells
             page[index] += 1.0
 
     def _folded(self, template: str) -> None:

@@ -32,15 +32,15 @@ MEASURED = {
     "basic, fixed": [420, 24, 1184],
     "full, fixed": [515, 27, 1184],
     "empty, folded": [98, 13, 449],
-    "basic-middleware, folded": [659, 48, 1041],
-    "full-middleware, folded": [808, 54, 1185],
-    "basic, folded": [754, 53, 1185],
-    "full, folded": [849, 56, 1185],
+    "basic-middleware, folded": [494, 34, 1041],
+    "full-middleware, folded": [643, 40, 1185],
+    "basic, folded": [589, 39, 1185],
+    "full, folded": [684, 42, 1185],
     "full, plain, 1000 routes": [498, 26, 1184],
     "basic, kept": 1,
     "basic, scrape": 3.1,
     "full, kept": 1,
-    "full, scrape": 1.7,
+    "full, scrape": 1.6,
 }
 #: How much more may be counted before somebody has to look; a lock is seen, and so is a call or a string.
 MORE, MORE_CALLS, MORE_BYTES = 1.01, 1, 100
