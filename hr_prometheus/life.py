@@ -193,6 +193,12 @@ class MeasuredLife(Life):
     _sent = 0
     _compressed: _Compressed | None = None
 
+    def handled(self, outcome: object) -> None:
+        """Wait for the end of aiohttp's task, which sends a response of bytes without delay."""
+        if not WRITES_ARE_TOLD and isinstance(outcome, Response) and isinstance(outcome.body, _BYTES):
+            self.first_byte_at = self.first_byte_at or perf_counter()
+        super().handled(outcome)
+
     def prepared(self, response: StreamResponse) -> None:
         """Take note of a response, and of the time if its head leaves now."""
         if self.request.writer.output_size:

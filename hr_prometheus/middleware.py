@@ -105,7 +105,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             life.request = request
             life.found = record
             life.began = began
-            if not WRITES_ARE_TOLD or writer.on_body_write is None:
+            if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is None:
                 writer.on_body_write = life
             elif recorder.life_of(request) is None:
                 life.follow()
@@ -215,7 +215,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         life.recorder = recorder
         life.request = request
         life.found = labels
-        if not WRITES_ARE_TOLD or writer.on_body_write is None:
+        if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is None:
             writer.on_body_write = life
         elif recorder.life_of(request) is None:
             life.follow()
