@@ -145,7 +145,6 @@ class Recorder:
         self.is_outermost: bool | None = None
         #: Whether the application has sub-applications, as far as there were requests to tell.
         self.has_parts = False
-        self._is_repeated = False  # whether one middleware stands in several places
         self._is_checked = False
         self._counted: dict[tuple[Metric, str], tuple[Page, int]] = {}
         self._logged: set[tuple[str, type[Exception]]] = set()
@@ -172,7 +171,7 @@ class Recorder:
             elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
                 is_outermost = self.is_outermost  # which cannot be told from here
-                life = self.begin(request, self.find(request))
+                life = self.begin(request)
                 self.is_outermost = is_outermost
                 if life is not None:
                     life.handled(response)
@@ -222,16 +221,18 @@ class Recorder:
 
         *response* is one that could not be sent, if that is the *outcome*.
         """
-        life = life or self.follow(request, found, began)
+        if life is None:
+            life = self.follow(request, found, began)
+        elif response is not None:
+            life.follow()  # again, as the error will be answered
         if response is not None:
             life.response = response
-            if self.is_following:
-                life.follow()
         life.handled(outcome)
 
-    def begin(self, request: Request, found: Any) -> RecordedLife | None:
-        """Begin the life of *request*, for which *found* was found; ``None`` if it is not to be recorded. Raises nothing."""
-        if found is None or (self._is_repeated and self.life_of(request) is not None):
+    def begin(self, request: Request) -> RecordedLife | None:
+        """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
+        found = self.find(request)
+        if found is None:
             return None
         try:
             life = self.follow(request, found)
@@ -298,7 +299,7 @@ class Recorder:
         if first is self:
             self._check_once(app)
             if sum(recorder is self for recorder, _ in alike) > 1:
-                self._is_repeated = self.is_following = True  # so that a life is found when it comes by again
+                self.is_following = True  # so that a life is found when it comes by again
         return first is self
 
     def records_like(self, other: Recorder) -> bool:
