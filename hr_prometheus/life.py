@@ -96,7 +96,7 @@ class Life:
         """
         writer = self.request.writer
         also = getattr(writer, "on_body_write", None)
-        if isinstance(also, Life):
+        if isinstance(also, Life) and also is not self:
             self.also = also
         writer.on_body_write = self
 
@@ -253,7 +253,7 @@ class MeasuredLife(Life):
         has_body = not has_no_body(self.request.method, response.status)
         if isinstance(response, FileResponse) and has_body and not response.compression:
             return None if self.has_client_left or self.is_cut_off else response.content_length or 0
-        if self._compressed is not None or not WRITES_ARE_TOLD:
+        if self._compressed is not None or not WRITES_ARE_TOLD or is_compressing(writer):
             compressed = self._compressed or _Compressed()
             is_chunked = bool(getattr(writer, "chunked", False)) and WRITES_ARE_TOLD
             return compressed.total(writer.output_size, _head_size(response), is_chunked)

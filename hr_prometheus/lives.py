@@ -6,12 +6,12 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import StreamResponse, WebSocketResponse
 
 from hr_prometheus.life import (
     SWITCHING_PROTOCOLS,
     MeasuredLife,
-    has_no_body,
     received,
 )
 
@@ -106,47 +106,40 @@ class RequestLife(RecordedLife):
 
 
 class MonitoredLife(RecordedLife):
-    """A request that a monitor object records, which can read the attributes from ``elapsed`` on."""
+    """A request that a monitor object records."""
 
     monitor: BaseRequestMonitor
     found: tuple[str, str]
-
-    elapsed: float = 0.0
-    first_byte_elapsed: float | None = None
-    size: int | None = 0
 
     def begin(self) -> None:
         """Enter the request's monitor."""
         self.began = perf_counter()
         self.monitor = self.recorder.enter(self.request, self.found)
 
-    @property
-    def request_size(self) -> int:
-        """The bytes of the request's body that have been received."""
-        return received(self.request.content)
-
-    @property
-    def response_size(self) -> int | None:
-        """The bytes of the response's body that have been sent."""
-        response = self.response
-        return 0 if response is not None and has_no_body(self.request.method, response.status) else self.size
-
     def ended(self, status: int, now: float) -> None:
         """Show the monitor what is known of how the request ended."""
-        self.elapsed = now - self.began
-        self.first_byte_elapsed = self.first_byte(now)
-        self.size = self.sent()
         response = self.response
         outcome = response if response is not None and response.status == status else _Outcome(status)
         if not isinstance(response, StreamResponse):
-            self.response = None
-        self.show(outcome)
+            response = None
+        self.show(outcome, response, now - self.began, self.first_byte(now), self.sent())
 
-    def show(self, outcome: HasStatus) -> None:
-        """End the monitor, which is shown *outcome*."""
-        monitor = self.monitor
+    def show(
+        self,
+        outcome: HasStatus,
+        response: StreamResponse | None,
+        elapsed: float,
+        first_byte: float | None,
+        size: int | None,
+    ) -> None:
+        """End the monitor, and show it what it may ask for: *outcome* has the status, *response* is what was sent of it."""
+        monitor, content = self.monitor, self.request.content
         try:
-            monitor._life = self  # noqa: SLF001  # a monitor is ours to show what there is
+            monitor.response = response
+            monitor.elapsed = elapsed
+            monitor.first_byte_elapsed = first_byte
+            monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
+            monitor.response_size = size
             monitor.observe(outcome)
             monitor.__exit__(None, None, None)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin

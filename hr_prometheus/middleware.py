@@ -13,7 +13,7 @@ from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
-from hr_prometheus.life import WRITES_ARE_TOLD
+from hr_prometheus.life import WRITES_ARE_TOLD, has_no_body
 from hr_prometheus.lives import MonitoredLife, RequestLife
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
@@ -65,8 +65,8 @@ def hrprometheus_middleware(
     return cast("Middleware", function)
 
 
-#: The most bytes of a body that are sent in the short way. They are handed to the transport with the head, at once: its
-#: buffer takes 64 KiB in asyncio and uvloop before anybody has to wait.
+#: The most bytes of a body that are sent in the short way when sizes are measured: handed to the transport with the head,
+#: they are all sent. Of more, its buffer (64 KiB in asyncio and uvloop) may let somebody wait, and a client may leave.
 _PLAIN = 32768
 
 
@@ -123,10 +123,8 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
                 and recorder.is_outermost
-                # aiohttp sends where another response's head has been sent already,
-                and not writer.output_size
-                # and where it has files of a form to close.
-                and (not has_body or request._post is None)  # noqa: SLF001
+                and not writer.output_size  # else another head has been sent already
+                and (not has_body or request._post is None)  # noqa: SLF001  # else there may be files to close
                 # Only if all of it leaves at once, and as it is, need nobody be told of the writing.
                 and (not life or (len(body) <= _PLAIN and not response._compression and writer.on_body_write is life))  # noqa: SLF001
             )
@@ -141,11 +139,15 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             request.match_info.current_app = request.match_info.apps[-1]  # as aiohttp has it when it sends
         try:
             await response.prepare(request)
+            if is_full:
+                head_at = perf_counter()
+                if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
+                    is_plain, writer.on_body_write = False, life
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(life, request, record, began, error, response)
             return _unsent(response, error)
-        if not writer.output_size:  # it had been sent before, as an answer to another request
+        if not (is_plain and writer.output_size):  # or it had been sent before, as an answer to another request
             wait(life, request, record, began, response)
             return response
         seconds = perf_counter() - began
@@ -160,7 +162,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         page[index] += seconds
         page[index + bucket] += 1.0
         if is_full:
-            record.details.measure_plainly(seconds, bucket, len(body), has_body)  # type: ignore[arg-type]  # it is bytes
+            record.details.measure_plainly(head_at - began, bucket, len(body), has_body)  # type: ignore[arg-type]  # it is bytes
             if has_body:
                 life.receive(record.details)
         return response
@@ -197,7 +199,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
     known: Any = recorder.labels.known
     enter = recorder.enter
 
-    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
+    async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
         try:
             match_info = request._match_info  # noqa: SLF001
             labels = known.get(match_info._route)  # noqa: SLF001
@@ -225,6 +227,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.began = perf_counter()
             life.monitor = enter(request, labels)
         except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
+            writer.on_body_write = life.also
             recorder.failed("begin", error)
             return await handler(request)
         try:
@@ -253,17 +256,19 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             request.match_info.current_app = request.match_info.apps[-1]
         try:
             await response.prepare(request)
+            head_at = perf_counter()
+            if response._body is not body:  # noqa: SLF001
+                is_plain, writer.on_body_write = False, life
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             recorder.wait(life, request, labels, life.began, error, response)
             return _unsent(response, error)
-        if writer.output_size:
-            life.elapsed = life.first_byte_elapsed = perf_counter() - life.began
-            life.response = response
-            life.size = len(body)  # type: ignore[arg-type]  # it is bytes
-            life.show(response)
-        else:
+        if not (is_plain and writer.output_size):
             life.handled(response)
+            return response
+        elapsed = perf_counter() - life.began
+        size = 0 if has_no_body(request.method, response.status) else len(body)  # type: ignore[arg-type]  # it is bytes
+        life.show(response, response, elapsed, head_at - life.began, size)
         return response
 
     return monitor_request

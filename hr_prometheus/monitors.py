@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import HTTPException, StreamResponse
+from aiohttp.web import HTTPException
 from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import BASIC, LATENCY_BUCKETS
@@ -26,31 +26,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from aiohttp.web import Request
+    from aiohttp.web import Request, StreamResponse
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.life import HasStatus
     from hr_prometheus.records import RequestRecord
-
-
-T = TypeVar("T")
-
-
-class _OfLife(Generic[T]):
-    """An attribute of a monitor that the life of its request has, and that is looked at when somebody asks.
-
-    Monitors may set their own under the same name.
-    """
-
-    def __init__(self, default: T) -> None:
-        self._default = default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, monitor: BaseRequestMonitor | None, owner: type) -> T:
-        life = None if monitor is None else monitor._life  # noqa: SLF001  # it is read for the monitor
-        return self._default if life is None else getattr(life, self._name)
 
 
 class BaseRequestMonitor:
@@ -92,14 +72,11 @@ class BaseRequestMonitor:
     response_status: int = None  # type: ignore[assignment]
     init_metrics: bool = True
     end_metrics: bool = True
-
-    #: The life of the request, once it has ended.
-    _life: Any = None
-    response = _OfLife[StreamResponse | None](None)
-    elapsed = _OfLife[float](0.0)
-    first_byte_elapsed = _OfLife[float | None](None)
-    request_size = _OfLife[int](0)
-    response_size = _OfLife[int | None](0)
+    response: StreamResponse | None = None
+    elapsed: float = 0.0
+    first_byte_elapsed: float | None = None
+    request_size: int = 0
+    response_size: int | None = 0
 
     def __init__(
         self,

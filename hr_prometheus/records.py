@@ -104,7 +104,7 @@ class RequestRecord:
         self.bounds = records.basic.latency_buckets
         self.lowest = self.bounds[0]
         self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
-        self.status = 0
+        self.status: int | None = None
         self.ended_page: Any = None
         self.ended = 0
         self.others: dict[int, tuple[Page, int]] = _NONE
@@ -129,7 +129,7 @@ class RequestRecord:
         has_all = self.latency_page is not None and (self.details is None or self.details.has_all())
         if not has_all or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
             return
-        if not self.status:
+        if self.status is None:
             self.ended_page, self.ended = self._status(status)
             self.status = status
         elif len(self.others) < _MOST_OTHERS:
@@ -186,14 +186,14 @@ class Details:
         """Whether all series exist, so that :meth:`measure_plainly` can be called."""
         return self._sent_page is not None and self._received_page is not None
 
-    def measure_plainly(self, seconds: float, bucket: int, size: int, has_body: bool) -> None:
-        """Observe a response of *size* bytes, all of which left after *seconds*, whose bucket is known.
+    def measure_plainly(self, first_byte: float, latest: int, size: int, has_body: bool) -> None:
+        """Observe the seconds until the *first byte*, whose bucket is none after the *latest*, and a response of *size* bytes.
 
         *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
         """
         page, index = self._first_byte_page, self._first_byte
-        page[index] += seconds
-        page[index + bucket] += 1.0
+        page[index] += first_byte
+        page[index + (1 if latest == 1 else bisect_left(self._bounds, first_byte) + 1)] += 1.0
         page, index = self._sent_page, self._sent
         page[index] += size
         page[index + bisect_left(_SIZES, size) + 1] += 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 from functools import partial
 
 import pytest
@@ -227,19 +228,22 @@ async def test_bodies_that_are_not_sent_are_not_counted(aiohttp_client, registry
     assert found['response_size_bytes_count{method="HEAD",path="/"}'] == 5
 
 
-async def test_compressed_bodies_have_their_size_on_the_wire(aiohttp_client, registry):
+@pytest.mark.parametrize(("body", "is_chunked"), [(b"a" * 1000, False), (b"a" * 1000, True), (b"", True)])
+async def test_compressed_bodies_have_their_size_on_the_wire(aiohttp_client, registry, body, is_chunked):
     """A body that aiohttp compresses is counted as it was sent."""
 
     async def handler(_request):
-        response = web.Response(body=b"a" * 1000)
+        response = web.Response(body=body)
         response.enable_compression(web.ContentCoding.gzip)
+        if is_chunked:
+            response.enable_chunked_encoding()
         return response
 
     app = full(registry)
     app.router.add_get("/", handler)
     client = await aiohttp_client(app, auto_decompress=False)
     sizes = [len(await (await client.get("/")).read()) for _ in range(5)]
-    assert sizes[0] < 100
+    assert 0 < sizes[0] < 100
     assert (await settled(registry))['response_size_bytes_sum{method="GET",path="/"}'] == sum(sizes)
 
 
@@ -438,6 +442,79 @@ async def test_the_first_byte_of_a_large_response_does_not_wait_for_its_reader(a
     assert took["response_size_bytes"] == len(body)
 
 
+async def test_the_first_byte_of_a_response_behind_others(aiohttp_client, registry):
+    """Responses wait for a client that asks again and again before it reads: with their last byte, not their first."""
+    body, many = b"x" * 30_000, 8
+
+    async def handler(_request):
+        return web.Response(body=body)
+
+    app = full(registry)
+    app.router.add_get("/", handler)
+    with socket.socket() as listening, socket.socket() as client:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * many)
+        await asyncio.sleep(0.3)  # the client's, not the test's
+        got = 0
+        async with asyncio.timeout(DEADLINE):
+            while got < many * len(body):
+                got += len(await loop.sock_recv(client, 65536))
+        found = await settled(registry)
+        await runner.cleanup()
+    labels = '{method="GET",path="/"}'
+    assert found["response_size_bytes_sum" + labels] == many * len(body)
+    assert found["request_latency_sum" + labels] > 0.2
+    assert found["request_first_byte_latency_sum" + labels] < 0.1
+
+
+@pytest.mark.parametrize("body", [b"less", b"more" * 50_000])
+async def test_a_body_that_a_signal_replaces(aiohttp_client, registry, app, body):
+    """What is counted is what was sent."""
+
+    async def handler(_request):
+        return web.Response(body=b"x" * 100)
+
+    async def replace(_request, response):
+        response.headers["Content-Length"] = str(len(body))
+        response.body = body
+
+    app.on_response_prepare.append(replace)
+    app.router.add_get("/", handler)
+    client = await aiohttp_client(app)
+    for _ in range(2 * WARM):
+        assert await (await client.get("/")).read() == body
+    found = await settled(registry)
+    assert found['request_count_total{method="GET",path="/",status="200"}'] == 2 * WARM
+    sizes = 'response_size_bytes_sum{method="GET",path="/"}'
+    assert found.get(sizes, 2 * WARM * len(body)) == 2 * WARM * len(body)
+
+
+async def test_an_odd_status(aiohttp_client, registry, app):
+    """A handler may give any number."""
+
+    async def handler(_request):
+        return web.Response(status=0, text="zero")
+
+    app.router.add_get("/", handler)
+    client = await aiohttp_client(app)
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    for _ in range(2 * WARM):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\nzero")).startswith(b"HTTP/1.1 0 ")
+    writer.close()
+    found = await settled(registry)
+    assert found['request_count_total{method="GET",path="/",status="other"}'] == 2 * WARM
+
+
 async def test_signals_of_the_application_are_sent_once(aiohttp_client, registry, app):
     """The application hears of each response once, and what it changes is sent."""
     heard = []
@@ -534,12 +611,32 @@ async def test_a_custom_monitor_is_told_the_same(aiohttp_client, waits, monkeypa
     assert len(Told.told) == 3
 
 
-async def test_nothing_of_a_request_is_kept(aiohttp_client, registry, app):
+class Quiet(BaseRequestMonitor):
+    """A monitor which counts nothing."""
+
+    def update_init_metrics(self):
+        pass
+
+    def update_end_metrics(self):
+        pass
+
+
+class Failing(Quiet):
+    """A monitor which fails before it has begun."""
+
+    def update_init_metrics(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize("make", [*APPLICATIONS, Quiet, Failing])
+async def test_nothing_of_a_request_is_kept(aiohttp_client, registry, make):
     """When a request is over, nothing keeps it: no garbage is left for the collector."""
 
     async def handler(_request):
         return web.Response(text="x")
 
+    is_monitor = issubclass(make, BaseRequestMonitor) if isinstance(make, type) else False
+    app = web.Application(middlewares=[hrprometheus_middleware(make)]) if is_monitor else make(registry)
     app.router.add_get("/", handler)
     client = await aiohttp_client(app)
     for _ in range(WARM):
@@ -550,7 +647,8 @@ async def test_nothing_of_a_request_is_kept(aiohttp_client, registry, app):
         others = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
         for _ in range(20):
             await (await client.get("/")).read()
-        await settled(registry)
+        if not is_monitor:
+            await settled(registry)
         kept = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
         kept = [each for each in kept if not any(each is other for other in others)]
     finally:
