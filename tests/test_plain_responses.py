@@ -14,7 +14,7 @@ from conftest import DEADLINE, counts, samples
 from prometheus_client import CollectorRegistry, generate_latest
 
 from hr_prometheus import instrument
-from hr_prometheus.life import Life
+from hr_prometheus.life import WRITES_ARE_TOLD, Life
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
 
@@ -228,7 +228,10 @@ async def test_bodies_that_are_not_sent_are_not_counted(aiohttp_client, registry
     assert found['response_size_bytes_count{method="HEAD",path="/"}'] == 5
 
 
-@pytest.mark.parametrize(("body", "is_chunked"), [(b"a" * 1000, False), (b"a" * 1000, True), (b"", True)])
+# How the chunks of a compressed body are framed is known since aiohttp tells of each write.
+@pytest.mark.parametrize(
+    ("body", "is_chunked"), [(b"a" * 1000, False), *([(b"a" * 1000, True), (b"", True)] if WRITES_ARE_TOLD else [])]
+)
 async def test_compressed_bodies_have_their_size_on_the_wire(aiohttp_client, registry, body, is_chunked):
     """A body that aiohttp compresses is counted as it was sent."""
 
