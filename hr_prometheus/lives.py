@@ -74,6 +74,7 @@ class RequestLife(RecordedLife):
             self.found.end(status, now - self.began)
             if self.found.details is not None:
                 self._measure(self.found.details, status, now)
+            self.found.settle(status)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
 

@@ -126,6 +126,9 @@ class RequestRecord:
         """Count a request with its *status* and its duration in *seconds*, and one less in progress."""
         self.leave()
         self.count(status, seconds)
+
+    def settle(self, status: int) -> None:
+        """Let further requests with this *status* go the short way, if all of their series exist by now."""
         has_all = self.latency_page is not None and (self.details is None or self.details.has_all())
         if not has_all or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
             return

@@ -1,4 +1,4 @@
-"""The responses that the middleware sends itself: from the second or third of a kind on, when all series exist."""
+"""The responses that the middleware sends itself: from the second of a kind on, when all series exist."""
 
 from __future__ import annotations
 
