@@ -40,7 +40,7 @@ MEASURED = {
     "basic, kept": 1,
     "basic, scrape": 3.1,
     "full, kept": 1,
-    "full, scrape": 1.6,
+    "full, scrape": 1.7,
 }
 #: How much more may be counted before somebody has to look; a lock is seen, and so is a call or a string.
 MORE, MORE_CALLS, MORE_BYTES = 1.01, 1, 100
