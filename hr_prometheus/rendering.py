@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: How many samples of a family that is not ours are rendered at once; about 13 microseconds each.
 _SAMPLES = 100
 #: How many series of ours are; at most 20 lines each, and about 0.2 microseconds a line.
-_SERIES = 100
+_SERIES = 50
 
 
 class Families:
@@ -42,7 +42,7 @@ class Families:
 def pieces(
     families: Iterable[Family], generate: Generate, *, is_openmetrics: bool, is_escaped: bool, with_created: bool
 ) -> Iterator[bytes]:
-    """Yield the text of *families*, as *generate* writes it, in pieces of about a millisecond each.
+    """Yield the text of *families*, as *generate* writes it, in pieces of a millisecond or less each.
 
     *is_escaped* says whether it writes names of ours in another way than they are, which is then left to it;
     *with_created* whether families of ours have ``_created`` samples.

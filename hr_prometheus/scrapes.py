@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 #: How many seconds of rendering are enough before others get their turn.
-_TURN = 0.001
+_TURN = 0.0005
 #: How many scrapes may wait for their bodies at a time.
 _MOST_WAITING = 32
 #: About how many bytes a part of a body has. What is longer is compressed in a thread.

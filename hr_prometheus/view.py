@@ -75,6 +75,7 @@ def make_view(
         if request.method == hdrs.METH_GET:
             for part in parts:
                 await response.write(part)
+                await asyncio.sleep(0)  # to hand it over takes its time, and waits for nobody while there is room
         return response
 
     _views.add(hrprometheus_view)

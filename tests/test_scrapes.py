@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from hr_prometheus import scrapes
 from hr_prometheus.exposition import TEXT, choose_format
 from hr_prometheus.scrapes import Scrapes
+from hr_prometheus.view import make_view
 
 OPENMETRICS = choose_format("application/openmetrics-text")
 
@@ -160,8 +161,6 @@ async def test_bodies_come_in_parts(number):
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 async def test_long_bodies_over_the_wire(aiohttp_client, registry, collector, is_head, coding):
     """A body in parts has its length and arrives whole; HEAD has the length alone."""
-    from hr_prometheus.view import make_view
-
     gauge = Gauge("more", "More", ["number"], registry=registry)
     for number in range(5000):
         gauge.labels(str(number)).set(number)
@@ -176,6 +175,37 @@ async def test_long_bodies_over_the_wire(aiohttp_client, registry, collector, is
     assert int(response.headers["Content-Length"]) == (
         len(expected) if coding == "identity" else pytest.approx(30000, rel=0.9)
     )
+
+
+async def test_others_run_while_a_long_body_is_written(aiohttp_client, monkeypatch):
+    """However fast the client takes it."""
+    registry = CollectorRegistry()
+    gauge = Gauge("many", "Many", ["number"], registry=registry)
+    for number in range(20_000):
+        gauge.labels(str(number)).set(number)
+    turns, seen = 0, []
+    write = web.StreamResponse.write
+
+    async def noted(response, part):
+        seen.append(turns)
+        await write(response, part)
+
+    async def others():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    monkeypatch.setattr(web.StreamResponse, "write", noted)
+    app = web.Application()
+    app.router.add_get("/metrics", make_view(registry))
+    client = await aiohttp_client(app)
+    task = asyncio.create_task(others())
+    response = await client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    await response.read()
+    task.cancel()
+    assert len(seen) > 5
+    assert seen == sorted(set(seen))
 
 
 async def test_a_scrape_is_answered_where_it_cannot_be_counted(registry, collector, monkeypatch):
