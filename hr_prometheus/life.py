@@ -65,8 +65,8 @@ class Life:
     the end, :meth:`ended` is called with the status that the client got and the time; ``response`` is then the
     response that was sent, or ``None`` if there was none.
 
-    A life that :meth:`follow` has been called of is told by aiohttp of each write, and is found again by whoever has
-    the request's writer.
+    It measures the first byte and the bytes of both bodies. One that :meth:`follow` has been called of is told by aiohttp of
+    each write, and is found again by whoever has the request's writer.
     """
 
     request: Request
@@ -79,15 +79,13 @@ class Life:
     first_byte_at = 0.0
     response: HasStatus | None = None  # the last that was prepared before a head had left
     also: Life | None = None  # another life of the same request, outside this one
+    upgraded_at = 0.0
+    _sent = 0
+    _compressed: _Compressed | None = None
 
     def ended(self, status: int, now: float) -> None:
         """Record the end at *now* with the status that the client got. Raises nothing."""
         raise NotImplementedError
-
-    def __call__(self, size: int, output_size: int) -> None:
-        """Take note of a write: *size* bytes of the body, and *output_size* bytes altogether."""
-        if self.also is not None:
-            self.also(size, output_size)
 
     def follow(self) -> None:
         """Have aiohttp tell this life after each write of a part of the body, but for what sendfile sends.
@@ -106,6 +104,8 @@ class Life:
         Outside such a task, end with that outcome. So it is when a unit test awaits the middleware itself, or when
         another middleware gave its handler a task of its own: it is then the last that can be seen.
         """
+        if not WRITES_ARE_TOLD and isinstance(outcome, Response) and isinstance(outcome.body, _BYTES):
+            self.first_byte_at = self.first_byte_at or perf_counter()  # aiohttp sends it without delay
         try:
             task = asyncio.current_task()
         except RuntimeError:  # the loop is no more
@@ -114,11 +114,6 @@ class Life:
             task.add_done_callback(self.task_done)
         else:
             self._end_directly(outcome)
-
-    def prepared(self, response: StreamResponse) -> None:
-        """Take note of a response whose head is about to be sent; aiohttp's signal says so."""
-        if not self.request.writer.output_size:  # else there is a head already, and this one goes nowhere
-            self.response = response
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """End with the result of aiohttp's task for the request."""
@@ -161,48 +156,10 @@ class Life:
         self.request.writer.on_body_write = self.also
         self.ended(status, perf_counter())
 
-
-def is_compressing(writer: AbstractStreamWriter) -> bool:
-    """Whether what is written is compressed, so that its size on the wire is another."""
-    return getattr(writer, "_compress", None) is not None
-
-
-def _asks_for_websocket(request: Request) -> bool:
-    return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
-
-
-def _has_met_a_closed_connection(error: BaseException) -> bool:
-    """Whether *error* was raised while handling that nothing could be written to the client any more."""
-    met: BaseException | None = error
-    for _ in range(10):  # there may be a circle
-        # The second is what asyncio's sendfile raises.
-        if isinstance(met, ClientConnectionResetError) or (
-            isinstance(met, RuntimeError) and met.args == ("Transport is closing",)
-        ):
-            return True
-        if met is None:
-            break
-        met = met.__context__
-    return False
-
-
-class MeasuredLife(Life):
-    """A life which also measures the first byte, the bytes of both bodies and the time of an upgrade."""
-
-    upgraded_at = 0.0
-    _sent = 0
-    _compressed: _Compressed | None = None
-
-    def handled(self, outcome: object) -> None:
-        """Wait for the end of aiohttp's task, which sends a response of bytes without delay."""
-        if not WRITES_ARE_TOLD and isinstance(outcome, Response) and isinstance(outcome.body, _BYTES):
-            self.first_byte_at = self.first_byte_at or perf_counter()
-        super().handled(outcome)
-
     def prepared(self, response: StreamResponse) -> None:
         """Take note of a response, and of the time if its head leaves now."""
         if self.request.writer.output_size:
-            return
+            return  # there is a head already, and this one goes nowhere
         self.response = response
         # The head of a streamed response leaves now. That of a Response leaves with the first part of its body:
         # at once, unless that body is made while it is sent.
@@ -258,6 +215,30 @@ class MeasuredLife(Life):
             is_chunked = bool(getattr(writer, "chunked", False)) and WRITES_ARE_TOLD
             return compressed.total(writer.output_size, _head_size(response), is_chunked)
         return 0
+
+
+def is_compressing(writer: AbstractStreamWriter) -> bool:
+    """Whether what is written is compressed, so that its size on the wire is another."""
+    return getattr(writer, "_compress", None) is not None
+
+
+def _asks_for_websocket(request: Request) -> bool:
+    return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+
+
+def _has_met_a_closed_connection(error: BaseException) -> bool:
+    """Whether *error* was raised while handling that nothing could be written to the client any more."""
+    met: BaseException | None = error
+    for _ in range(10):  # there may be a circle
+        # The second is what asyncio's sendfile raises.
+        if isinstance(met, ClientConnectionResetError) or (
+            isinstance(met, RuntimeError) and met.args == ("Transport is closing",)
+        ):
+            return True
+        if met is None:
+            break
+        met = met.__context__
+    return False
 
 
 _BYTES = (bytes, bytearray)

@@ -11,7 +11,7 @@ from aiohttp.web import StreamResponse, WebSocketResponse
 
 from hr_prometheus.life import (
     SWITCHING_PROTOCOLS,
-    MeasuredLife,
+    Life,
     received,
 )
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _LINGERING = 11.0
 
 
-class RecordedLife(MeasuredLife):
+class RecordedLife(Life):
     """A request that a recorder records, with what was *found* for its labels."""
 
     recorder: CountsErrors
