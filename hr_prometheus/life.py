@@ -10,7 +10,7 @@ nothing stands between the middleware and aiohttp, it sends such a response itse
 make next, and so sees the end of it.
 
 What no public name of aiohttp tells is read from private ones, in one place each: which task is a request's
-(:data:`REQUEST_TASK`) and whether a body is compressed while it is written. Nothing is replaced.
+(:data:`REQUEST_TASK`) and whether a body is compressed while it is written. Nothing of aiohttp's is replaced.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from aiohttp import StreamReader
     from aiohttp.web import Request
 
     from hr_prometheus.life import HasStatus
@@ -81,7 +82,7 @@ class RequestLife(RecordedLife):
     def _measure(self, details: Details, status: int, now: float) -> None:
         if status != SWITCHING_PROTOCOLS:
             details.measure(self.first_byte(now), self.sent())
-            self.receive(details)
+            receive(details, self.request.content, is_over=self.has_client_left)
             if self.upgraded_at:  # its preparation failed after it had been told
                 self.found.websocket().leave()
         elif isinstance(self.response, WebSocketResponse):
@@ -90,20 +91,20 @@ class RequestLife(RecordedLife):
                 self.found.websocket().begin()
             self.found.websocket().end(now - self.upgraded_at, self.response.close_code)
 
-    def receive(self, details: Details) -> None:
-        """Count the request's body, once all of it has arrived or none of it can arrive any more."""
-        content = self.request.content
-        if self.has_client_left or content.is_eof():
+
+def receive(details: Details, content: StreamReader, *, is_over: bool = False) -> None:
+    """Count a request's body, once all of it has arrived or none of it can arrive any more, which *is_over* says."""
+    if is_over or content.is_eof():
+        details.receive(received(content))
+        return
+
+    def arrived() -> None:  # keeps nothing of the request but the rest of its body
+        if not given_up.cancelled():
+            given_up.cancel()
             details.receive(received(content))
-            return
 
-        def arrived() -> None:  # keeps nothing of the request but the rest of its body
-            if not given_up.cancelled():
-                given_up.cancel()
-                details.receive(received(content))
-
-        given_up = asyncio.get_running_loop().call_later(_LINGERING, arrived)
-        content.on_eof(arrived)
+    given_up = asyncio.get_running_loop().call_later(_LINGERING, arrived)
+    content.on_eof(arrived)
 
 
 class MonitoredLife(RecordedLife):

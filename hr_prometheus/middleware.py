@@ -14,10 +14,11 @@ from aiohttp.web import Response, middleware
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
 from hr_prometheus.life import WRITES_ARE_TOLD, has_no_body
-from hr_prometheus.lives import MonitoredLife, RequestLife
+from hr_prometheus.lives import MonitoredLife, RequestLife, receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
-from hr_prometheus.recorder import PLAINLY, Recorder
+from hr_prometheus.recorder import Recorder
+from hr_prometheus.sending import BY_AIOHTTP, PLAINLY, QUIETLY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -76,7 +77,8 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     This is the path of every request, so it is written out. Most responses are plain: a ``Response`` of not too many
     bytes. If nothing stands between this middleware and aiohttp, it sends such a response itself, with the two calls that
     aiohttp would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback
-    nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end.
+    nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end. Where
+    aiohttp tells of each response before it is written, that life is made then, and until then the record stands for it.
 
     Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are taken.
     """
@@ -90,65 +92,75 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             if type(record) is Varying:
                 values_of = record.values_of
                 record = record.made.get(values_of(match_info) if values_of else request._rel_url.path_safe)  # noqa: SLF001
-            writer, has_body = request._payload_writer, request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
+            writer = request._payload_writer  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
-            record, writer, has_body = None, request.writer, True
+            match_info, record, writer = None, None, request.writer
+            recorder.sending = BY_AIOHTTP
         if record is None:
             record = find(request)
             if record is None:
                 return await handler(request)
         began = perf_counter()
-        life: Any = None
+        told: Any = None
         if recorder.is_following:
-            life = RequestLife()
-            life.recorder = recorder
-            life.request = request
-            life.found = record
-            life.began = began
-            if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is None:
-                writer.on_body_write = life
-            elif recorder.life_of(request) is None:
-                life.follow()
-            else:  # the same middleware stands in several places
-                return await handler(request)
+            if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
+                if recorder.life_of(request) is not None:  # the same middleware stands in several places
+                    return await handler(request)
+                told = recorder.follow(request, record, began)
+            elif recorder.is_watching:
+                told = writer.on_body_write = record  # most responses need no more
+            else:
+                told = writer.on_body_write = RequestLife()
+                told.recorder = recorder
+                told.request = request
+                told.found = record
+                told.began = began
         record.progress_page[record.progress] += 1.0
         try:
             response = await handler(request)
         except BaseException as error:
-            wait(life, request, record, began, error)
+            wait(request, record, began, error)
             raise
         try:
             is_plain = (
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
-                and recorder.is_outermost
+                and (way := recorder.sending)
                 and not writer.output_size  # else another head has been sent already
-                and (not has_body or request._post is None)  # noqa: SLF001  # else there may be files to close
-                # Only if all of it leaves at once, and as it is, need nobody be told of the writing.
-                and (not life or (len(body) <= _PLAIN and not response._compression and writer.on_body_write is life))  # noqa: SLF001
+                and request._post is None  # noqa: SLF001  # else there may be files to close
+                and not response._compression  # noqa: SLF001
+                # Only if all of it leaves at once need nobody be told of the writing.
+                and (told is None or (writer.on_body_write is told and len(body) <= _PLAIN))
             )
         except AttributeError:
             is_plain = False
         if not is_plain:
-            wait(life, request, record, began, response)
+            wait(request, record, began, response)
             return response
-        if life is not None:
-            writer.on_body_write = PLAINLY
-        if recorder.has_parts:
-            request.match_info.current_app = request.match_info.apps[-1]  # as aiohttp has it when it sends
+        if way == QUIETLY:
+            if told is not None:
+                writer.on_body_write = None
+            request._match_info = None  # noqa: SLF001  # or aiohttp would look there for whom to tell
+        else:
+            if told is not None:
+                writer.on_body_write = PLAINLY
+            match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         try:
             await response.prepare(request)
+            request._match_info = match_info  # noqa: SLF001
             if is_full:
                 head_at = perf_counter()
                 if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
-                    is_plain, writer.on_body_write = False, life
+                    is_plain = False
+                    recorder.follow(request, record, began)
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            wait(life, request, record, began, error, response)
+            request._match_info = match_info  # noqa: SLF001
+            wait(request, record, began, error, response)
             return _unsent(response, error)
         if not (is_plain and writer.output_size):  # or it had been sent before, as an answer to another request
-            wait(life, request, record, began, response)
+            wait(request, record, began, response)
             return response
         seconds = perf_counter() - began
         record.progress_page[record.progress] -= 1.0
@@ -162,9 +174,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         page[index] += seconds
         page[index + bucket] += 1.0
         if is_full:
+            has_body = request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
             record.details.measure_plainly(head_at - began, bucket, len(body), has_body)  # type: ignore[arg-type]  # it is bytes
             if has_body:
-                life.receive(record.details)
+                receive(record.details, request.content)
         return response
 
     return record_request
@@ -208,7 +221,8 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 labels = labels.made.get(values_of(match_info) if values_of else request._rel_url.path_safe)  # noqa: SLF001
             writer = request._payload_writer  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):
-            labels, writer = None, request.writer
+            match_info, labels, writer = None, None, request.writer
+            recorder.sending = BY_AIOHTTP
         if labels is None:
             labels = recorder.find(request)
             if labels is None:
@@ -240,9 +254,9 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and len(body) <= _PLAIN
-                and recorder.is_outermost
+                and (way := recorder.sending)
                 and not writer.output_size
-                and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001
+                and request._post is None  # noqa: SLF001
                 and not response._compression  # noqa: SLF001
                 and writer.on_body_write is life
             )
@@ -251,17 +265,23 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         if not is_plain:
             life.handled(response)
             return response
-        writer.on_body_write = PLAINLY
-        if recorder.has_parts:
-            request.match_info.current_app = request.match_info.apps[-1]
+        if way == QUIETLY:
+            writer.on_body_write = request._match_info = None  # noqa: SLF001
+        else:
+            writer.on_body_write = PLAINLY
+            match_info.current_app = match_info.apps[-1]
         try:
             await response.prepare(request)
+            request._match_info = match_info  # noqa: SLF001
             head_at = perf_counter()
             if response._body is not body:  # noqa: SLF001
                 is_plain, writer.on_body_write = False, life
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            recorder.wait(life, request, labels, life.began, error, response)
+            request._match_info = match_info  # noqa: SLF001
+            life.follow()  # again, as the error will be answered
+            life.response = response
+            life.handled(error)
             return _unsent(response, error)
         if not (is_plain and writer.output_size):
             life.handled(response)

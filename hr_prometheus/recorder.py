@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import operator
-import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,15 +14,15 @@ from prometheus_client import REGISTRY
 from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
-from hr_prometheus.life import REQUEST_TASK, is_request_task
+from hr_prometheus.life import is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor
-from hr_prometheus.records import Records
+from hr_prometheus.records import Records, RequestRecord
+from hr_prometheus.sending import ALOUD, BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, is_heard, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import Application, Request
@@ -39,41 +36,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 
-class Nothing(tuple[()]):
-    """What a receiver of a signal returns to have waited for nothing: it is awaited without a coroutine."""
-
-    __slots__ = ()
-    __await__ = tuple.__iter__
-
-
-NOTHING = Nothing()
-
-#: What is told of the writes of a response that the middleware sends, to do nothing about it.
-PLAINLY: Any = operator.is_
-
-
 def recorder_of(candidate: object) -> Recorder | None:
     """Return what a middleware of ours records with; ``None`` for any other middleware."""
     return getattr(candidate, "hr_prometheus_recorder", None)
-
-
-#: The frames between a middleware and aiohttp's task for the request, if there is nothing else.
-_AIOHTTPS_OWN = [("web_middlewares.py", "impl"), ("web_app.py", "_handle")]
-
-
-def _is_outermost(recorder: Recorder, apps: Sequence[Application]) -> bool:
-    """Whether nothing stands between the middleware of *recorder*, which has called this, and aiohttp's task.
-
-    Neither may another middleware, nor who calls or has wrapped ``Application._handle``.
-    """
-    if not (apps and apps[0].middlewares) or recorder_of(apps[0].middlewares[0]) is not recorder:
-        return False
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
-    callers: list[tuple[str, str]] = []
-    while frame is not None and frame.f_code is not REQUEST_TASK:
-        callers.append((os.path.basename(frame.f_code.co_filename), frame.f_code.co_name))
-        frame = frame.f_back
-    return frame is not None and callers[-2:] == _AIOHTTPS_OWN and callers[-3][0] == "middleware.py"
 
 
 def _entering(make: Any, arguments: Mapping[str, Any]) -> Callable[[Request, tuple[str, str]], BaseRequestMonitor]:
@@ -131,7 +96,7 @@ class Recorder:
         self.is_plain = monitor is RequestMonitor and not self.monitor_args.keys() & {"init_metrics", "end_metrics"}
         self.is_full = self.records is not None and self.records.full is not None
         self.labels: Labels[Any] = Labels(
-            self.records.request if self.is_plain and self.records is not None else tuple,
+            self._record if self.is_plain else tuple,
             policies=policies,
             path_budget=path_budget,
             exclude=exclude,
@@ -141,13 +106,21 @@ class Recorder:
         self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
         #: Whether each request has a life from its beginning, which is told of what is written.
         self.is_following = self.is_full or not self.is_plain
-        #: Whether nothing stands between the middleware and aiohttp; ``None`` until there was a request to tell.
-        self.is_outermost: bool | None = None
-        #: Whether the application has sub-applications, as far as there were requests to tell.
-        self.has_parts = False
+        #: Whether it is told of each response before that is written, so that a life can be made then.
+        self.is_watching = False
+        #: How plain responses are sent, as far as there were requests to tell.
+        self.sending = QUIETLY
+        #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
+        self.needless: list[Callable[..., object]] = []
         self._is_checked = False
         self._counted: dict[tuple[Metric, str], tuple[Page, int]] = {}
         self._logged: set[tuple[str, type[Exception]]] = set()
+
+    def _record(self, labels: tuple[str, str]) -> RequestRecord:
+        assert self.records is not None  # noqa: S101  # a default monitor has them
+        record = self.records.request(labels)
+        record.recorder = self
+        return record
 
     def watch(self, app: Application) -> None:
         """Have *app* tell when it prepares a response, while it can still be told to.
@@ -155,8 +128,14 @@ class Recorder:
         So are known: the head of a streamed response when it leaves, the status of one that fails in its middle,
         a WebSocket while it is open, and requests that fail before any middleware, with ``Expect``.
         """
-        self.is_following = True
+        self.is_following = self.is_watching = True
+        self.needless.append(self._response_prepared)
         app.on_response_prepare.append(self._response_prepared)
+
+    def speak_up(self) -> None:
+        """Have all receivers of ``on_response_prepare`` told of all responses from now on."""
+        self.needless.clear()
+        self.sending = min(self.sending, ALOUD)
 
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
         try:
@@ -170,9 +149,9 @@ class Recorder:
                 life.prepared(response)
             elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
-                is_outermost = self.is_outermost  # which cannot be told from here
+                sending = self.sending  # which cannot be told from here
                 life = self.begin(request)
-                self.is_outermost = is_outermost
+                self.sending = min(sending, ALOUD if is_heard(request.match_info.apps, self.needless) else QUIETLY)
                 if life is not None:
                     life.handled(response)
                     life.prepared(response)
@@ -181,8 +160,13 @@ class Recorder:
         return NOTHING  # type: ignore[return-value]
 
     def life_of(self, request: Request) -> RecordedLife | None:
-        """Return the life that follows the writes of *request* and is recorded here, if there is one."""
+        """Return the life that follows the writes of *request* and is recorded here, if there is one.
+
+        It is made now if it was not needed so far.
+        """
         life = getattr(request.writer, "on_body_write", None)
+        if type(life) is RequestRecord:
+            life = life.recorder.follow(request, life)
         while isinstance(life, RecordedLife):
             if life.recorder is self:
                 return life
@@ -208,23 +192,15 @@ class Recorder:
             life.follow()
         return life
 
-    def wait(  # noqa: PLR0917  # it is called with all of them, in a hurry
-        self,
-        life: RecordedLife | None,
-        request: Request,
-        found: Any,
-        began: float,
-        outcome: object,
-        response: StreamResponse | None = None,
+    def wait(
+        self, request: Request, found: Any, began: float, outcome: object, response: StreamResponse | None = None
     ) -> None:
-        """Let the *life* of a request, which is made if there is none, wait for the end of aiohttp's task.
+        """Let the life of a *request*, which is made if there is none, wait for the end of aiohttp's task.
 
         *response* is one that could not be sent, if that is the *outcome*.
         """
-        if life is None:
-            life = self.follow(request, found, began)
-        elif response is not None:
-            life.follow()  # again, as the error will be answered
+        life = self.life_of(request) or self.follow(request, found, began)
+        life.began = began
         if response is not None:
             life.response = response
         life.handled(outcome)
@@ -285,14 +261,14 @@ class Recorder:
         An application can carry one of ours, and so can the application it is part of: the outermost records.
         """
         apps = match_info.apps if isinstance(match_info.apps, tuple) else ()
-        self.has_parts = self.has_parts or len(apps) > 1
         alike = [
             (recorder, app)
             for app in apps
             for recorder in map(recorder_of, app.middlewares)
             if recorder is not None and recorder.records_like(self)
         ]
-        self.is_outermost = self.is_outermost is not False and _is_outermost(self, apps)
+        is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
+        self.sending = min(self.sending, way_of_sending(apps, self.needless) if is_first else BY_AIOHTTP)
         if not alike:
             return True
         first, app = alike[0]

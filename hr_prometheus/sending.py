@@ -1,0 +1,68 @@
+"""Who sends a plain response, and whether anybody has to be told when it is prepared.
+
+The middleware sees the end of a response that it sends itself. It may do so if nothing stands between it and aiohttp.
+Before aiohttp writes the head of a response it tells the receivers of ``on_response_prepare``, which takes half as long
+as an empty middleware even if none of them has anything to do. Where all of them are our own, it need not: it looks for
+them in what the request has matched, so that is put aside for as long as the call takes.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import Response
+
+from hr_prometheus.life import REQUEST_TASK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from types import FrameType
+
+    from aiohttp.web import Application
+
+#: How plain responses are sent: by aiohttp; by the middleware, as aiohttp would; by the middleware, with nobody being told.
+BY_AIOHTTP, ALOUD, QUIETLY = 0, 1, 2
+
+
+class Nothing(tuple[()]):
+    """What a receiver of a signal returns to have waited for nothing: it is awaited without a coroutine."""
+
+    __slots__ = ()
+    __await__ = tuple.__iter__
+
+
+NOTHING = Nothing()
+
+#: What is told of the writes of a response that the middleware sends, to do nothing about it.
+PLAINLY: Any = operator.is_
+
+#: The frames between a middleware and aiohttp's task for the request, if there is nothing else.
+_AIOHTTPS_OWN = [("web_middlewares.py", "impl"), ("web_app.py", "_handle")]
+
+
+def way_of_sending(apps: Sequence[Application], needless: Collection[Callable[..., object]]) -> int:
+    """Return how the outermost middleware, which has called this, may send plain responses of a handler of *apps*.
+
+    They are its application and the parts of that which lead to the handler. *needless* are the receivers of
+    ``on_response_prepare`` that need not be told.
+    """
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
+    callers: list[tuple[str, str]] = []
+    while frame is not None and frame.f_code is not REQUEST_TASK:
+        callers.append((os.path.basename(frame.f_code.co_filename), frame.f_code.co_name))
+        frame = frame.f_back
+    # Nobody calls or has wrapped Application._handle.
+    if frame is None or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
+        return BY_AIOHTTP
+    return ALOUD if is_heard(apps, needless) else QUIETLY
+
+
+def is_heard(apps: Sequence[Application], needless: Collection[Callable[..., object]]) -> bool:
+    """Whether somebody has to be told when a response is prepared: a receiver, or a function in the place of aiohttp's."""
+    code = getattr(Response.prepare, "__code__", None)
+    if code is None or os.path.basename(code.co_filename) != "web_response.py":
+        return True
+    return any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
