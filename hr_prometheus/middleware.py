@@ -18,7 +18,7 @@ from hr_prometheus.lives import MonitoredLife, RequestLife, receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
-from hr_prometheus.sending import BY_AIOHTTP, PLAINLY, QUIETLY
+from hr_prometheus.sending import BY_AIOHTTP, QUIETLY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -62,6 +62,7 @@ def hrprometheus_middleware(
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_recording(recorder) if recorder.is_plain else _monitoring(recorder))
+    recorder.code = function.__code__
     function.hr_prometheus_recorder = recorder
     return cast("Middleware", function)
 
@@ -78,7 +79,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     bytes. If nothing stands between this middleware and aiohttp, it sends such a response itself, with the two calls that
     aiohttp would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback
     nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end. Where
-    aiohttp tells of each response before it is written, that life is made then, and until then the record stands for it.
+    aiohttp tells of each response before it is written, that life is made when it is first needed.
 
     Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are taken.
     """
@@ -99,16 +100,14 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if record is None:
             record = find(request)
             if record is None:
-                return await handler(request)
+                return await recorder.pass_on(request, handler)
         began = perf_counter()
         told: Any = None
-        if recorder.is_following:
+        if recorder.is_eager:
             if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
                 if recorder.life_of(request) is not None:  # the same middleware stands in several places
                     return await handler(request)
                 told = recorder.follow(request, record, began)
-            elif recorder.is_watching:
-                told = writer.on_body_write = record  # most responses need no more
             else:
                 told = writer.on_body_write = RequestLife()
                 told.recorder = recorder
@@ -131,21 +130,20 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
                 and request._post is None  # noqa: SLF001  # else there may be files to close
                 and not response._compression  # noqa: SLF001
                 # Only if all of it leaves at once need nobody be told of the writing.
-                and (told is None or (writer.on_body_write is told and len(body) <= _PLAIN))
+                and (not is_full or len(body) <= _PLAIN)
+                and (told is None or writer.on_body_write is told)
             )
         except AttributeError:
             is_plain = False
         if not is_plain:
             wait(request, record, began, response)
             return response
+        if told is not None:
+            writer.on_body_write = None
         if way == QUIETLY:
-            if told is not None:
-                writer.on_body_write = None
             request._match_info = None  # noqa: SLF001  # or aiohttp would look there for whom to tell
         else:
-            if told is not None:
-                writer.on_body_write = PLAINLY
-            match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
+            recorder.tell(writer, match_info)
         try:
             await response.prepare(request)
             request._match_info = match_info  # noqa: SLF001
@@ -226,7 +224,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         if labels is None:
             labels = recorder.find(request)
             if labels is None:
-                return await handler(request)
+                return await recorder.pass_on(request, handler)
         life = MonitoredLife()
         life.recorder = recorder
         life.request = request
@@ -265,11 +263,11 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         if not is_plain:
             life.handled(response)
             return response
+        writer.on_body_write = None
         if way == QUIETLY:
-            writer.on_body_write = request._match_info = None  # noqa: SLF001
+            request._match_info = None  # noqa: SLF001
         else:
-            writer.on_body_write = PLAINLY
-            match_info.current_app = match_info.apps[-1]
+            recorder.tell(writer, match_info)
         try:
             await response.prepare(request)
             request._match_info = match_info  # noqa: SLF001

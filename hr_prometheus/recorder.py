@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import hdrs
@@ -14,18 +16,20 @@ from prometheus_client import REGISTRY
 from hr_prometheus.catalog import BASIC, ERRORS, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
-from hr_prometheus.life import is_request_task
+from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor
-from hr_prometheus.records import Records, RequestRecord
+from hr_prometheus.records import Records
 from hr_prometheus.sending import ALOUD, BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, is_heard, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from types import CodeType, FrameType
 
-    from aiohttp.abc import AbstractMatchInfo
-    from aiohttp.web import Application, Request
+    from aiohttp.abc import AbstractMatchInfo, AbstractStreamWriter
+    from aiohttp.typedefs import Handler
+    from aiohttp.web import Application, Request, UrlMappingMatchInfo
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.catalog import Metric
@@ -96,7 +100,7 @@ class Recorder:
         self.is_plain = monitor is RequestMonitor and not self.monitor_args.keys() & {"init_metrics", "end_metrics"}
         self.is_full = self.records is not None and self.records.full is not None
         self.labels: Labels[Any] = Labels(
-            self._record if self.is_plain else tuple,
+            self.records.request if self.is_plain and self.records is not None else tuple,
             policies=policies,
             path_budget=path_budget,
             exclude=exclude,
@@ -104,23 +108,22 @@ class Recorder:
             applies=self._applies,
         )
         self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
-        #: Whether each request has a life from its beginning, which is told of what is written.
+        #: Whether lives are told of what is written.
         self.is_following = self.is_full or not self.is_plain
-        #: Whether it is told of each response before that is written, so that a life can be made then.
-        self.is_watching = False
+        #: Whether each request has one from its beginning.
+        self.is_eager = self.is_following
         #: How plain responses are sent, as far as there were requests to tell.
         self.sending = QUIETLY
+        #: What runs where a request has entered the middleware.
+        self.code: CodeType | None = None
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
         self.needless: list[Callable[..., object]] = []
+        #: What is told of the writes for requests that are not recorded.
+        self.passed_on: Any = partial(PLAINLY)
         self._is_checked = False
+        self._is_again = False  # whether a request that was counted is looked up once more
         self._counted: dict[tuple[Metric, str], tuple[Page, int]] = {}
         self._logged: set[tuple[str, type[Exception]]] = set()
-
-    def _record(self, labels: tuple[str, str]) -> RequestRecord:
-        assert self.records is not None  # noqa: S101  # a default monitor has them
-        record = self.records.request(labels)
-        record.recorder = self
-        return record
 
     def watch(self, app: Application) -> None:
         """Have *app* tell when it prepares a response, while it can still be told to.
@@ -128,7 +131,7 @@ class Recorder:
         So are known: the head of a streamed response when it leaves, the status of one that fails in its middle,
         a WebSocket while it is open, and requests that fail before any middleware, with ``Expect``.
         """
-        self.is_following = self.is_watching = True
+        self.is_following, self.is_eager = True, not self.is_plain
         self.needless.append(self._response_prepared)
         app.on_response_prepare.append(self._response_prepared)
 
@@ -137,36 +140,67 @@ class Recorder:
         self.needless.clear()
         self.sending = min(self.sending, ALOUD)
 
+    def tell(self, writer: AbstractStreamWriter, match_info: UrlMappingMatchInfo) -> None:
+        """Make ready to send a plain response aloud: receivers are to find what they find when aiohttp sends it."""
+        match_info.current_app = match_info.apps[-1]
+        if getattr(writer, "on_body_write", None) is None:
+            writer.on_body_write = PLAINLY
+
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
         try:
-            if request._payload_writer.on_body_write is PLAINLY:  # noqa: SLF001  # as in the middleware
+            told = request._payload_writer.on_body_write  # noqa: SLF001  # as in the middleware
+            if told is PLAINLY or told is self.passed_on:
                 return NOTHING  # type: ignore[return-value]
         except AttributeError:  # before aiohttp 3.14.4
             pass
         try:
             life = self.life_of(request)
-            if life is not None:
-                life.prepared(response)
-            elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
-                # aiohttp answers an expectation that it cannot meet before any middleware is asked.
+            if life is None and hdrs.EXPECT in request.headers and self._is_refused():
                 sending = self.sending  # which cannot be told from here
                 life = self.begin(request)
                 self.sending = min(sending, ALOUD if is_heard(request.match_info.apps, self.needless) else QUIETLY)
                 if life is not None:
                     life.handled(response)
-                    life.prepared(response)
+            elif life is None and not self.is_eager:  # this is the first that it is needed for
+                life = self._follow_late(request, response)
+            if life is not None:
+                life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
         return NOTHING  # type: ignore[return-value]
 
-    def life_of(self, request: Request) -> RecordedLife | None:
-        """Return the life that follows the writes of *request* and is recorded here, if there is one.
+    def _is_refused(self) -> bool:
+        """Whether aiohttp answers an expectation that it cannot meet, which it does before any middleware is asked."""
+        if not is_request_task(asyncio.current_task()):
+            return False
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
+        while frame is not None and frame.f_code is not self.code:
+            frame = frame.f_back
+        return frame is None
 
-        It is made now if it was not needed so far.
+    def _follow_late(self, request: Request, response: StreamResponse) -> RecordedLife | None:
+        """Make the life of a request whose handler prepares a response; what it records is known when the handler ends.
+
+        That of a WebSocket has to be known now.
         """
+        found = None
+        if response.status == SWITCHING_PROTOCOLS:
+            self._is_again = True
+            found = self.find(request)
+            self._is_again = False
+            if found is None:
+                return None
+        return self.follow(request, found)
+
+    def pass_on(self, request: Request, handler: Handler) -> Awaitable[StreamResponse]:
+        """Have a *request* handled that is not to be recorded."""
+        if self.is_following and not self.is_eager and getattr(request.writer, "on_body_write", None) is None:
+            request.writer.on_body_write = self.passed_on
+        return handler(request)
+
+    def life_of(self, request: Request) -> RecordedLife | None:
+        """Return the life that follows the writes of *request* and is recorded here, if there is one."""
         life = getattr(request.writer, "on_body_write", None)
-        if type(life) is RequestRecord:
-            life = life.recorder.follow(request, life)
         while isinstance(life, RecordedLife):
             if life.recorder is self:
                 return life
@@ -200,6 +234,7 @@ class Recorder:
         *response* is one that could not be sent, if that is the *outcome*.
         """
         life = self.life_of(request) or self.follow(request, found, began)
+        life.found = found
         life.began = began
         if response is not None:
             life.response = response
@@ -253,7 +288,8 @@ class Recorder:
             page[index] += 1.0
 
     def _folded(self, template: str) -> None:
-        self._count(FOLDED_REQUESTS, template)
+        if not self._is_again:
+            self._count(FOLDED_REQUESTS, template)
 
     def _applies(self, match_info: AbstractMatchInfo) -> bool:
         """Whether this is the first middleware in a request's way that records the same numbers.
@@ -275,7 +311,7 @@ class Recorder:
         if first is self:
             self._check_once(app)
             if sum(recorder is self for recorder, _ in alike) > 1:
-                self.is_following = True  # so that a life is found when it comes by again
+                self.is_following = self.is_eager = True  # so that a life is found when it comes by again
         return first is self
 
     def records_like(self, other: Recorder) -> bool:

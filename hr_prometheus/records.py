@@ -80,7 +80,6 @@ class RequestRecord:
     ``latency`` the first of the histogram with the upper ``bounds``, the first of which is ``lowest``, and ``ended`` counts
     the requests with ``status``. That is the first status for which all series exist; ``others`` has the cells of further
     ones. All are of responses with a body. ``details`` are what there is besides the basic metrics, ``None`` if nothing is.
-    ``recorder`` is whose record it is, if it is a recorder's.
     """
 
     __slots__ = (
@@ -96,12 +95,10 @@ class RequestRecord:
         "others",
         "progress",
         "progress_page",
-        "recorder",
         "status",
     )
 
     def __init__(self, records: Records, labels: tuple[str, str]) -> None:
-        self.recorder: Any = None
         self._records = records
         self._labels = labels
         self.bounds = records.basic.latency_buckets
@@ -115,9 +112,6 @@ class RequestRecord:
         self.latency_page: Any = None
         self.latency = 0
         self.details = None if records.full is None else Details(records.full, labels)
-
-    def __call__(self, _size: int, _output_size: int) -> None:
-        """Do nothing about a write of which aiohttp tells: the record stands for a life that nobody has needed yet."""
 
     def begin(self) -> float:
         """Count one request more in progress, and return the time."""

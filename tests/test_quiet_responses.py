@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
 from aiohttp.web_response import Response, StreamResponse
 from conftest import counts
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,7 +15,7 @@ from test_middleware import until
 from test_plain_responses import APPLICATIONS, WARM, full, instrumented, settled
 
 from hr_prometheus import instrument
-from hr_prometheus.life import WRITES_ARE_TOLD
+from hr_prometheus.life import WRITES_ARE_TOLD, Life
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.recorder import Recorder, recorder_of
 from hr_prometheus.sending import ALOUD, QUIETLY
@@ -96,6 +97,9 @@ async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_c
     for _ in range(WARM):
         await client.get("/part/")
     assert heard == [417, *[200] * WARM]
+    await settled(registry)
+    got = counts(generate_latest(registry).decode())
+    assert got == {("GET", "/", "200"): WARM, ("GET", "/part/", "200"): WARM, ("GET", "/part/", "417"): 1}
 
 
 @pytest.mark.parametrize("kind", APPLICATIONS)
@@ -265,3 +269,85 @@ async def test_what_a_handler_writes_itself_does_no_harm(aiohttp_client, registr
         answer = await asyncio.to_thread(connection.recv, 1000)
     assert answer.startswith(b"HTTP/1.1 299 Mine")
     assert sum(counts(generate_latest(registry).decode()).values()) <= 1
+
+
+@pytest.mark.parametrize("path", ["/plain", "/stream"])
+async def test_nothing_of_a_request_that_is_left_out_is_kept(aiohttp_client, registry, path):
+    """Requests that are not recorded need no life, and leave no garbage for the collector."""
+    app = instrument(web.Application(), registry=registry, metrics_path=None, exclude=[path])
+    app.router.add_get("/plain", plain)
+    app.router.add_get("/stream", stream)
+    client = await aiohttp_client(app)
+    await (await client.get(path)).read()
+    gc.collect()
+    gc.disable()
+    try:
+        others = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
+        for _ in range(5):
+            await (await client.get(path)).read()
+        kept = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
+        kept = [each for each in kept if not any(each is other for other in others)]
+    finally:
+        gc.enable()
+    assert len(kept) <= 1  # the connection's latest
+    assert not counts(generate_latest(registry).decode())
+
+
+@pytest.mark.parametrize("detail", ["basic", "full"])
+@pytest.mark.parametrize("kind", APPLICATIONS)
+async def test_streams_of_a_part_that_has_a_middleware_of_ours(aiohttp_client, registry, kind, detail):
+    """The part's middleware records nothing, and takes nothing from the outermost: here, the status that was sent."""
+
+    async def broken(request):
+        response = web.StreamResponse(status=202)
+        await response.prepare(request)
+        await response.write(b"begun")
+        raise RuntimeError
+
+    part = kind(registry)
+    part.router.add_get("/", broken)
+    app = instrument(web.Application(), registry=registry, metrics_path=None, detail=detail)
+    app.add_subapp("/part", part)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        response = await client.get("/part/")
+        assert response.status == 202
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+    await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("GET", "/part/", "202"): WARM}
+
+
+async def test_a_websocket_over_the_budget_is_folded_once(aiohttp_client, registry):
+    """Its labels are looked up twice, but it is one request."""
+
+    async def socket_(request):
+        connection = web.WebSocketResponse()
+        await connection.prepare(request)
+        async for _ in connection:
+            pass
+        return connection
+
+    app = instrument(web.Application(), registry=registry, metrics_path=None, path_budget=1)
+    app.router.add_get("/{number}", socket_)
+    client = await aiohttp_client(app)
+    for number in range(4):
+        async with client.ws_connect(f"/{number}"):
+            pass
+    found = await settled(registry)
+    assert found['hr_prometheus_folded_requests_total{route="/{number}"}'] == 3
+    assert found['websocket_connection_duration_count{path="/{number}"}'] == 3
+
+
+@pytest.mark.parametrize("query", ["", "?task"])
+async def test_a_stream_after_an_expectation_that_was_met(aiohttp_client, registry, query):
+    """It is one request, which had entered the middleware when its response was prepared."""
+    app = instrumented(registry)
+    app.router.add_post("/", stream)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        async with client.post("/" + query, data=b"12", expect100=True) as response:
+            assert await response.read() == b"12345678"
+    found = await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("POST", "/", "200"): WARM}
+    assert found['request_size_bytes_sum{method="POST",path="/"}'] == 2 * WARM
