@@ -299,7 +299,11 @@ def _head_size(response: StreamResponse) -> int:
     return len(f"HTTP/1.1 {response.status} {response.reason}".encode()) + fields + 4
 
 
+_BODILESS = frozenset({hdrs.METH_HEAD, hdrs.METH_CONNECT})
+
+
 def has_no_body(method: str, status: int) -> bool:
     """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
-    is_tunnel = method == hdrs.METH_CONNECT and 200 <= status < 300
-    return method == hdrs.METH_HEAD or status in (204, 304) or 100 <= status < 200 or is_tunnel
+    if method in _BODILESS and (method == hdrs.METH_HEAD or 200 <= status < 300):
+        return True
+    return status in (204, 304) or 100 <= status < 200

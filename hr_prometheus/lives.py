@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
         #: Makes and enters the monitor of a request with these labels.
         enter: Callable[[Request, tuple[str, str]], BaseRequestMonitor]
+        #: Shows a monitor its response and leaves it.
+        leave: Callable[[BaseRequestMonitor, HasStatus], None]
 
 
 #: For how many seconds a request's body may still arrive after the response has left; aiohttp's server reads
@@ -142,8 +144,7 @@ class MonitoredLife(RecordedLife):
             monitor.first_byte_elapsed = first_byte
             monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
             monitor.response_size = size
-            monitor.observe(outcome)
-            monitor.__exit__(None, None, None)
+            self.recorder.leave(monitor, outcome)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)
 

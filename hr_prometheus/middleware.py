@@ -228,7 +228,6 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         life = MonitoredLife()
         life.recorder = recorder
         life.request = request
-        life.found = labels
         if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is None:
             writer.on_body_write = life
         elif recorder.life_of(request) is None:
@@ -285,7 +284,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.handled(response)
             return response
         elapsed = perf_counter() - life.began
-        size = 0 if has_no_body(request.method, response.status) else len(body)  # type: ignore[arg-type]  # it is bytes
+        size = 0 if has_no_body(labels[0], response._status) else len(body)  # type: ignore[arg-type]  # noqa: SLF001  # type: ignore[arg-type]  # it is bytes
         life.show(response, response, elapsed, head_at - life.began, size)
         return response
 

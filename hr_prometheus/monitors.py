@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.web import HTTPException
 from prometheus_client import REGISTRY
@@ -22,7 +22,7 @@ from hr_prometheus.records import Records
 from hr_prometheus.resources import path_with_fixed_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -195,3 +195,60 @@ def _path_with_fixed_parameters(request: Request, fixed_parameters: Collection[s
     if "formatter" not in resource.get_info():  # a route without parameters
         return request.path
     return path_with_fixed_parameters(resource, match_info, fixed_parameters)
+
+
+def entering(make: Any, arguments: Mapping[str, Any]) -> Callable[[Request, tuple[str, str]], BaseRequestMonitor]:
+    """Return what makes and enters the monitor of a request, given the labels that it is described by.
+
+    *make* is the class of the monitors, or a function that makes them, and *arguments* are what each is made with.
+    """
+    new: Any = getattr(make, "__new__", None)
+
+    def enter_made(request: Request, described: tuple[str, str]) -> BaseRequestMonitor:
+        monitor = make(request, **arguments)
+        monitor.request_description = described
+        return cast("BaseRequestMonitor", monitor.__enter__())
+
+    def enter(request: Request, described: tuple[str, str]) -> Any:
+        # The labels are there before __init__ runs, so that a custom one finds them as soon as it has
+        # called the base class, whatever arguments it hands up.
+        monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
+        monitor._described = described  # noqa: SLF001  # a monitor is ours to prepare
+        if arguments:
+            monitor.__init__(request, **arguments)
+        else:  # twice as fast
+            monitor.__init__(request)
+        return monitor.__enter__()
+
+    def enter_inherited(request: Request, described: tuple[str, str]) -> Any:  # the same, written out
+        monitor = new(make)
+        monitor.request_description = described
+        monitor.request = request
+        monitor.init_time = time.time()
+        monitor.update_init_metrics()
+        return monitor
+
+    if not isinstance(make, type):
+        return enter_made
+    is_inherited = new is object.__new__ and _inherits(make, "__init__", "__enter__", "init_metrics", "end_metrics")
+    return enter_inherited if is_inherited and arguments.keys() <= {"fixed_routes_parameters"} else enter
+
+
+def leaving(make: Any) -> Callable[[BaseRequestMonitor, HasStatus], None]:
+    """Return what shows a monitor its response and leaves it."""
+
+    def leave(monitor: BaseRequestMonitor, outcome: HasStatus) -> None:
+        monitor.observe(outcome)
+        monitor.__exit__(None, None, None)
+
+    def leave_inherited(monitor: BaseRequestMonitor, outcome: HasStatus) -> None:  # the same, written out
+        monitor.response_status = outcome.status
+        if monitor.end_metrics:
+            monitor.update_end_metrics()
+
+    return leave_inherited if _inherits(make, "observe", "__exit__") else leave
+
+
+def _inherits(make: Any, *names: str) -> bool:
+    """Whether monitors of this class have these as every monitor has them."""
+    return all(getattr(make, name, None) is getattr(BaseRequestMonitor, name) for name in names)

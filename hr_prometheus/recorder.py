@@ -7,7 +7,7 @@ import logging
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
 from aiohttp.web import Response, StreamResponse
@@ -18,7 +18,7 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
 from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
-from hr_prometheus.monitors import RequestMonitor
+from hr_prometheus.monitors import RequestMonitor, entering, leaving
 from hr_prometheus.records import Records
 from hr_prometheus.sending import ALOUD, BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, is_heard, way_of_sending
 from hr_prometheus.series import self_store
@@ -45,29 +45,6 @@ def recorder_of(candidate: object) -> Recorder | None:
     return getattr(candidate, "hr_prometheus_recorder", None)
 
 
-def _entering(make: Any, arguments: Mapping[str, Any]) -> Callable[[Request, tuple[str, str]], BaseRequestMonitor]:
-    """Return what makes and enters the monitor of a request, given the labels that it is described by."""
-
-    def enter_made(request: Request, described: tuple[str, str]) -> BaseRequestMonitor:
-        monitor = make(request, **arguments)
-        monitor.request_description = described
-        return cast("BaseRequestMonitor", monitor.__enter__())
-
-    def enter(request: Request, described: tuple[str, str]) -> Any:
-        # The labels are there before __init__ runs, so that a custom one finds them as soon as it has
-        # called the base class, whatever arguments it hands up.
-        monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
-        monitor._described = described  # noqa: SLF001  # a monitor is ours to prepare
-        if arguments:
-            monitor.__init__(request, **arguments)
-        else:  # twice as fast
-            monitor.__init__(request)
-        return monitor.__enter__()
-
-    new: Any = getattr(make, "__new__", None)
-    return enter if isinstance(make, type) else enter_made
-
-
 class Recorder:
     """What one middleware knows: its monitor, its labels and where it counts its own failures.
 
@@ -85,7 +62,7 @@ class Recorder:
     ) -> None:
         self.monitor = monitor
         self.monitor_args = dict(monitor_args)
-        self.enter = _entering(monitor, self.monitor_args)
+        self.enter, self.leave = entering(monitor, self.monitor_args), leaving(monitor)
         self.registry: CollectorRegistry = REGISTRY
         self.records: Records | None = None
         if isinstance(monitor, type) and issubclass(monitor, RequestMonitor):

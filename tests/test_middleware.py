@@ -477,6 +477,61 @@ async def test_a_custom_monitor_declares_what_it_is_told(aiohttp_client):
     assert told == [True, (200, True, 5), True, (200, True, 0)]
 
 
+class Telling(BaseRequestMonitor):
+    """A monitor that tells which of its methods are called."""
+
+    told: list[str]
+
+    def update_init_metrics(self):
+        self.told.append("begin")
+
+    def update_end_metrics(self):
+        self.told.append(f"end {self.response_status}")
+
+
+def _telling(name):
+    """Return a method that tells its name, and does what it would without."""
+
+    def method(self, *args, **arguments):
+        Telling.told.append(name)
+        return getattr(BaseRequestMonitor, name)(self, *args, **arguments)
+
+    return method
+
+
+def _new(cls, _request, **_arguments):
+    Telling.told.append("__new__")
+    return object.__new__(cls)
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "expected"),
+    [
+        ({}, {}, ["begin", "end 200"]),
+        ({"__init__": _telling("__init__")}, {}, ["__init__", "begin", "end 200"]),
+        ({"__new__": _new}, {}, ["__new__", "begin", "end 200"]),
+        ({"__enter__": _telling("__enter__")}, {}, ["__enter__", "begin", "end 200"]),
+        ({"observe": _telling("observe")}, {}, ["begin", "observe", "end 200"]),
+        ({"__exit__": _telling("__exit__")}, {}, ["begin", "__exit__", "end 200"]),
+        # An argument has the last word, and its default is that both halves are on.
+        ({"init_metrics": False}, {}, ["begin", "end 200"]),
+        ({"end_metrics": False}, {}, ["begin", "end 200"]),
+        ({}, {"init_metrics": False}, ["end 200"]),
+        ({}, {"end_metrics": False}, ["begin"]),
+        ({}, {"fixed_routes_parameters": {"*": ["x"]}}, ["begin", "end 200"]),
+    ],
+)
+async def test_what_a_custom_monitor_overrides_is_called(aiohttp_client, monkeypatch, own, arguments, expected):
+    """Each method once a request, whatever else the class has of its own."""
+    monkeypatch.setattr(Telling, "told", [], raising=False)
+    app = web.Application(middlewares=[hrprometheus_middleware(type("Own", (Telling,), own), **arguments)])
+    app.router.add_get("/", ok)
+    client = await aiohttp_client(app)
+    for _ in range(2):
+        await client.get("/")
+    assert Telling.told == expected * 2
+
+
 async def test_a_custom_monitor_and_a_client_that_left(aiohttp_client):
     """Its status is 499, and there is no response that was sent."""
     told = []
