@@ -42,9 +42,10 @@ MEASURED = {
     "full, kept": 1,
     "full, scrape": 1.7,
 }
-#: How much more may be counted before somebody has to look; a lock is seen, and so is a call or a string. From Python 3.13
-#: on there are more instructions for the same.
-MORE, MORE_CALLS, MORE_BYTES = 1.01 if sys.version_info < (3, 13) else 1.07, 1, 100
+#: How much more may be counted before somebody has to look; a lock is seen, and so is a call or a string. Later Pythons
+#: have a few more instructions for the same.
+MORE = {11: 1.01, 12: 1.03}.get(sys.version_info.minor, 1.08)
+MORE_CALLS, MORE_BYTES = 1, 100
 #: Far less than this, and the table is to be written again, or the next loss would hide in it.
 LESS = 0.8
 #: Blocks of memory in use after a thousand requests that were not before; some are the counting's own.
