@@ -23,7 +23,6 @@ from hr_prometheus.resources import parameter_names, path_with_fixed_parameters,
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import AbstractResource, AbstractRoute, Request
 
 logger = logging.getLogger("hr_prometheus")
@@ -68,7 +67,7 @@ class Labels(Generic[T]):
     the requests with these labels. *policies* are those of the routes' parameters, and *path_budget* is the number
     of distinct path labels a route may have. Requests whose path label matches one of the shell patterns in
     *exclude* have no labels. *folded* is called with the route's template for each folded request.
-    *applies* says of a match whether its requests are ours to record.
+    *applies* says of the first request of a route whether those of that route are ours to record.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Labels(Generic[T]):
         path_budget: int = DEFAULT_PATH_BUDGET,
         exclude: Iterable[str] = (),
         folded: Callable[[str], None] = lambda _template: None,
-        applies: Callable[[AbstractMatchInfo], bool] = lambda _match_info: True,
+        applies: Callable[[Request], bool] = lambda _request: True,
     ) -> None:
         self.make = make
         self.policies = policies or Policies({}, {})
@@ -103,8 +102,8 @@ class Labels(Generic[T]):
         if rule is None:
             if isinstance(match_info.http_exception, HTTPException):
                 # Each such match has a route of its own, so nothing may be kept of it.
-                return self._unmatched.find(request) if self._applies(match_info) else None
-            rule = self._rules[route] = self._rule(route, match_info)
+                return self._unmatched.find(request) if self._applies(request) else None
+            rule = self._rules[route] = self._rule(route, request)
             if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
                     self.known[route] = rule.find(request)
@@ -112,12 +111,18 @@ class Labels(Generic[T]):
                     self.known[route] = Varying(rule.known(route.method), None if rule.is_whole else rule.values_of)
         return rule.find(request)
 
+    def forget(self, request: Request) -> None:
+        """Find out anew about the route of *request* when it is asked for again."""
+        route = request.match_info.route
+        self._rules.pop(route, None)
+        self.known.pop(route, None)
+
     def excluded(self, label: str) -> bool:
         """Whether requests with this path label are left out."""
         return self._excluded is not None and self._excluded(label) is not None
 
-    def _rule(self, route: AbstractRoute, match_info: AbstractMatchInfo) -> _Rule[T]:
-        if not self._applies(match_info):
+    def _rule(self, route: AbstractRoute, request: Request) -> _Rule[T]:
+        if not self._applies(request):
             return _Rule(self, None)
         resource = route.resource
         if resource is None:

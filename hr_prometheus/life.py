@@ -24,6 +24,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import FileResponse, HTTPException, RequestHandler, Response, StreamResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol, TypeGuard
 
     from aiohttp import StreamReader
@@ -75,10 +76,11 @@ class Life:
     # Most requests need few of these, so they are set only then.
     has_client_left = False
     is_cut_off = False
+    is_late = False  # whether something may have been sent before it was made
     is_direct = False  # whether it has ended before anything was sent
     first_byte_at = 0.0
     response: HasStatus | None = None  # the last that was prepared before a head had left
-    also: Life | None = None  # another life of the same request, outside this one
+    also: Callable[[int, int], None] | None = None  # who else is told of writes: another life, or the application's own
     upgraded_at = 0.0
     _sent = 0
     _compressed: _Compressed | None = None
@@ -94,7 +96,7 @@ class Life:
         """
         writer = self.request.writer
         also = getattr(writer, "on_body_write", None)
-        if isinstance(also, Life) and also is not self:
+        if also is not self:
             self.also = also
         writer.on_body_write = self
 
@@ -152,7 +154,7 @@ class Life:
         elif isinstance(getattr(outcome, "status", None), int):
             response: Any = outcome
             self.response, status = response, response.status
-        self.is_direct = True
+        self.is_direct, self.is_late = True, False
         self.request.writer.on_body_write = self.also
         self.ended(status, perf_counter())
 
@@ -186,7 +188,7 @@ class Life:
 
     def first_byte(self, now: float) -> float | None:
         """Return the seconds until the head of the response left; ``None`` if it never did. The end is *now*."""
-        if self.has_client_left and not self._sent and isinstance(self.response, Response):
+        if self.is_late or (self.has_client_left and not self._sent and isinstance(self.response, Response)):
             return None  # its head leaves with its body, and that was not written
         if self.first_byte_at:
             return self.first_byte_at - self.began
@@ -199,8 +201,8 @@ class Life:
         Not known is what sendfile has sent of a file before the transfer was cut off, and what is sent after an end
         that was seen directly.
         """
-        if self._sent:
-            return self._sent
+        if self._sent or self.is_late:
+            return None if self.is_late else self._sent
         writer, response = self.request.writer, self.response
         if self.is_direct:
             body = response.body if isinstance(response, Response) else None

@@ -18,13 +18,15 @@ from hr_prometheus.lives import MonitoredLife, RequestLife, receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
-from hr_prometheus.sending import BY_AIOHTTP, QUIETLY
+from hr_prometheus.sending import ALOUD, BY_AIOHTTP, PLAINLY, tell_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
+
+    from hr_prometheus.records import RequestRecord
 
 
 def hrprometheus_middleware(
@@ -62,7 +64,6 @@ def hrprometheus_middleware(
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_recording(recorder) if recorder.is_plain else _monitoring(recorder))
-    recorder.code = function.__code__
     function.hr_prometheus_recorder = recorder
     return cast("Middleware", function)
 
@@ -84,9 +85,9 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are taken.
     """
     known: Any = recorder.labels.known
-    find, wait, is_full = recorder.find, recorder.wait, recorder.is_full
+    find, wait, entered, is_full = recorder.find, recorder.wait, recorder.entered, recorder.is_full
 
-    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
+    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
         try:
             match_info = request._match_info  # noqa: SLF001
             record = known.get(match_info._route)  # noqa: SLF001
@@ -96,24 +97,25 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             writer = request._payload_writer  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
             match_info, record, writer = None, None, request.writer
-            recorder.sending = BY_AIOHTTP
+            recorder.send(BY_AIOHTTP)
         if record is None:
             record = find(request)
             if record is None:
-                return await recorder.pass_on(request, handler)
+                return await recorder.leave_out(request, handler)
         began = perf_counter()
-        told: Any = None
-        if recorder.is_eager:
-            if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
-                if recorder.life_of(request) is not None:  # the same middleware stands in several places
-                    return await handler(request)
-                told = recorder.follow(request, record, began)
-            else:
-                told = writer.on_body_write = RequestLife()
-                told.recorder = recorder
-                told.request = request
-                told.found = record
-                told.began = began
+        told: Any
+        if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
+            if recorder.has_entered(request):
+                return await handler(request)
+            told = recorder.is_eager and recorder.follow(request, record, began)
+        elif is_full and recorder.is_eager:
+            told = writer.on_body_write = RequestLife()
+            told.recorder = recorder
+            told.request = request
+            told.found = record
+            told.began = began
+        else:
+            told = writer.on_body_write = entered
         record.progress_page[record.progress] += 1.0
         try:
             response = await handler(request)
@@ -125,39 +127,31 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
-                and (way := recorder.sending)
                 and not writer.output_size  # else another head has been sent already
                 and request._post is None  # noqa: SLF001  # else there may be files to close
-                and not response._compression  # noqa: SLF001
-                # Only if all of it leaves at once need nobody be told of the writing.
-                and (not is_full or len(body) <= _PLAIN)
-                and (told is None or writer.on_body_write is told)
+                # Only if all of it leaves at once, and as it is, is it known what was sent.
+                and (not is_full or (len(body) <= _PLAIN and not response._compression))  # noqa: SLF001
+                and writer.on_body_write is told
+                and request._match_info is match_info  # noqa: SLF001  # else other applications may have receivers
             )
         except AttributeError:
             is_plain = False
-        if not is_plain:
+        if not (is_plain and recorder.is_quiet):
+            if is_plain and recorder.sending == ALOUD:
+                return await _send_aloud(recorder, request, response, record, began)
             wait(request, record, began, response)
             return response
-        if told is not None:
-            writer.on_body_write = None
-        if way == QUIETLY:
-            request._match_info = None  # noqa: SLF001  # or aiohttp would look there for whom to tell
-        else:
-            recorder.tell(writer, match_info)
+        writer.on_body_write = None
+        request._prepare_hook = tell_nobody  # noqa: SLF001
         try:
             await response.prepare(request)
-            request._match_info = match_info  # noqa: SLF001
             if is_full:
                 head_at = perf_counter()
-                if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
-                    is_plain = False
-                    recorder.follow(request, record, began)
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            request._match_info = match_info  # noqa: SLF001
             wait(request, record, began, error, response)
             return _unsent(response, error)
-        if not (is_plain and writer.output_size):  # or it had been sent before, as an answer to another request
+        if not writer.output_size:  # it had been sent before, as an answer to another request
             wait(request, record, began, response)
             return response
         seconds = perf_counter() - began
@@ -179,6 +173,31 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         return response
 
     return record_request
+
+
+async def _send_aloud(recorder: Recorder, request: Any, response: Any, record: RequestRecord, began: float) -> Any:
+    """Send a plain response as the middleware does, but have receivers of the signal told, as aiohttp does."""
+    writer, match_info, body = request.writer, request.match_info, response.body
+    match_info.current_app = match_info.apps[-1]
+    writer.on_body_write = PLAINLY
+    try:
+        await response.prepare(request)
+        head_at = perf_counter()
+        is_replaced = response.body is not body  # by who was told
+        if is_replaced:
+            recorder.follow(request, record, began)
+        await response.write_eof()
+    except BaseException as error:  # noqa: BLE001  # none is kept
+        recorder.wait(request, record, began, error, response)
+        return _unsent(response, error)
+    if is_replaced or not writer.output_size:
+        recorder.wait(request, record, began, response)
+        return response
+    record.end(response.status, perf_counter() - began)
+    if record.details is not None:
+        record.details.measure(head_at - began, len(body))
+        receive(record.details, request.content)
+    return response
 
 
 class _Unsent:
@@ -220,17 +239,17 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             writer = request._payload_writer  # noqa: SLF001
         except (AttributeError, KeyError, TypeError):
             match_info, labels, writer = None, None, request.writer
-            recorder.sending = BY_AIOHTTP
+            recorder.send(BY_AIOHTTP)
         if labels is None:
             labels = recorder.find(request)
             if labels is None:
-                return await recorder.pass_on(request, handler)
+                return await recorder.leave_out(request, handler)
         life = MonitoredLife()
         life.recorder = recorder
         life.request = request
         if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is None:
             writer.on_body_write = life
-        elif recorder.life_of(request) is None:
+        elif not recorder.has_entered(request):
             life.follow()
         else:
             return await handler(request)
@@ -251,11 +270,12 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and len(body) <= _PLAIN
-                and (way := recorder.sending)
+                and recorder.is_quiet
                 and not writer.output_size
                 and request._post is None  # noqa: SLF001
                 and not response._compression  # noqa: SLF001
                 and writer.on_body_write is life
+                and request._match_info is match_info  # noqa: SLF001
             )
         except AttributeError:
             is_plain = False
@@ -263,24 +283,17 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.handled(response)
             return response
         writer.on_body_write = None
-        if way == QUIETLY:
-            request._match_info = None  # noqa: SLF001
-        else:
-            recorder.tell(writer, match_info)
+        request._prepare_hook = tell_nobody  # noqa: SLF001
         try:
             await response.prepare(request)
-            request._match_info = match_info  # noqa: SLF001
             head_at = perf_counter()
-            if response._body is not body:  # noqa: SLF001
-                is_plain, writer.on_body_write = False, life
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            request._match_info = match_info  # noqa: SLF001
             life.follow()  # again, as the error will be answered
             life.response = response
             life.handled(error)
             return _unsent(response, error)
-        if not (is_plain and writer.output_size):
+        if not writer.output_size:
             life.handled(response)
             return response
         elapsed = perf_counter() - life.began

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -20,16 +18,14 @@ from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor, entering, leaving
 from hr_prometheus.records import Records
-from hr_prometheus.sending import ALOUD, BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, is_heard, way_of_sending
+from hr_prometheus.sending import ALOUD, BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
-    from types import CodeType, FrameType
 
-    from aiohttp.abc import AbstractMatchInfo, AbstractStreamWriter
     from aiohttp.typedefs import Handler
-    from aiohttp.web import Application, Request, UrlMappingMatchInfo
+    from aiohttp.web import Application, Request
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.catalog import Metric
@@ -90,13 +86,12 @@ class Recorder:
         #: Whether each request has one from its beginning.
         self.is_eager = self.is_following
         #: How plain responses are sent, as far as there were requests to tell.
-        self.sending = QUIETLY
-        #: What runs where a request has entered the middleware.
-        self.code: CodeType | None = None
+        self.sending, self.is_quiet = QUIETLY, True
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
         self.needless: list[Callable[..., object]] = []
-        #: What is told of the writes for requests that are not recorded.
-        self.passed_on: Any = partial(PLAINLY)
+        #: What stands for the life of a request that has entered, until one is needed, and for that of one which is not recorded.
+        self.entered: Any = {}.get
+        self.left_out: Any = {}.get
         self._is_checked = False
         self._is_again = False  # whether a request that was counted is looked up once more
         self._counted: dict[tuple[Metric, str], tuple[Page, int]] = {}
@@ -115,45 +110,34 @@ class Recorder:
     def speak_up(self) -> None:
         """Have all receivers of ``on_response_prepare`` told of all responses from now on."""
         self.needless.clear()
-        self.sending = min(self.sending, ALOUD)
+        self.send(ALOUD)
 
-    def tell(self, writer: AbstractStreamWriter, match_info: UrlMappingMatchInfo) -> None:
-        """Make ready to send a plain response aloud: receivers are to find what they find when aiohttp sends it."""
-        match_info.current_app = match_info.apps[-1]
-        if getattr(writer, "on_body_write", None) is None:
-            writer.on_body_write = PLAINLY
+    def send(self, way: int) -> None:
+        """Send plain responses in this way from now on, or go on in one that supposes less."""
+        self.sending = min(self.sending, way)
+        self.is_quiet = self.sending == QUIETLY
 
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
-        try:
-            told = request._payload_writer.on_body_write  # noqa: SLF001  # as in the middleware
-            if told is PLAINLY or told is self.passed_on:
-                return NOTHING  # type: ignore[return-value]
-        except AttributeError:  # before aiohttp 3.14.4
-            pass
+        told = getattr(request.writer, "on_body_write", None)
+        if told is PLAINLY or told is self.left_out:
+            return NOTHING  # type: ignore[return-value]
         try:
             life = self.life_of(request)
-            if life is None and hdrs.EXPECT in request.headers and self._is_refused():
-                sending = self.sending  # which cannot be told from here
+            if life is None and told is not None and not self.is_eager:  # this is the first that it is needed for
+                life = self._follow_late(request, response)
+            elif told is None and hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
+                # aiohttp answers an expectation that it cannot meet before any middleware is asked.
+                before = self.sending, self.is_quiet
                 life = self.begin(request)
-                self.sending = min(sending, ALOUD if is_heard(request.match_info.apps, self.needless) else QUIETLY)
+                self.sending, self.is_quiet = before
+                self.labels.forget(request)  # what stands around the middleware cannot be told from here
                 if life is not None:
                     life.handled(response)
-            elif life is None and not self.is_eager:  # this is the first that it is needed for
-                life = self._follow_late(request, response)
             if life is not None:
                 life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
         return NOTHING  # type: ignore[return-value]
-
-    def _is_refused(self) -> bool:
-        """Whether aiohttp answers an expectation that it cannot meet, which it does before any middleware is asked."""
-        if not is_request_task(asyncio.current_task()):
-            return False
-        frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
-        while frame is not None and frame.f_code is not self.code:
-            frame = frame.f_back
-        return frame is None
 
     def _follow_late(self, request: Request, response: StreamResponse) -> RecordedLife | None:
         """Make the life of a request whose handler prepares a response; what it records is known when the handler ends.
@@ -169,15 +153,22 @@ class Recorder:
                 return None
         return self.follow(request, found)
 
-    def pass_on(self, request: Request, handler: Handler) -> Awaitable[StreamResponse]:
+    def leave_out(self, request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         """Have a *request* handled that is not to be recorded."""
-        if self.is_following and not self.is_eager and getattr(request.writer, "on_body_write", None) is None:
-            request.writer.on_body_write = self.passed_on
+        if getattr(request.writer, "on_body_write", None) is None:
+            request.writer.on_body_write = self.left_out
         return handler(request)
+
+    def has_entered(self, request: Request) -> bool:
+        """Whether *request* has been here before: the same middleware stands in several places, or it was sent round again."""
+        told: Any = getattr(request.writer, "on_body_write", None)
+        while isinstance(told, RecordedLife) and told.recorder is not self:
+            told = told.also
+        return told is self.entered or told is self.left_out or isinstance(told, RecordedLife)
 
     def life_of(self, request: Request) -> RecordedLife | None:
         """Return the life that follows the writes of *request* and is recorded here, if there is one."""
-        life = getattr(request.writer, "on_body_write", None)
+        life: Any = getattr(request.writer, "on_body_write", None)
         while isinstance(life, RecordedLife):
             if life.recorder is self:
                 return life
@@ -210,7 +201,10 @@ class Recorder:
 
         *response* is one that could not be sent, if that is the *outcome*.
         """
-        life = self.life_of(request) or self.follow(request, found, began)
+        life = self.life_of(request)
+        if life is None:
+            life = self.follow(request, found, began)
+            life.is_late = self.is_following and response is None and bool(request.writer.output_size)
         life.found = found
         life.began = began
         if response is not None:
@@ -268,12 +262,12 @@ class Recorder:
         if not self._is_again:
             self._count(FOLDED_REQUESTS, template)
 
-    def _applies(self, match_info: AbstractMatchInfo) -> bool:
+    def _applies(self, request: Request) -> bool:
         """Whether this is the first middleware in a request's way that records the same numbers.
 
         An application can carry one of ours, and so can the application it is part of: the outermost records.
         """
-        apps = match_info.apps if isinstance(match_info.apps, tuple) else ()
+        apps = request.match_info.apps if isinstance(request.match_info.apps, tuple) else ()
         alike = [
             (recorder, app)
             for app in apps
@@ -281,14 +275,12 @@ class Recorder:
             if recorder is not None and recorder.records_like(self)
         ]
         is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
-        self.sending = min(self.sending, way_of_sending(apps, self.needless) if is_first else BY_AIOHTTP)
+        self.send(way_of_sending(request, apps, self.needless) if is_first else BY_AIOHTTP)
         if not alike:
             return True
         first, app = alike[0]
         if first is self:
             self._check_once(app)
-            if sum(recorder is self for recorder, _ in alike) > 1:
-                self.is_following = self.is_eager = True  # so that a life is found when it comes by again
         return first is self
 
     def records_like(self, other: Recorder) -> bool:

@@ -2,8 +2,8 @@
 
 The middleware sees the end of a response that it sends itself. It may do so if nothing stands between it and aiohttp.
 Before aiohttp writes the head of a response it tells the receivers of ``on_response_prepare``, which takes half as long
-as an empty middleware even if none of them has anything to do. Where all of them are our own, it need not: it looks for
-them in what the request has matched, so that is put aside for as long as the call takes.
+as an empty middleware even if none of them has anything to do. Where all of them are our own, it need not: then the
+request is given a hook of its own, which does nothing.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import operator
 import os
 import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
-
-from aiohttp.web import Response
 
 from hr_prometheus.life import REQUEST_TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from types import FrameType
 
-    from aiohttp.web import Application
+    from aiohttp.web import Application, Request, StreamResponse
 
 #: How plain responses are sent: by aiohttp; by the middleware, as aiohttp would; by the middleware, with nobody being told.
 BY_AIOHTTP, ALOUD, QUIETLY = 0, 1, 2
@@ -43,10 +42,10 @@ PLAINLY: Any = operator.is_
 _AIOHTTPS_OWN = [("web_middlewares.py", "impl"), ("web_app.py", "_handle")]
 
 
-def way_of_sending(apps: Sequence[Application], needless: Collection[Callable[..., object]]) -> int:
-    """Return how the outermost middleware, which has called this, may send plain responses of a handler of *apps*.
+def way_of_sending(request: Request, apps: Sequence[Application], needless: Collection[Callable[..., object]]) -> int:
+    """Return how the outermost middleware, which has called this, may send plain responses to requests like this.
 
-    They are its application and the parts of that which lead to the handler. *needless* are the receivers of
+    *apps* are its application and the parts of that which lead to the handler, and *needless* the receivers of
     ``on_response_prepare`` that need not be told.
     """
     frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
@@ -57,12 +56,18 @@ def way_of_sending(apps: Sequence[Application], needless: Collection[Callable[..
     # Nobody calls or has wrapped Application._handle.
     if frame is None or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
         return BY_AIOHTTP
-    return ALOUD if is_heard(apps, needless) else QUIETLY
+    is_heard = any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
+    return ALOUD if is_heard or not _can_be_quiet(type(request)) else QUIETLY
 
 
-def is_heard(apps: Sequence[Application], needless: Collection[Callable[..., object]]) -> bool:
-    """Whether somebody has to be told when a response is prepared: a receiver, or a function in the place of aiohttp's."""
-    code = getattr(Response.prepare, "__code__", None)
-    if code is None or os.path.basename(code.co_filename) != "web_response.py":
-        return True
-    return any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
+def _can_be_quiet(kind: type[Request]) -> bool:
+    """Whether requests of this kind have nothing but aiohttp's own hook for the signal, and another can be put before it."""
+    hook = getattr(kind, "_prepare_hook", None)
+    is_own = type(hook) is FunctionType and os.path.basename(hook.__code__.co_filename) == "web_request.py"
+    # When aiohttp is debugged, it warns of attributes that it does not know.
+    return is_own and kind.__dictoffset__ != 0 and kind.__setattr__ is object.__setattr__
+
+
+def tell_nobody(_response: StreamResponse) -> Awaitable[None]:
+    """Stand for ``Request._prepare_hook``, which tells the receivers of ``on_response_prepare``."""
+    return NOTHING  # type: ignore[return-value]

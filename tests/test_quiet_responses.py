@@ -8,7 +8,7 @@ import socket
 
 import pytest
 from aiohttp import ClientPayloadError, web
-from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_response import Response
 from conftest import counts
 from prometheus_client import CollectorRegistry, generate_latest
 from test_middleware import until
@@ -18,7 +18,7 @@ from hr_prometheus import instrument
 from hr_prometheus.life import WRITES_ARE_TOLD, Life
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.recorder import Recorder, recorder_of
-from hr_prometheus.sending import ALOUD, QUIETLY
+from hr_prometheus.sending import ALOUD, QUIETLY, _can_be_quiet
 
 
 async def plain(_request):
@@ -94,6 +94,7 @@ async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_c
         await client.get("/")
     assert sending(app) == QUIETLY
     assert (await client.get("/part/", headers={"Expect": "wonders"})).status == 417
+    assert sending(app) == QUIETLY
     for _ in range(WARM):
         await client.get("/part/")
     assert heard == [417, *[200] * WARM]
@@ -103,21 +104,163 @@ async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_c
 
 
 @pytest.mark.parametrize("kind", APPLICATIONS)
-async def test_who_replaces_the_preparation_finds_all_there(aiohttp_client, registry, monkeypatch, kind):
-    """A tool that puts a function of its own in the place of aiohttp's can look at the match."""
-    prepare = StreamResponse.prepare
+@pytest.mark.parametrize("name", ["prepare", "_start", "_write_headers"])
+async def test_who_replaces_a_step_of_the_preparation_finds_all_there(
+    aiohttp_client, registry, monkeypatch, kind, name
+):
+    """A tool that puts a function of its own in the place of aiohttp's can look at the request, as can a thread."""
+    step = getattr(Response, name)
 
-    async def preparing(response, request):
-        response.headers["X-Application"] = request.app["name"]
-        return await prepare(response, request)
+    async def stepping(response, *of):
+        response.headers["X-Application"] = requests[-1].app["name"]
+        return await step(response, *of)
 
-    monkeypatch.setattr(Response, "prepare", preparing)
+    async def handler(request):
+        requests.append(request)
+        return web.Response(text="four")
+
+    requests: list[web.Request] = []
+    monkeypatch.setattr(Response, name, stepping)
     app = kind(registry)
     app["name"] = "mine"
-    app.router.add_get("/", plain)
+    app.router.add_get("/", handler)
     client = await aiohttp_client(app)
     for _ in range(5):
         assert (await client.get("/")).headers["X-Application"] == "mine"
+
+
+@pytest.mark.parametrize("kind", APPLICATIONS)
+@pytest.mark.parametrize("way", ["subclass", "patch"])
+async def test_who_replaces_the_hook_is_asked(aiohttp_client, registry, monkeypatch, kind, way):
+    """Requests may tell others in a way of their own when a response is prepared."""
+    hook = web.Request._prepare_hook
+
+    async def hooking(request, response):
+        response.headers["X-Hook"] = "mine"
+        await hook(request, response)
+
+    app = kind(registry)
+    if way == "patch":
+        monkeypatch.setattr(web.Request, "_prepare_hook", hooking)
+    else:
+        make, mine = app._make_request, type("Mine", (web.Request,), {"_prepare_hook": hooking})
+
+        def made(*of, **named):
+            request = make(*of, **named)
+            request.__class__ = mine
+            return request
+
+        monkeypatch.setattr(app, "_make_request", made, raising=False)
+    app.router.add_get("/", plain)
+    client = await aiohttp_client(app)
+    for _ in range(5):
+        assert (await client.get("/")).headers["X-Hook"] == "mine"
+
+
+def test_requests_that_watch_their_attributes_are_left_alone():
+    """As aiohttp's do when it is debugged: each new attribute would be a warning."""
+    watching = type("Watching", (web.Request,), {"__setattr__": lambda *_of: None})
+    assert not _can_be_quiet(watching)
+    assert _can_be_quiet(web.Request) is (web.Request.__setattr__ is object.__setattr__)
+
+
+@pytest.mark.parametrize("is_clone", [True, False])
+@pytest.mark.parametrize("kind", APPLICATIONS)
+async def test_a_request_that_is_sent_round_again(aiohttp_client, registry, kind, is_clone):
+    """It is one request, with the labels that it entered with; who sent it has the last word on its response."""
+
+    @web.middleware
+    async def redirect(request, handler):
+        if request.path != "/alias":
+            return await handler(request)
+        other = request.clone(rel_url="/plain")
+        if not is_clone:
+            request._rel_url = other.rel_url
+            for name in ("path", "rel_url"):
+                request._cache.pop(name, None)
+        response = await request.app._handle(other if is_clone else request)
+        response.headers["X-After"] = "yes"
+        return response
+
+    app = kind(registry)
+    app.middlewares.append(redirect)
+    app.router.add_get("/alias", refused)
+    app.router.add_get("/plain", plain)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        assert (await client.get("/plain")).headers.get("X-After") is None
+        response = await client.get("/alias")
+        assert (await response.text(), response.headers.get("X-After")) == ("four", "yes")
+    await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {
+        ("GET", "/plain", "200"): WARM,
+        ("GET", "/alias", "200"): WARM,
+    }
+
+
+@pytest.mark.parametrize("kind", APPLICATIONS)
+@pytest.mark.parametrize("path", ["/plain", "/stream"])
+async def test_another_application_that_answers_is_told(aiohttp_client, registry, kind, path):
+    """Receivers of an application that is no part of ours hear of its responses; of its streams nothing wrong is told."""
+    heard = []
+
+    async def listening(_request, response):
+        heard.append(response.status)
+
+    other = web.Application()
+    other.on_response_prepare.append(listening)
+    other.router.add_get("/plain", plain)
+    other.router.add_get("/stream", stream)
+    other.freeze()
+    app = kind(registry)
+    app.router.add_get(path, other._handle)
+    client = await aiohttp_client(app)
+    sizes = [len(await (await client.get(path)).read()) for _ in range(5)]
+    assert heard == [200] * 5
+    found = await settled(registry)
+    labels = f'{{method="GET",path="{path}"}}'
+    assert found["request_latency_count" + labels] == 5
+    if found.get("response_size_bytes_count" + labels):
+        assert found["response_size_bytes_sum" + labels] == sum(sizes)
+
+
+async def test_a_refused_expectation_says_nothing_of_what_stands_around(aiohttp_client, registry):
+    """A client cannot take the last word from a middleware that stands further out than ours."""
+
+    @web.middleware
+    async def outer(request, handler):
+        response = await handler(request)
+        response.headers["X-Outer"] = "yes"
+        return response
+
+    app = instrumented(registry)
+    app.middlewares.insert(0, outer)
+    app.router.add_get("/", plain)
+    client = await aiohttp_client(app)
+    assert (await client.get("/", headers={"Expect": "wonders"})).status == 417
+    for _ in range(WARM):
+        assert (await client.get("/")).headers["X-Outer"] == "yes"
+    await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("GET", "/", "417"): 1, ("GET", "/", "200"): WARM}
+
+
+@pytest.mark.skipif(not WRITES_ARE_TOLD, reason="aiohttp tells of writes from 3.14.4 on")
+@pytest.mark.parametrize("kind", APPLICATIONS)
+async def test_an_application_that_wants_to_be_told_of_writes_is(aiohttp_client, registry, kind):
+    """The handler may set the writer's callback itself."""
+    told = []
+
+    async def handler(request):
+        request.writer.on_body_write = lambda size, _output_size: told.append(size)
+        return web.Response(text="four")
+
+    app = kind(registry)
+    app.router.add_get("/", handler)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        assert await (await client.get("/")).text() == "four"
+    await settled(registry)
+    assert told == [4] * WARM
 
 
 async def refused(_request):
