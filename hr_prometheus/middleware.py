@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
 
-    from hr_prometheus.records import RequestRecord
-
 
 def hrprometheus_middleware(
     request_monitor: type[BaseRequestMonitor] | None = None,
@@ -87,7 +85,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     known: Any = recorder.labels.known
     find, wait, entered, is_full = recorder.find, recorder.wait, recorder.entered, recorder.is_full
 
-    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
+    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
         try:
             match_info = request._match_info  # noqa: SLF001
             record = known.get(match_info._route)  # noqa: SLF001
@@ -136,22 +134,27 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             )
         except AttributeError:
             is_plain = False
-        if not (is_plain and recorder.is_quiet):
-            if is_plain and recorder.sending == ALOUD:
-                return await _send_aloud(recorder, request, response, record, began)
+        if is_plain and recorder.is_quiet:
+            writer.on_body_write = None
+            request._prepare_hook = tell_nobody  # noqa: SLF001
+        elif is_plain and recorder.sending == ALOUD:
+            writer.on_body_write = PLAINLY
+            match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
+        else:
             wait(request, record, began, response)
             return response
-        writer.on_body_write = None
-        request._prepare_hook = tell_nobody  # noqa: SLF001
         try:
             await response.prepare(request)
             if is_full:
                 head_at = perf_counter()
+                if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
+                    is_plain = False
+                    recorder.follow(request, record, began)
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(request, record, began, error, response)
             return _unsent(response, error)
-        if not writer.output_size:  # it had been sent before, as an answer to another request
+        if not (is_plain and writer.output_size):  # or it had been sent before, as an answer to another request
             wait(request, record, began, response)
             return response
         seconds = perf_counter() - began
@@ -173,31 +176,6 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         return response
 
     return record_request
-
-
-async def _send_aloud(recorder: Recorder, request: Any, response: Any, record: RequestRecord, began: float) -> Any:
-    """Send a plain response as the middleware does, but have receivers of the signal told, as aiohttp does."""
-    writer, match_info, body = request.writer, request.match_info, response.body
-    match_info.current_app = match_info.apps[-1]
-    writer.on_body_write = PLAINLY
-    try:
-        await response.prepare(request)
-        head_at = perf_counter()
-        is_replaced = response.body is not body  # by who was told
-        if is_replaced:
-            recorder.follow(request, record, began)
-        await response.write_eof()
-    except BaseException as error:  # noqa: BLE001  # none is kept
-        recorder.wait(request, record, began, error, response)
-        return _unsent(response, error)
-    if is_replaced or not writer.output_size:
-        recorder.wait(request, record, began, response)
-        return response
-    record.end(response.status, perf_counter() - began)
-    if record.details is not None:
-        record.details.measure(head_at - began, len(body))
-        receive(record.details, request.content)
-    return response
 
 
 class _Unsent:

@@ -169,6 +169,8 @@ class Recorder:
     def life_of(self, request: Request) -> RecordedLife | None:
         """Return the life that follows the writes of *request* and is recorded here, if there is one."""
         life: Any = getattr(request.writer, "on_body_write", None)
+        if life is None or life is self.entered:  # as for most
+            return None
         while isinstance(life, RecordedLife):
             if life.recorder is self:
                 return life
@@ -205,8 +207,9 @@ class Recorder:
         if life is None:
             life = self.follow(request, found, began)
             life.is_late = self.is_following and response is None and bool(request.writer.output_size)
-        life.found = found
-        life.began = began
+        else:
+            life.found = found
+            life.began = began
         if response is not None:
             life.response = response
         life.handled(outcome)
