@@ -190,7 +190,7 @@ class Life:
         """Return the seconds until the head of the response left; ``None`` if it never did. The end is *now*."""
         if self.is_late or (self.has_client_left and not self._sent and isinstance(self.response, Response)):
             return None  # its head leaves with its body, and that was not written
-        if self.first_byte_at:
+        if self.first_byte_at and (self.is_direct or self.request.writer.output_size):
             return self.first_byte_at - self.began
         # A head without a body leaves at the end.
         return now - self.began if self.request.writer.output_size else None

@@ -105,7 +105,10 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
             if recorder.has_entered(request):
                 return await handler(request)
-            told = recorder.is_eager and recorder.follow(request, record, began)
+            recorder.follow(
+                request, record, began
+            ).follow()  # whether or not it wants to know of writes: it is found there
+            told = None
         elif is_full and recorder.is_eager:
             told = writer.on_body_write = RequestLife()
             told.recorder = recorder
@@ -235,7 +238,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.began = perf_counter()
             life.monitor = enter(request, labels)
         except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
-            writer.on_body_write = life.also
+            writer.on_body_write = life.also or recorder.left_out
             recorder.failed("begin", error)
             return await handler(request)
         try:

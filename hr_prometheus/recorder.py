@@ -118,12 +118,12 @@ class Recorder:
         self.is_quiet = self.sending == QUIETLY
 
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
-        told = getattr(request.writer, "on_body_write", None)
+        told = self._told(request)
         if told is PLAINLY or told is self.left_out:
             return NOTHING  # type: ignore[return-value]
         try:
-            life = self.life_of(request)
-            if life is None and told is not None and not self.is_eager:  # this is the first that it is needed for
+            life: RecordedLife | None = told if isinstance(told, RecordedLife) else None
+            if told is self.entered:  # this is the first that it is needed for
                 life = self._follow_late(request, response)
             elif told is None and hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
@@ -161,21 +161,20 @@ class Recorder:
 
     def has_entered(self, request: Request) -> bool:
         """Whether *request* has been here before: the same middleware stands in several places, or it was sent round again."""
+        told = self._told(request)
+        return told is self.entered or told is self.left_out or isinstance(told, RecordedLife)
+
+    def _told(self, request: Request) -> Any:
+        """Return what is told of the writes of *request*, behind the lives of other recorders: a life or a mark of ours, or neither."""
         told: Any = getattr(request.writer, "on_body_write", None)
         while isinstance(told, RecordedLife) and told.recorder is not self:
             told = told.also
-        return told is self.entered or told is self.left_out or isinstance(told, RecordedLife)
+        return told
 
     def life_of(self, request: Request) -> RecordedLife | None:
         """Return the life that follows the writes of *request* and is recorded here, if there is one."""
-        life: Any = getattr(request.writer, "on_body_write", None)
-        if life is None or life is self.entered:  # as for most
-            return None
-        while isinstance(life, RecordedLife):
-            if life.recorder is self:
-                return life
-            life = life.also
-        return None
+        told = self._told(request)
+        return told if isinstance(told, RecordedLife) else None
 
     def find(self, request: Request) -> Any:
         """Return what the labels of *request* have found; ``None`` if it is not to be recorded. Raises nothing."""
@@ -206,7 +205,8 @@ class Recorder:
         life = self.life_of(request)
         if life is None:
             life = self.follow(request, found, began)
-            life.is_late = self.is_following and response is None and bool(request.writer.output_size)
+            is_to_come = response is not None or (isinstance(outcome, StreamResponse) and not outcome.prepared)
+            life.is_late = self.is_following and not is_to_come and bool(request.writer.output_size)
         else:
             life.found = found
             life.began = began

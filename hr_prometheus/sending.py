@@ -54,7 +54,8 @@ def way_of_sending(request: Request, apps: Sequence[Application], needless: Coll
         callers.append((os.path.basename(frame.f_code.co_filename), frame.f_code.co_name))
         frame = frame.f_back
     # Nobody calls or has wrapped Application._handle.
-    if frame is None or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
+    is_called_once = callers.count(_AIOHTTPS_OWN[-1]) == 1
+    if frame is None or not is_called_once or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
         return BY_AIOHTTP
     is_heard = any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
     return ALOUD if is_heard or not _can_be_quiet(type(request)) else QUIETLY
