@@ -80,7 +80,8 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end. Where
     aiohttp tells of each response before it is written, that life is made when it is first needed.
 
-    Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are taken.
+    Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are
+    taken. One is set, and only on the request that is being answered: its hook for the signal (see :mod:`hr_prometheus.sending`).
     """
     known: Any = recorder.labels.known
     find, wait, entered, is_full = recorder.find, recorder.wait, recorder.entered, recorder.is_full
@@ -105,9 +106,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
             if recorder.has_entered(request):
                 return await handler(request)
-            recorder.follow(
-                request, record, began
-            ).follow()  # whether or not it wants to know of writes: it is found there
+            recorder.follow(request, record, began).follow()  # even if it wants to know of no writes: it is found so
             told = None
         elif is_full and recorder.is_eager:
             told = writer.on_body_write = RequestLife()
