@@ -18,7 +18,7 @@ from hr_prometheus.lives import MonitoredLife, RequestLife, receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
-from hr_prometheus.sending import ALOUD, BY_AIOHTTP, PLAINLY, tell_nobody
+from hr_prometheus.sending import ALOUD, BY_AIOHTTP, PLAINLY, QUIETLY, tell_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -86,7 +86,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     known: Any = recorder.labels.known
     find, wait, entered, is_full = recorder.find, recorder.wait, recorder.entered, recorder.is_full
 
-    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0912, PLR0915
+    async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
         try:
             match_info = request._match_info  # noqa: SLF001
             record = known.get(match_info._route)  # noqa: SLF001
@@ -122,24 +122,25 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         except BaseException as error:
             wait(request, record, began, error)
             raise
+        way = BY_AIOHTTP
         try:
-            is_plain = (
+            if (
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
-                and not writer.output_size  # else another head has been sent already
                 and request._post is None  # noqa: SLF001  # else there may be files to close
-                # Only if all of it leaves at once, and as it is, is it known what was sent.
-                and (not is_full or (len(body) <= _PLAIN and not response._compression))  # noqa: SLF001
-                and writer.on_body_write is told
                 and request._match_info is match_info  # noqa: SLF001  # else other applications may have receivers
-            )
+                and writer.on_body_write is told
+                # Only if all of it leaves at once, as it is and alone, is it known what was sent.
+                and (not is_full or (len(body) <= _PLAIN and not response._compression and not writer.output_size))  # noqa: SLF001
+            ):
+                way = recorder.sending
         except AttributeError:
-            is_plain = False
-        if is_plain and recorder.is_quiet:
+            pass
+        if way == QUIETLY:
             writer.on_body_write = None
             request._prepare_hook = tell_nobody  # noqa: SLF001
-        elif is_plain and recorder.sending == ALOUD:
+        elif way == ALOUD:
             writer.on_body_write = PLAINLY
             match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         else:
@@ -150,13 +151,14 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             if is_full:
                 head_at = perf_counter()
                 if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
-                    is_plain = False
                     recorder.follow(request, record, began)
+                    wait(request, record, began, response)
+                    return response
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(request, record, began, error, response)
             return _unsent(response, error)
-        if not (is_plain and writer.output_size):  # or it had been sent before, as an answer to another request
+        if not writer.output_size:  # it had been sent before, as an answer to another request
             wait(request, record, began, response)
             return response
         seconds = perf_counter() - began
@@ -250,7 +252,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and len(body) <= _PLAIN
-                and recorder.is_quiet
+                and recorder.sending == QUIETLY
                 and not writer.output_size
                 and request._post is None  # noqa: SLF001
                 and not response._compression  # noqa: SLF001

@@ -86,7 +86,7 @@ class Recorder:
         #: Whether each request has one from its beginning.
         self.is_eager = self.is_following
         #: How plain responses are sent, as far as there were requests to tell.
-        self.sending, self.is_quiet = QUIETLY, True
+        self.sending = QUIETLY
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
         self.needless: list[Callable[..., object]] = []
         #: What stands for the life of a request that has entered, until one is needed, and for that of one which is not recorded.
@@ -115,7 +115,6 @@ class Recorder:
     def send(self, way: int) -> None:
         """Send plain responses in this way from now on, or go on in one that supposes less."""
         self.sending = min(self.sending, way)
-        self.is_quiet = self.sending == QUIETLY
 
     def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
         told = self._told(request)
@@ -127,9 +126,9 @@ class Recorder:
                 life = self._follow_late(request, response)
             elif told is None and hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
                 # aiohttp answers an expectation that it cannot meet before any middleware is asked.
-                before = self.sending, self.is_quiet
+                sending = self.sending
                 life = self.begin(request)
-                self.sending, self.is_quiet = before
+                self.sending = sending
                 self.labels.forget(request)  # what stands around the middleware cannot be told from here
                 if life is not None:
                     life.handled(response)
