@@ -201,11 +201,13 @@ class Recorder:
 
         *response* is one that could not be sent, if that is the *outcome*.
         """
-        life = self.life_of(request)
+        writer = request.writer
+        told: Any = getattr(writer, "on_body_write", None)
+        life = self.life_of(request) if isinstance(told, RecordedLife) else None
         if life is None:
             life = self.follow(request, found, began)
-            is_to_come = response is not None or (isinstance(outcome, StreamResponse) and not outcome.prepared)
-            life.is_late = self.is_following and not is_to_come and bool(request.writer.output_size)
+            if self.is_following and writer.output_size and response is None:  # else what is sent is still to come
+                life.is_late = not isinstance(outcome, StreamResponse) or outcome.prepared
         else:
             life.found = found
             life.began = began
