@@ -76,7 +76,6 @@ class Life:
     # Most requests need few of these, so they are set only then.
     has_client_left = False
     is_cut_off = False
-    is_late = False  # whether something may have been sent before it was made
     is_direct = False  # whether it has ended before anything was sent
     first_byte_at = 0.0
     response: HasStatus | None = None  # the last that was prepared before a head had left
@@ -154,7 +153,7 @@ class Life:
         elif isinstance(getattr(outcome, "status", None), int):
             response: Any = outcome
             self.response, status = response, response.status
-        self.is_direct, self.is_late = True, False
+        self.is_direct = True
         self.request.writer.on_body_write = self.also
         self.ended(status, perf_counter())
 
@@ -188,7 +187,7 @@ class Life:
 
     def first_byte(self, now: float) -> float | None:
         """Return the seconds until the head of the response left; ``None`` if it never did. The end is *now*."""
-        if self.is_late or (self.has_client_left and not self._sent and isinstance(self.response, Response)):
+        if self.has_client_left and not self._sent and isinstance(self.response, Response):
             return None  # its head leaves with its body, and that was not written
         if self.first_byte_at and (self.is_direct or self.request.writer.output_size):
             return self.first_byte_at - self.began
@@ -201,8 +200,8 @@ class Life:
         Not known is what sendfile has sent of a file before the transfer was cut off, and what is sent after an end
         that was seen directly.
         """
-        if self._sent or self.is_late:
-            return None if self.is_late else self._sent
+        if self._sent:
+            return self._sent
         writer, response = self.request.writer, self.response
         if self.is_direct:
             body = response.body if isinstance(response, Response) else None

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import StreamResponse, WebSocketResponse
 
-from hr_prometheus.life import (
-    SWITCHING_PROTOCOLS,
-    Life,
-    received,
-)
+from hr_prometheus.life import SWITCHING_PROTOCOLS, Life, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +44,7 @@ class RecordedLife(Life):
 
     recorder: CountsErrors
     found: Any
+    is_late = False  # whether something may have been sent before it was made
 
     def begin(self) -> None:
         """Begin the request."""
@@ -83,7 +80,10 @@ class RequestLife(RecordedLife):
 
     def _measure(self, details: Details, status: int, now: float) -> None:
         if status != SWITCHING_PROTOCOLS:
-            details.measure(self.first_byte(now), self.sent())
+            if self.is_late and not self.is_direct:
+                details.measure(None, None)
+            else:
+                details.measure(self.first_byte(now), self.sent())
             receive(details, self.request.content, is_over=self.has_client_left)
             if self.upgraded_at:  # its preparation failed after it had been told
                 self.found.websocket().leave()

@@ -151,7 +151,6 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             if is_full:
                 head_at = perf_counter()
                 if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
-                    recorder.follow(request, record, began)
                     wait(request, record, began, response)
                     return response
             await response.write_eof()
@@ -279,7 +278,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.handled(response)
             return response
         elapsed = perf_counter() - life.began
-        size = 0 if has_no_body(labels[0], response._status) else len(body)  # type: ignore[arg-type]  # noqa: SLF001  # type: ignore[arg-type]  # it is bytes
+        size = 0 if has_no_body(labels[0], response._status) else len(body)  # type: ignore[arg-type]  # noqa: SLF001  # it is bytes
         life.show(response, response, elapsed, head_at - life.began, size)
         return response
 

@@ -18,7 +18,7 @@ from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor, entering, leaving
 from hr_prometheus.records import Records
-from hr_prometheus.sending import ALOUD, BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, way_of_sending
+from hr_prometheus.sending import BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
@@ -107,11 +107,6 @@ class Recorder:
         self.needless.append(self._response_prepared)
         app.on_response_prepare.append(self._response_prepared)
 
-    def speak_up(self) -> None:
-        """Have all receivers of ``on_response_prepare`` told of all responses from now on."""
-        self.needless.clear()
-        self.send(ALOUD)
-
     def send(self, way: int) -> None:
         """Send plain responses in this way from now on, or go on in one that supposes less."""
         self.sending = min(self.sending, way)
@@ -170,11 +165,6 @@ class Recorder:
             told = told.also
         return told
 
-    def life_of(self, request: Request) -> RecordedLife | None:
-        """Return the life that follows the writes of *request* and is recorded here, if there is one."""
-        told = self._told(request)
-        return told if isinstance(told, RecordedLife) else None
-
     def find(self, request: Request) -> Any:
         """Return what the labels of *request* have found; ``None`` if it is not to be recorded. Raises nothing."""
         try:
@@ -201,16 +191,14 @@ class Recorder:
 
         *response* is one that could not be sent, if that is the *outcome*.
         """
-        writer = request.writer
-        told: Any = getattr(writer, "on_body_write", None)
-        life = self.life_of(request) if isinstance(told, RecordedLife) else None
-        if life is None:
-            life = self.follow(request, found, began)
-            if self.is_following and writer.output_size and response is None:  # else what is sent is still to come
-                life.is_late = not isinstance(outcome, StreamResponse) or outcome.prepared
-        else:
+        life = self._told(request)
+        if isinstance(life, RecordedLife):
             life.found = found
             life.began = began
+        else:
+            life = self.follow(request, found, began)
+            if self.is_following and request.writer.output_size and response is None:  # else what is sent is to come
+                life.is_late = not isinstance(outcome, StreamResponse) or outcome.prepared
         if response is not None:
             life.response = response
         life.handled(outcome)

@@ -631,6 +631,19 @@ class Failing(Quiet):
         raise ValueError
 
 
+async def kept(asking) -> list[object]:
+    """Return the requests and lives that are kept when *asking* is done, and no garbage was collected."""
+    gc.collect()
+    gc.disable()
+    try:
+        others = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
+        await asking
+        found = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
+        return [each for each in found if not any(each is other for other in others)]
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("make", [*APPLICATIONS, Quiet, Failing])
 async def test_nothing_of_a_request_is_kept(aiohttp_client, registry, make):
     """When a request is over, nothing keeps it: no garbage is left for the collector."""
@@ -644,19 +657,14 @@ async def test_nothing_of_a_request_is_kept(aiohttp_client, registry, make):
     client = await aiohttp_client(app)
     for _ in range(WARM):
         await (await client.get("/")).read()
-    gc.collect()
-    gc.disable()
-    try:
-        others = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
+
+    async def asking():
         for _ in range(20):
             await (await client.get("/")).read()
         if not is_monitor:
             await settled(registry)
-        kept = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
-        kept = [each for each in kept if not any(each is other for other in others)]
-    finally:
-        gc.enable()
-    assert len(kept) <= 1  # the connection's latest
+
+    assert len(await kept(asking())) <= 1  # the connection's latest
 
 
 class Renamed:

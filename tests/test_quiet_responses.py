@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 
 import pytest
@@ -12,10 +11,10 @@ from aiohttp.web_response import Response
 from conftest import counts, samples
 from prometheus_client import CollectorRegistry, generate_latest
 from test_middleware import until
-from test_plain_responses import APPLICATIONS, WARM, full, instrumented, settled
+from test_plain_responses import APPLICATIONS, WARM, full, instrumented, kept, settled
 
 from hr_prometheus import instrument
-from hr_prometheus.life import WRITES_ARE_TOLD, Life
+from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.recorder import Recorder, recorder_of
@@ -31,6 +30,29 @@ async def read(request):
     """Answer when the request's body is there."""
     await request.read()
     return web.Response(text="four")
+
+
+async def websocket(request):
+    """Serve a WebSocket until its client closes it."""
+    connection = web.WebSocketResponse()
+    await connection.prepare(request)
+    async for _ in connection:
+        pass
+    return connection
+
+
+def with_listening_part(app, heard):
+    """Give an application a part that keeps in *heard* which responses it was told of."""
+
+    async def listening(request, response):
+        heard.append((request.path, response.status))
+
+    part = web.Application()
+    part.on_response_prepare.append(listening)
+    part.router.add_get("/", plain)
+    app.router.add_get("/", plain)
+    app.add_subapp("/part", part)
+    return app
 
 
 def sending(app) -> int:
@@ -65,37 +87,19 @@ async def test_the_signal_is_sent_for_others_alone(aiohttp_client, registry, mon
 async def test_a_part_that_listens_is_told(aiohttp_client, registry, kind, order):
     """A sub-application hears of its own responses, whoever was asked first."""
     heard = []
-
-    async def listening(request, _response):
-        heard.append(request.path)
-
-    part = web.Application()
-    part.on_response_prepare.append(listening)
-    part.router.add_get("/", plain)
-    app = kind(registry)
-    app.router.add_get("/", plain)
-    app.add_subapp("/part", part)
+    app = with_listening_part(kind(registry), heard)
     client = await aiohttp_client(app)
     for path in order:
         for _ in range(5):
             await client.get(path)
-    assert heard == ["/part/"] * 5
+    assert heard == [("/part/", 200)] * 5
     assert sending(app) == ALOUD
 
 
 async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_client, registry):
     """That its first request got no further than to aiohttp changes nothing."""
     heard = []
-
-    async def listening(_request, response):
-        heard.append(response.status)
-
-    part = web.Application()
-    part.on_response_prepare.append(listening)
-    part.router.add_get("/", plain)
-    app = instrumented(registry)
-    app.router.add_get("/", plain)
-    app.add_subapp("/part", part)
+    app = with_listening_part(instrumented(registry), heard)
     client = await aiohttp_client(app)
     for _ in range(WARM):
         await client.get("/")
@@ -104,7 +108,7 @@ async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_c
     assert sending(app) == QUIETLY
     for _ in range(WARM):
         await client.get("/part/")
-    assert heard == [417, *[200] * WARM]
+    assert heard == [("/part/", 417), *[("/part/", 200)] * WARM]
     await settled(registry)
     got = counts(generate_latest(registry).decode())
     assert got == {("GET", "/", "200"): WARM, ("GET", "/part/", "200"): WARM, ("GET", "/part/", "417"): 1}
@@ -386,16 +390,8 @@ async def test_two_that_record_elsewhere_measure_the_same(aiohttp_client, regist
 
 async def test_a_websocket_is_open_as_soon_as_it_is_one(aiohttp_client, registry):
     """Its life is made in time."""
-
-    async def socket_(request):
-        connection = web.WebSocketResponse()
-        await connection.prepare(request)
-        async for _ in connection:
-            pass
-        return connection
-
     app = instrumented(registry)
-    app.router.add_get("/", socket_)
+    app.router.add_get("/", websocket)
     client = await aiohttp_client(app)
     async with client.ws_connect("/"):
         await until(lambda: 'websocket_connections_in_progress{path="/"} 1.0' in generate_latest(registry).decode())
@@ -429,17 +425,12 @@ async def test_nothing_of_a_request_that_is_left_out_is_kept(aiohttp_client, reg
     app.router.add_get("/stream", stream)
     client = await aiohttp_client(app)
     await (await client.get(path)).read()
-    gc.collect()
-    gc.disable()
-    try:
-        others = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
+
+    async def asking():
         for _ in range(5):
             await (await client.get(path)).read()
-        kept = [each for each in gc.get_objects() if isinstance(each, web.Request | Life)]
-        kept = [each for each in kept if not any(each is other for other in others)]
-    finally:
-        gc.enable()
-    assert len(kept) <= 1  # the connection's latest
+
+    assert len(await kept(asking())) <= 1  # the connection's latest
     assert not counts(generate_latest(registry).decode())
 
 
@@ -470,16 +461,8 @@ async def test_streams_of_a_part_that_has_a_middleware_of_ours(aiohttp_client, r
 
 async def test_a_websocket_over_the_budget_is_folded_once(aiohttp_client, registry):
     """Its labels are looked up twice, but it is one request."""
-
-    async def socket_(request):
-        connection = web.WebSocketResponse()
-        await connection.prepare(request)
-        async for _ in connection:
-            pass
-        return connection
-
     app = instrument(web.Application(), registry=registry, metrics_path=None, path_budget=1)
-    app.router.add_get("/{number}", socket_)
+    app.router.add_get("/{number}", websocket)
     client = await aiohttp_client(app)
     for number in range(4):
         async with client.ws_connect(f"/{number}"):
@@ -541,11 +524,7 @@ async def test_a_websocket_that_does_not_reach_the_middleware(aiohttp_client, re
 
     @web.middleware
     async def serving(request, handler):  # which it does not call
-        connection = web.WebSocketResponse()
-        await connection.prepare(request)
-        async for _ in connection:
-            pass
-        return connection
+        return await websocket(request)
 
     app = instrumented(registry)
     other = CollectorRegistry()
