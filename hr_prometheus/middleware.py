@@ -151,6 +151,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             if is_full:
                 head_at = perf_counter()
                 if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
+                    recorder.follow(request, record, began)  # now: older aiohttp has written its head
                     wait(request, record, began, response)
                     return response
             await response.write_eof()
