@@ -24,7 +24,8 @@ class Metric:
     """One metric family.
 
     *name* is the family's name: a counter's samples carry ``_total`` behind it. *unit* is for people;
-    it is not part of the published names and so is not exported as OpenMetrics ``UNIT``.
+    it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A gauge of what is in progress may
+    have *ends_in*, the histogram that observes each of it when it ends, and which has the same labels and buckets.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Metric:
     unit: str
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
+    ends_in: Metric | None = None
 
     @property
     def exported_name(self) -> str:
@@ -61,6 +63,8 @@ REQUESTS_IN_PROGRESS = Metric(
     "Requests begun and not yet ended",
     "requests",
     ("method", "path"),
+    LATENCY_BUCKETS,
+    REQUEST_LATENCY,
 )
 REQUEST_FIRST_BYTE_LATENCY = Metric(
     "request_first_byte_latency",

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.catalog import METRICS
-from hr_prometheus.series import MemoryPages, StoredFamily, pages_of_process
+from hr_prometheus.series import MemoryPages, StoredFamily, cells_of, gauge_value, pages_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,13 +81,17 @@ class _File:
         self._read += len(text) - len(rest)
         return keys
 
-    def add(self, key: _Key, size: int) -> tuple[Page, int]:
-        """Make a series of *size* cells. Raises :exc:`OSError` if there is no room."""
+    def add(self, key: _Key, size: int, inside: tuple[Page, int] | None = None) -> tuple[Page, int]:
+        """Make a series of *size* cells, *inside* those of another if that is given. Raises :exc:`OSError` if there is no room."""
         first = self._next
-        if first % _PAGE_CELLS + size > _PAGE_CELLS:
+        if inside is not None:
+            number = next(number for number, page in enumerate(self._pages) if page is inside[0])
+            first = number * _PAGE_CELLS + inside[1]
+        elif first % _PAGE_CELLS + size > _PAGE_CELLS:
             first = (first // _PAGE_CELLS + 1) * _PAGE_CELLS
         page, index = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
-        self._next = first + size  # even if it fails, as nobody knows how much of the line is written then
+        # Even if it fails, as nobody knows how much of the line is written then.
+        self._next = max(self._next, first + size)
         # The line comes first: cells that no line tells of are zero.
         line = json.dumps([key.metric, key.prefix, key.bounds, key.labels, first, size]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -131,12 +135,14 @@ class FilePages:
         self._pid = os.getpid()
         self._of_fork = MemoryPages()
 
-    def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
+    def cells(
+        self, store: Store, metric: Metric, labels: tuple[str, ...], size: int, inside: tuple[Page, int] | None
+    ) -> tuple[Page, int]:
         """Return the cells of a series, which may be there from an earlier process."""
         if os.getpid() != self._pid:  # a child of the application's, which must not give away the same cells
-            return self._of_fork.cells(store, metric, labels, size)
+            return self._of_fork.cells(store, metric, labels, size, inside)
         key = _Key(metric.name, store.prefix, _bounds(store, metric), labels)
-        return self._file.found.get(key) or self._file.add(key, size)
+        return self._file.found.get(key) or self._file.add(key, size, inside)
 
     def series(self, store: Store, metric: Metric) -> Iterable[tuple[str, ...]]:
         """Return the labels of the series that are there from an earlier process."""
@@ -163,8 +169,9 @@ def clear_gauges(path: str) -> None:
     file = _File(path, is_writing=os.path.exists(path + _CELLS))
     file.read()
     for key, (page, first) in file.found.items():
-        if METRICS[_NUMBERS[key.metric]].type == "gauge":
-            page[first] = 0.0
+        metric = METRICS[_NUMBERS[key.metric]]
+        if metric.type == "gauge":
+            page[first] -= gauge_value(page, first, len(key.bounds or metric.buckets))
 
 
 class Reader:
@@ -201,7 +208,7 @@ class _Sums:
     def __init__(
         self, metric: Metric, bounds: tuple[float, ...], places: dict[tuple[str, ...], list[tuple[Page, int]]]
     ) -> None:
-        self._size = len(bounds or metric.buckets) + 3 if metric.type == "histogram" else 2
+        self._size = cells_of(metric, bounds or metric.buckets)
         self._places = list(places.items())
 
     def __len__(self) -> int:

@@ -88,6 +88,8 @@ class Labels(Generic[T]):
         self._excluded = re.compile(patterns).match if patterns else None
         self.excludes_none = self._excluded is None
         self._applies = applies
+        #: Whether :attr:`known` is filled.
+        self.is_quick = True
         #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
         self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
@@ -104,7 +106,7 @@ class Labels(Generic[T]):
                 # Each such match has a route of its own, so nothing may be kept of it.
                 return self._unmatched.find(request) if self._applies(request) else None
             rule = self._rules[route] = self._rule(route, request)
-            if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
+            if self.is_quick and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
                     self.known[route] = rule.find(request)
                 elif rule.values_of is not None:

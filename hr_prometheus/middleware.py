@@ -14,7 +14,7 @@ from aiohttp.web import Response, middleware
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
 from hr_prometheus.life import WRITES_ARE_TOLD, has_no_body
-from hr_prometheus.lives import MonitoredLife, RequestLife, receive
+from hr_prometheus.lives import MonitoredLife, receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
@@ -77,77 +77,79 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
     This is the path of every request, so it is written out. Most responses are plain: a ``Response`` of not too many
     bytes. If nothing stands between this middleware and aiohttp, it sends such a response itself, with the two calls that
     aiohttp would make next and which then find nothing left to do. So the end is seen here, and costs neither a callback
-    nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end. Where
-    aiohttp tells of each response before it is written, that life is made when it is first needed.
+    nor a wait. In all other cases, and until all series of a kind of response exist, a life waits for the task's end. It is
+    made when the handler prepares a response itself, or else when it ends.
 
     Some private names of aiohttp are read, since each public one is a call. Where they are missing, the other ways are
-    taken. One is set, and only on the request that is being answered: its hook for the signal (see :mod:`hr_prometheus.sending`).
+    taken. One is set, and only on the request that is being answered: its hook (see :mod:`hr_prometheus.sending`).
     """
     known: Any = recorder.labels.known
     find, wait, entered, is_full = recorder.find, recorder.wait, recorder.entered, recorder.is_full
+    hook = recorder.hook
+    bounds, lowest = recorder.bounds, recorder.bounds[0]
 
     async def record_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
         try:
             match_info = request._match_info  # noqa: SLF001
-            record = known.get(match_info._route)  # noqa: SLF001
+            writer = request._payload_writer  # noqa: SLF001
+            record = known[match_info._route]  # noqa: SLF001
             if type(record) is Varying:
                 values_of = record.values_of
                 record = record.made.get(values_of(match_info) if values_of else request._rel_url.path_safe)  # noqa: SLF001
-            writer = request._payload_writer  # noqa: SLF001
-        except (AttributeError, KeyError, TypeError):  # somebody has changed what was matched
+        except KeyError:
+            record = None
+        except (AttributeError, TypeError):  # somebody has changed what was matched
             match_info, record, writer = None, None, request.writer
             recorder.send(BY_AIOHTTP)
         if record is None:
             record = find(request)
             if record is None:
                 return await recorder.leave_out(request, handler)
+            if recorder.hook is None:
+                return await recorder.accompany(request, handler, record)
+        if (getattr(writer, "on_body_write", None) if not WRITES_ARE_TOLD else writer.on_body_write) is not None:
+            return await recorder.accompany(request, handler, record)
         began = perf_counter()
-        told: Any
-        if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
-            if recorder.has_entered(request):
-                return await handler(request)
-            recorder.follow(request, record, began).follow()  # even if it wants to know of no writes: it is found so
-            told = None
-        elif is_full and recorder.is_eager:
-            told = writer.on_body_write = RequestLife()
-            told.recorder = recorder
-            told.request = request
-            told.found = record
-            told.began = began
-        else:
-            told = writer.on_body_write = entered
-        record.progress_page[record.progress] += 1.0
+        writer.on_body_write = entered
+        request._prepare_hook = hook  # noqa: SLF001
+        page = record.page
+        first = record.latency
+        page[first - 1] += 1.0
         try:
             response = await handler(request)
         except BaseException as error:
             wait(request, record, began, error)
             raise
-        way = BY_AIOHTTP
         try:
             if (
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
-                and request._post is None  # noqa: SLF001  # else there may be files to close
+                and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001  # or there may be files to close
                 and request._match_info is match_info  # noqa: SLF001  # else other applications may have receivers
-                and writer.on_body_write is told
-                # Only if all of it leaves at once, as it is and alone, is it known what was sent.
-                and (not is_full or (len(body) <= _PLAIN and not response._compression and not writer.output_size))  # noqa: SLF001
+                and writer.on_body_write is entered
+                # Only if all of it leaves at once, and as it is, is it known what was sent.
+                and (not is_full or ((size := len(body)) <= _PLAIN and not response._compression))  # noqa: SLF001
             ):
                 way = recorder.sending
+            else:
+                way = BY_AIOHTTP
         except AttributeError:
-            pass
+            way = BY_AIOHTTP
         if way == QUIETLY:
             writer.on_body_write = None
             request._prepare_hook = tell_nobody  # noqa: SLF001
         elif way == ALOUD:
             writer.on_body_write = PLAINLY
+            request.__dict__.pop("_prepare_hook", None)
             match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
         else:
             wait(request, record, began, response)
             return response
         try:
-            await response.prepare(request)
+            if await response.prepare(request) is not writer:
+                wait(request, record, began, response)  # it has been sent before, as an answer to another request
+                return response
             if is_full:
                 head_at = perf_counter()
                 if response._body is not body:  # noqa: SLF001  # who was told of the preparation has replaced it
@@ -158,24 +160,19 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         except BaseException as error:  # noqa: BLE001  # none is kept
             wait(request, record, began, error, response)
             return _unsent(response, error)
-        if not writer.output_size:  # it had been sent before, as an answer to another request
-            wait(request, record, began, response)
-            return response
         seconds = perf_counter() - began
-        record.progress_page[record.progress] -= 1.0
         if status == record.status:
             record.ended_page[record.ended] += 1.0
         else:
-            page, index = record.others[status]
-            page[index] += 1.0
-        bucket = 1 if seconds <= record.lowest else bisect_left(record.bounds, seconds) + 1
-        page, index = record.latency_page, record.latency
-        page[index] += seconds
-        page[index + bucket] += 1.0
+            ended_page, ended = record.others[status]
+            ended_page[ended] += 1.0
+        bucket = 1 if seconds <= lowest else bisect_left(bounds, seconds) + 1
+        page[first] += seconds
+        page[first + bucket] += 1.0  # with which it is no longer in progress
         if is_full:
-            has_body = request._payload is not EMPTY_PAYLOAD  # noqa: SLF001
-            record.details.measure_plainly(head_at - began, bucket, len(body), has_body)  # type: ignore[arg-type]  # it is bytes
-            if has_body:
+            has_none = request._payload is EMPTY_PAYLOAD  # noqa: SLF001
+            record.details.measure_plainly(head_at - began, bucket, size, has_none)
+            if not has_none:
                 receive(record.details, request.content)
         return response
 
@@ -209,37 +206,39 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
     It goes the same way, with a life for each request.
     """
     known: Any = recorder.labels.known
-    enter = recorder.enter
+    enter, hook = recorder.enter, recorder.hook
 
     async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
         try:
             match_info = request._match_info  # noqa: SLF001
-            labels = known.get(match_info._route)  # noqa: SLF001
+            writer = request._payload_writer  # noqa: SLF001
+            labels = known[match_info._route]  # noqa: SLF001
             if type(labels) is Varying:
                 values_of = labels.values_of
                 labels = labels.made.get(values_of(match_info) if values_of else request._rel_url.path_safe)  # noqa: SLF001
-            writer = request._payload_writer  # noqa: SLF001
-        except (AttributeError, KeyError, TypeError):
+        except KeyError:
+            labels = None
+        except (AttributeError, TypeError):
             match_info, labels, writer = None, None, request.writer
             recorder.send(BY_AIOHTTP)
         if labels is None:
             labels = recorder.find(request)
             if labels is None:
                 return await recorder.leave_out(request, handler)
+            if recorder.hook is None:
+                return await recorder.accompany(request, handler, labels)
+        if (getattr(writer, "on_body_write", None) if not WRITES_ARE_TOLD else writer.on_body_write) is not None:
+            return await recorder.accompany(request, handler, labels)
         life = MonitoredLife()
         life.recorder = recorder
         life.request = request
-        if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is None:
-            writer.on_body_write = life
-        elif not recorder.has_entered(request):
-            life.follow()
-        else:
-            return await handler(request)
+        writer.on_body_write = life
+        request._prepare_hook = hook  # noqa: SLF001
         try:
             life.began = perf_counter()
             life.monitor = enter(request, labels)
         except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
-            writer.on_body_write = life.also or recorder.left_out
+            writer.on_body_write = recorder.left_out
             recorder.failed("begin", error)
             return await handler(request)
         try:
@@ -253,8 +252,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and len(body) <= _PLAIN
                 and recorder.sending == QUIETLY
-                and not writer.output_size
-                and request._post is None  # noqa: SLF001
+                and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001
                 and not response._compression  # noqa: SLF001
                 and writer.on_body_write is life
                 and request._match_info is match_info  # noqa: SLF001
@@ -267,7 +265,10 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         writer.on_body_write = None
         request._prepare_hook = tell_nobody  # noqa: SLF001
         try:
-            await response.prepare(request)
+            if await response.prepare(request) is not writer:
+                life.follow()
+                life.handled(response)
+                return response
             head_at = perf_counter()
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
@@ -275,9 +276,6 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.response = response
             life.handled(error)
             return _unsent(response, error)
-        if not writer.output_size:
-            life.handled(response)
-            return response
         elapsed = perf_counter() - life.began
         size = 0 if has_no_body(labels[0], response._status) else len(body)  # type: ignore[arg-type]  # noqa: SLF001  # it is bytes
         life.show(response, response, elapsed, head_at - life.began, size)

@@ -157,9 +157,8 @@ class RequestMonitor(BaseRequestMonitor):
 
     def update_end_metrics(self) -> None:
         """Count the request with its status and its duration."""
-        if self.init_metrics:
-            self._record.leave()
-        self._record.count(self.response_status, self.elapsed or time.perf_counter() - self._began)
+        count = self._record.end if self.init_metrics else self._record.count
+        count(self.response_status, self.elapsed or time.perf_counter() - self._began)
         details = self._record.details
         if details is not None and self.response_status != SWITCHING_PROTOCOLS:
             details.measure(self.first_byte_elapsed, self.response_size)

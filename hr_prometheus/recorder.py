@@ -18,7 +18,7 @@ from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor, entering, leaving
 from hr_prometheus.records import Records
-from hr_prometheus.sending import BY_AIOHTTP, NOTHING, PLAINLY, QUIETLY, way_of_sending
+from hr_prometheus.sending import BY_AIOHTTP, NOTHING, QUIETLY, can_be_hooked, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Recorder:
             )
         #: Whether requests are recorded by the default monitor as it is, which needs no object for each of them.
         self.is_plain = monitor is RequestMonitor and not self.monitor_args.keys() & {"init_metrics", "end_metrics"}
+        self.bounds = self.records.basic.latency_buckets if self.records is not None else LATENCY_BUCKETS
         self.is_full = self.records is not None and self.records.full is not None
         self.labels: Labels[Any] = Labels(
             self.records.request if self.is_plain and self.records is not None else tuple,
@@ -81,16 +82,14 @@ class Recorder:
             applies=self._applies,
         )
         self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
-        #: Whether lives are told of what is written.
-        self.is_following = self.is_full or not self.is_plain
-        #: Whether each request has one from its beginning.
-        self.is_eager = self.is_following
+        #: What a request is given as its hook, by which it tells of each response that is prepared; ``None`` if it can have none.
+        self.hook: Callable[[StreamResponse], Awaitable[None]] | None = self._hook
         #: How plain responses are sent, as far as there were requests to tell.
         self.sending = QUIETLY
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
         self.needless: list[Callable[..., object]] = []
         #: What stands for the life of a request that has entered, until one is needed, and for that of one which is not recorded.
-        self.entered: Any = {}.get
+        self.entered: Any = self._written
         self.left_out: Any = {}.get
         self._is_checked = False
         self._is_again = False  # whether a request that was counted is looked up once more
@@ -100,10 +99,8 @@ class Recorder:
     def watch(self, app: Application) -> None:
         """Have *app* tell when it prepares a response, while it can still be told to.
 
-        So are known: the head of a streamed response when it leaves, the status of one that fails in its middle,
-        a WebSocket while it is open, and requests that fail before any middleware, with ``Expect``.
+        So are known requests that fail before any middleware, with ``Expect``.
         """
-        self.is_following, self.is_eager = True, not self.is_plain
         self.needless.append(self._response_prepared)
         app.on_response_prepare.append(self._response_prepared)
 
@@ -111,27 +108,49 @@ class Recorder:
         """Send plain responses in this way from now on, or go on in one that supposes less."""
         self.sending = min(self.sending, way)
 
-    def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
+    async def _hook(self, response: StreamResponse) -> None:
+        """Stand for ``Request._prepare_hook`` of a request that has entered.
+
+        So are known: the head of a streamed response when it leaves, the status of one that fails in its middle, and
+        a WebSocket while it is open.
+        """
+        request: Any = response._req  # noqa: SLF001
+        await type(request)._prepare_hook(request, response)  # noqa: SLF001
+        self._prepared(request, response)
+
+    def _prepared(self, request: Request, response: StreamResponse) -> None:
+        """Take note of a response that is about to leave."""
         told = self._told(request)
-        if told is PLAINLY or told is self.left_out:
-            return NOTHING  # type: ignore[return-value]
         try:
             life: RecordedLife | None = told if isinstance(told, RecordedLife) else None
             if told is self.entered:  # this is the first that it is needed for
                 life = self._follow_late(request, response)
-            elif told is None and hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
-                # aiohttp answers an expectation that it cannot meet before any middleware is asked.
-                sending = self.sending
-                life = self.begin(request)
-                self.sending = sending
-                self.labels.forget(request)  # what stands around the middleware cannot be told from here
-                if life is not None:
-                    life.handled(response)
             if life is not None:
                 life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
+
+    def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
+        if self._told(request) is not None:
+            self._prepared(request, response)
+        elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
+            # aiohttp answers an expectation that it cannot meet before any middleware is asked.
+            sending = self.sending
+            life = self.begin(request)
+            self.sending = sending
+            self.labels.forget(request)  # what stands around the middleware cannot be told from here
+            if life is not None:
+                life.handled(response)
+                self._prepared(request, response)
         return NOTHING  # type: ignore[return-value]
+
+    def _written(self, size: int, output_size: int) -> None:
+        """Take note of a write for a request that has entered, to a response of which nobody told: of a clone's."""
+        task = asyncio.current_task()
+        if is_request_task(task):
+            request = task.get_coro().cr_frame.f_locals.get("request")  # type: ignore[union-attr]
+            if request is not None and self._told(request) is self.entered:
+                self.follow(request, None)(size, output_size)
 
     def _follow_late(self, request: Request, response: StreamResponse) -> RecordedLife | None:
         """Make the life of a request whose handler prepares a response; what it records is known when the handler ends.
@@ -152,6 +171,25 @@ class Recorder:
         if getattr(request.writer, "on_body_write", None) is None:
             request.writer.on_body_write = self.left_out
         return handler(request)
+
+    async def accompany(self, request: Request, handler: Handler, found: Any) -> StreamResponse:
+        """Have a *request* handled that has a life from its beginning, or had one before it came here again."""
+        if self.has_entered(request):
+            return await handler(request)
+        life = self.follow(request, found)
+        try:
+            life.begin()
+        except Exception as error:  # noqa: BLE001  # as above
+            request.writer.on_body_write = life.also or self.left_out
+            self.failed("begin", error)
+            return await handler(request)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            life.handled(error)
+            raise
+        life.handled(response)
+        return response
 
     def has_entered(self, request: Request) -> bool:
         """Whether *request* has been here before: the same middleware stands in several places, or it was sent round again."""
@@ -180,8 +218,7 @@ class Recorder:
         life.request = request
         life.found = found
         life.began = began
-        if self.is_following:
-            life.follow()
+        life.follow()
         return life
 
     def wait(
@@ -197,7 +234,7 @@ class Recorder:
             life.began = began
         else:
             life = self.follow(request, found, began)
-            if self.is_following and request.writer.output_size and response is None:  # else what is sent is to come
+            if request.writer.output_size and response is None:  # else what is sent is to come
                 life.is_late = not isinstance(outcome, StreamResponse) or outcome.prepared
         if response is not None:
             life.response = response
@@ -266,6 +303,8 @@ class Recorder:
             for recorder in map(recorder_of, app.middlewares)
             if recorder is not None and recorder.records_like(self)
         ]
+        if not can_be_hooked(type(request)):
+            self.hook, self.labels.is_quick = None, False
         is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
         self.send(way_of_sending(request, apps, self.needless) if is_first else BY_AIOHTTP)
         if not alike:

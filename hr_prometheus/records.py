@@ -68,7 +68,7 @@ class Records:
 
 _NONE: dict[int, tuple[Page, int]] = {}  # is never written to
 #: The bounds of sizes as what they are compared with.
-_SIZES = tuple(map(int, SIZE_BUCKETS))
+_OFFSETS = bytes(bisect_left(SIZE_BUCKETS, size) + 1 for size in range(32769))
 #: How many statuses of a route may take the short way besides the first.
 _MOST_OTHERS = 9
 
@@ -76,60 +76,70 @@ _MOST_OTHERS = 9
 class RequestRecord:
     """The numbers of the requests with one method and path.
 
-    The middleware writes to the cells itself, by page and index: ``progress`` is the cell of the requests in progress,
-    ``latency`` the first of the histogram with the upper ``bounds``, the first of which is ``lowest``, and ``ended`` counts
-    the requests with ``status``. That is the first status for which all series exist; ``others`` has the cells of further
+    The middleware writes to the cells itself, by page and index: ``latency`` is the first of the histogram, before which
+    is the one of the requests that have begun, and ``ended`` counts the requests with ``status``. That is the first status for which all series exist; ``others`` has the cells of further
     ones. All are of responses with a body. ``details`` are what there is besides the basic metrics, ``None`` if nothing is.
     """
 
     __slots__ = (
+        "_is_observed",
         "_labels",
         "_records",
-        "bounds",
         "details",
         "ended",
         "ended_page",
         "latency",
-        "latency_page",
-        "lowest",
         "others",
-        "progress",
-        "progress_page",
+        "page",
         "status",
     )
 
     def __init__(self, records: Records, labels: tuple[str, str]) -> None:
         self._records = records
         self._labels = labels
-        self.bounds = records.basic.latency_buckets
-        self.lowest = self.bounds[0]
-        self.progress_page, self.progress = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
+        self.page, begun = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
+        self.latency = begun + 1
+        self._is_observed = False  # an upgrade never is
         self.status: int | None = None
         self.ended_page: Any = None
         self.ended = 0
         self.others: dict[int, tuple[Page, int]] = _NONE
-        # Made when there is something to observe: an upgrade has none.
-        self.latency_page: Any = None
-        self.latency = 0
         self.details = None if records.full is None else Details(records.full, labels)
 
     def begin(self) -> float:
         """Count one request more in progress, and return the time."""
-        self.progress_page[self.progress] += 1.0
+        self.page[self.latency - 1] += 1.0
         return perf_counter()
 
     def leave(self) -> None:
-        """Count one request less in progress."""
-        self.progress_page[self.progress] -= 1.0
+        """Count one request less in progress, of which nothing else is counted."""
+        self.page[self.latency - 1] -= 1.0
+
+    def count(self, status: int, seconds: float) -> None:
+        """Count a request that has not begun, with its *status* and its duration in *seconds*."""
+        self.begin()
+        self.end(status, seconds)
 
     def end(self, status: int, seconds: float) -> None:
-        """Count a request with its *status* and its duration in *seconds*, and one less in progress."""
-        self.leave()
-        self.count(status, seconds)
+        """Count a request that has begun, with its *status* and its duration in *seconds*."""
+        try:
+            page, index = self._status(status)
+            is_observed = status != SWITCHING_PROTOCOLS  # an upgrade lasts as long as its ends like
+            if is_observed and not self._is_observed:
+                self._records.basic.cells(REQUEST_LATENCY, self._labels)
+                self._is_observed = True
+        except BaseException:
+            self.leave()
+            raise
+        page[index] += 1.0
+        if is_observed:
+            observe(self.page, self.latency, self._records.basic.latency_buckets, seconds)
+        else:
+            self.leave()
 
     def settle(self, status: int) -> None:
         """Let further requests with this *status* go the short way, if all of their series exist by now."""
-        has_all = self.latency_page is not None and (self.details is None or self.details.has_all())
+        has_all = self._is_observed and (self.details is None or self.details.has_all())
         if not has_all or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
             return
         if self.status is None:
@@ -137,16 +147,6 @@ class RequestRecord:
             self.status = status
         elif len(self.others) < _MOST_OTHERS:
             self.others = {**self.others, status: self._status(status)}
-
-    def count(self, status: int, seconds: float) -> None:
-        """Count an ended request with its *status* and its duration in *seconds*, whether or not it has begun."""
-        page, index = self._status(status)
-        page[index] += 1.0
-        if status == SWITCHING_PROTOCOLS:
-            return  # an upgrade lasts as long as its ends like
-        if self.latency_page is None:
-            self.latency_page, self.latency = self._records.basic.cells(REQUEST_LATENCY, self._labels)
-        observe(self.latency_page, self.latency, self.bounds, seconds)
 
     def websocket(self) -> WebSocketRecord:
         """Return the record of the WebSockets that these requests became."""
@@ -189,18 +189,18 @@ class Details:
         """Whether all series exist, so that :meth:`measure_plainly` can be called."""
         return self._sent_page is not None and self._received_page is not None
 
-    def measure_plainly(self, first_byte: float, latest: int, size: int, has_body: bool) -> None:
+    def measure_plainly(self, first_byte: float, latest: int, size: int, has_none: bool) -> None:
         """Observe the seconds until the *first byte*, whose bucket is none after the *latest*, and a response of *size* bytes.
 
-        *has_body* is whether the request has a body, which is then counted by :meth:`receive`.
+        *has_none* is whether the request has no body; that of others is counted by :meth:`receive`.
         """
         page, index = self._first_byte_page, self._first_byte
         page[index] += first_byte
         page[index + (1 if latest == 1 else bisect_left(self._bounds, first_byte) + 1)] += 1.0
         page, index = self._sent_page, self._sent
         page[index] += size
-        page[index + bisect_left(_SIZES, size) + 1] += 1.0
-        if not has_body:
+        page[index + _OFFSETS[size]] += 1.0
+        if has_none:
             self._received_page[self._received + 1] += 1.0
 
     def measure(self, first_byte: float | None, sent: int | None) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus.series import StoredFamily, go_text
+from hr_prometheus.series import StoredFamily, gauge_value, go_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -76,7 +76,8 @@ def _template(family: StoredFamily, *, with_created: bool) -> str:
 def _text(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
     """Return the lines of some series of ours, from number *start* on."""
     names = sorted(enumerate(family.metric.labels), key=itemgetter(1))
-    buckets = len(family.bounds) + 1 if family.type == "histogram" else 0
+    bounds = len(family.bounds)
+    buckets = bounds + 1 if family.type == "histogram" else 0
     lines = []
     for values, (page, first) in family.series[start : start + _SERIES]:
         labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in names])
@@ -85,7 +86,7 @@ def _text(family: StoredFamily, template: str, start: int, *, with_created: bool
             numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
             numbers += (numbers[-1], _number(page[first]))
         else:
-            numbers = [_number(page[first])]
+            numbers = [_number(gauge_value(page, first, bounds) if bounds else page[first])]
         if with_created and family.type != "gauge":
             numbers.append(go_text(page[last + 1]))
         places = [labels] * (2 * len(numbers))

@@ -1,9 +1,10 @@
 """Who sends a plain response, and whether anybody has to be told when it is prepared.
 
 The middleware sees the end of a response that it sends itself. It may do so if nothing stands between it and aiohttp.
-Before aiohttp writes the head of a response it tells the receivers of ``on_response_prepare``, which takes half as long
-as an empty middleware even if none of them has anything to do. Where all of them are our own, it need not: then the
-request is given a hook of its own, which does nothing.
+Before aiohttp writes the head of a response it awaits the hook of its request, which tells the receivers of
+``on_response_prepare``. A request that has entered a middleware has a hook of its own, which tells the recorder as well. To
+tell the receivers takes half as long as an empty middleware even if none of them has anything to do. Where all of them are
+our own, it need not be for a plain response: then the request is given a hook that does nothing.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ def way_of_sending(request: Request, apps: Sequence[Application], needless: Coll
     if frame is None or not is_called_once or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
         return BY_AIOHTTP
     is_heard = any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
-    return ALOUD if is_heard or not _can_be_quiet(type(request)) else QUIETLY
+    return ALOUD if is_heard or not can_be_hooked(type(request)) else QUIETLY
 
 
-def _can_be_quiet(kind: type[Request]) -> bool:
-    """Whether requests of this kind have nothing but aiohttp's own hook for the signal, and another can be put before it."""
+def can_be_hooked(kind: type[Request]) -> bool:
+    """Whether requests of this kind have nothing but aiohttp's own hook, and another can be put before it."""
     hook = getattr(kind, "_prepare_hook", None)
     is_own = type(hook) is FunctionType and os.path.basename(hook.__code__.co_filename) == "web_request.py"
     # When aiohttp is debugged, it warns of attributes that it does not know.

@@ -58,8 +58,13 @@ if TYPE_CHECKING:
     class Pages(Protocol):
         """Where the series of stores have their cells."""
 
-        def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
-            """Return *size* cells for a series, and its time of creation in the last of them."""
+        def cells(
+            self, store: Store, metric: Metric, labels: tuple[str, ...], size: int, inside: tuple[Page, int] | None
+        ) -> tuple[Page, int]:
+            """Return *size* cells for a series, *inside* those of another if that is given.
+
+            The time of its creation is in the last of them.
+            """
 
         def series(self, store: Store, metric: Metric) -> Iterable[tuple[str, ...]]:
             """Return the labels of the series that are there already."""
@@ -94,8 +99,12 @@ class MemoryPages:
         self._page: memoryview[Any] = memoryview(b"").cast("d")  # faster than an array
         self._next = 0
 
-    def cells(self, _store: Store, _metric: Metric, _labels: tuple[str, ...], size: int) -> tuple[Page, int]:
+    def cells(
+        self, _store: Store, _metric: Metric, _labels: tuple[str, ...], size: int, inside: tuple[Page, int] | None
+    ) -> tuple[Page, int]:
         """Return *size* cells for a new series, with the time in the last of them."""
+        if inside is not None:
+            return inside
         if self._next + size > len(self._page):
             self._page = memoryview(bytearray(8 * max(PAGE_CELLS, size))).cast("d")
             self._next = 0
@@ -130,6 +139,7 @@ class Store:
         self._lock = Lock()
         self._pages: Pages = MemoryPages()
         self._series: dict[Metric, dict[tuple[str, ...], tuple[Page, int]]] = {metric: {} for metric in self.metrics}
+        self._in_progress = {metric.ends_in: metric for metric in self.metrics if metric.ends_in is not None}
 
     def move_to(self, pages: Pages) -> None:
         """Have the cells, of which there are none yet, on other pages, and take the series that are there."""
@@ -148,25 +158,28 @@ class Store:
         A counter and a gauge have their value in the first cell. A histogram has the sum there and then one cell a
         bucket (not cumulative, ``+Inf`` the last). The cell behind the values of a counter or a histogram holds the
         time of its creation, in seconds since the epoch.
+
+        A gauge that ends in a histogram has in its first cell what has begun, and the histogram's cells behind it: whoever
+        observes the end there has nothing left to do. What ends otherwise is taken off the first cell.
         """
         try:
             return self._series[metric][labels]
         except KeyError:
+            gauge = self._in_progress.get(metric)
+            inside = None
+            if gauge is not None:
+                page, first = self.cells(gauge, labels)
+                inside = page, first + 1
+            size = cells_of(metric, self.buckets(metric))
             with self._lock:
                 if labels not in self._series[metric]:
-                    self._series[metric][labels] = self._pages.cells(self, metric, labels, self._size(metric))
+                    self._series[metric][labels] = self._pages.cells(self, metric, labels, size, inside)
                 return self._series[metric][labels]
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         """Observe a *value*, in the metric's unit, for one series of a histogram."""
         page, first = self.cells(metric, labels)
         observe(page, first, self.buckets(metric), value)
-
-    def _size(self, metric: Metric) -> int:
-        """Return how many cells a series has: its values, and the time of its creation."""
-        if metric.type == "histogram":
-            return len(self.buckets(metric)) + 3
-        return 2
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which a registry notices names that are taken."""
@@ -182,6 +195,20 @@ class Store:
 
     def _family(self, metric: Metric, series: SeriesList = ()) -> StoredFamily:
         return StoredFamily(metric, self.prefix + metric.name, self.buckets(metric), series)
+
+
+def cells_of(metric: Metric, bounds: Sequence[float]) -> int:
+    """Return how many cells a series has: its values, and the time of its creation."""
+    size = len(bounds) + 3 if bounds else 2
+    return size + 1 if metric.ends_in is not None else size
+
+
+def gauge_value(page: Page, first: int, bounds: int) -> float:
+    """Return the value of a gauge; *bounds* is how many the histogram has that it ends in, or 0."""
+    if not bounds:
+        return page[first]
+    # What has ended is read before what has begun, as both may go on meanwhile.
+    return -sum(page[first + 2 : first + bounds + 3]) + page[first]
 
 
 def observe(page: Page, first: int, bounds: Sequence[float], value: float) -> None:
@@ -216,7 +243,7 @@ class StoredFamily(Family):
         labels = dict(zip(self.metric.labels, values, strict=True))
         created = first + 1
         if self.type == "gauge":
-            yield Sample(self.name, labels, page[first])
+            yield Sample(self.name, labels, gauge_value(page, first, len(self.bounds)))
             return
         if self.type == "counter":
             yield Sample(f"{self.name}_total", labels, page[first])

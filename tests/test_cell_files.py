@@ -200,6 +200,7 @@ def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch):
     found = read(tmp_path)
     assert found['request_count_total{method="GET",path="/x",status="200"}'] == 1
     assert found['request_latency_count{method="GET",path="/x"}'] == 1
+    assert found['requests_in_progress{method="GET",path="/x"}'] == 0
 
 
 @pytest.mark.parametrize(

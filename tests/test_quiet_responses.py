@@ -18,7 +18,7 @@ from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.recorder import Recorder, recorder_of
-from hr_prometheus.sending import ALOUD, QUIETLY, _can_be_quiet
+from hr_prometheus.sending import ALOUD, QUIETLY, can_be_hooked
 
 
 async def plain(_request):
@@ -171,8 +171,8 @@ async def test_who_replaces_the_hook_is_asked(aiohttp_client, registry, monkeypa
 def test_requests_that_watch_their_attributes_are_left_alone():
     """As aiohttp's do when it is debugged: each new attribute would be a warning."""
     watching = type("Watching", (web.Request,), {"__setattr__": lambda *_of: None})
-    assert not _can_be_quiet(watching)
-    assert _can_be_quiet(web.Request) is (web.Request.__setattr__ is object.__setattr__)
+    assert not can_be_hooked(watching)
+    assert can_be_hooked(web.Request) is (web.Request.__setattr__ is object.__setattr__)
 
 
 @pytest.mark.parametrize("is_clone", [True, False])

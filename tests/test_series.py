@@ -73,6 +73,27 @@ def test_a_bound_belongs_to_its_own_bucket(registry):
     assert registry.get_sample_value("request_latency_bucket", {"method": "GET", "path": "/", "le": "0.1"}) == 1
 
 
+def test_what_is_in_progress_is_what_has_not_ended(registry):
+    """Whatever the end: observed, an upgrade, given up. Who has not begun leaves the gauge alone."""
+    records = Records(registry, buckets=(0.1, 0.2))
+    seen = []
+    for end in (
+        lambda record: record.end(200, 0.05),
+        lambda record: record.end(101, 0.05),
+        lambda record: record.end(500, 0.15),
+        lambda record: record.count(404, 5),
+        lambda record: record.end(404, 5),
+        lambda record: record.leave(),
+    ):
+        records.request(GET).begin()
+        end(records.request(GET))
+        records.request(GET).begin()
+        seen.append(registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/"}))
+    assert seen == [1, 2, 3, 5, 6, 7]
+    assert registry.get_sample_value("request_latency_count", {"method": "GET", "path": "/"}) == 4
+    assert registry.get_sample_value("request_latency_sum", {"method": "GET", "path": "/"}) == pytest.approx(10.2)
+
+
 def test_created_samples_only_where_they_are_asked_for(registry):
     """Without OpenMetrics no _created sample is collected; with it there is one a counter and histogram."""
     Records(registry).request(GET).count(200, 0.1)
