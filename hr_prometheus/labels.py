@@ -86,12 +86,13 @@ class Labels(Generic[T]):
         self.folded = folded
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
-        self.excludes_none = self._excluded is None
         self._applies = applies
         #: Whether :attr:`known` is filled.
         self.is_quick = True
         #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
         self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
+        #: What to return at a glance when a budget is spent, by route and method: it, the labels that are admitted, the template.
+        self._folding: dict[AbstractRoute, dict[str, tuple[T, set[str], str]]] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -100,6 +101,13 @@ class Labels(Generic[T]):
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
         match_info = request.match_info
         route = match_info.route
+        folding = self._folding.get(route)
+        if folding is not None and (folded := folding.get(request.method)) is not None:
+            made, admitted, template = folded
+            path = request.path
+            if path not in admitted and path.isascii() and "%" not in path:  # most are
+                self.folded(template)
+                return made
         rule = self._rules.get(route)
         if rule is None:
             if isinstance(match_info.http_exception, HTTPException):
@@ -116,8 +124,14 @@ class Labels(Generic[T]):
     def forget(self, request: Request) -> None:
         """Find out anew about the route of *request* when it is asked for again."""
         route = request.match_info.route
+        self._folding.pop(route, None)
         self._rules.pop(route, None)
         self.known.pop(route, None)
+
+    def fold(self, request: Request, made: T, admitted: set[str], template: str) -> None:
+        """Have *made* found from now on for paths that have no place among the *admitted* ones, of requests like this."""
+        if self._excluded is None:
+            self._folding.setdefault(request.match_info.route, {})[request.method] = made, admitted, template
 
     def excluded(self, label: str) -> bool:
         """Whether requests with this path label are left out."""
@@ -200,21 +214,7 @@ class _Rule(Generic[T]):
         found = None if known is None else known.get(key)
         if found is not None:
             return found
-        folded = self._folded.get(request.method)
-        if folded is not None and self._is_new(key):
-            self._labels.folded(self._template or UNMATCHED)
-            return folded
         return self._learn(request, key)
-
-    def _is_new(self, key: object) -> bool:
-        """Whether *key* is a label that is not admitted, as can be told at a glance: most are when the budget is spent."""
-        return (
-            self.is_whole
-            and type(key) is str
-            and key.isascii()
-            and key not in self._admitted
-            and self._labels.excludes_none
-        )
 
     def _learn(self, request: Request, key: object) -> T | None:
         """Make the labels of a request that is the first with this method and this key."""
@@ -229,7 +229,7 @@ class _Rule(Generic[T]):
             return None
         if self._kept and not self._is_bounded and label not in self._admitted:
             if len(self._admitted) >= self._labels.path_budget:
-                return self._fold(method)
+                return self._fold(request, method)
             self._admitted.add(label)
         made = self._labels.make((method, label))
         known = self.known(method)
@@ -266,7 +266,7 @@ class _Rule(Generic[T]):
         registered = request.match_info.route.method
         return registered if registered == request.method != hdrs.METH_ANY else UNKNOWN
 
-    def _fold(self, method: str) -> T | None:
+    def _fold(self, request: Request, method: str) -> T | None:
         template = self._template or UNMATCHED
         if self._labels.excluded(template):
             return None
@@ -287,4 +287,6 @@ class _Rule(Generic[T]):
         self._labels.folded(template)
         if method not in self._folded:
             self._folded[method] = self._labels.make((method, template))
+        if self.is_whole and method == request.method:  # of other methods there is no end
+            self._labels.fold(request, self._folded[method], self._admitted, template)
         return self._folded[method]

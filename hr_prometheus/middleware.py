@@ -18,7 +18,7 @@ from hr_prometheus.lives import MonitoredLife, receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
-from hr_prometheus.sending import ALOUD, BY_AIOHTTP, PLAINLY, QUIETLY, tell_nobody
+from hr_prometheus.sending import BY_AIOHTTP, quietly
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -123,29 +123,24 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
         try:
             if (
                 type(response) is Response
-                and type(body := response._body) is bytes  # noqa: SLF001
+                and type(response._body) is bytes  # noqa: SLF001
                 and ((status := response._status) == record.status or status in record.others)  # noqa: SLF001
                 and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001  # or there may be files to close
                 and request._match_info is match_info  # noqa: SLF001  # else other applications may have receivers
                 and writer.on_body_write is entered
                 # Only if all of it leaves at once, and as it is, is it known what was sent.
-                and (not is_full or ((size := len(body)) <= _PLAIN and not response._compression))  # noqa: SLF001
+                and (not is_full or ((size := len(body := response._body)) <= _PLAIN and not response._compression))  # noqa: SLF001
             ):
                 way = recorder.sending
             else:
                 way = BY_AIOHTTP
         except AttributeError:
             way = BY_AIOHTTP
-        if way == QUIETLY:
-            writer.on_body_write = None
-            request._prepare_hook = tell_nobody  # noqa: SLF001
-        elif way == ALOUD:
-            writer.on_body_write = PLAINLY
-            request.__dict__.pop("_prepare_hook", None)
-            match_info.current_app = match_info.apps[-1]  # as aiohttp has it when it sends
-        else:
+        if way is None:
             wait(request, record, began, response)
             return response
+        writer.on_body_write = None
+        request._prepare_hook = way  # noqa: SLF001
         try:
             if await response.prepare(request) is not writer:
                 wait(request, record, began, response)  # it has been sent before, as an answer to another request
@@ -251,7 +246,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and len(body) <= _PLAIN
-                and recorder.sending == QUIETLY
+                and recorder.sending is quietly
                 and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001
                 and not response._compression  # noqa: SLF001
                 and writer.on_body_write is life
@@ -263,7 +258,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             life.handled(response)
             return response
         writer.on_body_write = None
-        request._prepare_hook = tell_nobody  # noqa: SLF001
+        request._prepare_hook = quietly  # noqa: SLF001
         try:
             if await response.prepare(request) is not writer:
                 life.follow()

@@ -18,7 +18,7 @@ from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor, entering, leaving
 from hr_prometheus.records import Records
-from hr_prometheus.sending import BY_AIOHTTP, NOTHING, QUIETLY, can_be_hooked, way_of_sending
+from hr_prometheus.sending import BY_AIOHTTP, NOTHING, WAYS, can_be_hooked, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Recorder:
         self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
         #: What a request is given as its hook, by which it tells of each response that is prepared; ``None`` if it can have none.
         self.hook: Callable[[StreamResponse], Awaitable[None]] | None = self._hook
-        #: How plain responses are sent, as far as there were requests to tell.
-        self.sending = QUIETLY
+        #: How plain responses are sent, as far as there were requests to tell: one of the ``WAYS``.
+        self.sending = WAYS[-1]
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
         self.needless: list[Callable[..., object]] = []
         #: What stands for the life of a request that has entered, until one is needed, and for that of one which is not recorded.
@@ -104,9 +104,9 @@ class Recorder:
         self.needless.append(self._response_prepared)
         app.on_response_prepare.append(self._response_prepared)
 
-    def send(self, way: int) -> None:
+    def send(self, way: Callable[[StreamResponse], Awaitable[None]] | None) -> None:
         """Send plain responses in this way from now on, or go on in one that supposes less."""
-        self.sending = min(self.sending, way)
+        self.sending = min(self.sending, way, key=WAYS.index)
 
     async def _hook(self, response: StreamResponse) -> None:
         """Stand for ``Request._prepare_hook`` of a request that has entered.
@@ -142,7 +142,7 @@ class Recorder:
             if life is not None:
                 life.handled(response)
                 self._prepared(request, response)
-        return NOTHING  # type: ignore[return-value]
+        return NOTHING
 
     def _written(self, size: int, output_size: int) -> None:
         """Take note of a write for a request that has entered, to a response of which nobody told: of a clone's."""
@@ -306,7 +306,7 @@ class Recorder:
         if not can_be_hooked(type(request)):
             self.hook, self.labels.is_quick = None, False
         is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
-        self.send(way_of_sending(request, apps, self.needless) if is_first else BY_AIOHTTP)
+        self.send(way_of_sending(apps, self.needless) if is_first else BY_AIOHTTP)
         if not alike:
             return True
         first, app = alike[0]

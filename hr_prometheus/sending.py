@@ -9,6 +9,7 @@ our own, it need not be for a plain response: then the request is given a hook t
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import os
 import sys
@@ -23,28 +24,49 @@ if TYPE_CHECKING:
 
     from aiohttp.web import Application, Request, StreamResponse
 
-#: How plain responses are sent: by aiohttp; by the middleware, as aiohttp would; by the middleware, with nobody being told.
-BY_AIOHTTP, ALOUD, QUIETLY = 0, 1, 2
+
+class _NoLoop:
+    """What a future asks a loop for that is done before anybody waits for it."""
+
+    @staticmethod
+    def get_debug() -> bool:
+        """Return that nothing is debugged."""
+        return False
 
 
-class Nothing(tuple[()]):
-    """What a receiver of a signal returns to have waited for nothing: it is awaited without a coroutine."""
-
-    __slots__ = ()
-    __await__ = tuple.__iter__
-
-
-NOTHING = Nothing()
+#: What a hook or a receiver of a signal returns to have waited for nothing: with Python 3.11 twice as fast as a coroutine.
+NOTHING: asyncio.Future[None] = asyncio.Future(loop=_NoLoop())  # type: ignore[arg-type]
+NOTHING.set_result(None)
 
 #: What is told of the writes of a response that the middleware sends, to do nothing about it.
 PLAINLY: Any = operator.is_
+
+
+def quietly(_response: StreamResponse) -> Awaitable[None]:
+    """Stand for the hook of a request whose response the middleware sends, with nobody to be told."""
+    return NOTHING
+
+
+async def aloud(response: StreamResponse) -> None:
+    """Stand for the hook of a request whose response the middleware sends, with somebody to be told."""
+    request: Any = response._req  # noqa: SLF001
+    request.writer.on_body_write = PLAINLY
+    request.match_info.current_app = request.match_info.apps[-1]  # as aiohttp has it when it sends
+    await type(request)._prepare_hook(request, response)  # noqa: SLF001
+
+
+#: Who sends plain responses, in the order of what it supposes: aiohttp; the middleware, with either hook.
+BY_AIOHTTP = None
+WAYS: tuple[Callable[[StreamResponse], Awaitable[None]] | None, ...] = (BY_AIOHTTP, aloud, quietly)
 
 #: The frames between a middleware and aiohttp's task for the request, if there is nothing else.
 _AIOHTTPS_OWN = [("web_middlewares.py", "impl"), ("web_app.py", "_handle")]
 
 
-def way_of_sending(request: Request, apps: Sequence[Application], needless: Collection[Callable[..., object]]) -> int:
-    """Return how the outermost middleware, which has called this, may send plain responses to requests like this.
+def way_of_sending(
+    apps: Sequence[Application], needless: Collection[Callable[..., object]]
+) -> Callable[[StreamResponse], Awaitable[None]] | None:
+    """Return which of the :data:`WAYS` the outermost middleware, which has called this, has for requests like the present.
 
     *apps* are its application and the parts of that which lead to the handler, and *needless* the receivers of
     ``on_response_prepare`` that need not be told.
@@ -59,7 +81,7 @@ def way_of_sending(request: Request, apps: Sequence[Application], needless: Coll
     if frame is None or not is_called_once or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
         return BY_AIOHTTP
     is_heard = any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
-    return ALOUD if is_heard or not can_be_hooked(type(request)) else QUIETLY
+    return aloud if is_heard else quietly
 
 
 def can_be_hooked(kind: type[Request]) -> bool:
@@ -68,8 +90,3 @@ def can_be_hooked(kind: type[Request]) -> bool:
     is_own = type(hook) is FunctionType and os.path.basename(hook.__code__.co_filename) == "web_request.py"
     # When aiohttp is debugged, it warns of attributes that it does not know.
     return is_own and kind.__dictoffset__ != 0 and kind.__setattr__ is object.__setattr__
-
-
-def tell_nobody(_response: StreamResponse) -> Awaitable[None]:
-    """Stand for ``Request._prepare_hook``, which tells the receivers of ``on_response_prepare``."""
-    return NOTHING  # type: ignore[return-value]

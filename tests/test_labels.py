@@ -237,3 +237,14 @@ async def test_many_values_for_one_label_are_not_all_remembered():
         assert await described(app, labels, path) == ("GET", "/" + "/".join(["x"] * 40))
     (rule,) = labels._patterns.values()
     assert len(rule.known("GET")) <= 4
+
+
+async def test_methods_without_end_are_not_remembered():
+    """When the budget of a route for all methods is spent, nothing is kept of those that clients invent."""
+    app = web.Application()
+    app.router.add_route("*", "/any/{x}", handler)
+    labels = Labels(tuple, path_budget=0)
+    for number in range(50):
+        assert await described(app, labels, "/any/1", f"INVENTED{number}") == ("unknown", "/any/{x}")
+        assert await described(app, labels, f"/any/{number}", "GET") == ("GET", "/any/{x}")
+    assert sum(map(len, labels._folding.values())) == 1

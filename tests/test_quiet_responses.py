@@ -18,7 +18,7 @@ from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.recorder import Recorder, recorder_of
-from hr_prometheus.sending import ALOUD, QUIETLY, can_be_hooked
+from hr_prometheus.sending import aloud, can_be_hooked, quietly
 
 
 async def plain(_request):
@@ -93,7 +93,7 @@ async def test_a_part_that_listens_is_told(aiohttp_client, registry, kind, order
         for _ in range(5):
             await client.get(path)
     assert heard == [("/part/", 200)] * 5
-    assert sending(app) == ALOUD
+    assert sending(app) is aloud
 
 
 async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_client, registry):
@@ -103,9 +103,9 @@ async def test_a_part_that_listens_is_told_after_a_refused_expectation(aiohttp_c
     client = await aiohttp_client(app)
     for _ in range(WARM):
         await client.get("/")
-    assert sending(app) == QUIETLY
+    assert sending(app) is quietly
     assert (await client.get("/part/", headers={"Expect": "wonders"})).status == 417
-    assert sending(app) == QUIETLY
+    assert sending(app) is quietly
     for _ in range(WARM):
         await client.get("/part/")
     assert heard == [("/part/", 417), *[("/part/", 200)] * WARM]

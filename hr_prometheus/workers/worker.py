@@ -28,7 +28,7 @@ from hr_prometheus.listening import tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
 from hr_prometheus.recorder import recorder_of
-from hr_prometheus.sending import ALOUD, NOTHING
+from hr_prometheus.sending import NOTHING, aloud
 from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
@@ -193,7 +193,7 @@ class _Worker:
         elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
             self.max_requests = None
             self.channel.send("worn")
-        return NOTHING  # type: ignore[return-value]
+        return NOTHING
 
     def stop(self) -> None:
         """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""
@@ -207,7 +207,7 @@ class _Worker:
         elif kind in ("stop", "replace"):
             self.is_gentle = kind == "replace"
             for recorder in self.recorders:
-                recorder.send(ALOUD)
+                recorder.send(aloud)
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:
