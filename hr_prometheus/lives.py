@@ -110,40 +110,24 @@ def receive(details: Details, content: StreamReader, *, is_over: bool = False) -
 
 
 class MonitoredLife(RecordedLife):
-    """A request that a monitor object records."""
-
-    monitor: BaseRequestMonitor
-    found: tuple[str, str]
+    """A request that a monitor records; what was *found* is the monitor, once that has begun."""
 
     def begin(self) -> None:
         """Enter the request's monitor."""
         self.began = perf_counter()
-        self.monitor = self.recorder.enter(self.request, self.found)
+        self.found = self.recorder.enter(self.request, self.found)
 
     def ended(self, status: int, now: float) -> None:
-        """Show the monitor what is known of how the request ended."""
-        response = self.response
-        outcome = response if response is not None and response.status == status else _Outcome(status)
-        if not isinstance(response, StreamResponse):
-            response = None
-        self.show(outcome, response, now - self.began, self.first_byte(now), self.sent())
-
-    def show(
-        self,
-        outcome: HasStatus,
-        response: StreamResponse | None,
-        elapsed: float,
-        first_byte: float | None,
-        size: int | None,
-    ) -> None:
-        """End the monitor, and show it what it may ask for: *outcome* has the status, *response* is what was sent of it."""
-        monitor, content = self.monitor, self.request.content
+        """Show the monitor what is known of how the request ended, and leave it."""
+        monitor, response, content = self.found, self.response, self.request.content
+        is_told = self.is_direct or not self.is_late
         try:
-            monitor.response = response
-            monitor.elapsed = elapsed
-            monitor.first_byte_elapsed = first_byte
+            monitor.response = response if isinstance(response, StreamResponse) else None
+            monitor.elapsed = now - self.began
+            monitor.first_byte_elapsed = self.first_byte(now) if is_told else None
             monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
-            monitor.response_size = size
+            monitor.response_size = self.sent() if is_told else None
+            outcome = response if response is not None and response.status == status else _Outcome(status)
             self.recorder.leave(monitor, outcome)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin
             self.recorder.failed("end", error)

@@ -13,8 +13,8 @@ from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
-from hr_prometheus.life import WRITES_ARE_TOLD, has_no_body
-from hr_prometheus.lives import MonitoredLife, receive
+from hr_prometheus.life import WRITES_ARE_TOLD, received
+from hr_prometheus.lives import receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
@@ -198,10 +198,11 @@ def _unsent(response: StreamResponse, error: BaseException) -> StreamResponse:
 def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901, PLR0915
     """Make the middleware for monitors of the user's, and for a default one of which a half is switched off.
 
-    It goes the same way, with a life for each request.
+    It goes the same way, with a monitor for each request.
     """
     known: Any = recorder.labels.known
-    enter, hook = recorder.enter, recorder.hook
+    find, wait, entered, hook = recorder.find, recorder.wait, recorder.entered, recorder.hook
+    enter, leave = recorder.enter, recorder.leave
 
     async def monitor_request(request: Any, handler: Handler) -> Any:  # noqa: C901, PLR0911, PLR0912, PLR0915
         try:
@@ -217,21 +218,18 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             match_info, labels, writer = None, None, request.writer
             recorder.send(BY_AIOHTTP)
         if labels is None:
-            labels = recorder.find(request)
+            labels = find(request)
             if labels is None:
                 return await recorder.leave_out(request, handler)
             if recorder.hook is None:
                 return await recorder.accompany(request, handler, labels)
         if (getattr(writer, "on_body_write", None) if not WRITES_ARE_TOLD else writer.on_body_write) is not None:
             return await recorder.accompany(request, handler, labels)
-        life = MonitoredLife()
-        life.recorder = recorder
-        life.request = request
-        writer.on_body_write = life
+        writer.on_body_write = entered
         request._prepare_hook = hook  # noqa: SLF001
+        began = perf_counter()
         try:
-            life.began = perf_counter()
-            life.monitor = enter(request, labels)
+            monitor = enter(request, labels)
         except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
             writer.on_body_write = recorder.left_out
             recorder.failed("begin", error)
@@ -239,41 +237,49 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
         try:
             response = await handler(request)
         except BaseException as error:
-            life.handled(error)
+            wait(request, monitor, began, error)
             raise
         try:
-            is_plain = (
+            if (
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
                 and len(body) <= _PLAIN
                 and recorder.sending is quietly
                 and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001
                 and not response._compression  # noqa: SLF001
-                and writer.on_body_write is life
+                and response._must_be_empty_body is None  # noqa: SLF001  # not yet known
+                and writer.on_body_write is entered
                 and request._match_info is match_info  # noqa: SLF001
-            )
+            ):
+                is_plain = True
+            else:
+                is_plain = False
         except AttributeError:
             is_plain = False
         if not is_plain:
-            life.handled(response)
+            wait(request, monitor, began, response)
             return response
         writer.on_body_write = None
         request._prepare_hook = quietly  # noqa: SLF001
         try:
             if await response.prepare(request) is not writer:
-                life.follow()
-                life.handled(response)
+                wait(request, monitor, began, response)
                 return response
             head_at = perf_counter()
             await response.write_eof()
         except BaseException as error:  # noqa: BLE001  # none is kept
-            life.follow()  # again, as the error will be answered
-            life.response = response
-            life.handled(error)
+            wait(request, monitor, began, error, response)
             return _unsent(response, error)
-        elapsed = perf_counter() - life.began
-        size = 0 if has_no_body(labels[0], response._status) else len(body)  # type: ignore[arg-type]  # noqa: SLF001  # it is bytes
-        life.show(response, response, elapsed, head_at - life.began, size)
+        try:
+            monitor.elapsed = perf_counter() - began
+            monitor.first_byte_elapsed = head_at - began
+            monitor.response = response
+            monitor.response_size = 0 if response._must_be_empty_body else len(body)  # type: ignore[arg-type]  # noqa: SLF001  # it is bytes
+            has_none = request._payload is EMPTY_PAYLOAD  # noqa: SLF001
+            monitor.request_size = 0 if has_none else received(request.content)
+            leave(monitor, response)
+        except Exception as error:  # noqa: BLE001  # as above
+            recorder.failed("end", error)
         return response
 
     return monitor_request
