@@ -18,6 +18,7 @@ from hr_prometheus.lives import receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.recorder import Recorder
+from hr_prometheus.records import PLAIN_SIZE
 from hr_prometheus.sending import BY_AIOHTTP, quietly
 
 if TYPE_CHECKING:
@@ -64,11 +65,6 @@ def hrprometheus_middleware(
     function: Any = middleware(_recording(recorder) if recorder.is_plain else _monitoring(recorder))
     function.hr_prometheus_recorder = recorder
     return cast("Middleware", function)
-
-
-#: The most bytes of a body that are sent in the short way when sizes are measured: handed to the transport with the head,
-#: they are all sent. Of more, its buffer (64 KiB in asyncio and uvloop) may let somebody wait, and a client may leave.
-_PLAIN = 32768
 
 
 def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:  # noqa: C901, PLR0915
@@ -129,7 +125,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
                 and request._match_info is match_info  # noqa: SLF001  # else other applications may have receivers
                 and writer.on_body_write is entered
                 # Only if all of it leaves at once, and as it is, is it known what was sent.
-                and (not is_full or ((size := len(body := response._body)) <= _PLAIN and not response._compression))  # noqa: SLF001
+                and (not is_full or ((size := len(body := response._body)) <= PLAIN_SIZE and not response._compression))  # noqa: SLF001
             ):
                 way = recorder.sending
             else:
@@ -243,7 +239,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             if (
                 type(response) is Response
                 and type(body := response._body) is bytes  # noqa: SLF001
-                and len(body) <= _PLAIN
+                and len(body) <= PLAIN_SIZE
                 and recorder.sending is quietly
                 and (request._payload is EMPTY_PAYLOAD or request._post is None)  # noqa: SLF001
                 and not response._compression  # noqa: SLF001

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import pairwise
 from sys import intern
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -67,8 +68,15 @@ class Records:
 
 
 _NONE: dict[int, tuple[Page, int]] = {}  # is never written to
-#: The bounds of sizes as what they are compared with.
-_OFFSETS = bytes(bisect_left(SIZE_BUCKETS, size) + 1 for size in range(32769))
+#: The most bytes of a body that are sent in the short way when sizes are measured: handed to the transport with the head,
+#: they are all sent. Of more, its buffer (64 KiB in asyncio and uvloop) may let somebody wait, and a client may leave.
+PLAIN_SIZE = 32768
+#: By the size of such a body, which of the cells behind the sum counts it.
+_OFFSETS = b"\1" + b"".join(
+    bytes([offset]) * int(bound - lower)
+    for offset, (lower, bound) in enumerate(pairwise((0.0, *SIZE_BUCKETS)), start=1)
+    if lower < PLAIN_SIZE
+)
 #: How many statuses of a route may take the short way besides the first.
 _MOST_OTHERS = 9
 
@@ -76,9 +84,10 @@ _MOST_OTHERS = 9
 class RequestRecord:
     """The numbers of the requests with one method and path.
 
-    The middleware writes to the cells itself, by page and index: ``latency`` is the first of the histogram, before which
-    is the one of the requests that have begun, and ``ended`` counts the requests with ``status``. That is the first status for which all series exist; ``others`` has the cells of further
-    ones. All are of responses with a body. ``details`` are what there is besides the basic metrics, ``None`` if nothing is.
+    The middleware writes to the cells itself, by page and index: ``latency`` is the first of the histogram, before which is
+    the one of the requests that have begun, and ``ended`` counts the requests with ``status``. That is the first status for
+    which all series exist; ``others`` has the cells of further ones. All are of responses with a body. ``details`` are what
+    there is besides the basic metrics, ``None`` if nothing is.
     """
 
     __slots__ = (

@@ -11,9 +11,10 @@ from functools import partial
 import pytest
 from aiohttp import ClientConnectionResetError, FormData, web
 from conftest import DEADLINE, counts, samples
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from hr_prometheus import instrument
+from hr_prometheus.catalog import SIZE_BUCKETS
 from hr_prometheus.life import WRITES_ARE_TOLD, Life
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
@@ -226,6 +227,32 @@ async def test_bodies_that_are_not_sent_are_not_counted(aiohttp_client, registry
     assert found['response_size_bytes_sum{method="GET",path="/empty"}'] == 0
     assert found['response_size_bytes_sum{method="HEAD",path="/"}'] == 0
     assert found['response_size_bytes_count{method="HEAD",path="/"}'] == 5
+
+
+async def test_sizes_belong_in_the_buckets_that_prometheus_client_has_for_them(aiohttp_client, registry, waits):
+    """A size that is a bucket's bound is in it, one byte more is in the next; as far as bodies are sent at once."""
+    sizes = [0, 1, *(int(bound) + more for bound in SIZE_BUCKETS for more in (0, 1) if bound < 32768), 32768]
+    bodies = iter([b"warm"] * WARM + [b"x" * size for size in sizes])
+
+    async def handler(_request):
+        return web.Response(body=next(bodies))
+
+    app = full(registry)
+    app.router.add_get("/", handler)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        await client.get("/")
+    waits.clear()
+    for _ in sizes:
+        await client.get("/")
+    assert not waits
+    expected = CollectorRegistry()
+    histogram = Histogram("response_size_bytes", "", ["method", "path"], buckets=SIZE_BUCKETS, registry=expected)
+    for size in [4] * WARM + sizes:
+        histogram.labels("GET", "/").observe(size)
+    found = await settled(registry)
+    for name, value in samples(generate_latest(expected).decode()).items():
+        assert "_created" in name or found[name] == value, name
 
 
 # How the chunks of a compressed body are framed is known since aiohttp tells of each write.
