@@ -25,7 +25,7 @@ class Metric:
 
     *name* is the family's name: a counter's samples carry ``_total`` behind it. *unit* is for people;
     it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A gauge of what is in progress may
-    have *ends_in*, the histogram that observes each of it when it ends, and which has the same labels and buckets.
+    have *ends_in*, the histogram with the same labels that observes each of it when it ends.
     """
 
     name: str
@@ -63,8 +63,7 @@ REQUESTS_IN_PROGRESS = Metric(
     "Requests begun and not yet ended",
     "requests",
     ("method", "path"),
-    LATENCY_BUCKETS,
-    REQUEST_LATENCY,
+    ends_in=REQUEST_LATENCY,
 )
 REQUEST_FIRST_BYTE_LATENCY = Metric(
     "request_first_byte_latency",
@@ -169,6 +168,8 @@ SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
 #: and, with workers, of them.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
 METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
+#: The gauges of what is in progress, by the histogram that each ends in.
+IN_PROGRESS = {metric.ends_in: metric for metric in METRICS if metric.ends_in is not None}
 
 #: The levels of detail: the first is the middleware's default, the second the command's.
 BASIC, FULL = DETAILS = ("basic", "full")

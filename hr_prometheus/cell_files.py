@@ -16,8 +16,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from hr_prometheus.catalog import METRICS
-from hr_prometheus.series import MemoryPages, StoredFamily, cells_of, gauge_value, pages_of_process
+from hr_prometheus.catalog import IN_PROGRESS, METRICS
+from hr_prometheus.reading import StoredFamily, in_progress
+from hr_prometheus.series import MemoryPages, cells_before, cells_of, pages_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
 
     from hr_prometheus.catalog import Metric
-    from hr_prometheus.series import Page, Series, Store
+    from hr_prometheus.reading import Page, Series
+    from hr_prometheus.series import Store
 
     #: The number of a metric in the catalogue, a prefix, and the bounds of a histogram's buckets if they are its own.
     _Kind: TypeAlias = tuple[int, str, tuple[float, ...]]
+    #: A page, the first cell of a series on it, and how many bounds a histogram has.
+    _Place: TypeAlias = tuple[Page, int, int]
 
 #: Bytes of a page: what can be mapped by itself on every system, and cells for a hundred path labels or more.
 _PAGE = 65536
@@ -59,8 +63,8 @@ class _File:
         self.found: dict[_Key, tuple[Page, int]] = {}
         self._next = 0  # the first cell that is free
 
-    def read(self) -> list[_Key]:
-        """Take note of the series that have come since the last time, and return them."""
+    def read(self) -> list[tuple[_Key, tuple[Page, int]]]:
+        """Take note of the series that have come since the last time, and return them with their cells."""
         try:
             with open(self._path + _SERIES, "rb") as file:
                 file.seek(self._read)
@@ -68,35 +72,35 @@ class _File:
         except FileNotFoundError:
             return []
         *lines, rest = text.split(b"\n")  # the rest is being written, or never will be to its end
-        keys = []
+        found = []
         for line in lines:
             with suppress(ValueError, TypeError, KeyError):  # as where a disk was full
                 name, prefix, bounds, labels, first, size = json.loads(line)
                 if not (0 <= first <= first + size <= (first // _PAGE_CELLS + 1) * _PAGE_CELLS):
                     continue
-                key = _Key(METRICS[_NUMBERS[name]].name, prefix, tuple(bounds), tuple(labels))
-                self.found[key] = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
                 self._next = max(self._next, first + size)
-                keys.append(key)
+                metric = METRICS[_NUMBERS[name]]
+                if size != cells_of(metric, bounds or metric.buckets):
+                    continue
+                key = _Key(metric.name, prefix, tuple(bounds), tuple(labels))
+                self.found[key] = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
+                found.append((key, self.found[key]))
         self._read += len(text) - len(rest)
-        return keys
+        return found
 
-    def add(self, key: _Key, size: int, inside: tuple[Page, int] | None = None) -> tuple[Page, int]:
-        """Make a series of *size* cells, *inside* those of another if that is given. Raises :exc:`OSError` if there is no room."""
+    def add(self, key: _Key, size: int) -> tuple[Page, int]:
+        """Make a series of *size* cells. Raises :exc:`OSError` if there is no room."""
         first = self._next
-        if inside is not None:
-            number = next(number for number, page in enumerate(self._pages) if page is inside[0])
-            first = number * _PAGE_CELLS + inside[1]
-        elif first % _PAGE_CELLS + size > _PAGE_CELLS:
+        if first % _PAGE_CELLS + size > _PAGE_CELLS:
             first = (first // _PAGE_CELLS + 1) * _PAGE_CELLS
         page, index = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
-        # Even if it fails, as nobody knows how much of the line is written then.
-        self._next = max(self._next, first + size)
+        self._next = first + size  # even if it fails, as nobody knows how much of the line is written then
         # The line comes first: cells that no line tells of are zero.
         line = json.dumps([key.metric, key.prefix, key.bounds, key.labels, first, size]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            if os.write(file, b"\n" + line + b"\n") < len(line) + 2:
+            # Before it one that is none, lest a line that was cut short be completed.
+            if os.write(file, b"!\n" + line + b"\n") < len(line) + 3:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         finally:
             os.close(file)
@@ -135,14 +139,12 @@ class FilePages:
         self._pid = os.getpid()
         self._of_fork = MemoryPages()
 
-    def cells(
-        self, store: Store, metric: Metric, labels: tuple[str, ...], size: int, inside: tuple[Page, int] | None
-    ) -> tuple[Page, int]:
+    def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
         """Return the cells of a series, which may be there from an earlier process."""
         if os.getpid() != self._pid:  # a child of the application's, which must not give away the same cells
-            return self._of_fork.cells(store, metric, labels, size, inside)
+            return self._of_fork.cells(store, metric, labels, size)
         key = _Key(metric.name, store.prefix, _bounds(store, metric), labels)
-        return self._file.found.get(key) or self._file.add(key, size, inside)
+        return self._file.found.get(key) or self._file.add(key, size)
 
     def series(self, store: Store, metric: Metric) -> Iterable[tuple[str, ...]]:
         """Return the labels of the series that are there from an earlier process."""
@@ -171,7 +173,9 @@ def clear_gauges(path: str) -> None:
     for key, (page, first) in file.found.items():
         metric = METRICS[_NUMBERS[key.metric]]
         if metric.type == "gauge":
-            page[first] -= gauge_value(page, first, len(key.bounds or metric.buckets))
+            page[first] = 0.0
+        elif metric in IN_PROGRESS:
+            page[first] -= in_progress(page, first + 1, len(key.bounds or metric.buckets))
 
 
 class Reader:
@@ -180,15 +184,16 @@ class Reader:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._files: dict[str, _File] = {}
-        #: By kind and labels, where the numbers are in each file that has the series.
-        self._places: dict[_Kind, dict[tuple[str, ...], list[tuple[Page, int]]]] = {}
+        #: By kind and labels, where the numbers are in each file that has the series: of what is in progress, where the
+        #: histograms are that it ends in, whatever their bounds.
+        self._places: dict[_Kind, dict[tuple[str, ...], list[_Place]]] = {}
 
     def collect(self) -> Iterator[Family]:
         """Yield the families that have at least one series, in the order of the catalogue."""
         self._read()
         for (number, prefix, bounds), places in sorted(self._places.items()):
             metric = METRICS[number]
-            yield StoredFamily(metric, prefix + metric.name, bounds or metric.buckets, _Sums(metric, bounds, places))
+            yield StoredFamily(metric, prefix + metric.name, bounds or metric.buckets, _Sums(metric, places))
 
     def _read(self) -> None:
         for name in os.listdir(self._directory):
@@ -197,18 +202,22 @@ class Reader:
                 self._files[name] = _File(path, is_writing=False)
         for file in self._files.values():
             with suppress(OSError, ValueError):  # a file that somebody has cut
-                for key in file.read():
-                    kind = _NUMBERS[key.metric], key.prefix, key.bounds
-                    self._places.setdefault(kind, {}).setdefault(key.labels, []).append(file.found[key])
+                for key, (page, first) in file.read():
+                    metric = METRICS[_NUMBERS[key.metric]]
+                    place = page, first + cells_before(metric), len(key.bounds or metric.buckets)
+                    self._add((_NUMBERS[key.metric], key.prefix, key.bounds), key.labels, place)
+                    if metric in IN_PROGRESS:
+                        self._add((_NUMBERS[IN_PROGRESS[metric].name], key.prefix, ()), key.labels, place)
+
+    def _add(self, kind: _Kind, labels: tuple[str, ...], place: _Place) -> None:
+        self._places.setdefault(kind, {}).setdefault(labels, []).append(place)
 
 
 class _Sums:
     """The series of a kind, whose numbers are added up when somebody takes a slice of them."""
 
-    def __init__(
-        self, metric: Metric, bounds: tuple[float, ...], places: dict[tuple[str, ...], list[tuple[Page, int]]]
-    ) -> None:
-        self._size = cells_of(metric, bounds or metric.buckets)
+    def __init__(self, metric: Metric, places: dict[tuple[str, ...], list[_Place]]) -> None:
+        self._metric = metric
         self._places = list(places.items())
 
     def __len__(self) -> int:
@@ -220,10 +229,14 @@ class _Sums:
     def __getitem__(self, part: slice) -> list[Series]:
         return [(labels, self._sum(places)) for labels, places in self._places[part]]
 
-    def _sum(self, places: list[tuple[Page, int]]) -> tuple[Page, int]:
+    def _sum(self, places: list[_Place]) -> tuple[Page, int]:
+        if self._metric.ends_in is not None:
+            return [sum(in_progress(*place) for place in places)], 0
+        page, first, bounds = places[0]
         if len(places) == 1:
-            return places[0]
-        runs = [list(page[first : first + self._size]) for page, first in places]
+            return page, first
+        size = bounds + 3 if self._metric.type == "histogram" else 2
+        runs = [list(page[first : first + size]) for page, first, _ in places]
         numbers: list[float] = [*map(sum, zip(*runs, strict=True))]
         numbers[-1] = min(run[-1] for run in runs)  # the time of creation
         return numbers, 0

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from hr_prometheus.reading import with_created
 from hr_prometheus.rendering import pieces
-from hr_prometheus.series import with_created
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,7 +10,7 @@ nothing stands between the middleware and aiohttp, it sends such a response itse
 make next, and so sees the end of it.
 
 What no public name of aiohttp tells is read from private ones, in one place each: which task is a request's
-(:data:`REQUEST_TASK`) and whether a body is compressed while it is written. Nothing of aiohttp's is replaced.
+(:data:`REQUEST_TASK`) and whether a body is compressed while it is written.
 """
 
 from __future__ import annotations
@@ -99,6 +99,17 @@ class Life:
             self.also = also
         writer.on_body_write = self
 
+    def unfollow(self) -> None:
+        """Have aiohttp tell the others who are told of writes, and not this life."""
+        writer = self.request.writer
+        told = getattr(writer, "on_body_write", None)
+        if told is self:
+            writer.on_body_write = self.also
+        while isinstance(told, Life):
+            if told.also is self:
+                told.also = self.also
+            told = told.also
+
     def handled(self, outcome: object) -> None:
         """Wait for the end of aiohttp's task, now that the handler has ended with *outcome*.
 
@@ -154,7 +165,7 @@ class Life:
             response: Any = outcome
             self.response, status = response, response.status
         self.is_direct = True
-        self.request.writer.on_body_write = self.also
+        self.unfollow()
         self.ended(status, perf_counter())
 
     def prepared(self, response: StreamResponse) -> None:

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.records import Details, RequestRecord
 
-    class CountsErrors(Protocol):
+    class HasLives(Protocol):
         """What a life needs of the recorder that it belongs to."""
+
+        #: What stands for the life of a request that has none yet, and of one that will have none any more.
+        entered: Any
+        left_out: Any
 
         def failed(self, where: str, error: Exception) -> None:
             """Count an exception that no client may see."""
@@ -42,13 +46,20 @@ _LINGERING = 11.0
 class RecordedLife(Life):
     """A request that a recorder records, with what was *found* for its labels."""
 
-    recorder: CountsErrors
+    recorder: HasLives
     found: Any
     is_late = False  # whether something may have been sent before it was made
 
     def begin(self) -> None:
         """Begin the request."""
         raise NotImplementedError
+
+    def unfollow(self) -> None:
+        """As a life does; and what stands for this one now is that it had its end."""
+        super().unfollow()
+        writer = self.request.writer
+        if writer.on_body_write is self.recorder.entered:
+            writer.on_body_write = self.recorder.left_out
 
 
 class RequestLife(RecordedLife):
@@ -64,9 +75,9 @@ class RequestLife(RecordedLife):
         """Count a WebSocket as open from the moment at which it is one."""
         super().prepared(response)
         if response.status == SWITCHING_PROTOCOLS and isinstance(response, WebSocketResponse) and not self.upgraded_at:
-            self.upgraded_at = perf_counter()
             if self.found.details is not None:
                 self.found.websocket().begin()
+            self.upgraded_at = perf_counter()
 
     def ended(self, status: int, now: float) -> None:
         """Record the metrics."""

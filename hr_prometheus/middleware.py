@@ -103,7 +103,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
                 return await recorder.leave_out(request, handler)
             if recorder.hook is None:
                 return await recorder.accompany(request, handler, record)
-        if (getattr(writer, "on_body_write", None) if not WRITES_ARE_TOLD else writer.on_body_write) is not None:
+        if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
             return await recorder.accompany(request, handler, record)
         began = perf_counter()
         writer.on_body_write = entered
@@ -219,7 +219,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
                 return await recorder.leave_out(request, handler)
             if recorder.hook is None:
                 return await recorder.accompany(request, handler, labels)
-        if (getattr(writer, "on_body_write", None) if not WRITES_ARE_TOLD else writer.on_body_write) is not None:
+        if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
             return await recorder.accompany(request, handler, labels)
         writer.on_body_write = entered
         request._prepare_hook = hook  # noqa: SLF001

@@ -18,7 +18,7 @@ from hr_prometheus.life import SWITCHING_PROTOCOLS, is_request_task
 from hr_prometheus.lives import MonitoredLife, RecordedLife, RequestLife
 from hr_prometheus.monitors import RequestMonitor, entering, leaving
 from hr_prometheus.records import Records
-from hr_prometheus.sending import BY_AIOHTTP, NOTHING, WAYS, can_be_hooked, way_of_sending
+from hr_prometheus.sending import BY_AIOHTTP, WAYS, can_be_hooked, way_of_sending
 from hr_prometheus.series import self_store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hr_prometheus.catalog import Metric
     from hr_prometheus.monitors import BaseRequestMonitor
     from hr_prometheus.policies import Policies
-    from hr_prometheus.series import Page
+    from hr_prometheus.reading import Page
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -89,7 +89,7 @@ class Recorder:
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
         self.needless: list[Callable[..., object]] = []
         #: What stands for the life of a request that has entered, until one is needed, and for that of one which is not recorded.
-        self.entered: Any = self._written
+        self.entered: Any = {}.get
         self.left_out: Any = {}.get
         self._is_checked = False
         self._is_again = False  # whether a request that was counted is looked up once more
@@ -122,15 +122,22 @@ class Recorder:
         """Take note of a response that is about to leave."""
         told = self._told(request)
         try:
-            life: RecordedLife | None = told if isinstance(told, RecordedLife) else None
-            if told is self.entered:  # this is the first that it is needed for
-                life = self._follow_late(request, response)
-            if life is not None:
-                life.prepared(response)
+            # If this is the first that it is needed for, what the life records is known when the handler ends.
+            life: Any = self.follow(request, None) if told is self.entered else told
+            if not isinstance(life, RecordedLife):
+                return
+            if (
+                life.found is None and response.status == SWITCHING_PROTOCOLS
+            ):  # but that of a WebSocket has to be known now
+                self._is_again = True
+                life.found = self.find(request)
+                self._is_again = False
+            life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
 
-    def _response_prepared(self, request: Request, response: StreamResponse) -> Awaitable[None]:
+    async def _response_prepared(self, request: Request, response: StreamResponse) -> None:
+        """Take note of what a request's hook does not tell: a response for a clone of it, or before any middleware."""
         if self._told(request) is not None:
             self._prepared(request, response)
         elif hdrs.EXPECT in request.headers and is_request_task(asyncio.current_task()):
@@ -142,29 +149,6 @@ class Recorder:
             if life is not None:
                 life.handled(response)
                 self._prepared(request, response)
-        return NOTHING
-
-    def _written(self, size: int, output_size: int) -> None:
-        """Take note of a write for a request that has entered, to a response of which nobody told: of a clone's."""
-        task = asyncio.current_task()
-        if is_request_task(task):
-            request = task.get_coro().cr_frame.f_locals.get("request")  # type: ignore[union-attr]
-            if request is not None and self._told(request) is self.entered:
-                self.follow(request, None)(size, output_size)
-
-    def _follow_late(self, request: Request, response: StreamResponse) -> RecordedLife | None:
-        """Make the life of a request whose handler prepares a response; what it records is known when the handler ends.
-
-        That of a WebSocket has to be known now.
-        """
-        found = None
-        if response.status == SWITCHING_PROTOCOLS:
-            self._is_again = True
-            found = self.find(request)
-            self._is_again = False
-            if found is None:
-                return None
-        return self.follow(request, found)
 
     def leave_out(self, request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         """Have a *request* handled that is not to be recorded."""
@@ -304,7 +288,8 @@ class Recorder:
             if recorder is not None and recorder.records_like(self)
         ]
         if not can_be_hooked(type(request)):
-            self.hook, self.labels.is_quick = None, False
+            self.hook = None
+            self.labels.slow_down()
         is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
         self.send(way_of_sending(apps, self.needless) if is_first else BY_AIOHTTP)
         if not alike:

@@ -17,7 +17,6 @@ from hr_prometheus.catalog import (
     REQUEST_FIRST_BYTE_LATENCY,
     REQUEST_LATENCY,
     REQUEST_SIZE,
-    REQUESTS_IN_PROGRESS,
     RESPONSE_SIZE,
     SIZE_BUCKETS,
     WEBSOCKET_CLOSES,
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.series import Page, Store
+    from hr_prometheus.reading import Page
+    from hr_prometheus.series import Store
 
 
 class Records:
@@ -91,7 +91,6 @@ class RequestRecord:
     """
 
     __slots__ = (
-        "_is_observed",
         "_labels",
         "_records",
         "details",
@@ -106,9 +105,7 @@ class RequestRecord:
     def __init__(self, records: Records, labels: tuple[str, str]) -> None:
         self._records = records
         self._labels = labels
-        self.page, begun = records.basic.cells(REQUESTS_IN_PROGRESS, labels)
-        self.latency = begun + 1
-        self._is_observed = False  # an upgrade never is
+        self.page, self.latency = records.basic.cells(REQUEST_LATENCY, labels)
         self.status: int | None = None
         self.ended_page: Any = None
         self.ended = 0
@@ -133,22 +130,18 @@ class RequestRecord:
         """Count a request that has begun, with its *status* and its duration in *seconds*."""
         try:
             page, index = self._status(status)
-            is_observed = status != SWITCHING_PROTOCOLS  # an upgrade lasts as long as its ends like
-            if is_observed and not self._is_observed:
-                self._records.basic.cells(REQUEST_LATENCY, self._labels)
-                self._is_observed = True
+            page[index] += 1.0
+            if status != SWITCHING_PROTOCOLS:
+                observe(self.page, self.latency, self._records.basic.latency_buckets, seconds)
+            else:  # which lasts as long as its ends like
+                self.leave()
         except BaseException:
             self.leave()
             raise
-        page[index] += 1.0
-        if is_observed:
-            observe(self.page, self.latency, self._records.basic.latency_buckets, seconds)
-        else:
-            self.leave()
 
     def settle(self, status: int) -> None:
         """Let further requests with this *status* go the short way, if all of their series exist by now."""
-        has_all = self._is_observed and (self.details is None or self.details.has_all())
+        has_all = self.details is None or self.details.has_all()
         if not has_all or status in (self.status, *self.others) or has_no_body(self._labels[0], status):
             return
         if self.status is None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus.series import StoredFamily, gauge_value, go_text
+from hr_prometheus.catalog import IN_PROGRESS
+from hr_prometheus.reading import StoredFamily, go_text, in_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -78,15 +79,18 @@ def _text(family: StoredFamily, template: str, start: int, *, with_created: bool
     names = sorted(enumerate(family.metric.labels), key=itemgetter(1))
     bounds = len(family.bounds)
     buckets = bounds + 1 if family.type == "histogram" else 0
+    may_be_empty = family.metric in IN_PROGRESS
     lines = []
     for values, (page, first) in family.series[start : start + _SERIES]:
         labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in names])
         last = first + buckets
         if buckets:
             numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
+            if may_be_empty and numbers[-1] == "0.0":
+                continue
             numbers += (numbers[-1], _number(page[first]))
         else:
-            numbers = [_number(gauge_value(page, first, bounds) if bounds else page[first])]
+            numbers = [_number(in_progress(page, first, bounds) if bounds else page[first])]
         if with_created and family.type != "gauge":
             numbers.append(go_text(page[last + 1]))
         places = [labels] * (2 * len(numbers))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import os
 import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -34,9 +33,9 @@ class _NoLoop:
         return False
 
 
-#: What a hook or a receiver of a signal returns to have waited for nothing: with Python 3.11 twice as fast as a coroutine.
-NOTHING: asyncio.Future[None] = asyncio.Future(loop=_NoLoop())  # type: ignore[arg-type]
-NOTHING.set_result(None)
+#: What aiohttp awaits for a hook that has nothing to wait for: with Python 3.11 that is twice as fast as a coroutine.
+_NOTHING: asyncio.Future[None] = asyncio.Future(loop=_NoLoop())  # type: ignore[arg-type]
+_NOTHING.set_result(None)
 
 #: What is told of the writes of a response that the middleware sends, to do nothing about it.
 PLAINLY: Any = operator.is_
@@ -44,7 +43,7 @@ PLAINLY: Any = operator.is_
 
 def quietly(_response: StreamResponse) -> Awaitable[None]:
     """Stand for the hook of a request whose response the middleware sends, with nobody to be told."""
-    return NOTHING
+    return _NOTHING
 
 
 async def aloud(response: StreamResponse) -> None:
@@ -59,8 +58,10 @@ async def aloud(response: StreamResponse) -> None:
 BY_AIOHTTP = None
 WAYS: tuple[Callable[[StreamResponse], Awaitable[None]] | None, ...] = (BY_AIOHTTP, aloud, quietly)
 
+#: The module of the middleware.
+_OURS = f"{__package__}.middleware"
 #: The frames between a middleware and aiohttp's task for the request, if there is nothing else.
-_AIOHTTPS_OWN = [("web_middlewares.py", "impl"), ("web_app.py", "_handle")]
+_AIOHTTPS_OWN = [("aiohttp.web_middlewares", "impl"), ("aiohttp.web_app", "_handle")]
 
 
 def way_of_sending(
@@ -74,11 +75,11 @@ def way_of_sending(
     frame: FrameType | None = sys._getframe()  # noqa: SLF001  # of CPython and PyPy
     callers: list[tuple[str, str]] = []
     while frame is not None and frame.f_code is not REQUEST_TASK:
-        callers.append((os.path.basename(frame.f_code.co_filename), frame.f_code.co_name))
+        callers.append((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
         frame = frame.f_back
     # Nobody calls or has wrapped Application._handle.
     is_called_once = callers.count(_AIOHTTPS_OWN[-1]) == 1
-    if frame is None or not is_called_once or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != "middleware.py":
+    if frame is None or not is_called_once or callers[-2:] != _AIOHTTPS_OWN or callers[-3][0] != _OURS:
         return BY_AIOHTTP
     is_heard = any(receiver not in needless for app in apps for receiver in app.on_response_prepare)
     return aloud if is_heard else quietly
@@ -87,6 +88,6 @@ def way_of_sending(
 def can_be_hooked(kind: type[Request]) -> bool:
     """Whether requests of this kind have nothing but aiohttp's own hook, and another can be put before it."""
     hook = getattr(kind, "_prepare_hook", None)
-    is_own = type(hook) is FunctionType and os.path.basename(hook.__code__.co_filename) == "web_request.py"
+    is_own = type(hook) is FunctionType and hook.__globals__.get("__name__") == "aiohttp.web_request"
     # When aiohttp is debugged, it warns of attributes that it does not know.
     return is_own and kind.__dictoffset__ != 0 and kind.__setattr__ is object.__setattr__

@@ -1,4 +1,4 @@
-"""The numbers: every series' values in flat buffers of doubles, and the collector that reads them.
+"""The numbers: every series' values in flat buffers of doubles, and the collector that has them read.
 
 A :class:`Store` owns pages of doubles. A series is a run of cells on one page, found once by its labels
 and then written to by index (``page[index] += 1.0``): no lock, no look-up by label and no formatting while
@@ -18,78 +18,47 @@ from __future__ import annotations
 import re
 import time
 from bisect import bisect_left
-from contextvars import ContextVar
 from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY
-from prometheus_client.core import Metric as Family
-from prometheus_client.core import Sample
-from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.catalog import (
     BASIC_METRICS,
     FULL_METRICS,
+    IN_PROGRESS,
     LATENCY_BUCKETS,
     SCRAPE_METRICS,
     SELF_METRICS,
 )
 from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.reading import StoredFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Protocol, TypeAlias, overload
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Protocol
 
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.catalog import Metric
-
-    class Page(Protocol):
-        """Cells, such as those of an array or of a view of a file."""
-
-        @overload
-        def __getitem__(self, index: int, /) -> float: ...
-        @overload
-        def __getitem__(self, index: slice, /) -> Iterable[float]: ...
-        def __setitem__(self, index: int, value: float, /) -> None: ...
+    from hr_prometheus.reading import Page, SeriesList
 
     class Pages(Protocol):
         """Where the series of stores have their cells."""
 
-        def cells(
-            self, store: Store, metric: Metric, labels: tuple[str, ...], size: int, inside: tuple[Page, int] | None
-        ) -> tuple[Page, int]:
-            """Return *size* cells for a series, *inside* those of another if that is given.
-
-            The time of its creation is in the last of them.
-            """
+        def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
+            """Return *size* cells for a series, and its time of creation in the last of them."""
 
         def series(self, store: Store, metric: Metric) -> Iterable[tuple[str, ...]]:
             """Return the labels of the series that are there already."""
-
-    Series: TypeAlias = tuple[tuple[str, ...], tuple[Page, int]]
-
-    class SeriesList(Protocol):
-        """Series, of which parts can be taken."""
-
-        def __len__(self) -> int: ...
-        def __iter__(self) -> Iterator[Series]: ...
-        def __getitem__(self, part: slice, /) -> Sequence[Series]: ...
 
 
 #: Cells on one page; 8 bytes each. Indexes up to 256 are integers that Python has already.
 PAGE_CELLS = 256
 
 _NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
-
-#: Writes a number as Go does, and so Prometheus.
-go_text: Callable[[float], str] = floatToGoString
-
-#: Whether :meth:`Store.collect` adds the ``_created`` samples, which only OpenMetrics has a use for: in the
-#: text format each would be a series of its own.
-with_created: ContextVar[bool] = ContextVar("with_created", default=False)
 
 
 class MemoryPages:
@@ -99,12 +68,8 @@ class MemoryPages:
         self._page: memoryview[Any] = memoryview(b"").cast("d")  # faster than an array
         self._next = 0
 
-    def cells(
-        self, _store: Store, _metric: Metric, _labels: tuple[str, ...], size: int, inside: tuple[Page, int] | None
-    ) -> tuple[Page, int]:
+    def cells(self, _store: Store, _metric: Metric, _labels: tuple[str, ...], size: int) -> tuple[Page, int]:
         """Return *size* cells for a new series, with the time in the last of them."""
-        if inside is not None:
-            return inside
         if self._next + size > len(self._page):
             self._page = memoryview(bytearray(8 * max(PAGE_CELLS, size))).cast("d")
             self._next = 0
@@ -138,8 +103,9 @@ class Store:
         self.latency_buckets = _checked(buckets)
         self._lock = Lock()
         self._pages: Pages = MemoryPages()
-        self._series: dict[Metric, dict[tuple[str, ...], tuple[Page, int]]] = {metric: {} for metric in self.metrics}
-        self._in_progress = {metric.ends_in: metric for metric in self.metrics if metric.ends_in is not None}
+        self._series: dict[Metric, dict[tuple[str, ...], tuple[Page, int]]] = {
+            metric: {} for metric in self.metrics if metric.ends_in is None
+        }
 
     def move_to(self, pages: Pages) -> None:
         """Have the cells, of which there are none yet, on other pages, and take the series that are there."""
@@ -149,7 +115,8 @@ class Store:
                 self.cells(metric, labels)
 
     def buckets(self, metric: Metric) -> tuple[float, ...]:
-        """Return the upper bounds of a histogram's buckets, without ``+Inf``."""
+        """Return the upper bounds of a histogram's buckets, without ``+Inf``; of a gauge those of what it ends in."""
+        metric = metric.ends_in or metric
         return self.latency_buckets if metric.buckets is LATENCY_BUCKETS else metric.buckets
 
     def cells(self, metric: Metric, labels: tuple[str, ...]) -> tuple[Page, int]:
@@ -159,21 +126,17 @@ class Store:
         bucket (not cumulative, ``+Inf`` the last). The cell behind the values of a counter or a histogram holds the
         time of its creation, in seconds since the epoch.
 
-        A gauge that ends in a histogram has in its first cell what has begun, and the histogram's cells behind it: whoever
-        observes the end there has nothing left to do. What ends otherwise is taken off the first cell.
+        A gauge that ends in a histogram has no cells of its own: the histogram has one before its first, for what has begun.
+        Whoever observes the end has nothing left to do; what ends otherwise is taken off that cell.
         """
         try:
             return self._series[metric][labels]
         except KeyError:
-            gauge = self._in_progress.get(metric)
-            inside = None
-            if gauge is not None:
-                page, first = self.cells(gauge, labels)
-                inside = page, first + 1
-            size = cells_of(metric, self.buckets(metric))
             with self._lock:
                 if labels not in self._series[metric]:
-                    self._series[metric][labels] = self._pages.cells(self, metric, labels, size, inside)
+                    size = cells_of(metric, self.buckets(metric))
+                    page, first = self._pages.cells(self, metric, labels, size)
+                    self._series[metric][labels] = page, first + cells_before(metric)
                 return self._series[metric][labels]
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
@@ -181,15 +144,15 @@ class Store:
         page, first = self.cells(metric, labels)
         observe(page, first, self.buckets(metric), value)
 
-    def describe(self) -> Iterator[Family]:
+    def describe(self) -> Iterator[StoredFamily]:
         """Yield the families without samples, by which a registry notices names that are taken."""
         for metric in self.metrics:
             yield self._family(metric)
 
-    def collect(self) -> Iterator[Family]:
+    def collect(self) -> Iterator[StoredFamily]:
         """Yield the families that have at least one series."""
         for metric in self.metrics:
-            series = list(self._series[metric].items())  # a copy: another thread may be adding
+            series = list(self._series[metric.ends_in or metric].items())  # a copy: another thread may be adding
             if series:
                 yield self._family(metric, series)
 
@@ -197,66 +160,20 @@ class Store:
         return StoredFamily(metric, self.prefix + metric.name, self.buckets(metric), series)
 
 
+def cells_before(metric: Metric) -> int:
+    """Return how many cells a series has before the one that is its first."""
+    return 1 if metric in IN_PROGRESS else 0
+
+
 def cells_of(metric: Metric, bounds: Sequence[float]) -> int:
-    """Return how many cells a series has: its values, and the time of its creation."""
-    size = len(bounds) + 3 if bounds else 2
-    return size + 1 if metric.ends_in is not None else size
-
-
-def gauge_value(page: Page, first: int, bounds: int) -> float:
-    """Return the value of a gauge; *bounds* is how many the histogram has that it ends in, or 0."""
-    if not bounds:
-        return page[first]
-    # What has ended is read before what has begun, as both may go on meanwhile.
-    return -sum(page[first + 2 : first + bounds + 3]) + page[first]
+    """Return how many cells a series has: its values, the time of its creation, and what is before them."""
+    return cells_before(metric) + (len(bounds) + 3 if metric.type == "histogram" else 2)
 
 
 def observe(page: Page, first: int, bounds: Sequence[float], value: float) -> None:
     """Observe a *value* for a series of a histogram with these *bounds*, the first cell of which is known."""
     page[first] += value
     page[first + bisect_left(bounds, value) + 1] += 1.0
-
-
-class StoredFamily(Family):
-    """A family of which the numbers are still in their cells; its samples are made when they are asked for.
-
-    ``metric`` is its entry in the catalogue, ``bounds`` are the upper bounds of a histogram's buckets, and ``series``
-    the values of the labels of each series with its page and first cell.
-    """
-
-    def __init__(self, metric: Metric, name: str, bounds: tuple[float, ...], series: SeriesList) -> None:
-        super().__init__(name, metric.help, metric.type)
-        self.metric = metric
-        self.bounds = bounds
-        self.series = series
-
-    @property
-    def samples(self) -> list[Sample]:
-        """The samples, as prometheus_client names and orders them."""
-        return [sample for values, (page, first) in self.series for sample in self._samples(values, page, first)]
-
-    @samples.setter
-    def samples(self, _none: list[Sample]) -> None:
-        """Ignore what the base class sets."""
-
-    def _samples(self, values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
-        labels = dict(zip(self.metric.labels, values, strict=True))
-        created = first + 1
-        if self.type == "gauge":
-            yield Sample(self.name, labels, gauge_value(page, first, len(self.bounds)))
-            return
-        if self.type == "counter":
-            yield Sample(f"{self.name}_total", labels, page[first])
-        else:
-            total = 0.0
-            for offset, bound in enumerate((*self.bounds, float("inf")), start=1):
-                total += page[first + offset]
-                yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, total)
-            yield Sample(f"{self.name}_count", labels, total)
-            yield Sample(f"{self.name}_sum", labels, page[first])
-            created = first + len(self.bounds) + 2
-        if with_created.get():
-            yield Sample(f"{self.name}_created", labels, page[created])
 
 
 _lock = Lock()

@@ -103,6 +103,21 @@ def test_histograms_with_other_buckets_are_others(worker, tmp_path):
     assert found['a_request_latency_count{method="GET",path="/x"}'] == 1
 
 
+def test_what_is_in_progress_counts_whatever_the_buckets(worker, tmp_path):
+    """After a reload workers may have other buckets than those they replace; the gauge is one, of all of them."""
+    for slot, buckets in enumerate([(1.0,), (1.0, 2.0), (1.0,)]):
+        record = worker(slot, buckets=buckets).request(LABELS)
+        record.begin()
+        record.count(200, 0.5)
+    assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 3
+    record = worker(0, buckets=(5.0,)).request(LABELS)  # it takes over a slot, of which nothing is in progress any more
+    record.begin()
+    record.begin()
+    reader = Reader(str(tmp_path))
+    (gauge,) = [family for family in reader.collect() if family.name == "requests_in_progress"]
+    assert [sample.value for sample in gauge.samples] == [4]
+
+
 def test_more_series_than_a_page_has_room_for(worker, tmp_path):
     """The cells go on on the next page, and no series is on two."""
     records = worker(0)
@@ -188,11 +203,12 @@ def test_a_full_file_system_is_an_error_and_no_signal(worker, tmp_path, monkeypa
     records.request(LABELS).begin()
 
 
-def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch):
+@pytest.mark.parametrize("written", [5, -1])
+def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch, written):
     """A series of which the line could not be written whole is none, and its cells are used for the next."""
     record = worker(0).request(LABELS)
     write = os.write
-    monkeypatch.setattr(cell_files.os, "write", lambda file, text: write(file, text[:5]))
+    monkeypatch.setattr(cell_files.os, "write", lambda file, text: write(file, text[:written]))
     with pytest.raises(OSError, match="No space left"):
         record.count(200, 1.0)
     monkeypatch.undo()
@@ -213,6 +229,8 @@ def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch):
         b'["unheard_of", "", [], ["GET"], 0, 2]',
         b'["request_count", "", [], ["GET", "/", "200"], -5, 2]',
         b'["request_count", "", [], ["GET", "/", "200"], 8191, 2]',
+        b'["request_latency", "", [], ["GET", "/z"], 100, 17]',
+        b'["requests_in_progress", "", [], ["GET", "/z"], 100, 2]',
     ],
 )
 def test_a_line_that_is_none_is_passed_over(worker, tmp_path, line):

@@ -21,8 +21,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from hr_prometheus import rendering
 from hr_prometheus.catalog import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.exposition import TEXT, Format
+from hr_prometheus.reading import with_created
 from hr_prometheus.records import Records
-from hr_prometheus.series import self_store, with_created
+from hr_prometheus.series import self_store
 
 OPENMETRICS = Format(is_openmetrics=True, version="1.0.0", escaping="allow-utf-8")
 
@@ -30,7 +31,8 @@ labels = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 seconds = st.one_of(
     st.floats(0, 100), st.sampled_from([0.0, 1e-9, 0.005, 999999.0, 1e6, 1234567.25, 1e16, 1e22, 1e300, 5e-324])
 )
-requests = st.lists(st.tuples(labels, st.sampled_from([200, 404, 500, 101, 0]), seconds, st.integers(0, 2**50)))
+# None: a request that has begun and not yet ended.
+requests = st.lists(st.tuples(labels, st.sampled_from([200, 404, 500, 101, 0, None]), seconds, st.integers(0, 2**50)))
 
 
 @settings(deadline=None)
@@ -42,7 +44,7 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
     records = Records(registry, prefix="my_", detail="full")
     for path, status, duration, size in made:
         record = records.request(("GET", path))
-        record.count(status, duration)
+        record.begin() if status is None else record.count(status, duration)
         record.details.measure(duration, size)
         record.details.receive(size)
         records.websocket(path).begin()

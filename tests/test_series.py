@@ -15,8 +15,10 @@ from prometheus_client import (
 
 from hr_prometheus.catalog import BASIC_METRICS, REQUEST_COUNT
 from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.exposition import TEXT
+from hr_prometheus.reading import in_progress, with_created
 from hr_prometheus.records import Records
-from hr_prometheus.series import PAGE_CELLS, Store, basic_store, full_store, self_store, with_created
+from hr_prometheus.series import PAGE_CELLS, Store, basic_store, full_store, self_store
 
 GET = ("GET", "/")
 
@@ -92,6 +94,37 @@ def test_what_is_in_progress_is_what_has_not_ended(registry):
     assert seen == [1, 2, 3, 5, 6, 7]
     assert registry.get_sample_value("request_latency_count", {"method": "GET", "path": "/"}) == 4
     assert registry.get_sample_value("request_latency_sum", {"method": "GET", "path": "/"}) == pytest.approx(10.2)
+
+
+@pytest.mark.parametrize(("meanwhile", "expected"), [(0, {3}), (1, {3}), (5, {3}), (10**9, {0, 1, 2, 3})])
+def test_what_is_in_progress_is_read_at_one_moment(meanwhile, expected):
+    """Requests begin and end while their cells are read, by another thread or process; then these are read again."""
+
+    class Busy(list):
+        left = meanwhile
+
+        def __getitem__(self, index):
+            if isinstance(index, slice) and self.left:
+                self.left -= 1
+                self[0] += 1.0
+                self[2] += 1.0
+            return super().__getitem__(index)
+
+    # Begun, then a sum, two buckets and the time of creation.
+    assert in_progress(Busy([5.0, 0.7, 1.0, 1.0, 0.0]), 1, 1) in expected
+
+
+def test_a_histogram_in_which_nothing_has_ended_has_no_samples(registry):
+    """A request in progress has no latency yet, and an upgrade never has."""
+    records = Records(registry)
+    records.request(("GET", "/begun")).begin()
+    records.request(("GET", "/upgraded")).count(101, 1.0)
+    records.request(("GET", "/ended")).count(200, 1.0)
+    latencies = {
+        sample.labels["path"] for family in registry.collect() for sample in family.samples if "latency" in sample.name
+    }
+    assert latencies == {"/ended"}
+    assert TEXT.render(registry) == generate_latest(registry)
 
 
 def test_created_samples_only_where_they_are_asked_for(registry):

@@ -28,7 +28,7 @@ from hr_prometheus.listening import tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
 from hr_prometheus.recorder import recorder_of
-from hr_prometheus.sending import NOTHING, aloud
+from hr_prometheus.sending import aloud
 from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
@@ -186,14 +186,13 @@ class _Worker:
         counts = Counts(self.orders.counts)
         return Acceptor(self.server, sockets, counts, self.orders.slot, tls)
 
-    def _response_prepared(self, _request: Request, response: StreamResponse) -> Awaitable[None]:
+    async def _response_prepared(self, _request: Request, response: StreamResponse) -> None:
         if self.is_gentle and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             response.force_close()
             response.headers[hdrs.CONNECTION] = "close"  # aiohttp has written its headers by now
         elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
             self.max_requests = None
             self.channel.send("worn")
-        return NOTHING
 
     def stop(self) -> None:
         """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""

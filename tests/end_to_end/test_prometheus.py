@@ -20,7 +20,7 @@ from conftest import APPS, DEADLINE, counts, hr_prometheus, samples, wait_for
 from prometheus_client import CollectorRegistry
 from test_serving import get, scrape
 
-from hr_prometheus.catalog import ERRORS, METRICS, WORKER_RESTARTS
+from hr_prometheus.catalog import ERRORS, IN_PROGRESS, METRICS, WORKER_RESTARTS
 from hr_prometheus.config import Settings
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.queries import of_route
@@ -121,14 +121,19 @@ def everything():
     registry, store = CollectorRegistry(), Store(METRICS)
     registry.register(store)
     series = [
-        store.cells(metric, tuple(f"{label}{number}" for label in metric.labels))
+        (metric, *store.cells(metric, tuple(f"{label}{number}" for label in metric.labels)))
         for metric in METRICS
         for number in range(2)
+        if metric.ends_in is None  # else its cells are those of the histogram
     ]
 
     def render(_environ, start_response):
-        for page, first in series:
+        for metric, page, first in series:
             page[first] += 1.0
+            if metric.type == "histogram":
+                page[first + 1] += 1.0
+            if metric in IN_PROGRESS:
+                page[first - 1] += 2.0
         start_response("200 OK", [("Content-Type", TEXT.content_type)])
         return [TEXT.render(registry)]
 
