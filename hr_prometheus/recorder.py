@@ -124,15 +124,12 @@ class Recorder:
         try:
             # If this is the first that it is needed for, what the life records is known when the handler ends.
             life: Any = self.follow(request, None) if told is self.entered else told
-            if not isinstance(life, RecordedLife):
-                return
-            if (
-                life.found is None and response.status == SWITCHING_PROTOCOLS
-            ):  # but that of a WebSocket has to be known now
-                self._is_again = True
-                life.found = self.find(request)
-                self._is_again = False
-            life.prepared(response)
+            if isinstance(life, RecordedLife):
+                if life.found is None and response.status == SWITCHING_PROTOCOLS:  # a WebSocket is counted at once
+                    self._is_again = True
+                    life.found = self.find(request)
+                    self._is_again = False
+                life.prepared(response)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("prepared", error)
 

@@ -7,9 +7,10 @@ import functools
 import gc
 import logging
 import weakref
+from contextlib import suppress
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientError, web
 from conftest import counts, samples
 from prometheus_client import CollectorRegistry, generate_latest
 from test_plain_responses import APPLICATIONS, WARM, basic, full, instrumented, settled
@@ -195,7 +196,8 @@ async def test_a_response_prepared_in_vain_before_a_websocket(aiohttp_client, re
     app = kind(registry)
     app.router.add_get("/", handler)
     client = await aiohttp_client(app)
-    await client.get("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    with suppress(ClientError):  # older aiohttp sends both heads
+        await client.get("/", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
     found = await settled(registry)
     assert not [name for name, value in found.items() if "in_progress" in name and value]
     assert not [name for name in found if name.startswith("hr_prometheus_errors")]
