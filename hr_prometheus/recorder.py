@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -82,8 +83,8 @@ class Recorder:
             applies=self._applies,
         )
         self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
-        #: What a request is given as its hook, by which it tells of each response that is prepared; ``None`` if it can have none.
-        self.hook: Callable[[StreamResponse], Awaitable[None]] | None = self._hook
+        #: Whether requests can be given a hook as others are given attributes; else they have a life from their beginning.
+        self.is_quick = True
         #: How plain responses are sent, as far as there were requests to tell: one of the ``WAYS``.
         self.sending = WAYS[-1]
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
@@ -108,14 +109,14 @@ class Recorder:
         """Send plain responses in this way from now on, or go on in one that supposes less."""
         self.sending = min(self.sending, way, key=WAYS.index)
 
-    async def _hook(self, response: StreamResponse) -> None:
-        """Stand for ``Request._prepare_hook`` of a request that has entered.
+    async def hook(self, response: StreamResponse, *, others: Callable[..., Awaitable[None]] | None = None) -> None:
+        """Stand for ``Request._prepare_hook`` of a request that has entered, or for the hook of *others* that have it.
 
         So are known: the head of a streamed response when it leaves, the status of one that fails in its middle, and
         a WebSocket while it is open.
         """
         request: Any = response._req  # noqa: SLF001
-        await type(request)._prepare_hook(request, response)  # noqa: SLF001
+        await (others(response) if others is not None else type(request)._prepare_hook(request, response))  # noqa: SLF001
         self._prepared(request, response)
 
     def _prepared(self, request: Request, response: StreamResponse) -> None:
@@ -158,6 +159,8 @@ class Recorder:
         if self.has_entered(request):
             return await handler(request)
         life = self.follow(request, found)
+        attributes = getattr(request, "__dict__", {})  # into which it is put without the request's noticing
+        attributes["_prepare_hook"] = partial(self.hook, others=attributes.get("_prepare_hook"))
         try:
             life.begin()
         except Exception as error:  # noqa: BLE001  # as above
@@ -285,7 +288,7 @@ class Recorder:
             if recorder is not None and recorder.records_like(self)
         ]
         if not can_be_hooked(type(request)):
-            self.hook = None
+            self.is_quick = False
             self.labels.slow_down()
         is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
         self.send(way_of_sending(apps, self.needless) if is_first else BY_AIOHTTP)

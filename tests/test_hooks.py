@@ -65,6 +65,42 @@ async def test_a_stream_that_fails_has_the_status_that_was_sent(aiohttp_client, 
     assert counts(generate_latest(registry).decode()) == {("GET", "/", "202"): 2}
 
 
+async def test_a_stream_that_fails_where_requests_watch_their_attributes(aiohttp_client, registry, monkeypatch):
+    """As when aiohttp is debugged: they have a life from their beginning, and a hook nevertheless."""
+
+    def watch(request, name, value):
+        assert name != "_prepare_hook"
+        object.__setattr__(request, name, value)
+
+    monkeypatch.setattr(web.Request, "__setattr__", watch)
+    app = full(registry)
+    app.router.add_get("/", broken)
+    app.router.add_get("/plain", stream)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        assert (await client.get("/")).status == 202
+        assert (await client.get("/plain")).status == 202
+    found = await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("GET", "/", "202"): WARM, ("GET", "/plain", "202"): WARM}
+    assert found['response_size_bytes_count{method="GET",path="/plain"}'] == WARM
+
+
+@pytest.mark.parametrize("kind", APPLICATIONS)
+async def test_two_that_record_a_stream_that_fails(aiohttp_client, registry, kind):
+    """The inner one is told as the outer one is."""
+    other = CollectorRegistry()
+    app = kind(registry)
+    app.middlewares.append(hrprometheus_middleware(registry=other, detail="full"))
+    app.router.add_get("/", broken)
+    client = await aiohttp_client(app)
+    for _ in range(2):
+        assert (await client.get("/")).status == 202
+    for each in (registry, other):
+        found = await settled(each)
+        assert counts(generate_latest(each).decode()) == {("GET", "/", "202"): 2}
+    assert found['request_first_byte_latency_count{method="GET",path="/"}'] == 2
+
+
 @pytest.mark.parametrize("kind", [full, instrumented])
 async def test_what_is_written_for_another_request_is_not_ones_own(aiohttp_client, registry, kind):
     """A handler can write to the streams of other requests, as those do that tell many of an event."""
