@@ -53,12 +53,13 @@ def in_progress(page: Page, first: int, bounds: int) -> float:
     *bounds* is how many the histogram has. Other threads and processes write meanwhile. What is read while nothing begins
     was so at one moment: whatever ends then is in its bucket or not.
     """
-    for _ in range(_TRIES):
+    tries = _TRIES
+    while True:
         begun = page[first - 1]
-        ended = sum(page[first + 1 : first + bounds + 2])
-        if page[first - 1] == begun:
-            break
-    return max(0.0, begun - ended)
+        value = begun - sum(page[first + 1 : first + bounds + 2])
+        tries -= 1
+        if page[first - 1] == begun or not tries:
+            return max(0.0, value)
 
 
 class StoredFamily(Family):
