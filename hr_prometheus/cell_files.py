@@ -80,7 +80,7 @@ class _File:
                     continue
                 self._next = max(self._next, first + size)
                 metric = METRICS[_NUMBERS[name]]
-                if size != cells_of(metric, bounds or metric.buckets):
+                if metric.ends_in is not None or size != cells_of(metric, bounds or metric.buckets):
                     continue
                 key = _Key(metric.name, prefix, tuple(bounds), tuple(labels))
                 self.found[key] = self._page(first // _PAGE_CELLS), first % _PAGE_CELLS
@@ -193,6 +193,8 @@ class Reader:
         self._read()
         for (number, prefix, bounds), places in sorted(self._places.items()):
             metric = METRICS[number]
+            if metric in IN_PROGRESS and not _has_ended(places):
+                continue  # or it would take the name of one with other bounds
             yield StoredFamily(metric, prefix + metric.name, bounds or metric.buckets, _Sums(metric, places))
 
     def _read(self) -> None:
@@ -211,6 +213,11 @@ class Reader:
 
     def _add(self, kind: _Kind, labels: tuple[str, ...], place: _Place) -> None:
         self._places.setdefault(kind, {}).setdefault(labels, []).append(place)
+
+
+def _has_ended(places: dict[tuple[str, ...], list[_Place]]) -> bool:
+    """Whether there is anything in the buckets of some series of a histogram."""
+    return any(any(page[first + 1 : first + bounds + 2]) for each in places.values() for page, first, bounds in each)
 
 
 class _Sums:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hr_prometheus.life import HasStatus
     from hr_prometheus.monitors import BaseRequestMonitor
-    from hr_prometheus.records import Details, RequestRecord
+    from hr_prometheus.records import Details, RequestRecord, WebSocketRecord
 
     class HasLives(Protocol):
         """What a life needs of the recorder that it belongs to."""
@@ -58,7 +58,7 @@ class RecordedLife(Life):
         """As a life does; and what stands for this one now is that it had its end."""
         super().unfollow()
         writer = self.request.writer
-        if writer.on_body_write is self.recorder.entered:
+        if writer.on_body_write in (None, self.recorder.entered):
             writer.on_body_write = self.recorder.left_out
 
 
@@ -66,6 +66,7 @@ class RequestLife(RecordedLife):
     """A request that the default monitor records."""
 
     found: RequestRecord
+    _websocket: WebSocketRecord | None = None
 
     def begin(self) -> None:
         """Count the request as in progress."""
@@ -75,9 +76,14 @@ class RequestLife(RecordedLife):
         """Count a WebSocket as open from the moment at which it is one."""
         super().prepared(response)
         if response.status == SWITCHING_PROTOCOLS and isinstance(response, WebSocketResponse) and not self.upgraded_at:
-            if self.found.details is not None:
-                self.found.websocket().begin()
-            self.upgraded_at = perf_counter()
+            self._begin_websocket(perf_counter())
+
+    def _begin_websocket(self, began: float) -> None:
+        """Count a WebSocket as open, which is closed under the same labels even if the handler changes what was matched."""
+        self.upgraded_at = began
+        if self.found.details is not None:
+            self._websocket = self.found.websocket()
+            self._websocket.begin()
 
     def ended(self, status: int, now: float) -> None:
         """Record the metrics."""
@@ -96,13 +102,13 @@ class RequestLife(RecordedLife):
             else:
                 details.measure(self.first_byte(now), self.sent())
             receive(details, self.request.content, is_over=self.has_client_left)
-            if self.upgraded_at:  # its preparation failed after it had been told
-                self.found.websocket().leave()
+            if self._websocket is not None:  # its preparation failed after it had been told
+                self._websocket.leave()
         elif isinstance(self.response, WebSocketResponse):
-            if not self.upgraded_at:  # nobody told when it was prepared
-                self.upgraded_at = self.began
-                self.found.websocket().begin()
-            self.found.websocket().end(now - self.upgraded_at, self.response.close_code)
+            if self._websocket is None:  # nobody told when it was prepared
+                self._begin_websocket(self.began)
+            if self._websocket is not None:
+                self._websocket.end(now - self.upgraded_at, self.response.close_code)
 
 
 def receive(details: Details, content: StreamReader, *, is_over: bool = False) -> None:

@@ -118,6 +118,14 @@ def test_what_is_in_progress_counts_whatever_the_buckets(worker, tmp_path):
     assert [sample.value for sample in gauge.samples] == [4]
 
 
+def test_other_buckets_do_not_take_the_name_before_anything_ended_in_them(worker, tmp_path):
+    """What has only begun in a worker with older buckets hides no latencies of its successors."""
+    worker(0, buckets=(0.1,)).request(LABELS).begin()
+    worker(1, buckets=(0.5,)).request(LABELS).count(200, 0.2)
+    (latency,) = [family for family in Reader(str(tmp_path)).collect() if family.name == "request_latency"]
+    assert latency.bounds == (0.5,)
+
+
 def test_more_series_than_a_page_has_room_for(worker, tmp_path):
     """The cells go on on the next page, and no series is on two."""
     records = worker(0)

@@ -17,6 +17,8 @@ from test_plain_responses import APPLICATIONS, WARM, basic, full, instrumented, 
 
 from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
+from hr_prometheus.policies import Policies
+from hr_prometheus.recorder import recorder_of
 
 
 async def stream(request):
@@ -201,6 +203,52 @@ async def test_what_is_prepared_after_the_end_that_was_seen(aiohttp_client, regi
         await connection.close()
     found = samples(generate_latest(registry).decode())
     assert counts(generate_latest(registry).decode()) == {("GET", "/", "101"): 2}
+    assert not [name for name, value in found.items() if "in_progress" in name and value]
+
+
+async def test_an_expectation_and_a_task_around_a_life_from_the_beginning(aiohttp_client, registry, monkeypatch):
+    """The response is prepared after the end that was seen, and is none that nobody has counted."""
+
+    class Own(web.Request):
+        async def _prepare_hook(self, response):
+            await super()._prepare_hook(response)
+
+    make = web.Application._make_request
+
+    def make_own(self, *arguments, **options):
+        request = make(self, *arguments, **options)
+        request.__class__ = Own
+        return request
+
+    async def handler(request):
+        return web.Response(body=await request.read())
+
+    monkeypatch.setattr(web.Application, "_make_request", make_own)
+    app = instrumented(registry)
+    app.middlewares.insert(0, in_a_task)
+    app.router.add_post("/", handler)
+    client = await aiohttp_client(app)
+    for _ in range(WARM):
+        assert await (await client.post("/", data=b"some", expect100=True)).read() == b"some"
+    await settled(registry)
+    assert counts(generate_latest(registry).decode()) == {("POST", "/", "200"): WARM}
+
+
+@pytest.mark.parametrize("kind", [full, instrumented])
+async def test_a_websocket_whose_match_is_changed(aiohttp_client, registry, kind):
+    """It is closed under the labels under which it was opened."""
+
+    async def handler(request):
+        request.match_info["name"] = "b"
+        return await websocket(request)
+
+    app = kind(registry)
+    app.router.add_get("/{name}/{rest}", handler)
+    recorder_of(app.middlewares[0]).labels.policies = Policies({}, {"*": {"rest": ["x"]}})
+    client = await aiohttp_client(app)
+    for _ in range(2):
+        await (await client.ws_connect("/a/x")).close()
+    found = await settled(registry)
     assert not [name for name, value in found.items() if "in_progress" in name and value]
 
 
