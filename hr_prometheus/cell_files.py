@@ -17,8 +17,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.catalog import IN_PROGRESS, METRICS
-from hr_prometheus.reading import StoredFamily, in_progress
-from hr_prometheus.series import MemoryPages, cells_before, cells_of, pages_of_process
+from hr_prometheus.reading import StoredFamily, has_ended, in_progress
+from hr_prometheus.series import MemoryPages, cells_before, cells_from, cells_of, pages_of_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -175,7 +175,7 @@ def clear_gauges(path: str) -> None:
         if metric.type == "gauge":
             page[first] = 0.0
         elif metric in IN_PROGRESS:
-            page[first] -= in_progress(page, first + 1, len(key.bounds or metric.buckets))
+            page[first] -= in_progress(page, first + cells_before(metric), len(key.bounds or metric.buckets))
 
 
 class Reader:
@@ -191,11 +191,12 @@ class Reader:
     def collect(self) -> Iterator[Family]:
         """Yield the families that have at least one series, in the order of the catalogue."""
         self._read()
-        for (number, prefix, bounds), places in sorted(self._places.items()):
+        for (number, prefix, own), places in sorted(self._places.items()):
             metric = METRICS[number]
-            if metric in IN_PROGRESS and not _has_ended(places):
+            if metric in IN_PROGRESS and not any(has_ended(*place) for each in places.values() for place in each):
                 continue  # or it would take the name of one with other bounds
-            yield StoredFamily(metric, prefix + metric.name, bounds or metric.buckets, _Sums(metric, places))
+            bounds = own or metric.buckets
+            yield StoredFamily(metric, prefix + metric.name, bounds, _Sums(metric, bounds, places))
 
     def _read(self) -> None:
         for name in os.listdir(self._directory):
@@ -215,16 +216,12 @@ class Reader:
         self._places.setdefault(kind, {}).setdefault(labels, []).append(place)
 
 
-def _has_ended(places: dict[tuple[str, ...], list[_Place]]) -> bool:
-    """Whether there is anything in the buckets of some series of a histogram."""
-    return any(any(page[first + 1 : first + bounds + 2]) for each in places.values() for page, first, bounds in each)
-
-
 class _Sums:
     """The series of a kind, whose numbers are added up when somebody takes a slice of them."""
 
-    def __init__(self, metric: Metric, places: dict[tuple[str, ...], list[_Place]]) -> None:
-        self._metric = metric
+    def __init__(self, metric: Metric, bounds: tuple[float, ...], places: dict[tuple[str, ...], list[_Place]]) -> None:
+        self._is_in_progress = metric.ends_in is not None
+        self._size = cells_from(metric, bounds)
         self._places = list(places.items())
 
     def __len__(self) -> int:
@@ -237,13 +234,12 @@ class _Sums:
         return [(labels, self._sum(places)) for labels, places in self._places[part]]
 
     def _sum(self, places: list[_Place]) -> tuple[Page, int]:
-        if self._metric.ends_in is not None:
+        if self._is_in_progress:
             return [sum(in_progress(*place) for place in places)], 0
-        page, first, bounds = places[0]
         if len(places) == 1:
+            page, first, _ = places[0]
             return page, first
-        size = bounds + 3 if self._metric.type == "histogram" else 2
-        runs = [list(page[first : first + size]) for page, first, _ in places]
+        runs = [list(page[first : first + self._size]) for page, first, _ in places]
         numbers: list[float] = [*map(sum, zip(*runs, strict=True))]
         numbers[-1] = min(run[-1] for run in runs)  # the time of creation
         return numbers, 0

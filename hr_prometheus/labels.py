@@ -87,7 +87,8 @@ class Labels(Generic[T]):
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
         self._applies = applies
-        self._is_quick = True
+        #: Whether :attr:`known` is filled.
+        self.is_quick = True
         #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
         self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
         #: What to return at a glance when a budget is spent, by route and method: it, the labels that are admitted, the template.
@@ -113,7 +114,7 @@ class Labels(Generic[T]):
                 # Each such match has a route of its own, so nothing may be kept of it.
                 return self._unmatched.find(request) if self._applies(request) else None
             rule = self._rules[route] = self._rule(route, request)
-            if self._is_quick and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
+            if self.is_quick and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
                     self.known[route] = rule.find(request)
                 elif rule.values_of is not None:
@@ -129,7 +130,7 @@ class Labels(Generic[T]):
 
     def slow_down(self) -> None:
         """Leave :attr:`known` empty from now on."""
-        self._is_quick = False
+        self.is_quick = False
         self.known.clear()
 
     def fold(self, request: Request, made: T, admitted: set[str], template: str) -> None:

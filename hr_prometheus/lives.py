@@ -54,6 +54,10 @@ class RecordedLife(Life):
         """Begin the request."""
         raise NotImplementedError
 
+    def measured(self, now: float) -> tuple[float | None, int | None]:
+        """Return the seconds until the first byte, and the bytes that were sent; what is not known is ``None``."""
+        return (None, None) if self.is_late and not self.is_direct else (self.first_byte(now), self.sent())
+
     def unfollow(self) -> None:
         """As a life does; and what stands for this one now is that it had its end."""
         super().unfollow()
@@ -97,10 +101,7 @@ class RequestLife(RecordedLife):
 
     def _measure(self, details: Details, status: int, now: float) -> None:
         if status != SWITCHING_PROTOCOLS:
-            if self.is_late and not self.is_direct:
-                details.measure(None, None)
-            else:
-                details.measure(self.first_byte(now), self.sent())
+            details.measure(*self.measured(now))
             receive(details, self.request.content, is_over=self.has_client_left)
             if self._websocket is not None:  # its preparation failed after it had been told
                 self._websocket.leave()
@@ -137,13 +138,11 @@ class MonitoredLife(RecordedLife):
     def ended(self, status: int, now: float) -> None:
         """Show the monitor what is known of how the request ended, and leave it."""
         monitor, response, content = self.found, self.response, self.request.content
-        is_told = self.is_direct or not self.is_late
         try:
             monitor.response = response if isinstance(response, StreamResponse) else None
             monitor.elapsed = now - self.began
-            monitor.first_byte_elapsed = self.first_byte(now) if is_told else None
+            monitor.first_byte_elapsed, monitor.response_size = self.measured(now)
             monitor.request_size = 0 if content is EMPTY_PAYLOAD else received(content)
-            monitor.response_size = self.sent() if is_told else None
             outcome = response if response is not None and response.status == status else _Outcome(status)
             self.recorder.leave(monitor, outcome)
         except Exception as error:  # noqa: BLE001  # as in Recorder.begin

@@ -101,7 +101,7 @@ def _recording(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[Str
             record = find(request)
             if record is None:
                 return await recorder.leave_out(request, handler)
-            if not recorder.is_quick:
+            if not recorder.labels.is_quick:
                 return await recorder.accompany(request, handler, record)
         if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
             return await recorder.accompany(request, handler, record)
@@ -217,7 +217,7 @@ def _monitoring(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[St
             labels = find(request)
             if labels is None:
                 return await recorder.leave_out(request, handler)
-            if not recorder.is_quick:
+            if not recorder.labels.is_quick:
                 return await recorder.accompany(request, handler, labels)
         if (writer.on_body_write if WRITES_ARE_TOLD else getattr(writer, "on_body_write", None)) is not None:
             return await recorder.accompany(request, handler, labels)

@@ -62,6 +62,11 @@ def in_progress(page: Page, first: int, bounds: int) -> float:
             return max(0.0, value)
 
 
+def has_ended(page: Page, first: int, bounds: int) -> bool:
+    """Whether there is anything in the buckets of a histogram with so many *bounds*, the *first* cell of which is known."""
+    return any(page[first + 1 : first + bounds + 2])
+
+
 class StoredFamily(Family):
     """A family of which the numbers are still in their cells; its samples are made when they are asked for.
 
@@ -95,7 +100,7 @@ class StoredFamily(Family):
         if self.type == "counter":
             yield Sample(f"{self.name}_total", labels, page[first])
         else:
-            if self.metric in IN_PROGRESS and not any(page[first + 1 : first + len(self.bounds) + 2]):
+            if self.metric in IN_PROGRESS and not has_ended(page, first, len(self.bounds)):
                 return
             total = 0.0
             for offset, bound in enumerate((*self.bounds, float("inf")), start=1):

@@ -83,8 +83,6 @@ class Recorder:
             applies=self._applies,
         )
         self.life_class: type[RecordedLife] = RequestLife if self.is_plain else MonitoredLife
-        #: Whether requests can be given a hook as others are given attributes; else they have a life from their beginning.
-        self.is_quick = True
         #: How plain responses are sent, as far as there were requests to tell: one of the ``WAYS``.
         self.sending = WAYS[-1]
         #: Receivers of ``on_response_prepare`` that need not be told of plain responses.
@@ -158,14 +156,10 @@ class Recorder:
         """Have a *request* handled that has a life from its beginning, or had one before it came here again."""
         if self.has_entered(request):
             return await handler(request)
-        life = self.follow(request, found)
         attributes = getattr(request, "__dict__", {})  # into which it is put without the request's noticing
         attributes["_prepare_hook"] = partial(self.hook, others=attributes.get("_prepare_hook"))
-        try:
-            life.begin()
-        except Exception as error:  # noqa: BLE001  # as above
-            request.writer.on_body_write = life.also or self.left_out
-            self.failed("begin", error)
+        life = self._begin(request, found)
+        if life is None:
             return await handler(request)
         try:
             response = await handler(request)
@@ -227,12 +221,14 @@ class Recorder:
     def begin(self, request: Request) -> RecordedLife | None:
         """Begin the life of *request*; ``None`` if it is not to be recorded. Raises nothing."""
         found = self.find(request)
-        if found is None:
-            return None
+        return None if found is None else self._begin(request, found)
+
+    def _begin(self, request: Request, found: Any) -> RecordedLife | None:
+        life = self.follow(request, found)
         try:
-            life = self.follow(request, found)
             life.begin()
         except Exception as error:  # noqa: BLE001  # as above
+            request.writer.on_body_write = life.also or self.left_out
             self.failed("begin", error)
             return None
         return life
@@ -288,8 +284,7 @@ class Recorder:
             if recorder is not None and recorder.records_like(self)
         ]
         if not can_be_hooked(type(request)):
-            self.is_quick = False
-            self.labels.slow_down()
+            self.labels.slow_down()  # such requests have a life from their beginning
         is_first = bool(apps and apps[0].middlewares) and recorder_of(apps[0].middlewares[0]) is self
         self.send(way_of_sending(apps, self.needless) if is_first else BY_AIOHTTP)
         if not alike:

@@ -165,9 +165,14 @@ def cells_before(metric: Metric) -> int:
     return 1 if metric in IN_PROGRESS else 0
 
 
+def cells_from(metric: Metric, bounds: Sequence[float]) -> int:
+    """Return how many cells a series has from its first on: its values, and the time of its creation."""
+    return len(bounds) + 3 if metric.type == "histogram" else 2
+
+
 def cells_of(metric: Metric, bounds: Sequence[float]) -> int:
-    """Return how many cells a series has: its values, the time of its creation, and what is before them."""
-    return cells_before(metric) + (len(bounds) + 3 if metric.type == "histogram" else 2)
+    """Return how many cells a series has altogether."""
+    return cells_before(metric) + cells_from(metric, bounds)
 
 
 def observe(page: Page, first: int, bounds: Sequence[float], value: float) -> None:

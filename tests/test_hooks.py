@@ -43,6 +43,27 @@ async def broken(request):
     raise RuntimeError("on purpose")
 
 
+class OwnRequest(web.Request):
+    """A request with a hook of its own."""
+
+    async def _prepare_hook(self, response):
+        response.headers["X-Own"] = "yes"
+        await super()._prepare_hook(response)
+
+
+def make_own_requests(monkeypatch, are_own):
+    """Have the requests of which *are_own* says so, given the path, made of the class above."""
+    make = web.Application._make_request
+
+    def make_own(self, message, *arguments, **options):
+        request = make(self, message, *arguments, **options)
+        if are_own(message.path):
+            request.__class__ = OwnRequest
+        return request
+
+    monkeypatch.setattr(web.Application, "_make_request", make_own)
+
+
 @web.middleware
 async def in_a_task(request, handler):
     """Have the handler run in a task of its own."""
@@ -209,21 +230,10 @@ async def test_what_is_prepared_after_the_end_that_was_seen(aiohttp_client, regi
 async def test_an_expectation_and_a_task_around_a_life_from_the_beginning(aiohttp_client, registry, monkeypatch):
     """The response is prepared after the end that was seen, and is none that nobody has counted."""
 
-    class Own(web.Request):
-        async def _prepare_hook(self, response):
-            await super()._prepare_hook(response)
-
-    make = web.Application._make_request
-
-    def make_own(self, *arguments, **options):
-        request = make(self, *arguments, **options)
-        request.__class__ = Own
-        return request
-
     async def handler(request):
         return web.Response(body=await request.read())
 
-    monkeypatch.setattr(web.Application, "_make_request", make_own)
+    make_own_requests(monkeypatch, lambda _path: True)
     app = instrumented(registry)
     app.middlewares.insert(0, in_a_task)
     app.router.add_post("/", handler)
@@ -312,23 +322,10 @@ async def test_a_middleware_around_ours_in_a_file_of_the_same_name(aiohttp_clien
 async def test_requests_of_another_kind(aiohttp_client, registry, monkeypatch):
     """Once there was a request whose class has a hook of its own, no response is sent before that hook was asked."""
 
-    class Own(web.Request):
-        async def _prepare_hook(self, response):
-            response.headers["X-Own"] = "yes"
-            await super()._prepare_hook(response)
-
-    make = web.Application._make_request
-
-    def make_own(self, message, *arguments, **options):
-        request = make(self, message, *arguments, **options)
-        if "own" in message.path:
-            request.__class__ = Own
-        return request
-
     async def handler(_request):
         return web.Response(text="ok")
 
-    monkeypatch.setattr(web.Application, "_make_request", make_own)
+    make_own_requests(monkeypatch, lambda path: "own" in path)
     app = basic(registry)
     app.router.add_get("/", handler)
     app.router.add_get("/own", handler)
