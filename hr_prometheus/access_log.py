@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aiohttp import hdrs
 from aiohttp.abc import AbstractAccessLogger
-from aiohttp.web import Application
+from aiohttp.web import Application, Request
 from aiohttp.web_log import AccessLogger
 
-from hr_prometheus.recorder import recorder_of
+from hr_prometheus.request.recorder import recorder_of
 
 if TYPE_CHECKING:
     import logging
@@ -42,14 +43,29 @@ def access_log_class(
             return True
 
         def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
-            # Only a request that the router has seen has this; the public match_info asserts that it is there.
-            if getattr(request, "_match_info", request) is None:
-                application = served()
-                for candidate in application.middlewares if application is not None else ():
-                    recorder = recorder_of(candidate)
-                    if recorder is not None:
-                        recorder.malformed(response, time)
+            if getattr(request.writer, "on_body_write", None) is None:
+                self._record(request, response, time)
             if self._base is not None and self._base.enabled:
                 self._base.log(request, response, time)
 
+        def _record(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
+            """Count a request that has reached no middleware."""
+            application = served()
+            for candidate in application.middlewares if application is not None else ():
+                recorder = recorder_of(candidate)
+                if recorder is None:
+                    continue
+                if not _has_match(request):
+                    recorder.malformed(response, time)
+                elif hdrs.EXPECT in request.headers and isinstance(request, Request):  # aiohttp answers an expectation that it cannot meet
+                    recorder.refused(request, response, time)
+
     return RecordingAccessLogger
+
+
+def _has_match(request: BaseRequest) -> bool:
+    """Whether the router has seen *request*, as it has not what the parser refuses."""
+    try:
+        return getattr(request, "match_info", request) is not None
+    except AssertionError:  # by which aiohttp says so
+        return False

@@ -45,7 +45,7 @@ class Metric:
 REQUEST_LATENCY = Metric(
     "request_latency",
     "histogram",
-    "Seconds from the request's head being read until the last byte of its response was handed to the transport",
+    "Seconds from the beginning of a request's handling until the last byte of its response was handed to the transport",
     "seconds",
     ("method", "path"),
     LATENCY_BUCKETS,
@@ -68,7 +68,7 @@ REQUESTS_IN_PROGRESS = Metric(
 REQUEST_FIRST_BYTE_LATENCY = Metric(
     "request_first_byte_latency",
     "histogram",
-    "Seconds from the request's head being read until the head of its response was handed to the transport",
+    "Seconds from the beginning of a request's handling until the head of its response was handed to the transport",
     "seconds",
     ("method", "path"),
     LATENCY_BUCKETS,
@@ -107,9 +107,9 @@ WEBSOCKET_DURATION = Metric(
 WEBSOCKET_CLOSES = Metric(
     "websocket_closes",
     "counter",
-    "WebSocket connections closed, by close code; 1006: closed without a code",
+    "WebSocket connections closed, by the close code of the side that closed first; 1006: without a close frame",
     "connections",
-    ("path", "code"),
+    ("path", "code", "by"),
 )
 ERRORS = Metric(
     "hr_prometheus_errors",

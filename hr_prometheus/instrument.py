@@ -13,7 +13,7 @@ from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.middleware import hrprometheus_middleware
-from hr_prometheus.recorder import recorder_of
+from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.view import check_metrics_path, is_view, make_view
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ def instrument(
         app.middlewares.insert(0, middleware)
         recorder = recorder_of(middleware)
         assert recorder is not None  # noqa: S101  # it is ours
-        recorder.watch(app)
         policies = recorder.labels.policies
 
         async def check_routes(app: Application) -> None:

@@ -97,6 +97,18 @@ class Labels(Generic[T]):
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
 
+    def lookup(self, request: Request) -> T | None:
+        """Return what :meth:`find` has found for the same labels before, if that can be seen at a glance, else ``None``."""
+        try:
+            match_info = request.match_info
+            known: Any = self.known[match_info.route]
+            if type(known) is Varying:
+                values_of = known.values_of
+                known = known.made.get(values_of(match_info) if values_of else request.rel_url.path_safe)
+        except (KeyError, TypeError, AttributeError):  # the match may have been changed
+            return None
+        return known  # type: ignore[no-any-return]
+
     def find(self, request: Request) -> T | None:
         """Return what was made for the labels of *request*, or ``None`` if it is not to be recorded."""
         match_info = request.match_info

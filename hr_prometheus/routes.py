@@ -17,8 +17,8 @@ from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.labels import MALFORMED, METHODS, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER, Policies
-from hr_prometheus.recorder import recorder_of
-from hr_prometheus.records import Records
+from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.request.records import Records
 from hr_prometheus.resources import all_resources, escaped, label_regex, parameter_names, template
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiohttp.web import AbstractResource, Application
 
     from hr_prometheus.config import Settings
-    from hr_prometheus.recorder import Recorder
+    from hr_prometheus.request.recorder import Recorder
 
 #: With how many different statuses a label is reckoned to be answered.
 STATUSES = (200, 302, 400, 404, 500)

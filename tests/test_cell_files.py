@@ -16,7 +16,7 @@ from hr_prometheus import cell_files, series
 from hr_prometheus.catalog import LATENCY_BUCKETS, REQUEST_COUNT, REQUEST_LATENCY
 from hr_prometheus.cell_files import FilePages, Reader, clear_gauges
 from hr_prometheus.exposition import TEXT
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 from hr_prometheus.series import basic_store
 
 LABELS = ("GET", "/x")
@@ -141,7 +141,7 @@ import sys
 from hr_prometheus import cell_files
 cell_files.use(sys.argv[1])
 from prometheus_client import REGISTRY
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 records = Records(REGISTRY)
 for number in range(100_000_000):
     record = records.request(("GET", f"/{number % 50}"))

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from hr_prometheus.exposition import TEXT, accepts_gzip, choose_format
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT_0 = "text/plain; version=0.0.4; charset=utf-8"

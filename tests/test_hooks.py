@@ -18,7 +18,7 @@ from test_plain_responses import APPLICATIONS, WARM, basic, full, instrumented, 
 from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.policies import Policies
-from hr_prometheus.recorder import recorder_of
+from hr_prometheus.request.recorder import recorder_of
 
 
 async def stream(request):

@@ -13,10 +13,10 @@ from conftest import DEADLINE, counts, samples
 from prometheus_client import Counter, generate_latest
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.life import is_request_task
+from hr_prometheus.request.exchange import is_request_task
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 
 
 async def ok(_request):
@@ -281,8 +281,8 @@ def test_a_status_of_the_clients_choice(registry):
     """A handler that answers with any number a client names makes no series without end."""
     record = Records(registry).request(("GET", "/{status}"))
     for status in (200, 599, 600, 99, 12345):
-        record.begin()
-        record.end(status, 0.0)
+        record.enter()
+        record.finish(str(status), 0.0)
     found = counts(scrape(registry))
     assert found == {("GET", "/{status}", status): n for status, n in {"200": 1, "599": 1, "other": 3}.items()}
 

@@ -17,7 +17,7 @@ from hr_prometheus import instrument
 from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
-from hr_prometheus.recorder import Recorder, recorder_of
+from hr_prometheus.request.recorder import Recorder, recorder_of
 from hr_prometheus.sending import aloud, can_be_hooked, quietly
 
 

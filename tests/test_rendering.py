@@ -22,7 +22,7 @@ from hr_prometheus import rendering
 from hr_prometheus.catalog import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.exposition import TEXT, Format
 from hr_prometheus.reading import with_created
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 from hr_prometheus.series import self_store
 
 OPENMETRICS = Format(is_openmetrics=True, version="1.0.0", escaping="allow-utf-8")

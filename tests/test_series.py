@@ -17,7 +17,7 @@ from hr_prometheus.catalog import BASIC_METRICS, REQUEST_COUNT
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.reading import in_progress, with_created
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 from hr_prometheus.series import PAGE_CELLS, Store, basic_store, full_store, self_store
 
 GET = ("GET", "/")

@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import BucketSpan, Exemplar, NativeHistogram, Timestamp
 
 from hr_prometheus.catalog import ERRORS
-from hr_prometheus.records import Records
+from hr_prometheus.request.records import Records
 from hr_prometheus.series import self_store
 from hr_prometheus.workers import samples
 from hr_prometheus.workers.samples import dump, load

@@ -15,7 +15,6 @@ import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -27,8 +26,8 @@ from hr_prometheus.errors import ApplicationError, HrPrometheusError
 from hr_prometheus.listening import tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
-from hr_prometheus.recorder import recorder_of
-from hr_prometheus.sending import aloud
+from hr_prometheus.request.exchange import SWITCHING_PROTOCOLS
+from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
@@ -37,9 +36,10 @@ from hr_prometheus.workers.naming import identifier
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from aiohttp.web import Application, Request, StreamResponse
+    from aiohttp.web import Application
+    from multidict import CIMultiDict
 
-    from hr_prometheus.recorder import Recorder
+    from hr_prometheus.request.recorder import Recorder
 
 #: Seconds for which the connections of a worker that is being replaced may go on until one is idle: meanwhile each
 #: response tells its client to connect anew, so that no request meets a connection which is just being closed.
@@ -140,11 +140,9 @@ class _Worker:
     async def _serve(self, value: Application | Awaitable[object]) -> None:
         settings, orders = self.settings, self.orders
         app = await self.preparation.prepare(value, metrics_path=orders.metrics_path)
-        app.on_response_prepare.append(self._response_prepared)
         self.recorders = [recorder for recorder in map(recorder_of, app.middlewares) if recorder is not None]
-        if self.max_requests is None:
-            for recorder in self.recorders:
-                recorder.needless.append(self._response_prepared)  # until there is something to say
+        if self.max_requests is not None:
+            self._watch_heads()
         runner = AppRunner(
             app,
             shutdown_timeout=orders.shutdown_timeout or 0.001,  # aiohttp takes 0 as: without end
@@ -186,10 +184,14 @@ class _Worker:
         counts = Counts(self.orders.counts)
         return Acceptor(self.server, sockets, counts, self.orders.slot, tls)
 
-    async def _response_prepared(self, _request: Request, response: StreamResponse) -> None:
-        if self.is_gentle and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            response.force_close()
-            response.headers[hdrs.CONNECTION] = "close"  # aiohttp has written its headers by now
+    def _watch_heads(self) -> None:
+        for recorder in self.recorders:
+            recorder.on_head = self._on_head
+
+    def _on_head(self, status: str, headers: CIMultiDict[str]) -> None:
+        if self.is_gentle:
+            if status != SWITCHING_PROTOCOLS:
+                headers[hdrs.CONNECTION] = "close"
         elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
             self.max_requests = None
             self.channel.send("worn")
@@ -205,8 +207,7 @@ class _Worker:
             self.channel.send("pong")
         elif kind in ("stop", "replace"):
             self.is_gentle = kind == "replace"
-            for recorder in self.recorders:
-                recorder.send(aloud)
+            self._watch_heads()
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:

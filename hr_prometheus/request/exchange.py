@@ -1,0 +1,387 @@
+"""One request and its response, observed where aiohttp writes the response.
+
+A middleware sees the handler return, not the response leave. After it come the preparation of a file response, which
+decides between 200, 206, 304, 404 and 416, the writing of the body, and the client that goes away. So an
+:class:`Exchange` observes the request's *writer*: ``write_headers``, ``send_headers`` and ``write_eof`` are public names of
+:class:`aiohttp.abc.AbstractStreamWriter`, and ``on_body_write`` is its own hook. They say which status was sent, when,
+and how many bytes. The end of the task in which aiohttp handles the request says that there is nothing more to come.
+
+When the request ended is the time of the last write, not that of the task's end: its callback runs in a later turn of
+the event loop, under load milliseconds later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.hdrs import CONTENT_ENCODING
+from aiohttp.web import FileResponse, HTTPException, RequestHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import CodeType
+    from typing import Protocol
+
+    from aiohttp.web import Request, StreamResponse
+    from multidict import CIMultiDict
+
+    from hr_prometheus.request.recorder import Recorder
+    from hr_prometheus.request.websocket import WebSocketConnection
+
+    class Record(Protocol):
+        """Where the beginnings and ends of requests with the same labels are recorded."""
+
+        def begin(self, exchange: Exchange) -> None:
+            """Record that a request has begun."""
+
+        def end(self, exchange: Exchange, status: str, seconds: float) -> None:
+            """Record that a request has ended after some *seconds*."""
+
+
+SWITCHING_PROTOCOLS = "101"
+#: The status of a request whose client left before its response was complete, as nginx has it.
+CLIENT_CLOSED_REQUEST = "499"
+
+#: Whether aiohttp calls ``on_body_write`` after each write of a server's response (since 3.14.4).
+WRITES_ARE_REPORTED = hasattr(AbstractStreamWriter, "on_body_write")
+#: Whether the head of a response waits for the first part of its body (since 3.12).
+HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
+
+#: What ends a chunked body (RFC 9112, 7.1).
+_LAST_CHUNK = len("0\r\n\r\n")
+
+
+def _source_file(function: Callable[..., object]) -> str | None:
+    code: CodeType | None = getattr(function, "__code__", None)
+    return code.co_filename if code is not None else None
+
+
+#: The file whose coroutines are aiohttp's tasks for requests.
+_PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
+
+
+def is_request_task(task: asyncio.Task[Any] | None) -> bool:
+    """Whether aiohttp made *task* for a request, so that it ends when the response has left."""
+    try:
+        return task.get_coro().cr_code.co_filename == _PROTOCOL_FILE  # type: ignore[union-attr]
+    except AttributeError:
+        return False
+
+
+class Exchange:
+    """One request and its response. Times are those of :func:`time.perf_counter`; 0.0 means never."""
+
+    # Most requests need none of these, so they are set only then.
+    task: asyncio.Task[Any] | None = None  #: aiohttp's, once it is done
+    monitor: Any = None
+    prepared: StreamResponse | None = None  #: the response that an upgrade is answered with
+    hook: Callable[[StreamResponse], Awaitable[None]] | None = None
+    websocket: WebSocketConnection | None = None
+    inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
+    headers: CIMultiDict[str] | None = None
+    is_direct = False  #: whether it ended with the handler, because aiohttp's own task is out of sight
+    _counted = 0  # bytes of the output that are in the head or in sent
+
+    def __init__(self, recorder: Recorder, record: Record, request: Request, writer: Any) -> None:
+        self.recorder = recorder
+        self.record = record
+        self.request = request
+        self.writer = writer
+        self.began = 0.0
+        self.status = ""  #: of the latest head
+        self.first_byte_at = 0.0
+        self.written_at = 0.0  #: when the latest part was handed to the transport
+        self.sent = 0  #: bytes of the body, as the writer has reported them
+        self.is_complete = False  #: whether the last byte was handed to a transport that was still connected
+        self.is_encoded = False  #: whether the body may be compressed while it is written
+        self.is_pending = False  #: whether the last part has yet to leave the compressor
+        self.also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
+
+    def observe(self, writer: Any) -> None:
+        """Take the place of *writer*'s methods, each of which goes on as it is. Raises :exc:`AttributeError` if it cannot."""
+        self.also = getattr(writer, "on_body_write", None)
+        writer.on_body_write = self
+        writer.write_headers = self.write_headers
+        writer.write_eof = self.write_eof
+        if HEADS_ARE_BUFFERED:
+            writer.send_headers = self.send_headers
+        if not WRITES_ARE_REPORTED:
+            writer.write = self.write
+
+    def release(self) -> None:
+        """Let go of the writer, which refers to this exchange as it does to the writer."""
+        writer = self.writer
+        writer.on_body_write = self.also
+        try:
+            del writer.write_headers
+            del writer.write_eof
+            if HEADS_ARE_BUFFERED:
+                del writer.send_headers
+            if not WRITES_ARE_REPORTED:
+                del writer.write
+        except AttributeError:  # it could not be observed, or the application has done so
+            pass
+        if self.hook is not None:
+            vars(self.request).pop("_prepare_hook", None)
+
+    def expect_upgrade(self) -> None:
+        """Have the response to an upgrade known when it is prepared, so that its close can be seen.
+
+        aiohttp has no public name for this moment that costs other requests nothing. Where it has no private one any
+        more either, it stays unknown who closes a WebSocket.
+        """
+        request: Any = self.request
+        original = getattr(request, "_prepare_hook", None)
+        if original is None or self.hook is not None:
+            return
+
+        async def prepare_hook(response: StreamResponse) -> None:
+            self.prepared = response
+            await original(response)
+
+        self.hook = prepare_hook
+        vars(request)["_prepare_hook"] = prepare_hook  # past what warns of unknown attributes while aiohttp is debugged
+
+    def __call__(self, size: int, output_size: int) -> None:
+        """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
+        self.written_at = now = perf_counter()
+        if not self.first_byte_at:
+            self.first_byte_at = now
+        if self.is_encoded:
+            self._is_pending = False
+            self._count_encoded(output_size)
+        else:
+            self.sent += size
+        if self.also is not None:
+            self.also(size, output_size)
+
+    def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
+        """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""
+        writer = self.writer
+        if not writer.output_size:  # else another head has left, and this one goes nowhere
+            self.status = status = status_line[9:13].rstrip()
+            self.headers = headers
+            if writer.on_body_write is not self:
+                self.also, writer.on_body_write = writer.on_body_write, self
+            if CONTENT_ENCODING in headers:
+                self.is_encoded = True
+                self._counted = _head_size(status_line, headers)
+            if status == SWITCHING_PROTOCOLS:
+                for each in (self, *self.inner):
+                    each.recorder.upgraded(each, self)
+            if self.recorder.on_head is not None:
+                self.recorder.on_head(status, headers)
+            if not HEADS_ARE_BUFFERED:
+                self.first_byte_at = perf_counter()
+        return type(writer).write_headers(writer, status_line, headers)  # type: ignore[no-any-return]
+
+    def send_headers(self) -> None:
+        """Have the writer send the head of a stream before its body, and note the time."""
+        type(self.writer).send_headers(self.writer)
+        self.first_byte_at = self.first_byte_at or perf_counter()
+
+    def write_eof(self, chunk: bytes = b"") -> Awaitable[None]:
+        """Have the writer write the last part. If there is still a connection, the response is complete."""
+        writer = self.writer
+        transport = writer.transport
+        if transport is not None and not transport.is_closing() and not self.is_complete:
+            self.is_complete = True
+            self.is_pending = self.is_encoded and bool(chunk)
+            if not chunk:
+                self.written_at = now = perf_counter()
+                self.first_byte_at = self.first_byte_at or now
+            elif not WRITES_ARE_REPORTED:
+                return self._write_eof(chunk)
+        return type(writer).write_eof(writer, chunk)  # type: ignore[no-any-return]
+
+    def __call__(self, size: int, output_size: int) -> None:
+        """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
+        self.written_at = now = perf_counter()
+        if not self.first_byte_at:
+            self.first_byte_at = now
+        if self.is_encoded:
+            self.is_pending = False
+            self._count_encoded(output_size)
+        else:
+            self.sent += size
+        if self.also is not None:
+            self.also(size, output_size)
+
+    async def write(self, chunk: Any, **options: Any) -> None:
+        """Write a part as the writer does, and report it, which aiohttp before 3.14.4 does not."""
+        await type(self.writer).write(self.writer, chunk, **options)
+        self(len(chunk), self.writer.output_size)
+
+    async def _write_eof(self, chunk: bytes) -> None:
+        self.written_at = perf_counter()  # if the client leaves while the buffer is drained
+        await type(self.writer).write_eof(self.writer, chunk)
+        self(len(chunk), self.writer.output_size)
+
+    def finish(self, task: asyncio.Task[Any]) -> None:
+        """Record the end: *task*, in which aiohttp handles the request, is done. Raises nothing."""
+        ended_at = perf_counter()
+        self.task = task
+        try:
+            if self.is_complete and self.status and not self.is_pending:
+                status, ended_at = self.status, self.written_at
+            elif self._has_all():
+                status, ended_at = self.status, self.written_at or self.first_byte_at
+            else:
+                status = self._status_of_incomplete(task)
+            self.record.end(self, status, ended_at - self.began)
+            if self.inner:
+                self._finish_inner(status, ended_at)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
+            self.recorder.failed("end", error)
+        self.release()
+
+    def _finish_inner(self, status: str, ended_at: float) -> None:
+        for inner in self.inner:
+            for name in _OBSERVED:
+                setattr(inner, name, getattr(self, name))
+            try:
+                inner.record.end(inner, status, ended_at - inner.began)
+            except Exception as error:  # noqa: BLE001  # as above
+                inner.recorder.failed("end", error)
+
+    def finish_directly(self, outcome: object) -> None:
+        """Record the end where only the handler's *outcome* can be seen, a response or an exception."""
+        self.is_direct = True
+        status = "500"
+        if isinstance(outcome, BaseException) and not isinstance(outcome, HTTPException):
+            transport = self.request.transport
+            if isinstance(outcome, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
+                status = CLIENT_CLOSED_REQUEST
+            elif isinstance(outcome, TimeoutError):
+                status = "504"
+        elif isinstance(getattr(outcome, "status", None), int):
+            self.prepared = outcome  # type: ignore[assignment]  # it is a response
+            status = str(outcome.status)  # type: ignore[attr-defined]
+        try:
+            self.record.end(self, status, perf_counter() - self.began)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.recorder.failed("end", error)
+        self.release()
+
+    def _has_all(self) -> bool:
+        """Whether all that was announced was written, although its handler has not said that this was the end."""
+        if self.headers is None or not self.first_byte_at:
+            return False
+        if has_no_body(self.request.method, self.status):
+            return self.status != SWITCHING_PROTOCOLS
+        return self.headers.get(hdrs.CONTENT_LENGTH) == str(self.sent)
+
+    def _status_of_incomplete(self, task: asyncio.Task[Any]) -> str:
+        """Return the status of a response whose last byte was not seen to leave.
+
+        Whether the client has left is a matter of its own connection: aiohttp drops the transport when that is lost.
+        """
+        if self.status == SWITCHING_PROTOCOLS:
+            return SWITCHING_PROTOCOLS
+        if task.cancelled() or not self.writer.output_size:  # given up, or nothing was sent
+            return CLIENT_CLOSED_REQUEST
+        error = task.exception()
+        if error is None and task.result()[1] and isinstance(self.response, FileResponse):
+            return CLIENT_CLOSED_REQUEST  # the operating system has noticed before the transport
+        if self.request.transport is None and (
+            # aiohttp drops the transport for other errors as well.
+            error is None or isinstance(error, ConnectionError) or _is_closed_connection(error)
+        ):
+            return CLIENT_CLOSED_REQUEST
+        # The server has cut it off, or the writer could not be observed.
+        return self.status or str(getattr(self.response, "status", 500))
+
+    @property
+    def response(self) -> StreamResponse | None:
+        """The response that aiohttp sent, or ``None`` if there was none."""
+        if self.task is None or self.task.cancelled() or self.task.exception() is not None:
+            return self.prepared
+        response: StreamResponse = self.task.result()[0]
+        return response
+
+    def first_byte(self) -> float | None:
+        """Return the seconds until the head of the response left; ``None`` if it never did."""
+        return self.first_byte_at - self.began if self.first_byte_at else None
+
+    def response_size(self) -> int | None:
+        """Return the bytes of the response's body that were handed to the transport; ``None`` if that is not known.
+
+        Unknown is what the operating system has sent of a file (sendfile) when the transfer is cut off.
+        """
+        if self.is_encoded and self.is_complete:
+            self._count_encoded(self.writer.output_size)  # what the compressor kept until the end
+        if self.sent or self.headers is None:
+            return None if self.is_direct and not self.sent else self.sent
+        length = self.headers.get(hdrs.CONTENT_LENGTH, "0")
+        if length == "0" or has_no_body(self.request.method, self.status):
+            return 0
+        response = self.response
+        if response is not None and not isinstance(response, FileResponse):
+            return 0
+        return int(length) if self.is_complete else None
+
+    def _count_encoded(self, output_size: int) -> None:
+        """Count what has left since the latest part, without the framing of chunks (RFC 9112, 7.1)."""
+        part = output_size - self._counted
+        if part <= 0:  # the compressor has kept it
+            return
+        self._counted = output_size
+        if getattr(self.writer, "chunked", False):
+            part = _unframed(part - _LAST_CHUNK if self.is_complete else part)
+        self.sent += part
+
+
+#: What an exchange knows of what was written.
+_OBSERVED = (
+    "first_byte_at",
+    "headers",
+    "is_complete",
+    "is_encoded",
+    "prepared",
+    "sent",
+    "status",
+    "task",
+    "written_at",
+    "_counted",
+)
+
+
+def _is_closed_connection(error: BaseException) -> bool:
+    """Whether *error* comes from a write to a connection that was lost."""
+    cause: BaseException | None = error
+    for _ in range(10):  # there may be a circle
+        # The second is what asyncio's sendfile raises.
+        if isinstance(cause, ConnectionError) or (
+            isinstance(cause, RuntimeError) and cause.args == ("Transport is closing",)
+        ):
+            return True
+        if cause is None:
+            break
+        cause = cause.__context__
+    return False
+
+
+def _head_size(status_line: str, headers: CIMultiDict[str]) -> int:
+    """Return the bytes of a response's head, as aiohttp writes it (RFC 9112, 2.1)."""
+    fields = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+    return len(status_line.encode()) + fields + 4
+
+
+def _unframed(part: int) -> int:
+    """Return the bytes inside a chunk that takes *part* bytes: its length in hexadecimal and four more (RFC 9112, 7.1)."""
+    for digits in range(1, 9):
+        size = part - digits - 4
+        if size > 0 and len(f"{size:x}") == digits:
+            return size
+    return 0
+
+
+def has_no_body(method: str, status: str) -> bool:
+    """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
+    if method == hdrs.METH_HEAD or (method == hdrs.METH_CONNECT and status.startswith("2")):
+        return True
+    return status in {"204", "304"} or status.startswith("1")

@@ -1,0 +1,171 @@
+"""The middleware, which begins an exchange for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp.hdrs import UPGRADE
+from aiohttp.web import middleware
+
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+from hr_prometheus.policies import Policies
+from hr_prometheus.request.exchange import Exchange, is_request_task
+from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
+from hr_prometheus.request.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
+
+    from aiohttp.typedefs import Handler, Middleware
+    from aiohttp.web import Request, StreamResponse
+
+
+def hrprometheus_middleware(
+    request_monitor: type[BaseRequestMonitor] | None = None,
+    *,
+    allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    path_budget: int = DEFAULT_PATH_BUDGET,
+    exclude: Iterable[str] = (),
+    **monitor_args: object,
+) -> Middleware:
+    """Make a middleware that records every request of an application.
+
+    *request_monitor* is the class of the monitors, by default
+    :class:`~hr_prometheus.monitors.RequestMonitor`; *monitor_args* are handed to it with each request.
+    Among them ``fixed_routes_parameters`` (also spelled ``fixed_routes_parameter``) maps route names to the
+    parameters that the path label shows as ``{name}``, and with the default monitor ``buckets`` (seconds),
+    ``metric_prefix``, ``registry`` and ``detail`` (``basic`` or ``full``) choose the metrics.
+
+    *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
+    of such a parameter is ``other``. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
+    template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
+
+    Put it first in ``middlewares``, so that it is the outermost. Raises
+    :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.
+    """
+    if isinstance(path_budget, bool) or not isinstance(path_budget, int) or path_budget < 0:
+        raise ConfigurationError(f"path_budget is {path_budget!r}. Expected a whole number from 0 on.")
+    patterns = [] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else list(exclude)
+    if (exclude and not patterns) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigurationError(f'exclude is {exclude!r}. Expected a list of patterns, for example ["/health*"].')
+    monitor = request_monitor or RequestMonitor
+    arguments = _published_spelling(monitor_args)
+    _check_arguments(monitor, arguments)
+    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values)
+    recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
+
+    function: Any = middleware(_make_middleware(recorder))
+    function.hr_prometheus_recorder = recorder
+    return cast("Middleware", function)
+
+
+class _NotRecorded:
+    """The record of requests that are left out."""
+
+    def begin(self, exchange: Exchange) -> None:
+        """Record nothing."""
+
+    def end(self, exchange: Exchange, status: str, seconds: float) -> None:
+        """Record nothing."""
+
+
+_NOT_RECORDED = _NotRecorded()
+
+
+def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:
+    """Make the function that aiohttp calls with each request.
+
+    It is no coroutine: it notes that the request has begun and returns what the handler returns. So it has no frame
+    while the handler runs, and an exception passes it for nothing.
+    """
+    lookup, find, is_full = recorder.labels.lookup, recorder.find, recorder.is_full
+
+    def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
+        exchange: Exchange | None = None
+        try:
+            writer: Any = request.writer
+            outer = getattr(writer, "on_body_write", None)
+            if isinstance(outer, Exchange):  # a middleware of ours further out has seen the request
+                _join(recorder, outer, request)
+                return handler(request)
+            task = asyncio.current_task()
+            record = lookup(request) or find(request) or _NOT_RECORDED
+            exchange = Exchange(recorder, record, request, writer)
+            try:
+                exchange.observe(writer)
+            except AttributeError as error:
+                recorder.failed("observe", error)
+            if is_full and UPGRADE in request.headers:
+                exchange.expect_upgrade()
+            exchange.began = perf_counter()
+            record.begin(exchange)
+            if is_request_task(task):
+                task.add_done_callback(exchange.finish)  # type: ignore[union-attr]  # is one
+                return handler(request)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
+            recorder.failed("begin", error)
+            if exchange is not None:
+                exchange.release()
+            return handler(request)
+        return _await_directly(exchange, handler)
+
+    return record_request
+
+
+def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
+    """Record a request that another middleware of ours has begun, unless that one writes to the same numbers."""
+    if any(each.recorder.records_like(recorder) for each in (outer, *outer.inner)):
+        return
+    exchange = Exchange(recorder, recorder.find(request) or _NOT_RECORDED, request, outer.writer)
+    if recorder.is_full and UPGRADE in request.headers:
+        outer.expect_upgrade()
+    exchange.began = perf_counter()
+    exchange.record.begin(exchange)
+    outer.inner = (*outer.inner, exchange)
+
+
+async def _await_directly(exchange: Exchange, handler: Handler) -> StreamResponse:
+    """Record a request outside aiohttp's task for it, up to the end of the handler, which is the last that can be seen.
+
+    So it is when a unit test awaits the middleware, and when another middleware gives its handler a task.
+    """
+    try:
+        response = await handler(exchange.request)
+    except BaseException as error:
+        exchange.finish_directly(error)
+        raise
+    exchange.finish_directly(response)
+    return response
+
+
+def _published_spelling(monitor_args: Mapping[str, object]) -> dict[str, object]:
+    """Return the arguments with ``fixed_routes_parameter`` as ``fixed_routes_parameters``."""
+    arguments = dict(monitor_args)
+    if "fixed_routes_parameter" in arguments:
+        if "fixed_routes_parameters" in arguments:
+            raise ConfigurationError(
+                "fixed_routes_parameters and fixed_routes_parameter are two spellings of one argument. Give one."
+            )
+        arguments["fixed_routes_parameters"] = arguments.pop("fixed_routes_parameter")
+    return arguments
+
+
+def _check_arguments(monitor: Callable[..., object], monitor_args: Mapping[str, object]) -> None:
+    """Check that a monitor can be made with *monitor_args*, now rather than at the first request."""
+    if not callable(monitor):
+        raise ConfigurationError(f"request_monitor is {monitor!r}. Expected a class that inherits BaseRequestMonitor.")
+    try:
+        signature = inspect.signature(monitor)
+    except ValueError:  # a callable written in C
+        return
+    try:
+        signature.bind(None, **monitor_args)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the monitor {getattr(monitor, '__name__', monitor)} cannot be made with these arguments: {error}."
+        ) from None

@@ -1,0 +1,288 @@
+"""Monitors: what happens at the beginning and at the end of a request.
+
+The middleware makes one monitor for each request, calls :meth:`~BaseRequestMonitor.update_init_metrics` when
+the request begins and :meth:`~BaseRequestMonitor.update_end_metrics` when its response has left or can no
+longer leave.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import HTTPException, StreamResponse
+from prometheus_client import REGISTRY
+
+from hr_prometheus.catalog import BASIC, LATENCY_BUCKETS
+from hr_prometheus.labels import UNMATCHED
+from hr_prometheus.policies import fixed_parameters
+from hr_prometheus.request.body import received
+from hr_prometheus.request.records import Records
+from hr_prometheus.resources import path_with_fixed_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from types import TracebackType
+    from typing import Protocol, Self
+
+    from aiohttp.web import Request
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.request.exchange import Exchange
+    from hr_prometheus.request.records import RequestRecord
+
+    class HasStatus(Protocol):
+        """What a monitor observes: a response, or what stands for one."""
+
+        @property
+        def status(self) -> int:
+            """The HTTP status."""
+
+
+class BaseRequestMonitor:
+    """The monitor of one request, from which custom monitors inherit.
+
+    Override :meth:`update_init_metrics` and :meth:`update_end_metrics`; each is called once a request, with
+    these attributes set:
+
+    ``request_description``
+        The tuple ``(method, path)`` to use as labels.
+    ``init_time``
+        When the request began, in seconds since the epoch.
+    ``request``
+        The :class:`aiohttp.web.Request`.
+    ``response_status``
+        At the end, the status that the client got, as an ``int``; 499 if it left before the response was complete.
+    ``response``
+        At the end, the response that was sent, or ``None`` if there was none.
+    ``elapsed``, ``first_byte_elapsed``
+        At the end, the seconds until the last byte of the response was handed to the transport, and until its
+        head was; the latter is ``None`` if that never happened. Both come from a clock that no one can set.
+    ``request_size``, ``response_size``
+        At the end, the bytes of both bodies that were received and sent: compressed, without chunk framing.
+        ``response_size`` is ``None`` if it is not known, which happens when a client leaves during a file.
+
+    Outside a middleware a monitor is a context manager: :meth:`observe` the response inside it.
+
+    *init_metrics* and *end_metrics* switch a half off. *fixed_routes_parameters* maps route names to the
+    parameters which the path shows as ``{name}``; inside a middleware, the middleware has applied it already.
+    """
+
+    #: The labels that the middleware has found, set before ``__init__`` runs.
+    _described: tuple[str, str] | None = None
+
+    request_description: tuple[str, str]
+    request: Request
+    # Until they are known. What is the same for all is here, not set each time.
+    init_time: float = None  # type: ignore[assignment]
+    response_status: int = None  # type: ignore[assignment]
+    init_metrics: bool = True
+    end_metrics: bool = True
+    response: StreamResponse | None = None
+    elapsed: float = 0.0
+    first_byte_elapsed: float | None = None
+    request_size: int = 0
+    response_size: int | None = 0
+
+    def __init__(
+        self,
+        request: Request,
+        init_metrics: bool = True,  # noqa: FBT002  # published so
+        end_metrics: bool = True,  # noqa: FBT002  # published so
+        fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
+        self.request_description = self._described or (
+            request.method,
+            _resolve_path(request, fixed_routes_parameters or {}),
+        )
+        self.request = request
+        if init_metrics is not self.init_metrics:
+            self.init_metrics = init_metrics
+        if end_metrics is not self.end_metrics:
+            self.end_metrics = end_metrics
+
+    def __enter__(self) -> Self:
+        """Begin: set ``init_time`` and update the metrics of the beginning."""
+        self.init_time = time.time()
+        if self.init_metrics:
+            self.update_init_metrics()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End: update the metrics of the end. An exception counts as 500, an HTTP exception as its status."""
+        if exc_type is not None:
+            self.response_status = exc.status if isinstance(exc, HTTPException) else 500
+        elif self.response_status is None:
+            raise RuntimeError("The request's response has not been observed. Call the method 'observe' with it.")
+        if self.end_metrics:
+            self.update_end_metrics()
+
+    def observe(self, response: HasStatus) -> None:
+        """Take ``response_status`` from *response*."""
+        self.response_status = response.status
+
+    def update_init_metrics(self) -> None:
+        """Update the metrics at the beginning of the request."""
+        raise NotImplementedError
+
+    def update_end_metrics(self) -> None:
+        """Update the metrics at the end of the request."""
+        raise NotImplementedError
+
+
+class RequestMonitor(BaseRequestMonitor):
+    """The default monitor: ``request_latency``, ``request_count`` and ``requests_in_progress``.
+
+    The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
+    names; *buckets* are the upper bounds of the latencies in seconds. With *detail* ``full`` there are the first
+    byte and the sizes as well; WebSockets are told apart by the middleware alone.
+    """
+
+    _is_in_progress = False
+
+    def __init__(
+        self,
+        request: Request,
+        init_metrics: bool = True,  # noqa: FBT002  # as in the base class
+        end_metrics: bool = True,  # noqa: FBT002  # as in the base class
+        fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
+        *,
+        registry: CollectorRegistry = REGISTRY,
+        metric_prefix: str = "",
+        buckets: Sequence[float] = LATENCY_BUCKETS,
+        detail: str = BASIC,
+    ) -> None:
+        super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
+        self._records = _records(registry, metric_prefix, tuple(buckets), detail)
+        self._record = _record(self._records, self.request_description)
+        self._began = time.perf_counter()
+
+    def update_init_metrics(self) -> None:
+        """Count the request as in progress."""
+        self._record.enter()
+        self._is_in_progress = True
+
+    def update_end_metrics(self) -> None:
+        """Count the request with its status and its duration."""
+        if not self._is_in_progress:
+            self._record.enter()
+        self._is_in_progress = False
+        self._record.finish(str(self.response_status), self.elapsed or time.perf_counter() - self._began)
+        if self.response_status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._record.measure(self.first_byte_elapsed, self.response_size, self.request_size)
+
+    def _leave(self) -> None:
+        if self._is_in_progress:
+            self._is_in_progress = False
+            self._record.leave()
+
+
+@lru_cache(maxsize=32)
+def _records(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...], detail: str) -> Records:
+    return Records(registry, prefix=prefix, buckets=buckets, detail=detail)
+
+
+@lru_cache(maxsize=4096)
+def _record(records: Records, labels: tuple[str, str]) -> RequestRecord:
+    return records.request(labels)
+
+
+# The label of a monitor that is made without a middleware, as unit tests do. These two names are not public,
+# but tests modelled on those of hr-prometheus 0.2.0 use them.
+
+
+def _resolve_path(request: Request, fixed_routes_parameters: Mapping[str, Collection[str]]) -> str:
+    fixed = fixed_parameters(fixed_routes_parameters)
+    match_info: Any = request.match_info
+    if isinstance(getattr(match_info, "http_exception", None), HTTPException):
+        return UNMATCHED
+    parameters = fixed.get(match_info.route.name)
+    return _path_with_fixed_parameters(request, parameters) if parameters else request.path
+
+
+def _path_with_fixed_parameters(request: Request, fixed_parameters: Collection[str]) -> str:
+    match_info: Any = request.match_info
+    resource = match_info.route.resource
+    if "formatter" not in resource.get_info():  # a route without parameters
+        return request.path
+    return path_with_fixed_parameters(resource, match_info, fixed_parameters)
+
+
+class MonitorRecord:
+    """Records the requests with the same labels by a monitor for each of them.
+
+    *make* is the class of the monitors, or a function that makes them; *arguments* are what each is made with.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., BaseRequestMonitor],
+        arguments: Mapping[str, Any],
+        labels: tuple[str, str],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self._make: Any = make
+        self._arguments = arguments
+        self._labels = labels
+        self._failed = failed
+        # The labels are there before __init__ runs, so that a custom one finds them as soon as it has called the base
+        # class, whatever arguments it hands up. A function makes its monitors as it likes.
+        self._new: Any = getattr(make, "__new__", None) if isinstance(make, type) else None
+
+    def begin(self, exchange: Exchange) -> None:
+        """Make the monitor of a request and enter it."""
+        exchange.monitor = monitor = self._monitor(exchange.request)
+        try:
+            exchange.monitor = monitor.__enter__()
+        except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
+            exchange.monitor = None
+            _leave(monitor)
+            self._failed("begin", error)
+
+    def end(self, exchange: Exchange, status: str, seconds: float) -> None:
+        """Show the monitor how the request has ended, and leave it."""
+        monitor = exchange.monitor
+        if monitor is None:  # it has failed to begin
+            return
+        response = exchange.response
+        try:
+            monitor.response = response if isinstance(response, StreamResponse) else None
+            monitor.elapsed = seconds
+            monitor.first_byte_elapsed = exchange.first_byte()
+            monitor.response_size = exchange.response_size()
+            monitor.request_size = received(exchange.request.content)
+            has_status = response is not None and str(response.status) == status
+            monitor.observe(response if has_status else _Outcome(int(status)))
+            monitor.__exit__(None, None, None)
+        finally:
+            _leave(monitor)
+
+    def _monitor(self, request: Request) -> Any:
+        make, new, arguments = self._make, self._new, self._arguments
+        if new is None:
+            monitor = make(request, **arguments)
+            monitor.request_description = self._labels
+            return monitor
+        monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
+        monitor._described = self._labels  # noqa: SLF001  # a monitor is ours to prepare
+        monitor.__init__(request, **arguments)
+        return monitor
+
+
+def _leave(monitor: object) -> None:
+    """Have a request leave the gauge of what is in progress, if its monitor has left it there."""
+    if isinstance(monitor, RequestMonitor):
+        monitor._leave()  # noqa: SLF001  # a monitor is ours to end
+
+
+class _Outcome:
+    """Stands for the response of a request that has none, or whose client did not get it."""
+
+    __slots__ = ("status",)
+
+    def __init__(self, status: int) -> None:
+        self.status = status

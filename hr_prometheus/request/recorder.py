@@ -1,0 +1,141 @@
+"""What one middleware records with: its labels, its metrics or monitors, and where its failures are counted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
+from aiohttp.web import Response, WebSocketResponse
+from prometheus_client import REGISTRY
+
+from hr_prometheus.catalog import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.failures import Failures
+from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
+from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
+from hr_prometheus.request.records import DetailedRequestRecord, Records, RequestRecord
+from hr_prometheus.request.websocket import WebSocketConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aiohttp.web import Application, Request, StreamResponse
+    from multidict import CIMultiDict
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.policies import Policies
+    from hr_prometheus.request.exchange import Exchange, Record
+    from hr_prometheus.request.monitors import BaseRequestMonitor
+
+logger = logging.getLogger("hr_prometheus")
+
+
+def recorder_of(candidate: object) -> Recorder | None:
+    """Return what a middleware of ours records with; ``None`` for any other middleware."""
+    return getattr(candidate, "hr_prometheus_recorder", None)
+
+
+class Recorder:
+    """What one middleware knows.
+
+    *monitor* is the class of the monitors, and *monitor_args* what each is made with.
+    """
+
+    def __init__(
+        self,
+        monitor: type[BaseRequestMonitor],
+        monitor_args: Mapping[str, Any],
+        *,
+        policies: Policies,
+        path_budget: int,
+        exclude: Iterable[str],
+    ) -> None:
+        self.monitor = monitor
+        self.monitor_args = dict(monitor_args)
+        self.registry: CollectorRegistry = REGISTRY
+        self.records: Records | None = None
+        if isinstance(monitor, type) and issubclass(monitor, RequestMonitor):
+            self.registry = self.monitor_args.get("registry", REGISTRY)
+            self.records = Records(
+                self.registry,
+                prefix=self.monitor_args.get("metric_prefix", ""),
+                buckets=self.monitor_args.get("buckets", LATENCY_BUCKETS),
+                detail=self.monitor_args.get("detail", BASIC),
+            )
+        self.is_full = self.records is not None and self.records.full is not None
+        failures = Failures(self.registry)
+        self.failed = failures.failed
+        self.labels: Labels[Record] = Labels(
+            self._record,
+            policies=policies,
+            path_budget=path_budget,
+            exclude=exclude,
+            folded=lambda template: failures.count(FOLDED_REQUESTS, template),
+        )
+        #: Called with the status and the fields of each response's head before it is written.
+        self.on_head: Callable[[str, CIMultiDict[str]], None] | None = None
+        self._is_checked = False
+
+    def _record(self, labels: tuple[str, str]) -> Record:
+        # The default monitor as it is needs no object for each request.
+        if self.records is not None and self.monitor is RequestMonitor:
+            if not self.monitor_args.keys() & {"init_metrics", "end_metrics"}:
+                return self.records.request(labels)
+        return MonitorRecord(self.monitor, self.monitor_args, labels, self.failed)
+
+    def find(self, request: Request) -> Record | None:
+        """Return the record for the labels of *request*; ``None`` if it is not to be recorded. Raises nothing."""
+        try:
+            if not self._is_checked:
+                self._check(request)
+            return self.labels.find(request)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
+            self.failed("labels", error)
+            return None
+
+    def upgraded(self, exchange: Exchange, outer: Exchange) -> None:
+        """Count a request as an open WebSocket if it has become one, now that its head is written."""
+        try:
+            record, headers = exchange.record, outer.headers
+            if not isinstance(record, DetailedRequestRecord) or headers is None or exchange.websocket is not None:
+                return
+            if headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+                response = outer.prepared if isinstance(outer.prepared, WebSocketResponse) else None
+                exchange.websocket = WebSocketConnection(record.websocket(), exchange.request, response)
+        except Exception as error:  # noqa: BLE001  # as above
+            self.failed("websocket", error)
+
+    def _count(self, record: RequestRecord, response: StreamResponse, seconds: float) -> None:
+        """Count a request that aiohttp has answered before any middleware, after some *seconds*."""
+        record.enter()
+        record.finish(str(response.status), seconds)
+        body = response.body if isinstance(response, Response) else None
+        record.measure(seconds, len(body) if isinstance(body, bytes) else 0, 0)
+
+    def malformed(self, response: StreamResponse, seconds: float) -> None:
+        """Count a request that aiohttp's parser has refused, so that it has neither route nor method."""
+        if self.records is not None and not self.labels.excluded(MALFORMED):
+            self._count(self.records.request((UNKNOWN, MALFORMED)), response, seconds)
+
+    def refused(self, request: Request, response: StreamResponse, seconds: float) -> None:
+        """Count a request whose expectation aiohttp has refused (RFC 9110, 10.1.1)."""
+        if isinstance(record := self.find(request), RequestRecord):
+            self._count(record, response, seconds)
+
+    def records_like(self, other: Recorder) -> bool:
+        """Whether *other* writes to the same numbers."""
+        mine, theirs = (each.records.basic if each.records is not None else None for each in (self, other))
+        return self.monitor is other.monitor and mine is theirs
+
+    def _check(self, request: Request) -> None:
+        """Check the names in the settings against the routes, which are known by the first request."""
+        self._is_checked = True
+        apps: tuple[Application, ...] = request.match_info.apps if isinstance(request.match_info.apps, tuple) else ()
+        for app in apps:
+            if any(recorder_of(candidate) is self for candidate in app.middlewares):
+                try:
+                    self.labels.policies.check(app)
+                except ConfigurationError as error:
+                    logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
+                return

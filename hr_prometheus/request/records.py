@@ -1,0 +1,223 @@
+"""What is written for a request: handles on its series, found once and then kept by labels."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import EMPTY_PAYLOAD
+
+from hr_prometheus.catalog import (
+    BASIC,
+    DETAILS,
+    FULL,
+    LATENCY_BUCKETS,
+    REQUEST_COUNT,
+    REQUEST_FIRST_BYTE_LATENCY,
+    REQUEST_LATENCY,
+    REQUEST_SIZE,
+    RESPONSE_SIZE,
+    SIZE_BUCKETS,
+    WEBSOCKET_CLOSES,
+    WEBSOCKET_DURATION,
+    WEBSOCKETS_IN_PROGRESS,
+)
+from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.request.body import receive
+from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
+from hr_prometheus.series import basic_store, full_store, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.reading import Page
+    from hr_prometheus.request.exchange import Exchange
+    from hr_prometheus.series import Store
+
+
+class Records:
+    """The records of the requests and WebSockets in one registry, under one prefix.
+
+    *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for wrong options and for names that are taken.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        prefix: str = "",
+        buckets: Sequence[float] = LATENCY_BUCKETS,
+        detail: str = BASIC,
+    ) -> None:
+        if detail not in DETAILS:
+            raise ConfigurationError(
+                f'the detail "{detail}" is none.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
+            )
+        self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
+        self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
+
+    def request(self, labels: tuple[str, str]) -> RequestRecord:
+        """Return a record of the requests with these labels, ``(method, path)``. All of them write to the same cells."""
+        return RequestRecord(self, labels) if self.full is None else DetailedRequestRecord(self, labels, self.full)
+
+
+class _StatusCells(dict[str, "tuple[Page, int]"]):
+    """The cells of a request counter by status, which are made when they are first needed."""
+
+    def __init__(self, store: Store, labels: tuple[str, str]) -> None:
+        self._store = store
+        self._labels = labels
+
+    def __missing__(self, status: str) -> tuple[Page, int]:
+        # A status may come from a client, by way of a handler.
+        if not (len(status) == 3 and status.isdecimal() and "100" <= status <= "599"):
+            return self._store.cells(REQUEST_COUNT, (*self._labels, "other"))
+        cells = self[status] = self._store.cells(REQUEST_COUNT, (*self._labels, status))
+        return cells
+
+
+class RequestRecord:
+    """The numbers of the requests with one method and path.
+
+    ``latency`` is the first cell of their histogram on ``page``. The cell before it counts the requests that have begun.
+    """
+
+    __slots__ = ("bounds", "latency", "page", "statuses")
+
+    def __init__(self, records: Records, labels: tuple[str, str]) -> None:
+        self.page, self.latency = records.basic.cells(REQUEST_LATENCY, labels)
+        self.bounds = records.basic.latency_buckets
+        self.statuses = _StatusCells(records.basic, labels)
+
+    def begin(self, _exchange: Exchange) -> None:
+        """Count a request as in progress."""
+        self.page[self.latency - 1] += 1.0
+
+    def enter(self) -> None:
+        """Count one request more in progress."""
+        self.page[self.latency - 1] += 1.0
+
+    def leave(self) -> None:
+        """Count one request less in progress, and nothing else."""
+        self.page[self.latency - 1] -= 1.0
+
+    def end(self, _exchange: Exchange | None, status: str, seconds: float) -> None:
+        """Count a request in progress as ended with *status* after some *seconds*."""
+        try:
+            page, cell = self.statuses[status]
+        except BaseException:
+            self.leave()
+            raise
+        page[cell] += 1.0
+        if status == SWITCHING_PROTOCOLS:  # which lasts as long as its ends like
+            self.leave()
+            return
+        page, first = self.page, self.latency
+        page[first] += seconds
+        page[first + 1 + bisect_left(self.bounds, seconds)] += 1.0
+
+    def finish(self, status: str, seconds: float) -> None:
+        """Count a request in progress as ended, without an exchange."""
+        RequestRecord.end(self, None, status, seconds)
+
+    def measure(self, first_byte: float | None, sent: int | None, received: int | None) -> None:
+        """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
+
+
+class DetailedRequestRecord(RequestRecord):
+    """The same, with the first byte, the sizes of both bodies, and WebSockets."""
+
+    __slots__ = ("_cells", "_labels", "_store")
+
+    def __init__(self, records: Records, labels: tuple[str, str], store: Store) -> None:
+        super().__init__(records, labels)
+        self._labels = labels
+        self._store = store
+        self._cells: tuple[Page, int, Page, int, Page, int] | None = None
+
+    def end(self, exchange: Any, status: str, seconds: float) -> None:
+        """Count a request that has begun, and measure it."""
+        RequestRecord.end(self, exchange, status, seconds)
+        websocket = exchange.websocket
+        if status == SWITCHING_PROTOCOLS:
+            if websocket is not None:
+                websocket.finish(exchange.response)
+            return
+        if websocket is not None:
+            websocket.abandon()
+        content = exchange.request.content
+        has_body = content is not EMPTY_PAYLOAD
+        self.measure(exchange.first_byte(), exchange.response_size(), None if has_body else 0)
+        if has_body:
+            receive(content, self._received, is_over=status == CLIENT_CLOSED_REQUEST)
+
+    def measure(self, first_byte: float | None, sent: int | None, received: int | None) -> None:
+        """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
+        page, first, sent_page, sent_first, received_page, received_first = self._cells or self._make_cells()
+        if first_byte is not None:
+            page[first] += first_byte
+            page[first + 1 + bisect_left(self.bounds, first_byte)] += 1.0
+        if sent is not None:
+            sent_page[sent_first] += sent
+            sent_page[sent_first + 1 + bisect_left(SIZE_BUCKETS, sent)] += 1.0
+        if received is not None:
+            observe(received_page, received_first, SIZE_BUCKETS, received)
+
+    def websocket(self) -> WebSocketRecord:
+        """Return the record of the WebSockets that these requests become."""
+        return WebSocketRecord(self._store, self._labels[1])
+
+    def _received(self, size: int) -> None:
+        self.measure(None, None, size)
+
+    def _make_cells(self) -> tuple[Page, int, Page, int, Page, int]:
+        metrics = (REQUEST_FIRST_BYTE_LATENCY, RESPONSE_SIZE, REQUEST_SIZE)
+        (page, first), (sent, sent_first), (received, received_first) = (
+            self._store.cells(metric, self._labels) for metric in metrics
+        )
+        self._cells = page, first, sent, sent_first, received, received_first
+        return self._cells
+
+
+class WebSocketRecord:
+    """The numbers of the WebSockets of one path."""
+
+    __slots__ = ("_path", "_progress", "_store")
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self._path = path
+        self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, (path,))
+
+    def begin(self) -> None:
+        """Count one connection more that is open."""
+        page, index = self._progress
+        page[index] += 1.0
+
+    def leave(self) -> None:
+        """Count one connection less that is open."""
+        page, index = self._progress
+        page[index] -= 1.0
+
+    def end(self, seconds: float, code: int, by: str) -> None:
+        """Count a connection that was open for some *seconds* and was closed with *code* by the server or the client."""
+        self.leave()
+        self._store.observe(WEBSOCKET_DURATION, (self._path,), seconds)
+        page, index = self._store.cells(WEBSOCKET_CLOSES, (self._path, _code_label(code), by))
+        page[index] += 1.0
+
+
+def _code_label(code: int) -> str:
+    """Return the label of a close code; those that a peer may invent have one for each thousand.
+
+    The registered codes are 1000 to 1015, 3000 to 3999 belong to libraries and 4000 to 4999 to applications
+    (RFC 6455, 7.4). aiohttp has 0 for a close frame without a code, which is 1005 (7.1.5).
+    """
+    if code == 0:
+        return "1005"
+    if 1000 <= code <= 1015:
+        return str(code)
+    return f"{code // 1000}xxx" if 3000 <= code <= 4999 else "other"

@@ -1,0 +1,74 @@
+"""An open WebSocket: how long it is open, and who closes it with which code."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import WebSocketError, WSCloseCode
+
+if TYPE_CHECKING:
+    from aiohttp.web import Request, WebSocketResponse
+
+    from hr_prometheus.request.records import WebSocketRecord
+
+#: Who sent the first close frame, or let the connection go without one.
+SERVER, CLIENT, UNKNOWN = "server", "client", "unknown"
+#: The code of a connection that was closed without a close frame (RFC 6455, 7.1.5).
+_ABNORMAL = 1006
+
+
+class WebSocketConnection:
+    """One WebSocket, from its head on.
+
+    *response* takes this object's :meth:`close` in place of its own while it is open. aiohttp calls that for the
+    application and for the client alike, and forgets afterwards which code the server has sent. Without a response
+    only its final code can be known, and not who closed.
+    """
+
+    def __init__(self, record: WebSocketRecord, request: Request, response: WebSocketResponse | None) -> None:
+        self._record = record
+        self._request = request
+        self._response: Any = response
+        self._began = perf_counter()
+        self._is_open = True
+        record.begin()
+        if self._response is not None:
+            self._response.close = self.close
+
+    async def close(self, *, code: int = WSCloseCode.OK, **options: Any) -> bool:
+        """Close the WebSocket as aiohttp does, and note who began it."""
+        response = self._response
+        transport = self._request.transport
+        by, sent = CLIENT, None
+        is_connected = transport is not None and not transport.is_closing()
+        is_breach = isinstance(sys.exc_info()[1], WebSocketError)  # of the protocol, which aiohttp answers
+        if is_breach or (is_connected and response.close_code is None):
+            by, sent = SERVER, code
+        try:
+            return bool(await type(response).close(response, code=code, **options))
+        finally:
+            self.end(response.close_code if sent is None else sent, by)
+
+    def finish(self, response: object) -> None:
+        """Record the end of a WebSocket that was not closed, now that its handler has ended with *response* or an error."""
+        code: int | None = getattr(response, "close_code", None)
+        if self._response is None:
+            self.end(code, UNKNOWN)
+        else:
+            self.end(code, SERVER if self._request.transport is not None else CLIENT)
+
+    def abandon(self) -> None:
+        """Forget a WebSocket whose preparation failed."""
+        if self._is_open:
+            self._is_open = False
+            self._record.leave()
+
+    def end(self, code: int | None, by: str) -> None:
+        """Record the end, the first time."""
+        if self._is_open:
+            self._is_open = False
+            if self._response is not None:
+                self._response.__dict__.pop("close", None)
+            self._record.end(perf_counter() - self._began, _ABNORMAL if code is None else code, by)

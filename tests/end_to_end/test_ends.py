@@ -1,0 +1,467 @@
+"""When a request is a 499: for every way in which a connection ends, at every moment, with every kind of response.
+
+The rule: if the last byte of the response was handed to the transport before the connection was lost, the status is
+the one that was sent; else it is 499. What is true is known from outside: from the bytes that a client got, from what
+the handler handed over, and from the moment at which the test ends the connection. What is recorded is read from a scrape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+
+import prometheus_client
+import pytest
+import uvloop
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from conftest import APPS, DEADLINE, counts, samples, wait_for
+from prometheus_client import CollectorRegistry, generate_latest
+
+from hr_prometheus import access_log_class, hrprometheus_middleware, instrument
+from hr_prometheus.monitors import BaseRequestMonitor
+
+sys.path.insert(0, str(APPS))
+import ends
+from ends import AFTER_HANDLER, BEFORE_HEAD, IN_DRAIN, KINDS, LARGE, Kind, Scene
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+#: Bytes of the buffers on both sides of a connection, so that a large body does not fit into them.
+BUFFER = 2**16
+#: aiohttp from 3.14.4 on; before, sizes are those with the framing of chunks.
+SIZES_ARE_EXACT = hasattr(AbstractStreamWriter, "on_body_write")
+
+STAYS, CLOSES, RESETS, HALF_CLOSES, IS_DROPPED, IS_CANCELLED, IS_SHUT_DOWN = ENDS = (
+    "client stays", "client closes", "client resets", "client half-closes", "server drops", "task is cancelled",
+    "server shuts down",
+)  # fmt: skip
+
+
+# How it is recorded.
+
+
+def full(app: web.Application, registry: CollectorRegistry) -> None:
+    instrument(app, registry=registry)
+
+
+def basic(app: web.Application, registry: CollectorRegistry) -> None:
+    app.middlewares.append(hrprometheus_middleware(registry=registry))
+
+
+def full_middleware(app: web.Application, registry: CollectorRegistry) -> None:
+    app.middlewares.append(hrprometheus_middleware(registry=registry, detail="full"))
+
+
+def custom(app: web.Application, registry: CollectorRegistry) -> None:
+    """Record with a monitor as the manual of hr-prometheus 0.2.0 has it, with metrics of its own."""
+    labels = ["method", "path"]
+    count = prometheus_client.Counter("request_count", "Count", [*labels, "status"], registry=registry)
+    in_progress = prometheus_client.Gauge("requests_in_progress", "Gauge", labels, registry=registry)
+    latency = prometheus_client.Histogram("request_latency", "Latency", labels, registry=registry)
+    first_byte = prometheus_client.Histogram("request_first_byte_latency", "First byte", labels, registry=registry)
+    size = prometheus_client.Histogram("response_size_bytes", "Size", labels, registry=registry)
+
+    class Monitor(BaseRequestMonitor):
+        def update_init_metrics(self) -> None:
+            in_progress.labels(*self.request_description).inc()
+
+        def update_end_metrics(self) -> None:
+            in_progress.labels(*self.request_description).dec()
+            count.labels(*self.request_description, self.response_status).inc()
+            latency.labels(*self.request_description).observe(self.elapsed)
+            if self.first_byte_elapsed is not None:
+                first_byte.labels(*self.request_description).observe(self.first_byte_elapsed)
+            if self.response_size is not None:
+                size.labels(*self.request_description).observe(self.response_size)
+
+    app.middlewares.append(hrprometheus_middleware(Monitor))
+
+
+WAYS = {"full": full, "basic": basic, "full middleware": full_middleware, "custom monitor": custom}
+
+
+@dataclass
+class Server:
+    """A server whose applications and connections are those of one test."""
+
+    way: str
+    handler_cancellation: bool = False
+    handler: object = None
+    kind: Kind | None = None
+    scene: Scene | None = None
+    files: object = None
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __str__(self) -> str:
+        return self.way + (" with handler_cancellation" if self.handler_cancellation else "")
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=2**24)
+        app[ends.FILES] = self.files
+        app[ends.SCENE] = self.scene
+        app.router.add_route("*", "/it", self.handle)
+        WAYS[self.way](app, self.registry)
+        arguments = {"access_log_class": access_log_class(app)} if self.way == "full" else {"access_log": None}
+        self.runner = web.AppRunner(
+            app, handler_cancellation=self.handler_cancellation, shutdown_timeout=0.05, **arguments
+        )
+        await self.runner.setup()
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        await web.SockSite(self.runner, listener).start()
+        self.address = listener.getsockname()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.scene is not None:
+            self.scene.request, self.scene.task = request, asyncio.current_task()
+        return await self.handler(request)
+
+    def scrape(self) -> str:
+        return generate_latest(self.registry).decode()
+
+    async def stop(self, number: int = 1) -> dict[str, float]:
+        """Stop when so many requests have been counted, and return the sums of what is recorded."""
+        with contextlib.suppress(TimeoutError):  # what is recorded then says more
+            await until(lambda: sum(counts(self.scrape()).values()) >= number)
+        await self.runner.cleanup()
+        found: Counter[str] = Counter()
+        for key, value in samples(self.scrape()).items():
+            if 'path="/metrics"' not in key:
+                found[key.partition("{")[0]] += value
+        return found
+
+
+async def until(condition) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@dataclass
+class Client:
+    """A client that reads only as much as it is asked to."""
+
+    method: str = "GET"
+    heard: bytearray = field(default_factory=bytearray)
+    is_over: bool = False  # whether the connection has ended
+
+    async def connect(self, address: tuple[str, int]) -> None:
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        await asyncio.get_running_loop().sock_connect(self.socket, address)
+
+    async def ask(self, kind: Kind) -> None:
+        head = f"{kind.method} /it HTTP/{kind.version}\r\nHost: x\r\n"
+        if kind.length:
+            head += f"Content-Length: {kind.length}\r\n"
+        body = b"0123456789" if kind.length else b""
+        await asyncio.get_running_loop().sock_sendall(self.socket, head.encode() + b"\r\n" + body)
+
+    async def hear(self, is_enough) -> None:
+        """Read until it is enough, or the connection has ended."""
+        async with asyncio.timeout(DEADLINE):
+            while not self.is_over and not is_enough():
+                try:
+                    data = await asyncio.get_running_loop().sock_recv(self.socket, 2**18)
+                except ConnectionError:
+                    data = b""
+                self.heard += data
+                self.is_over = not data
+
+    async def hear_all(self) -> None:
+        await self.hear(lambda: False)
+
+    @property
+    def status(self) -> int | None:
+        return int(self.heard[9:12]) if self.body is not None else None
+
+    @property
+    def body(self) -> bytearray | None:
+        """What was heard behind the head, as it was sent; ``None`` before that."""
+        _, separator, body = self.heard.partition(b"\r\n\r\n")
+        return body if separator else None
+
+    @property
+    def content(self) -> bytes:
+        """The body without the framing of chunks."""
+        body = self.body or b""
+        if b"chunked" not in self.heard.partition(b"\r\n\r\n")[0]:
+            return bytes(body)
+        content, position = b"", 0
+        while (line := body.find(b"\r\n", position)) >= 0:
+            size = int(body[position:line], 16)
+            content += body[line + 2 : line + 2 + size]
+            position = line + 2 + size + 2
+        return content
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the response is complete, as its framing says."""
+        body = self.body
+        if body is None:
+            return False
+        head = bytes(self.heard[: -len(body) or None]).lower()
+        if self.method == "HEAD" or self.status in (204, 304):
+            return True
+        if b"chunked" in head:
+            return body.endswith(b"\r\n0\r\n\r\n") or body == b"0\r\n\r\n"
+        if b"content-length: " in head:
+            return len(body) == int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return self.is_over
+
+    def leave(self, *, reset: bool) -> None:
+        """Close the connection, or break it off as a process that is killed may do."""
+        if reset:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+#: Kinds that meet all ends; the others, which differ from one of these in a detail, meet those by the client.
+THOROUGHLY = [
+    "plain", "unread upload", "large", "generated", "large file", "stream", "sized stream", "compressed stream",
+    "HEAD of stream", "swallowed",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of response, the moment at which its handler is stopped, and how the connection ends then."""
+
+    name: str
+    moment: str
+    end: str
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.name]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it can be, and tells more than the others."""
+        if self.end not in (STAYS, CLOSES, RESETS) and self.name not in THOROUGHLY:
+            return False
+        if self.name == "large file" and self.end == IS_DROPPED:
+            return False  # asyncio never ends its sendfile then
+        if self.end in (IS_DROPPED, IS_CANCELLED) and self.moment == AFTER_HANDLER:
+            return False  # it is over
+        if self.name in ("upload", "unread upload") and self.end == STAYS:
+            return False  # there would be no end
+        # Where the end of the connection is that of the body, half a connection is no end that a client can see.
+        return self.end != HALF_CLOSES or self.kind.version == "1.1"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.moment}, {self.end}"
+
+
+CASES = [
+    case
+    for name, kind in KINDS.items()
+    for moment in kind.moments
+    for end in ENDS
+    if (case := Case(name, moment, end)).is_wanted
+]
+
+
+class Conversation:
+    """One request of a case: it is made, ended, and what is recorded is compared with what is true."""
+
+    def __init__(self, case: Case, server: Server) -> None:
+        self.case, self.kind, self.server = case, case.kind, server
+        self.scene = server.scene
+        self.client = Client(self.kind.method)
+
+    async def run(self) -> tuple[dict[str, object], dict[str, object]]:
+        """Return what is true and what is recorded."""
+        await self.server.start()
+        await self.client.connect(self.server.address)
+        await self.client.ask(self.kind)
+        await self.reach()
+        await self.end()
+        recorded = await self.server.stop()
+        self.client.socket.close()
+        statuses = {
+            int(status): number
+            for (method, path, status), number in counts(self.server.scrape()).items()
+            if (method, path) == (self.kind.method, "/it")
+        }
+        return self.compare(statuses, recorded)
+
+    async def reach(self) -> None:
+        """Reach the moment, with the client having read what it should have."""
+        moment, scene, client = self.case.moment, self.scene, self.client
+        if moment == AFTER_HANDLER:
+            await client.hear(lambda: client.has_all)
+            assert client.has_all
+        elif moment == IN_DRAIN and self.kind.is_file:
+            await client.hear(lambda: client.heard)  # the operating system sends it, and tells nobody how far it is
+        elif moment == IN_DRAIN:
+            await until(lambda: scene.is_in_drain)
+        else:
+            async with asyncio.timeout(DEADLINE):
+                await scene.reached.wait()
+            if self.kind.is_whole(moment) and self.kind.version == "1.1":
+                await client.hear(lambda: client.has_all)
+                assert client.has_all
+            elif moment != BEFORE_HEAD:
+                await client.hear(
+                    lambda: client.body is not None and (self.kind.is_compressed or len(client.content) >= scene.handed)
+                )
+
+    async def end(self) -> None:
+        """End the connection, and let the handler go on when the server has seen it."""
+        end, scene, client = self.case.end, self.scene, self.client
+        if end == IS_SHUT_DOWN:
+            await self.server.runner.cleanup()
+        elif end == IS_CANCELLED:
+            scene.task.cancel()
+        elif end == IS_DROPPED:
+            scene.request.transport.abort()
+        elif end in (CLOSES, RESETS):
+            client.leave(reset=end == RESETS)
+            if not self.kind.is_file:
+                await until(lambda: not scene.is_open)
+        elif end == HALF_CLOSES:
+            client.socket.shutdown(socket.SHUT_WR)
+            hearing = asyncio.create_task(client.hear_all())
+            await until(lambda: not scene.is_open or hearing.done())
+            scene.go_on.set()
+            await hearing
+        scene.go_on.set()
+        if end == STAYS:
+            await client.hear(lambda: client.has_all)
+
+    def compare(
+        self, statuses: dict[int, float], recorded: dict[str, float]
+    ) -> tuple[dict[str, object], dict[str, object]]:
+        moment, end, kind, client = self.case.moment, self.case.end, self.kind, self.client
+        is_whole = kind.is_whole(moment)
+        if end in (STAYS, HALF_CLOSES):
+            # The client has read all that there was to read: its truth is the whole truth.
+            assert client.has_all or not is_whole, "what was handed over did not arrive"
+            is_whole = client.has_all
+            assert not is_whole or client.status == kind.status
+            assert is_whole or end == HALF_CLOSES or kind.is_broken_off
+        status = kind.status if is_whole or (kind.is_broken_off and end == STAYS) else 499
+        true: dict[str, object] = {
+            "statuses": {status: 1},
+            "in progress": 0,
+            "latencies": 1,
+            "errors": 0,
+        }
+        found: dict[str, object] = {
+            "statuses": statuses,
+            "in progress": recorded["requests_in_progress"],
+            "latencies": recorded["request_latency_count"],
+            "errors": recorded["hr_prometheus_errors_total"],
+        }
+        if self.server.way != "basic":
+            true["first bytes"] = int(is_whole or moment != BEFORE_HEAD)
+            found["first bytes"] = recorded["request_first_byte_latency_count"]
+            size = self.handed(is_whole=is_whole)
+            if size is not None and SIZES_ARE_EXACT:
+                true["size"] = size
+                found["size"] = recorded["response_size_bytes_sum"]
+        names = [name for name in true if true[name] != found[name]]
+        return {name: true[name] for name in names}, {name: found[name] for name in names}
+
+    def handed(self, *, is_whole: bool) -> int | None:
+        """Return the bytes of the body that were handed over; ``None`` if that cannot be known from here."""
+        if self.case.end in (STAYS, HALF_CLOSES) and (is_whole or not self.kind.is_file):
+            return len(self.client.content)
+        if self.case.moment == BEFORE_HEAD:
+            return 0
+        if self.kind.is_compressed:
+            return len(self.client.content) if self.client.has_all else None
+        if self.scene.handed:
+            return self.scene.handed
+        if self.client.has_all:
+            return len(self.client.content)
+        return len(LARGE) if is_whole else None
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The files that are served."""
+    directory = tmp_path_factory.mktemp("files")
+    ends.write_files(directory)
+    return directory
+
+
+# aiohttp leaves it to the garbage collector to close a file whose opening was cancelled.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_request_is_a_499_if_its_last_byte_was_not_handed_over(case, loop, files):
+    """However it is recorded and served, the status, the sizes and the gauges are those of what happened."""
+    # Each way with handler_cancellation on one loop, and without it on the other.
+    servers = [
+        Server(way, (number + (loop == "uvloop")) % 2 == 1, case.kind.handler, case.kind, Scene(case.moment), files)
+        for number, way in enumerate(WAYS)
+    ]
+
+    async def run() -> list[tuple[dict[str, object], dict[str, object]]]:
+        return await asyncio.gather(*(Conversation(case, server).run() for server in servers))
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        results = runner.run(run())
+    wrong = [
+        f"{server}: recorded {recorded}, true {true}"
+        for server, (true, recorded) in zip(servers, results, strict=True)
+        if recorded != true
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def scrape(service) -> dict[str, float]:
+    with urllib.request.urlopen(service.metrics_url, timeout=DEADLINE) as response:
+        return samples(response.read().decode())
+
+
+def statuses(service, path: str) -> dict[str, float]:
+    """Return how many requests of a path ended with each status."""
+    found = scrape(service)
+    before = f'request_count_total{{method="GET",path="{path}",status="'
+    return {key[len(before) : -2]: value for key, value in found.items() if key.startswith(before)}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_curl_that_leaves_in_the_middle_of_a_stream(serve, component, loop):
+    """It is a 499, though curl has read slowly so that the server had to wait in drain."""
+    service = serve("ends:create_app", "--port", "0", "--log-level", "critical", "--loop", loop)
+    for _ in range(5):
+        command = [component("curl"), "-sSN", "--limit-rate", "100k", service.url + "/writes"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
+            assert curl.stdout.read(1) == b"x"
+            wait_for(lambda: scrape(service)["a_writer_waits_for_bytes"], lambda size: size > BUFFER)
+            curl.kill()
+    assert wait_for(lambda: statuses(service, "/writes"), lambda found: sum(found.values()) >= 5) == {"499": 5}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_curl_that_has_all_and_leaves_before_the_handler_returns(serve, component, loop):
+    """It is the status that was sent."""
+    service = serve("ends:create_app", "--port", "0", "--log-level", "critical", "--loop", loop)
+    for _ in range(20):
+        subprocess.run([component("curl"), "-sSf", service.url + "/lingers"], check=True, capture_output=True)
+    assert wait_for(lambda: statuses(service, "/lingers"), lambda found: sum(found.values()) >= 20) == {"200": 20}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_curl_that_has_all_of_a_large_scrape(serve, component, loop):
+    """A scrape that arrived whole is a 200, though its last bytes waited for the client to read."""
+    service = serve("ends:create_app", "--port", "0", "--log-level", "critical", "--loop", loop)
+    for _ in range(30):
+        done = subprocess.run([component("curl"), "-sSf", service.metrics_url], check=True, capture_output=True)
+        assert len(done.stdout) > 120_000
+    # This one looks before it ends itself; one before it may have been asked for by the last wait.
+    found = wait_for(lambda: statuses(service, "/metrics"), lambda found: sum(found.values()) >= 30)
+    assert list(found) == ["200"]
