@@ -6,7 +6,7 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import SettingError
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,8 +27,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop  # noqa: PLC0415  # an extra
     except ImportError:
-        raise ConfigurationError(
-            '--loop uvloop: uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
+        raise SettingError(
+            "loop", "--loop uvloop", ': uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
         ) from None
     # libuv ends a process that closes one of the first three descriptors, which is what a process that was started
     # without standard output would use for a socket.

@@ -402,14 +402,14 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
         ({"fixed_route_parameters": {}}, "unexpected keyword argument"),
         ({"request_monitor": "RequestMonitor"}, "inherits BaseRequestMonitor"),
         ({"request_monitor": BaseRequestMonitor, "buckets": (1, 2)}, "unexpected keyword argument"),
-        ({"buckets": (2, 1)}, "are no histogram"),
+        ({"buckets": (2, 1)}, "makes no histogram"),
         ({"path_budget": "5"}, "Expected a whole number"),
         ({"path_budget": -1}, "Expected a whole number"),
         ({"exclude": "/health"}, "Expected a list of patterns"),
         ({"exclude": [1]}, "Expected a list of patterns"),
         ({"allow_values": {"cell": {"id": [1]}}}, "Expected, for example"),
         ({"fixed_routes_parameters": {1: ["x"]}}, "Expected a list"),
-        ({"detail": "fulll"}, 'the detail "fulll" is none. Did you mean "full"'),
+        ({"detail": "fulll"}, 'detail="fulll" is none. Did you mean "full"'),
     ],
 )
 def test_wrong_arguments_are_refused_when_the_middleware_is_made(arguments, words):
