@@ -291,8 +291,9 @@ def routes(**options: Any) -> None:
     else:
         click.echo("\n".join(module.text_table(table)))
     if max_series is not None and series > max_series:
+        typed = said("max_series", click.get_current_context(), own="--max-series")
         click.echo(
-            f"{click.style('Error:', fg='red', bold=True)} there can be {series:,} series, and --max-series is "
+            f"{click.style('Error:', fg='red', bold=True)} there can be {series:,} series, and {typed} is "
             f"{max_series:,}. Fix parameters with --fixed-route, list their values with --allow-values, or lower "
             "--path-budget.",
             err=True,

@@ -156,6 +156,13 @@ def test_an_address_from_the_environment():
     assert done.stderr.endswith('(HR_PROMETHEUS_HOST="no.such.name.invalid")\n')
 
 
+def test_a_bound_from_the_environment():
+    """The variable is named as well where a number of ours is greater than the bound."""
+    done = hr_prometheus("routes", "served:create_app", HR_PROMETHEUS_MAX_SERIES="3")
+    assert ' series, and HR_PROMETHEUS_MAX_SERIES="3" is 3. ' in done.stderr
+    assert done.returncode == 4
+
+
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
 def test_of_several_values_the_wrong_one_is_quoted(workers):
     """As it was typed, in one process and from a worker."""
