@@ -14,12 +14,23 @@ from aiohttp.web import Application, Request
 from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.view import is_view
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
     from aiohttp.web import BaseRequest, StreamResponse
+
+
+class QuietAccessLogger(AccessLogger):
+    """aiohttp's own, without scrapes."""
+
+    def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
+        """Log a request, if it is none of the metrics route."""
+        match = getattr(request, "_match_info", None)  # as below
+        if match is None or not is_view(match.handler):
+            super().log(request, response, time)
 
 
 def access_log_class(

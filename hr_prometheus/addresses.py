@@ -130,12 +130,17 @@ def check_unix_path(path: str) -> None:
     raise refused(f'"{path}"', OSError(0, "another process serves on this socket. Stop it or choose another path"))
 
 
-def bind_unix(path: str) -> socket.socket:
-    """Return a socket that is bound to a path which has been checked; a dead one there is removed."""
+def bind_unix(path: str, mode: int | None = None) -> socket.socket:
+    """Return a socket that is bound to a path which has been checked; a dead one there is removed.
+
+    *mode* are its permissions, if not those that the umask leaves.
+    """
     remove_unix_path(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
+        if mode is not None:
+            os.chmod(path, mode)
     except OSError as error:
         sock.close()
         raise refused(f'"{path}"', error) from error

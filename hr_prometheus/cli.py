@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,17 @@ import click
 
 from hr_prometheus import __version__
 from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
-from hr_prometheus.cli_options import Command, metrics_option, server_option, workers_option
+from hr_prometheus.cli_errors import color, sentence, warn
+from hr_prometheus.cli_options import (
+    Command,
+    Group,
+    Seconds,
+    WholeNumber,
+    metrics_option,
+    said,
+    server_option,
+    workers_option,
+)
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -28,11 +37,12 @@ from hr_prometheus.config import (
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
+    parse_mode,
     parse_workers,
 )
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.loops import LOOPS
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +64,8 @@ def shared_options(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="hr-prometheus")
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="hr-prometheus")
 def main() -> None:
     """Prometheus metrics for any aiohttp server: true, bounded and almost free."""
 
@@ -67,7 +77,7 @@ def main() -> None:
 @server_option(
     "-P",
     "--port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535, example=DEFAULT_PORT),
     show_default=str(DEFAULT_PORT),
     help="Port to listen on; 0 picks a free one and prints it.",
 )
@@ -78,8 +88,13 @@ def main() -> None:
     help="Unix socket to listen on: instead of a port, or as well if --host or --port is given.",
 )
 @server_option(
+    "--unix-mode",
+    metavar="MODE",
+    help="Permissions of the Unix socket, in octal digits, such as 660; by default those that the umask leaves.",
+)
+@server_option(
     "--backlog",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1, 65535, example=DEFAULT_BACKLOG),
     show_default=str(DEFAULT_BACKLOG),
     help="Connections that may wait to be accepted.",
 )
@@ -88,14 +103,14 @@ def main() -> None:
 )
 @server_option(
     "--shutdown-timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(example=DEFAULT_SHUTDOWN_TIMEOUT),
     metavar="SECONDS",
     show_default=f"{DEFAULT_SHUTDOWN_TIMEOUT:g}",
     help="How long a stop waits for requests in progress; aiohttp may take it twice.",
 )
 @server_option(
     "--keepalive-timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(example=DEFAULT_KEEPALIVE_TIMEOUT),
     metavar="SECONDS",
     show_default=f"{DEFAULT_KEEPALIVE_TIMEOUT:g}",
     help="How long an idle connection stays open.",
@@ -136,14 +151,14 @@ def main() -> None:
 )
 @workers_option(
     "--worker-timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(example=DEFAULT_WORKER_TIMEOUT),
     metavar="SECONDS",
     show_default=f"{DEFAULT_WORKER_TIMEOUT:g}",
     help="Replace a worker whose event loop has been blocked for so long; 0 never does.",
 )
 @workers_option(
     "--max-requests",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1, example=10000),
     metavar="N",
     help="Replace a worker after N requests and up to a tenth more, drawn at random.",
 )
@@ -152,7 +167,7 @@ def main() -> None:
 )
 @metrics_option(
     "--metrics-port",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535, example=9100),
     help="Serve the metrics on a port of their own and add no route to the application; 0 picks a free one.",
 )
 @metrics_option("--metrics-host", show_default="the application's", help="Address of the metrics port.")
@@ -173,7 +188,7 @@ def main() -> None:
 )
 @metrics_option(
     "--path-budget",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0, example=DEFAULT_PATH_BUDGET),
     default=DEFAULT_PATH_BUDGET,
     show_default=True,
     metavar="N",
@@ -244,7 +259,7 @@ def run(**options: Any) -> None:
 )
 @metrics_option(
     "--max-series",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0, example=3000),
     metavar="N",
     help="Exit with 4 if there can be more series than this.",
 )
@@ -276,31 +291,38 @@ def routes(**options: Any) -> None:
     else:
         click.echo("\n".join(module.text_table(table)))
     if max_series is not None and series > max_series:
+        typed = said("max_series", click.get_current_context(), own="--max-series")
         click.echo(
-            f"{click.style('Error:', fg='red', bold=True)} there can be {series:,} series, and --max-series is "
+            f"{click.style('Error:', fg='red', bold=True)} there can be {series:,} series, and {typed} is "
             f"{max_series:,}. Fix parameters with --fixed-route, list their values with --allow-values, or lower "
             "--path-budget.",
             err=True,
-            color=_color(),
+            color=color(),
         )
         sys.exit(_TOO_MANY_SERIES)
 
 
 def settings_of(options: dict[str, Any]) -> Settings:
     """Return the settings that the options of a command say."""
-    buckets, workers = options.pop("buckets"), options.pop("workers", None)
-    return Settings(
+    buckets, workers, mode = options.pop("buckets"), options.pop("workers", None), options.pop("unix_mode", None)
+    settings = Settings(
+        unix_mode=None if mode is None else parse_mode(mode),
         workers=None if workers is None else parse_workers(workers),
         fixed_routes=parse_fixed_routes(options.pop("fixed_route")),
         allow_values=parse_allowed_values(options.pop("allow_values")),
         buckets=LATENCY_BUCKETS if buckets is None else parse_buckets(buckets),
         **options,
     )
+    prefix = settings.metric_prefix
+    if prefix.isidentifier() and not prefix.endswith("_"):
+        typed = said("metric_prefix", click.get_current_context())
+        warn(f'{typed}: the metrics are named "{prefix}request_latency" and so on. Did you mean "{prefix}_"?')
+    return settings
 
 
 def _announce(line: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be there to read it
-        click.echo(line, color=_color())
+        click.echo(line, color=color())
         sys.stdout.flush()
 
 
@@ -308,10 +330,5 @@ def fail(error: HrPrometheusError) -> None:
     """Print *error*, behind the traceback of the application if it is that which failed, and exit."""
     if isinstance(error, ApplicationError) and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True, color=_color())
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {sentence(error)}", err=True, color=color())
     sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
-
-
-def _color() -> bool | None:
-    """Return ``False`` if ``NO_COLOR`` is set (https://no-color.org), else ``None``: colours on a terminal only."""
-    return False if os.environ.get("NO_COLOR") else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hr_prometheus.cli import INTERRUPTED, fail, main, settings_of, shared_options
-from hr_prometheus.cli_options import Command, metrics_option
+from hr_prometheus.cli_options import Command, Seconds, metrics_option
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
 )
 @metrics_option(
     "--latency",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min_open=True, example=0.5),
     metavar="SECONDS",
     help="In what time as many requests must be answered; one of --buckets. Without it no alert looks at latencies.",
 )

@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, TypeAlias
 
 import click
+from click.core import ParameterSource
+
+from hr_prometheus.errors import did_you_mean
 
 _SERVER = "Where and how the application is served"
 _WORKERS = "More than one process"
 _METRICS = "Metrics"
+
+
+_LONGEST = 1e9  # seconds
+_TYPED = "hr_prometheus.typed"
+_ALIAS = {"fixed_routes_parameters": "fixed_route", "request_monitor": "monitor"}
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds. An error names them, and the number of *example*."""
+
+    def __init__(self, least: int, most: int | None = None, *, example: int) -> None:
+        super().__init__(least, most)
+        self.example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read a number."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            bounds = f"from {self.min} on" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"expected a whole number {bounds}, for example {self.example}.", param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds. An error names the bounds, and the number of *example*."""
+
+    def __init__(self, *, example: float, min_open: bool = False) -> None:
+        super().__init__(0, min_open=min_open)
+        self.example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a number; years are no time to wait for."""
+        try:
+            number = super().convert(value, param, ctx)
+        except click.BadParameter:
+            number = inf
+        if not number <= _LONGEST:  # as NaN is not
+            bounds = "greater than 0" if self.min_open else "from 0 on"
+            text = f"expected a number of seconds, {bounds} and without a unit, for example {self.example:g}."
+            self.fail(text, param, ctx)
+        return number
 
 
 class Option(click.Option):
@@ -20,6 +67,62 @@ class Option(click.Option):
         self.section = section
         self.envvar = "HR_PROMETHEUS_" + self.opts[-1].removeprefix("--").replace("-", "_").upper()
         self.show_envvar = True
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """Return the value as it was given, and note it for errors."""
+        value, source = super().consume_value(ctx, opts)
+        ctx.meta.setdefault(_TYPED, {})[self.name] = (self, value, source)
+        return value, source
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return how it was given, for an error of click's."""
+        hint = super().get_error_hint(ctx) if ctx is None else said(self.name or "", ctx)
+        return hint or self.opts[-1]
+
+
+class Group(click.Group):
+    """Commands; what is none may be near one, or a target."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            hint = did_you_mean(name, self.list_commands(ctx))
+            if set(name) & set(":./"):
+                hint = f" Did you mean: {ctx.command_path} run {name}?"
+            ctx.fail(f'No such command "{name}".{hint}')
+        return super().resolve_command(ctx, args)
+
+
+def said(
+    name: str, ctx: click.Context, is_meant: Callable[[str], bool] = lambda _value: False, own: str = ""
+) -> str | None:
+    """Return how the option of a setting was given: the option or its variable, and its value; ``None`` if it was not.
+
+    Of several values it is the first that is meant. *own* is how the setting calls itself on the command line.
+    """
+    option, value, source = ctx.meta.get(_TYPED, {}).get(_ALIAS.get(name, name), (None, None, None))
+    if source is ParameterSource.ENVIRONMENT:
+        text = f'{option.envvar}="{os.environ[option.envvar]}"'
+        return f"{text} (values are separated by spaces)" if option.multiple else text
+    if source is not ParameterSource.COMMANDLINE:
+        return None
+    if option.is_flag or (own.startswith("--") and '"' not in own):
+        return str(own or option.opts[-1])
+    values = list(value) if option.multiple else [value]
+    return f'{option.opts[-1]} "{next(filter(is_meant, values), values[0])}"'
+
+
+def variables(text: str, ctx: click.Context) -> list[str]:
+    """Return the variables, with their values, from which words of *text* come."""
+    return [
+        f'{option.envvar}="{value}"'
+        for option, value, source in ctx.meta.get(_TYPED, {}).values()
+        if source is ParameterSource.ENVIRONMENT
+        and re.search(rf"(?<![\w.-]){re.escape(str(value))}(?![\w-]|\.\w)", text)
+    ]
 
 
 class Command(click.Command):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.catalog import LATENCY_BUCKETS
-from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
-from hr_prometheus.policies import ALL
+from hr_prometheus.errors import SettingError
+from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +40,7 @@ class Settings:
     host: str | None = None
     port: int | None = None
     unix_path: str | None = None
+    unix_mode: int | None = None
     backlog: int | None = None
     reuse_port: bool | None = None
     shutdown_timeout: float | None = None
@@ -68,22 +69,29 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not os.path.isdir(self.app_dir):
-            raise ConfigurationError(f'--app-dir "{self.app_dir}" is no directory. Expected one to import from.')
+            problem = " is no directory. Expected one to import from."
+            raise SettingError("app_dir", f'--app-dir "{self.app_dir}"', problem)
+        for setting, host in (("host", self.host), ("metrics_host", self.metrics_host)):
+            if host is not None and (set(host) & set("/[]") or host.count(":") == 1):
+                port = f"--{setting.removesuffix('host')}port".replace("_", "-")
+                problem = f" is no address or name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
+                raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
         if self.keyfile is not None and self.certfile is None:
-            raise ConfigurationError("--keyfile was given without --certfile. TLS needs the certificate as well.")
+            problem = " was given without --certfile. TLS needs the certificate as well."
+            raise SettingError("keyfile", "--keyfile", problem)
         if self.metrics_host is not None and self.metrics_port is None:
-            raise ConfigurationError(
-                "--metrics-host was given without --metrics-port. Metrics have a host only with a port of their own."
-            )
-        if self.workers is None and (self.worker_timeout is not None or self.max_requests is not None):
-            raise ConfigurationError(
-                "--worker-timeout or --max-requests was given without --workers. They are for a supervisor, which there "
-                "is only with --workers."
-            )
+            problem = " was given without --metrics-port. Metrics have a host only with a port of their own."
+            raise SettingError("metrics_host", "--metrics-host", problem)
+        for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
+            if self.workers is None and value is not None:
+                problem = " was given without --workers. It is for a supervisor, which there is only with --workers."
+                raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
-            raise ConfigurationError(
-                "--monitor was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
-                "A monitor of your own names and buckets its metrics itself."
+            raise SettingError(
+                "monitor",
+                "--monitor",
+                " was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
+                "A monitor of your own names and buckets its metrics itself.",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,9 +122,12 @@ def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
             equals, listed = "=", ALL
         parameters = [parameter.strip() for parameter in listed.split(",")]
         if not name or not equals or not all(parameters):
-            raise ConfigurationError(
-                f'--fixed-route "{text}" is not understood. Expected NAME=PARAM[,PARAM…], for example '
-                "get_cell=cell_id; NAME=* for all parameters of a route; * for all of every route."
+            raise SettingError(
+                "fixed_route",
+                f'--fixed-route "{text}"',
+                " is not understood. Expected NAME=PARAM[,PARAM…], for example "
+                "get_cell=cell_id; NAME=* for all parameters of a route; * for all of every route.",
+                (text,),
             )
         fixed[name] = fixed.get(name, frozenset()) | frozenset(parameters)
     return fixed
@@ -130,9 +141,12 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
         name, dot, parameter = key.rpartition(".")
         values = [value.strip() for value in listed.split(",")]
         if not (name and dot and parameter and equals and all(values)):
-            raise ConfigurationError(
-                f'--allow-values "{text}" is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example '
-                "get_cell_neighbour.direction=north,south."
+            raise SettingError(
+                "allow_values",
+                f'--allow-values "{text}"',
+                " is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example "
+                "get_cell_neighbour.direction=north,south.",
+                (text,),
             )
         of_route = allowed.setdefault(name, {})
         of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
@@ -144,10 +158,19 @@ def parse_buckets(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(bound) for bound in text.split(","))
     except ValueError:
-        raise ConfigurationError(
-            f'--buckets "{text}" is not understood. Expected upper bounds in seconds separated by commas, '
-            "for example 0.05,0.1,0.5,1,5."
+        raise SettingError(
+            "buckets",
+            f'--buckets "{text}"',
+            " is not understood. Expected upper bounds in seconds separated by commas, for example 0.05,0.1,0.5,1,5.",
         ) from None
+
+
+def parse_mode(text: str) -> int:
+    """Read the permissions of a file."""
+    if not re.fullmatch("(0o|0)?[0-7]{3}", text):
+        problem = " is not understood. Expected the permissions of a file as three octal digits, for example 660."
+        raise SettingError("unix_mode", f'--unix-mode "{text}"', problem)
+    return int(text.removeprefix("0o"), 8)
 
 
 def parse_workers(text: str) -> int:
@@ -159,9 +182,10 @@ def parse_workers(text: str) -> int:
     except ValueError:
         number = 0
     if not 1 <= number <= MOST_WORKERS:
-        raise ConfigurationError(
-            f'--workers "{text}" is not understood. Expected a number from 1 to {MOST_WORKERS}, or auto for as many as '
-            "there are processors."
+        raise SettingError(
+            "workers",
+            f'--workers "{text}"',
+            f" is not understood. Expected a number from 1 to {MOST_WORKERS}, or auto for as many as there are processors.",
         )
     return number
 

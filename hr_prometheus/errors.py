@@ -4,6 +4,7 @@
 
     HrPrometheusError
     ├── ConfigurationError   a setting is wrong, or does not fit the application (also a ValueError)
+    │   ├── SettingError     it is the value of one setting that is wrong
     │   └── TargetError      the target names nothing that can be served
     ├── ApplicationError     the application's own code failed; the reason is ``__cause__``
     └── ServingError         the operating system refused an address or a file (also an OSError)
@@ -17,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class HrPrometheusError(Exception):
@@ -26,6 +27,34 @@ class HrPrometheusError(Exception):
 
 class ConfigurationError(HrPrometheusError, ValueError):
     """A setting is wrong in itself, contradicts another, or does not fit the application."""
+
+
+class SettingError(ConfigurationError):
+    """The value of one setting is wrong in itself, contradicts another, or does not fit the application.
+
+    *setting* is its name, *said* how a program says it, and *problem* the rest of the sentence. The command says instead
+    what was typed, and where: of several values the one that has the *words*. *advice* comes last; the command has its own.
+    """
+
+    def __init__(  # noqa: PLR0917  # an exception that has come from a worker is made of positional arguments
+        self,
+        setting: str,
+        said: str,
+        problem: str,
+        words: Sequence[str] = (),
+        advice: str = "",
+        command_advice: str = "",
+    ) -> None:
+        super().__init__(setting, said, problem, words, advice, command_advice)  # with which it can be made again
+        self.setting, self.said, self.words = setting, said, words
+        self._problem, self._advice, self._command_advice = problem, advice, command_advice
+
+    def __str__(self) -> str:
+        return _sentence(self.said, self._problem, self._advice)
+
+    def of_command(self, typed: str) -> str:
+        """Return the sentence for those who typed the setting's value as *typed*."""
+        return _sentence(typed, self._problem, self._command_advice or self._advice)
 
 
 class TargetError(ConfigurationError):
@@ -41,6 +70,10 @@ class ApplicationError(HrPrometheusError):
 
 class ServingError(HrPrometheusError, OSError):
     """The operating system refused what serving needs: an address, a socket file, a certificate."""
+
+
+def _sentence(said: str, problem: str, advice: str) -> str:
+    return f"{said}{problem if said else problem.removeprefix(': ')}{advice}"
 
 
 def did_you_mean(wrong: str, existing: Iterable[str]) -> str:

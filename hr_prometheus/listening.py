@@ -11,7 +11,7 @@ from aiohttp.web import Application, AppRunner, SockSite
 
 from hr_prometheus import addresses
 from hr_prometheus.config import DEFAULT_HOST, DEFAULT_PORT
-from hr_prometheus.errors import ConfigurationError, ServingError
+from hr_prometheus.errors import ServingError, SettingError
 
 if TYPE_CHECKING:
     import ssl
@@ -64,15 +64,20 @@ def take_addresses(
     if port is None and (host is not None or not (paths or sockets)):
         port = 8443 if is_tls and is_script else DEFAULT_PORT  # as run_app has it
     if settings.metrics_port is not None and settings.metrics_port == port != 0:
-        raise ConfigurationError(
-            f"--metrics-port {port} is the application's port. Choose another one, or leave the option out to "
-            f"serve the metrics on the application's port at {settings.metrics_path}."
+        raise SettingError(
+            "metrics_port",
+            f"--metrics-port {port}",
+            " is the application's port. Choose another one, or leave the option out to "
+            f"serve the metrics on the application's port at {settings.metrics_path}.",
         )
     if port is not None:
         reuse_address = arguments.pop("reuse_address", None) is not False
         reuse_port = arguments.get("reuse_port") if settings.reuse_port is None else settings.reuse_port
         bound = addresses.bind(host, port, reuse_address=reuse_address, reuse_port=bool(reuse_port))
         sockets = [*bound, *sockets]
+    if settings.unix_mode is not None and not paths:
+        problem = " was given without a Unix socket. Give its path with --unix-path."
+        raise SettingError("unix_mode", "--unix-mode", problem)
     for path in paths:
         addresses.check_unix_path(path)
         stack.callback(addresses.remove_unix_path, path)
@@ -86,6 +91,11 @@ def take_addresses(
     texts = [addresses.url(each, scheme) for each in sockets] + [f"unix:{path}" for path in paths]
     where = addresses.url(metrics_sockets[0], "http") if metrics_sockets else texts[0]
     metrics_text = where + ("" if not metrics_sockets and not sockets else settings.metrics_path)
+    if settings.unix_mode is not None:  # given before it listens, so that no one is let in too early
+        for path in paths:
+            sockets.append(addresses.bind_unix(path, settings.unix_mode))
+            stack.callback(sockets[-1].close)
+        paths = []
     return Listening(sockets, paths, metrics_sockets, texts, metrics_text)
 
 
@@ -115,15 +125,60 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     import ssl  # noqa: PLC0415  # not everyone has or needs it
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    asked: list[bool] = []
+
+    def password() -> str:
+        """Take the place of OpenSSL's question on the terminal."""
+        asked.append(True)
+        return ""
+
+    key_setting = "certfile" if settings.keyfile is None else "keyfile"
+    key_text = _readable("certfile", settings.certfile)
+    if settings.keyfile is not None:
+        key_text = _readable("keyfile", settings.keyfile)
     try:
-        # An encrypted key would be asked for on the terminal; here it is refused.
-        context.load_cert_chain(settings.certfile, settings.keyfile, password="")
-    except OSError as error:  # ssl.SSLError is one
-        files = f'--certfile "{settings.certfile}"' + (f' --keyfile "{settings.keyfile}"' if settings.keyfile else "")
-        reason: str | None = error.strerror
-        if isinstance(error, ssl.SSLError):
-            reason = f"they are no certificate and its own, unencrypted key ({error.reason})"
-        raise ServingError(
-            f"{files}: {reason}. Expected a certificate chain and its private key in PEM format."
-        ) from error
+        context.load_cert_chain(settings.certfile, settings.keyfile, password=password)
+    except ssl.SSLError as error:
+        reason = error.reason or ""
+        if not _has_certificate(settings.certfile):
+            setting, problem = "certfile", " is no certificate. Expected a certificate chain in PEM format."
+        elif asked:
+            setting = key_setting
+            problem = ": the private key is encrypted. Expected one without a passphrase, as openssl pkey writes it."
+        elif reason in _MISMATCHES:
+            setting = key_setting
+            problem = f': the private key does not belong to the certificate in "{settings.certfile}". Give its own.'
+        elif b"PRIVATE KEY-----" in key_text:
+            setting = key_setting
+            problem = f": the private key is refused{f' ({reason})' * bool(reason)}. Expected the certificate's, in PEM format."
+        elif settings.keyfile is None:
+            setting = "certfile"
+            problem = " has a certificate and no private key. Give the file of the key with --keyfile."
+        else:
+            setting, problem = "keyfile", " has no private key. Expected the certificate's, in PEM format."
+        raise SettingError(setting, f'--{setting} "{getattr(settings, setting)}"', problem) from error
     return context
+
+
+# What OpenSSL calls a key of another certificate; the last, one of another kind.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
+
+def _readable(setting: str, path: str) -> bytes:
+    """Return the bytes of a file, which the operating system may refuse."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        expected = "a certificate chain" if setting == "certfile" else "a private key"
+        raise ServingError(f'--{setting} "{path}": {error.strerror}. Expected {expected} in PEM format.') from error
+
+
+def _has_certificate(path: str) -> bool:
+    import ssl  # noqa: PLC0415  # as above
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except ssl.SSLError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from hr_prometheus import guesses
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, TargetError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,10 +45,18 @@ class Target:
 def parse_target(text: str) -> Target:
     """Read a target. Raises :exc:`~hr_prometheus.errors.TargetError` if it is none."""
     module, colon, attribute = text.rpartition(":") if ":" in text else (text, "", "")
+    if attribute.endswith(")") and "(" in text:
+        bare = text.partition("(")[0]
+        raise TargetError(
+            f'the target "{text}" has parentheses. Leave them out: "{bare}". A function is called with nothing, or with '
+            'the list of the arguments behind "--".'
+        )
     target = Target(text, module, attribute if colon else None)
     names = module.split(".")
     if target.is_file:
-        names = [os.path.basename(module).removesuffix(".py")] if colon else []
+        # A name with a dot cannot be imported; one with a space or a hyphen can.
+        name = os.path.basename(module).removesuffix(".py")
+        names = [re.sub(r"[ -]", "_", f"_{name}")] if colon else []
     names += attribute.split(".") if colon else []
     if not module or not all(name.isidentifier() for name in names):
         raise TargetError(f'the target "{text}" is not understood. {_EXPECTED}')
@@ -66,7 +76,7 @@ def load(target: Target, arguments: Sequence[str], app_dir: str) -> web.Applicat
     sys.argv = [target.text, *arguments]
     with _replaced_run_app(_refuse_to_run(target)):
         value = load_attribute(target, app_dir)
-        if not isinstance(value, web.Application) and callable(value):
+        if not isinstance(value, web.Application) and callable(value) and guesses.interface(value) is None:
             value = _call(target, value, list(arguments))
     if isinstance(value, web.Application) or inspect.isawaitable(value):
         return value
@@ -88,6 +98,9 @@ def load_attribute(target: Target, app_dir: str) -> object:
 
 def not_an_application(target: str, value: object) -> TargetError:
     """Return the error for a target that gives *value* instead of an application."""
+    interface = guesses.interface(value)
+    if interface is not None:
+        return TargetError(f'"{target}" is {interface} application; hr-prometheus serves aiohttp applications.')
     kind = "None" if value is None else f"of type {type(value).__name__}"
     return TargetError(
         f'"{target}" gives no aiohttp application; its value is {kind}. Expected an aiohttp.web.Application, '
@@ -220,6 +233,7 @@ def _find(target: Target, app_dir: str) -> None:
         raise TargetError(
             f'the package "{target.module}" has no module __main__, so it cannot be run as a script. Expected a script '
             'which calls web.run_app, or a target with an attribute, "module:attribute".'
+            + guesses.did_you_mean_attribute(target.module, vars(sys.modules[target.module]))
         )
     if spec is None:
         raise _no_module(name, app_dir)
@@ -303,8 +317,7 @@ def _refuse_to_run(target: Target) -> Callable[..., None]:
 
 
 def _served_nothing(target: Target, names: dict[str, object]) -> TargetError:
-    found = [name for name, value in names.items() if isinstance(value, web.Application)]
-    hint = f" It has an application: hr-prometheus run {target.module}:{found[0]}" if found else ""
+    hint = guesses.did_you_mean_attribute(target.module, names)
     return TargetError(
         f'the script "{target.text}" has ended without calling web.run_app, so hr-prometheus has served nothing. '
         f'Expected a script which calls it, or a target with an attribute, "module:attribute".{hint}'

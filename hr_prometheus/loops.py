@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import SettingError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 AUTO, ASYNCIO, UVLOOP = LOOPS = ("auto", "asyncio", "uvloop")
@@ -20,13 +20,15 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if uvloop is asked for and not installed.
     """
+    import asyncio  # noqa: PLC0415  # the command shows its help without it
+
     if name == ASYNCIO or (name == AUTO and find_spec("uvloop") is None):
         return asyncio.new_event_loop
     try:
         import uvloop  # noqa: PLC0415  # an extra
     except ImportError:
-        raise ConfigurationError(
-            '--loop uvloop: uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
+        raise SettingError(
+            "loop", "--loop uvloop", ': uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
         ) from None
     # libuv ends a process that closes one of the first three descriptors, which is what a process that was started
     # without standard output would use for a socket.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.labels import MALFORMED, UNMATCHED
 from hr_prometheus.policies import ALL
 from hr_prometheus.queries import example, of_route
@@ -61,12 +61,16 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
         except InvalidOperation:
             is_share = False
         if not is_share or (equals and not name):
-            raise ConfigurationError(
-                f'--objective "{text}" is not understood. Expected a percentage between 0 and 100, such as 99.9 for the '
-                "application or get_cell=99.5 for the route of that name."
+            raise SettingError(
+                "objective",
+                f'--objective "{text}"',
+                " is not understood. Expected a percentage between 0 and 100, such as 99.9 for the "
+                "application or get_cell=99.5 for the route of that name.",
+                (text,),
             )
         if (name or ALL) in budgets:
-            raise ConfigurationError(f'--objective "{text}": there is another one for the same requests. Remove one.')
+            problem = ": there is another one for the same requests. Remove one."
+            raise SettingError("objective", f'--objective "{text}"', problem, (text,))
         budgets[name or ALL] = budget
     return {ALL: 1 - Decimal(DEFAULT_OBJECTIVE) / 100} | budgets
 
@@ -85,12 +89,14 @@ def objectives(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: 
     for name in sorted(budgets.keys() - {ALL}):
         rows = [row for row in table if row.name == name]
         if not rows:
-            raise ConfigurationError(
-                f'--objective "{name}={percent(1 - budgets[name])}": the application has no route named '
-                f'"{name}".{did_you_mean(name, named)} Named routes: {", ".join(named) or "none"}.'
+            raise SettingError(
+                "objective",
+                f'--objective "{name}={percent(1 - budgets[name])}"',
+                f': the application has no route named "{name}".{did_you_mean(name, named)} '
+                f"Named routes: {', '.join(named) or 'none'}."
                 if table
-                else f'--objective "{name}={percent(1 - budgets[name])}" names a route, whose labels only the application '
-                "tells. Give its TARGET as well."
+                else " names a route, whose labels only the application tells. Give its TARGET as well.",
+                (name,),
             )
         selections = tuple(of_route(row, table) for row in rows)
         found.append(Objective(name, budgets[name], selections, (), example(rows[0]), _method(rows[0])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.resources import all_resources, may_match, parameter_names
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ALL = "*"
 #: What a value is shown as that is not in the list of the allowed ones.
 OTHER = "other"
+#: How many distinct path labels a route may have in one process before further ones are folded.
+DEFAULT_PATH_BUDGET = 100
 
 
 class Policies:
@@ -35,9 +37,13 @@ class Policies:
         for name, parameters in self.allowed.items():
             for parameter in parameters:
                 if parameter in self.fixed.get(name, frozenset()):
-                    raise ConfigurationError(
-                        f'the parameter "{parameter}" of the route "{name}" is fixed and has allowed values as well '
-                        "(--fixed-route, --allow-values). Remove one of the two."
+                    raise SettingError(
+                        "allow_values",
+                        "allow_values",
+                        f': the parameter "{parameter}" of the route "{name}" is fixed and has allowed values as well.',
+                        (name, parameter),
+                        " Remove it there or from fixed_routes_parameters.",
+                        " Remove it there or from --fixed-route.",
                     )
 
     def of(self, resource: AbstractResource) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
@@ -65,15 +71,18 @@ class Policies:
             return  # and nothing is asked of a router that may be the application's own
         resources = list(all_resources(app))
         for name, fixed in self.fixed.items():
-            _check_names(f'--fixed-route "{name}={",".join(sorted(fixed))}"', name, fixed - {ALL}, resources)
+            said = f"fixed_routes_parameters={ ({name: sorted(fixed)}) }"
+            _check_names("fixed_routes_parameters", said, name, fixed - {ALL}, resources)
         for name, allowed in self.allowed.items():
             for parameter, values in allowed.items():
-                setting = f'--allow-values "{name}.{parameter}={",".join(sorted(values))}"'
-                _check_names(setting, name, {parameter}, resources)
-                _check_values(setting, name, parameter, values, resources)
+                said = f"allow_values={ ({name: {parameter: sorted(values)}}) }"
+                _check_names("allow_values", said, name, {parameter}, resources)
+                _check_values(said, name, parameter, values, resources)
 
 
-def _check_names(setting: str, name: str, parameters: Collection[str], resources: list[AbstractResource]) -> None:
+def _check_names(
+    setting: str, said: str, name: str, parameters: Collection[str], resources: list[AbstractResource]
+) -> None:
     named: dict[str, set[str]] = {}
     for resource in resources:
         named.setdefault(ALL, set()).update(parameter_names(resource))
@@ -81,32 +90,42 @@ def _check_names(setting: str, name: str, parameters: Collection[str], resources
             named.setdefault(resource.name, set()).update(parameter_names(resource))
     if name != ALL and name not in named:
         names = sorted(named.keys() - {ALL})
-        raise ConfigurationError(
-            f'{setting}: the application has no route named "{name}".{did_you_mean(name, names)} '
-            f"Named routes: {', '.join(names) or 'none'}."
+        raise SettingError(
+            setting,
+            said,
+            f': the application has no route named "{name}".{did_you_mean(name, names)} '
+            f"Named routes: {', '.join(names) or 'none'}.",
+            (name,),
         )
     known = named.get(name, set())
     where = "the application" if name == ALL else f'the route "{name}"'
     if not known and name != ALL:
-        raise ConfigurationError(f"{setting}: {where} has no parameters, so the setting has no meaning. Remove it.")
+        problem = f": {where} has no parameters, so the setting has no meaning. Remove it."
+        raise SettingError(setting, said, problem, (name,))
     for parameter in sorted(set(parameters) - known):
-        raise ConfigurationError(
-            f'{setting}: {where} has no parameter "{parameter}".{did_you_mean(parameter, known)} '
-            f"Its parameters: {', '.join(sorted(known)) or 'none'}."
+        raise SettingError(
+            setting,
+            said,
+            f': {where} has no parameter "{parameter}".{did_you_mean(parameter, known)} '
+            f"Its parameters: {', '.join(sorted(known)) or 'none'}.",
+            (name, parameter),
         )
 
 
 def _check_values(
-    setting: str, name: str, parameter: str, values: Collection[str], resources: list[AbstractResource]
+    said: str, name: str, parameter: str, values: Collection[str], resources: list[AbstractResource]
 ) -> None:
     meant = [
         resource for resource in resources if name in (ALL, resource.name) and parameter in parameter_names(resource)
     ]
     for value in sorted(values):
         if not any(may_match(resource, parameter, value) for resource in meant):
-            raise ConfigurationError(
-                f'{setting}: no request can have "{value}" for the parameter "{parameter}", because the pattern of '
-                "the route does not match it. Remove the value."
+            raise SettingError(
+                "allow_values",
+                said,
+                f': no request can have "{value}" for the parameter "{parameter}", because the pattern of '
+                "the route does not match it. Remove the value.",
+                (name, parameter, value),
             )
 
 

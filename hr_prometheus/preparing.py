@@ -11,11 +11,11 @@ from aiohttp.web import Application, UrlDispatcher
 from aiohttp.web_log import AccessLogger
 
 from hr_prometheus import loading
-from hr_prometheus.access_log import access_log_class
+from hr_prometheus.access_log import QuietAccessLogger, access_log_class
 from hr_prometheus.catalog import FULL
 from hr_prometheus.config import DEFAULT_LOG_LEVEL
-from hr_prometheus.errors import ConfigurationError, TargetError
-from hr_prometheus.instrument import instrument
+from hr_prometheus.errors import SettingError, TargetError
+from hr_prometheus.instrumentation import instrument
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.policies import Policies
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
+_FORMATTER = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 STARTING, LISTENING, RUNNING = "while it started up", "listening", "while it ran or stopped"
 
 
@@ -92,6 +93,8 @@ class Preparation:
         if self.settings.access_log is not None:
             log = access_logger if self.settings.access_log else None
         base = arguments.get("access_log_class", AccessLogger) if log else None
+        if base is AccessLogger:
+            base = _AccessLogger
         return {
             "access_log": logger if base is None else log,
             "access_log_class": access_log_class(lambda: self.app, base),
@@ -116,9 +119,18 @@ class Preparation:
 
 def configure_logging(level: str | None) -> None:
     """Set up logging to standard error, where nobody else has."""
-    logging.basicConfig(
-        level=(level or DEFAULT_LOG_LEVEL).upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_FORMATTER)
+    logging.basicConfig(level=(level or DEFAULT_LOG_LEVEL).upper(), handlers=[handler])
+
+
+class _AccessLogger(QuietAccessLogger):
+    """One that leaves the time to our own logging, where that is what writes."""
+
+    def __init__(self, log: logging.Logger, log_format: str) -> None:
+        if any(handler.formatter is _FORMATTER for handler in logging.getLogger().handlers):
+            log_format = log_format.replace("%t ", "") if log_format == self.LOG_FORMAT else log_format
+        super().__init__(log, log_format)
 
 
 def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
@@ -127,10 +139,11 @@ def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
     try:
         value = loading.load_attribute(loading.parse_target(settings.monitor), settings.app_dir)
     except TargetError as error:
-        raise ConfigurationError(f"--monitor: {error}") from None
+        raise SettingError("monitor", "--monitor", f": {error}") from None
     if not (isinstance(value, type) and issubclass(value, BaseRequestMonitor)):
-        raise ConfigurationError(
-            f'--monitor "{settings.monitor}" is no monitor. Expected a class that inherits '
-            "hr_prometheus.monitors.BaseRequestMonitor."
+        raise SettingError(
+            "monitor",
+            f'--monitor "{settings.monitor}"',
+            " is no monitor. Expected a class that inherits hr_prometheus.monitors.BaseRequestMonitor.",
         )
     return value

@@ -9,7 +9,7 @@ from prometheus_client.utils import floatToGoString
 
 from hr_prometheus import catalog
 from hr_prometheus.alerts import BAD_RATIO, BURNS, alerts, minutes
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import SettingError
 from hr_prometheus.queries import SERVER_ERRORS, Source, equal
 from hr_prometheus.yaml_text import document
 
@@ -58,10 +58,12 @@ def latency_bound(latency: float, buckets: Sequence[float]) -> str:
     if latency not in buckets:
         place = bisect(buckets, latency)
         nearest = buckets[max(place - 1, 0) : place + 1]
-        raise ConfigurationError(
-            f'--latency "{latency:g}" is no bound of the latency histogram, so nobody can tell how many requests took '
+        raise SettingError(
+            "latency",
+            f'--latency "{latency:g}"',
+            " is no bound of the latency histogram, so nobody can tell how many requests took "
             f"longer. Take {' or '.join(f'{bound:g}' for bound in nearest)}, or add it to --buckets, here and where the "
-            "application is run."
+            "application is run.",
         )
     return floatToGoString(latency)  # type: ignore[no-any-return, no-untyped-call]
 

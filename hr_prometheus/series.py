@@ -33,7 +33,7 @@ from hr_prometheus.catalog import (
     SCRAPE_METRICS,
     SELF_METRICS,
 )
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import SettingError
 from hr_prometheus.reading import StoredFamily
 
 if TYPE_CHECKING:
@@ -215,40 +215,55 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
         except ValueError as error:
             if store is None:
                 taken = sorted(getattr(error, "duplicates", names))
-                raise ConfigurationError(
-                    f'the application already has a metric named "{taken[0]}". Give the metrics of hr-prometheus '
-                    'a prefix of their own: --metric-prefix myapp_ (as a library: metric_prefix="myapp_").'
+                raise SettingError(
+                    "metric_prefix",
+                    "",
+                    f': the application already has a metric named "{taken[0]}". Give the metrics of hr-prometheus '
+                    "a prefix of their own: ",
+                    advice='metric_prefix="myapp_".',
+                    command_advice="--metric-prefix myapp_.",
                 ) from error
         if store is None and pages_of_process and registry is REGISTRY:
             candidate.move_to(pages_of_process[0])
         store = stores.setdefault(names, candidate)
     if store.latency_buckets != candidate.latency_buckets:
-        raise ConfigurationError(
-            f'the metric "{names[0]}" exists already with the buckets {_listed(store.latency_buckets)}, so it cannot '
-            f"have {_listed(candidate.latency_buckets)}. Use the same buckets, another metric prefix or another registry."
+        raise SettingError(
+            "buckets",
+            "",
+            f': the metric "{names[0]}" exists already with the buckets {_listed(store.latency_buckets)}, so it cannot '
+            f"have {_listed(candidate.latency_buckets)}. Use the same buckets, another metric prefix or another registry.",
         )
     return store
 
 
 def _checked(buckets: Sequence[float]) -> tuple[float, ...]:
     """Return the bounds without a final ``+Inf``; they must be finite, positive and ascending."""
-    bounds = tuple(float(bound) for bound in buckets)
+    try:
+        bounds = tuple(float(bound) for bound in buckets)
+    except (TypeError, ValueError):  # which are no numbers
+        bounds = ()
     if bounds and bounds[-1] == float("inf"):
         bounds = bounds[:-1]
     ascending = all(low < high for low, high in pairwise((0.0, *bounds, float("inf"))))  # also false for NaN
     if not bounds or not ascending:
-        raise ConfigurationError(
-            f"the buckets {_listed(buckets)} are no histogram. Expected upper bounds in seconds, greater than 0 "
-            "and ascending, for example 0.05,0.1,0.5,1,5."
+        raise SettingError(
+            "buckets",
+            f"buckets={buckets!r}",
+            " makes no histogram. Expected upper bounds in seconds, greater than 0 and ascending, for example ",
+            advice="[0.05, 0.1, 0.5, 1, 5].",
+            command_advice="0.05,0.1,0.5,1,5.",
         )
     return bounds
 
 
 def _checked_prefix(prefix: str) -> str:
-    if prefix and not re.fullmatch(_NAME, prefix):
-        raise ConfigurationError(
-            f'the metric prefix "{prefix}" cannot begin a metric\'s name. Expected letters, digits and underscores, '
-            "with no digit first, for example myapp_."
+    if not isinstance(prefix, str) or (prefix and not re.fullmatch(_NAME, prefix)):
+        raise SettingError(
+            "metric_prefix",
+            f"metric_prefix={prefix!r}",
+            " cannot begin a metric's name. Expected letters, digits and underscores, with no digit first, for example ",
+            advice='"myapp_".',
+            command_advice="myapp_.",
         )
     return prefix
 

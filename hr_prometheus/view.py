@@ -11,7 +11,7 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPMethodNotAllowed, HTTPServiceUnavailable, Request, Response, StreamResponse
 from prometheus_client import REGISTRY
 
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import SettingError
 from hr_prometheus.exposition import accepts_gzip, choose_format
 from hr_prometheus.scrapes import Scrapes
 
@@ -85,9 +85,10 @@ def make_view(
 def check_metrics_path(path: str) -> None:
     """Check that *path* can be the path of a metrics route."""
     if not re.fullmatch(_PATH, path):
-        raise ConfigurationError(
-            f'the metrics path "{path}" cannot be served. Expected one that begins with "/", without parameters, '
-            "query or percent-escapes."
+        raise SettingError(
+            "metrics_path",
+            f'metrics_path="{path}"',
+            ' cannot be served. Expected a path that begins with "/", without parameters, query or percent-escapes.',
         )
 
 

@@ -11,8 +11,18 @@ import hr_prometheus
 
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
-    {"catalog", "cli_options", "errors", "yaml_text"},
-    {"addresses", "life", "loading", "loops", "reading", "resources", "workers.entries", "workers.naming"},
+    {"catalog", "errors", "guesses", "yaml_text"},
+    {
+        "addresses",
+        "cli_options",
+        "life",
+        "loading",
+        "loops",
+        "reading",
+        "resources",
+        "workers.entries",
+        "workers.naming",
+    },
     {"series"},
     {
         "cell_files",
@@ -26,7 +36,7 @@ FLOORS = [
     },
     {"exposition", "labels", "sending", "workers.files", "workers.slots"},
     {"config", "monitors", "scrapes", "workers.control", "workers.truth"},
-    {"listening", "lives", "view", "workers.accepting", "workers.process"},
+    {"cli_errors", "listening", "lives", "view", "workers.accepting", "workers.process"},
     {"recorder", "workers.gunicorn", "workers.scraping"},
     {"access_log", "middleware", "routes"},
     {"queries"},
@@ -34,7 +44,7 @@ FLOORS = [
     {"alerts", "dashboards"},
     {"rules", "scrape_config"},
     {"rule_tests"},
-    {"instrument"},
+    {"instrumentation"},
     {"preparing"},
     {"server", "workers.supervisor", "workers.worker"},
     {"cli", "workers.__main__"},

@@ -34,21 +34,21 @@ def test_fixed_parameters_of_a_wrong_type(wrong):
     [
         (
             {"cel": {"cell_id"}},
-            '--fixed-route "cel=cell_id": the application has no route named "cel". Did you mean "cell"? '
+            "fixed_routes_parameters={'cel': ['cell_id']}: the application has no route named \"cel\". Did you mean \"cell\"? "
             "Named routes: cell, health.",
         ),
         (
             {"cell": {"cellid"}},
-            '--fixed-route "cell=cellid": the route "cell" has no parameter "cellid". Did you mean "cell_id"? '
+            'fixed_routes_parameters={\'cell\': [\'cellid\']}: the route "cell" has no parameter "cellid". Did you mean "cell_id"? '
             "Its parameters: cell_id, direction.",
         ),
         (
             {"health": {"x"}},
-            '--fixed-route "health=x": the route "health" has no parameters, so the setting has no meaning. Remove it.',
+            "fixed_routes_parameters={'health': ['x']}: the route \"health\" has no parameters, so the setting has no meaning. Remove it.",
         ),
         (
             {"*": {"nothing"}},
-            '--fixed-route "*=nothing": the application has no parameter "nothing". '
+            "fixed_routes_parameters={'*': ['nothing']}: the application has no parameter \"nothing\". "
             "Its parameters: cell_id, direction.",
         ),
     ],
@@ -100,4 +100,4 @@ def test_values_that_can_never_occur(allowed, words):
     with pytest.raises(ConfigurationError) as caught:
         Policies({}, allowed).check(app)
     assert words in str(caught.value)
-    assert str(caught.value).startswith('--allow-values "')
+    assert str(caught.value).startswith("allow_values={'")

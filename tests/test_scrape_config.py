@@ -58,7 +58,7 @@ def test_kubernetes():
         (scrape_config, {"port": 0}, "shop", "port 0 is another one each time"),
         (scrape_config, {"metrics_port": 0}, "shop", "port 0 is another one each time"),
         (scrape_config, {"unix_path": "/run/x"}, "shop", 'on the unix socket "/run/x", .* --metrics-port 9100'),
-        (scrape_config, {"metrics_path": "metrics"}, "shop", 'the metrics path "metrics" cannot be served'),
+        (scrape_config, {"metrics_path": "metrics"}, "shop", 'metrics_path="metrics" cannot be served'),
         (kubernetes, {"host": "0.0.0.0"}, "The Shop", '--job "The Shop" can be no name'),  # noqa: S104
         (kubernetes, {}, "shop", 'would listen on "127.0.0.1", .* Give --host 0.0.0.0'),
     ],

@@ -12,8 +12,7 @@ from aiohttp.hdrs import UPGRADE
 from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
-from hr_prometheus.policies import Policies
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET, Policies
 from hr_prometheus.request.exchange import Exchange, is_request_task
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder

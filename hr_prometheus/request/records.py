@@ -54,7 +54,7 @@ class Records:
     ) -> None:
         if detail not in DETAILS:
             raise ConfigurationError(
-                f'the detail "{detail}" is none.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
+                f'detail="{detail}" is none.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
             )
         self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
         self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None

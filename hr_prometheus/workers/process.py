@@ -169,8 +169,8 @@ class WorkerProcess:
             self.routes, self.served_since = value, self._loop.time()
             self.booted.set_result(True)
         elif kind == "failed":
-            name, message = value
-            self.failure = getattr(errors, name)(message)
+            name, *arguments = value
+            self.failure = getattr(errors, name)(*arguments)
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
         elif kind == "worn":
             self._worn(self)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import addresses, cell_files, loading
 from hr_prometheus.config import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
-from hr_prometheus.errors import ConfigurationError, ServingError
+from hr_prometheus.errors import ServingError, SettingError
 from hr_prometheus.listening import Listening, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import configure_logging
@@ -47,9 +47,11 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     the first worker cannot serve or a worker fails when it is stopped.
     """
     if loading.parse_target(settings.target).attribute is None:
-        raise ConfigurationError(
-            f'--workers: "{settings.target}" is a script, whose addresses are known only when it has run. Expected a '
-            'target with an attribute, "module:attribute".'
+        raise SettingError(
+            "workers",
+            "--workers",
+            f': "{settings.target}" is a script, whose addresses are known only when it has run. Expected a '
+            'target with an attribute, "module:attribute".',
         )
     check_metrics_path(settings.metrics_path)
     loop_factory(settings.loop or AUTO)

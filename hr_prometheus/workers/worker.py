@@ -22,7 +22,7 @@ from aiohttp.web import AppRunner
 
 from hr_prometheus import addresses, cell_files, errors, loading, view
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
-from hr_prometheus.errors import ApplicationError, HrPrometheusError
+from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError
 from hr_prometheus.listening import tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
@@ -84,7 +84,8 @@ def _serve(connection: socket.socket, orders: dict[str, Any]) -> None:
         kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
         with suppress(OSError):
             connection.setblocking(True)
-            connection.sendall(encode("failed", [kind, str(error)]))
+            arguments = error.args if type(error) is SettingError else (str(error),)
+            connection.sendall(encode("failed", [kind, *arguments]))
 
 
 class _Worker:

@@ -67,7 +67,7 @@ SENTENCES = [
         ["script_without_server.py"], USAGE,
         'Error: the script "script_without_server.py" has ended without calling web.run_app, so hr-prometheus '
         'has served nothing. Expected a script which calls it, or a target with an attribute, "module:attribute". '
-        "It has an application: hr-prometheus run script_without_server.py:application",
+        'Did you mean "script_without_server.py:application"?',
     ),
     (
         ["bare_package"], USAGE,
@@ -82,7 +82,7 @@ SENTENCES = [
     (["bare_package/a.b.py:app"], USAGE, 'Error: the target "bare_package/a.b.py:app" is not understood.'),
     (["runs_nothing.py"], USAGE, 'Error: "runs_nothing.py" gives no aiohttp application; its value is None.'),
     (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is no directory.'),
-    (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: the metrics path "/m?x=1" cannot be served.'),
+    (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: --metrics-path "/m?x=1" cannot be served.'),
     (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is no host name"),
     (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is no socket"),
     (["nothing_here"], USAGE, 'Error: there is no module "nothing_here".'),
@@ -98,9 +98,9 @@ SENTENCES = [
         'Did you mean "cell_id"? Its parameters: cell_id, direction.',
     ),
     (["--fixed-route", "cells", "served:create_app"], USAGE, 'Error: --fixed-route "cells" is not understood.'),
-    (["--buckets", "2,1", "served:create_app"], USAGE, 'Error: the buckets "2,1" are no histogram.'),
-    (["--metric-prefix", "9", "served:create_app"], USAGE, 'Error: the metric prefix "9" cannot begin'),
-    (["--metrics-path", "metrics", "served:app"], USAGE, 'Error: the metrics path "metrics" cannot be served.'),
+    (["--buckets", "2,1", "served:create_app"], USAGE, 'Error: --buckets "2,1" makes no histogram.'),
+    (["--metric-prefix", "9", "served:create_app"], USAGE, 'Error: --metric-prefix "9" cannot begin'),
+    (["--metrics-path", "metrics", "served:app"], USAGE, 'Error: --metrics-path "metrics" cannot be served.'),
     (
         ["--port", "8123", "--metrics-port", "8123", "served:app"], USAGE,
         "Error: --metrics-port 8123 is the application's port. Choose another one, or leave the option out to "
@@ -117,20 +117,19 @@ SENTENCES = [
     (
         ["instrumented:path_taken"], USAGE,
         'Error: the application serves "/metrics" itself (the handler hello). Serve the metrics elsewhere: '
-        "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own "
-        '(as a library: metrics_path="/hr-metrics").',
+        "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own.",
     ),
     (
         ["instrumented:name_taken"], USAGE,
         'Error: the application already has a metric named "request_count". Give the metrics of hr-prometheus a '
-        'prefix of their own: --metric-prefix myapp_ (as a library: metric_prefix="myapp_").',
+        'prefix of their own: --metric-prefix myapp_.',
     ),
     (
         ["--certfile", "none.pem", "served:app"], OS_REFUSED,
-        'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain and its private '
-        "key in PEM format.",
+        'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain in PEM '
+        "format.",
     ),
-    (["--certfile", "served.py", "served:app"], OS_REFUSED, "they are no certificate and its own, unencrypted key"),
+    (["--certfile", "served.py", "served:app"], USAGE, 'Error: --certfile "served.py" is no certificate.'),
     (["--host", "192.0.2.1", "served:app"], OS_REFUSED, "this machine has no such address."),
     (["--unix-path", "none/socket", "served:app"], OS_REFUSED, "no directory that can be written to"),
 ]  # fmt: skip
@@ -219,8 +218,11 @@ def test_a_used_port_is_found_before_the_application_starts(option):
     [
         (["run", "served:app", "--prot", "1"], "No such option"),
         (["run"], "Missing argument 'TARGET'"),
-        (["run", "served:app", "--port", "many"], "'many' is not a valid integer"),
-        (["run", "served:app", "--port", "70000"], "0<=x<=65535"),
+        (
+            ["run", "served:app", "--port", "many"],
+            'for --port "many": expected a whole number from 0 to 65535, for example 8080.',
+        ),
+        (["run", "served:app", "--port", "70000"], '--port "70000": expected a whole number from 0 to 65535'),
         (["walk"], "No such command"),
     ],
 )
@@ -240,5 +242,8 @@ def test_wrong_environment():
     """A variable is checked like its option."""
     done = hr_prometheus("run", "served:app", HR_PROMETHEUS_PORT="many")
     assert done.returncode == USAGE
-    assert "HR_PROMETHEUS_PORT" in done.stderr or "'many' is not a valid integer" in done.stderr
+    assert (
+        "HR_PROMETHEUS_PORT" in done.stderr
+        or 'for --port "many": expected a whole number from 0 to 65535, for example 8080.' in done.stderr
+    )
     assert isinstance(done, subprocess.CompletedProcess)

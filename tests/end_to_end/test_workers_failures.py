@@ -121,7 +121,7 @@ def test_options_of_workers_without_workers(option):
     """They would do nothing."""
     done = hr_prometheus("run", "served:app", *option)
     assert done.returncode == USAGE
-    assert "--worker-timeout or --max-requests was given without --workers." in done.stderr
+    assert f"{option[0]} was given without --workers." in done.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--workers", "2"]])

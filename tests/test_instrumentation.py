@@ -156,9 +156,9 @@ def route_at_metrics(_tmp_path):
 
 @pytest.mark.parametrize("make", [static_at_metrics, sub_application_at_metrics, route_at_metrics])
 def test_a_taken_path_is_one_sentence(registry, tmp_path, make):
-    """Whatever the application serves at the metrics path is named, with the options that cure it."""
+    """Whatever the application serves at the metrics path is named, with the argument that cures it."""
     app = make(tmp_path)
-    with pytest.raises(ConfigurationError, match=r'serves "/metrics" itself .*--metrics-path .*--metrics-port'):
+    with pytest.raises(ConfigurationError, match=r'serves "/metrics" itself .*: metrics_path="/hr-metrics"'):
         instrument(app, registry=registry)
     assert not app.middlewares
 
@@ -198,7 +198,7 @@ class OwnRouter(AbstractRouter):
 async def test_a_router_of_the_applications_own(aiohttp_client, registry):
     """It is asked for nothing that it need not have; only a route cannot be given to it."""
     app = web.Application(router=OwnRouter())
-    with pytest.raises(ConfigurationError, match="a router of its own.*--metrics-port"):
+    with pytest.raises(ConfigurationError, match="a router of its own.*: metrics_path=None"):
         instrument(app, registry=registry)
     client = await aiohttp_client(instrument(app, registry=registry, metrics_path=None))
     for _ in range(2):

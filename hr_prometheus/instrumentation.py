@@ -10,9 +10,9 @@ from aiohttp.web import Resource, UrlDispatcher
 from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
-from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
+from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.middleware import hrprometheus_middleware
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.view import check_metrics_path, is_view, make_view
 
@@ -115,9 +115,13 @@ def _has_metrics_route(app: Application, path: str) -> bool:
     """Whether *path* is a metrics route of ours already; raises if it can be none."""
     check_metrics_path(path)
     if not isinstance(app.router, UrlDispatcher):
-        raise ConfigurationError(
-            f'the application has a router of its own, which cannot be given the route "{path}". Serve the metrics on '
-            "a port of their own: --metrics-port 9100 (as a library: metrics_path=None, and a server for them)."
+        raise SettingError(
+            "metrics_path",
+            "",
+            f': the application has a router of its own, which cannot be given the route "{path}". Serve the metrics on '
+            "a port of their own: ",
+            advice="metrics_path=None, and a server for them.",
+            command_advice="--metrics-port 9100.",
         )
     for resource in app.router.resources():
         taken_by = ""
@@ -130,9 +134,11 @@ def _has_metrics_route(app: Application, path: str) -> bool:
         elif not isinstance(resource, Resource) and resource.canonical == path:
             taken_by = "static files or a sub-application"
         if taken_by:
-            raise ConfigurationError(
-                f'the application serves "{path}" itself ({taken_by}). Serve the metrics elsewhere: '
-                "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own "
-                '(as a library: metrics_path="/hr-metrics").'
+            raise SettingError(
+                "metrics_path",
+                "",
+                f': the application serves "{path}" itself ({taken_by}). Serve the metrics elsewhere: ',
+                advice='metrics_path="/hr-metrics".',
+                command_advice="--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own.",
             )
     return False

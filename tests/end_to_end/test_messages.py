@@ -1,0 +1,321 @@
+"""An error quotes what was typed and where, and says how to repair it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import urllib.error
+import urllib.request
+
+import click
+import pytest
+from conftest import hr_prometheus
+
+from hr_prometheus.cli_observability import main
+
+OS_REFUSED, USAGE = 1, 2
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    """A directory with certificates and keys, good and bad."""
+    directory = tmp_path_factory.mktemp("a directory with spaces")
+
+    def openssl(*arguments):
+        subprocess.run([shutil.which("openssl"), *arguments], cwd=directory, check=True, capture_output=True)
+
+    for name in ("", "other-"):
+        openssl(
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+            "-subj", "/CN=localhost", "-keyout", f"{name}key.pem", "-out", f"{name}certificate.pem",
+        )  # fmt: skip
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=x", "-keyout", "rsa-key.pem")
+    openssl("pkey", "-in", "key.pem", "-aes128", "-passout", "pass:x", "-out", "encrypted-key.pem")
+    (directory / "text.pem").write_text("hello\n")
+    (directory / "broken-key.pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    certificate = (directory / "certificate.pem").read_text()
+    (directory / "both-encrypted.pem").write_text(certificate + (directory / "encrypted-key.pem").read_text())
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "at", "words"),
+    [
+        (["text.pem"], USAGE, "certfile", " is no certificate."),
+        (["key.pem", "key.pem"], USAGE, "certfile", " is no certificate."),
+        (
+            ["certificate.pem"],
+            USAGE,
+            "certfile",
+            " has a certificate and no private key. Give the file of the key ",
+        ),
+        (["certificate.pem", "text.pem"], USAGE, "keyfile", " has no private key."),
+        (["certificate.pem", "broken-key.pem"], USAGE, "keyfile", ": the private key is refused"),
+        (
+            ["certificate.pem", "other-key.pem"],
+            USAGE,
+            "keyfile",
+            ": the private key does not belong to the certificate in ",
+        ),
+        (
+            ["certificate.pem", "rsa-key.pem"],
+            USAGE,
+            "keyfile",
+            ": the private key does not belong to the certificate in ",
+        ),
+        (["certificate.pem", "encrypted-key.pem"], USAGE, "keyfile", ": the private key is encrypted."),
+        (["both-encrypted.pem"], USAGE, "certfile", ": the private key is encrypted."),
+        (["none.pem", "key.pem"], OS_REFUSED, "certfile", ": No such file or directory."),
+        (["certificate.pem", "none.pem"], OS_REFUSED, "keyfile", ": No such file or directory."),
+        (["certificate.pem", "."], OS_REFUSED, "keyfile", ": Is a directory."),
+    ],
+)
+def test_each_fault_of_a_certificate_has_its_sentence(pem, files, code, at, words):
+    """It names the file that is at fault, and a fault of its content is wrong usage."""
+    files = {name: str(pem / file) for name, file in zip(("certfile", "keyfile"), files, strict=False)}
+    options = [word for name, path in files.items() for word in (f"--{name}", path)]
+    done = hr_prometheus("run", "served:app", "--port", "0", *options)
+    assert done.stderr.startswith(f'Error: --{at} "{files[at]}"{words}'), done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+
+
+NUMBERS = [
+    (name, option)
+    for name, command in main.commands.items()
+    for option in command.params
+    if isinstance(option.type, click.IntRange | click.FloatRange | type(click.INT) | type(click.FLOAT))
+]
+
+
+@pytest.mark.parametrize("value", ["http", "500ms", "-1", "nan", "inf"])
+@pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[f"{name}-{option.name}" for name, option in NUMBERS])
+def test_a_number_that_is_none(name, option, value):
+    """Every option that takes a number quotes what was typed and gives an example, which is one."""
+    with pytest.raises(click.BadParameter) as caught:
+        main.commands[name].make_context(name, [option.opts[-1], value, "a:b"])
+    message = caught.value.format_message()
+    found = re.fullmatch(
+        rf'Invalid value for {option.opts[-1]} "{value}": expected a (whole number|number of seconds), .*for example (.*)\.',
+        message.replace("whole number from", "whole number, from"),
+    )
+    assert found, message
+    assert option.type.convert(found[2], option, None) == float(found[2])
+
+
+def test_there_are_numbers_to_test():
+    """The list above finds what it is for."""
+    assert len(NUMBERS) > 9
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "value", "sentence"),
+    [
+        (
+            "run", "FIXED_ROUTE", "get_cell_neighbour=cell_id,health=x",
+            ' (values are separated by spaces): the route "get_cell_neighbour" has no parameter "health=x".',
+        ),
+        ("run", "FIXED_ROUTE", "* nonsense", " (values are separated by spaces) is not understood."),
+        ("run", "ALLOW_VALUES", "cells.x=y", ' (values are separated by spaces): the application has no route named "cells".'),
+        ("rules", "OBJECTIVE", "99 x=1", " (values are separated by spaces)"),
+        ("run", "BUCKETS", "2,1", " makes no histogram."),
+        ("run", "BUCKETS", "fast", " is not understood."),
+        ("run", "METRIC_PREFIX", "9", " cannot begin a metric's name."),
+        ("run", "METRICS_PATH", "x", " cannot be served."),
+        ("run", "WORKERS", "many", " is not understood."),
+        ("run", "KEYFILE", "key.pem", " was given without --certfile."),
+        ("run", "MONITOR", "monitors:Sen", ': "monitors" has no attribute "Sen".'),
+        ("run", "APP_DIR", "none", " is no directory."),
+        ("run", "HOST", "127.0.0.1:8080", " is no address or name alone."),
+        ("run", "UNIX_MODE", "999", " is not understood."),
+    ],
+)  # fmt: skip
+def test_a_value_from_the_environment(command, variable, value, sentence):
+    """The error names the variable and its whole value."""
+    options = ["--port", "0"] if command == "run" and variable != "HOST" else []
+    done = hr_prometheus(command, "served:create_app", *options, **{f"HR_PROMETHEUS_{variable}": value})
+    assert done.stderr.startswith(f'Error: HR_PROMETHEUS_{variable}="{value}"{sentence}'), done.stderr
+    assert done.returncode == USAGE
+
+
+@pytest.mark.parametrize(
+    "option", [each for each in main.commands["run"].params if isinstance(each.type, click.Choice)]
+)
+def test_a_choice_from_the_environment(option):
+    """So does one of click's own errors."""
+    done = hr_prometheus("run", "served:app", **{option.envvar: "nonsense"})
+    assert f'Invalid value for {option.envvar}="nonsense": ' in done.stderr
+
+
+def test_an_address_from_the_environment():
+    """What the operating system refuses is followed by the variable."""
+    done = hr_prometheus("run", "served:app", "--port", "0", HR_PROMETHEUS_HOST="no.such.name.invalid")
+    assert done.stderr.endswith('(HR_PROMETHEUS_HOST="no.such.name.invalid")\n')
+
+
+def test_a_bound_from_the_environment():
+    """The variable is named as well where a number of ours is greater than the bound."""
+    done = hr_prometheus("routes", "served:create_app", HR_PROMETHEUS_MAX_SERIES="3")
+    assert ' series, and HR_PROMETHEUS_MAX_SERIES="3" is 3. ' in done.stderr
+    assert done.returncode == 4
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_of_several_values_the_wrong_one_is_quoted(workers):
+    """As it was typed, in one process and from a worker."""
+    options = ["--fixed-route", "get_cell_neighbour=direction", "--fixed-route", "get_cell_neighbour= zz ,cell_id"]
+    done = hr_prometheus("run", "served:create_app", "--port", "0", *options, *workers)
+    assert done.stderr.startswith('Error: --fixed-route "get_cell_neighbour= zz ,cell_id": '), done.stderr
+    assert done.returncode == USAGE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["served:app"], 'No such command "served:app". Did you mean: {} run served:app?'),
+        (["served.py", "--port", "0"], 'No such command "served.py". Did you mean: {} run served.py?'),
+        (["ruls"], 'No such command "ruls". Did you mean "rules"?'),
+        (["zzz"], 'No such command "zzz".\n'),
+    ],
+)
+def test_a_command_that_is_none(arguments, words):
+    """The nearest command is named, or the one that a target belongs to."""
+    done = hr_prometheus(*arguments)
+    assert words.format("python -m hr_prometheus") in done.stderr
+    assert done.returncode == USAGE
+
+
+FOREIGN = """
+class Asgi:
+    async def __call__(self, scope, receive, send):
+        pass
+
+class Wsgi:
+    def __call__(self, environ, start_response):
+        return []
+
+class Framework:
+    def wsgi_app(self, *arguments):
+        return []
+
+    def __call__(self, *arguments):
+        return []
+
+async def asgi_function(scope, receive, send):
+    pass
+
+async def make_asgi():
+    return Asgi()
+
+asgi, wsgi, framework = Asgi(), Wsgi(), Framework()
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "words"),
+    [
+        ("asgi", "an ASGI"), ("Asgi", "an ASGI"), ("asgi_function", "an ASGI"), ("make_asgi", "an ASGI"),
+        ("wsgi", "a WSGI"), ("framework", "a WSGI"),
+    ],
+)  # fmt: skip
+def test_an_application_of_another_interface(tmp_path, attribute, words):
+    """It is named, and what hr-prometheus serves."""
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+    done = hr_prometheus("run", "--app-dir", str(tmp_path), "--port", "0", f"foreign:{attribute}")
+    expected = f'Error: "foreign:{attribute}" is {words} application; hr-prometheus serves aiohttp applications.\n'
+    assert (done.stderr, done.returncode) == (expected, USAGE)
+
+
+FACTORY = "from aiohttp import web\n\ndef {}:\n    return web.Application()\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "attribute"),
+    [
+        (FACTORY.format("create_app()"), "create_app"),
+        (FACTORY.format("service() -> web.Application"), "service"),
+        ("from aiohttp import web\nserved = web.Application()\n", "served"),
+        ("x = 1\n", None),
+    ],
+)
+@pytest.mark.parametrize("place", ["shop/app.py", "shop/__init__.py"])
+def test_a_module_without_its_attribute(tmp_path, place, code, attribute):
+    """A script that serves nothing, and a package that is none, name the attribute which seems to be meant."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / place).write_text(code)
+    module = "shop.app" if place.endswith("app.py") else "shop"
+    done = hr_prometheus("run", "--app-dir", str(tmp_path), "--port", "0", module)
+    assert done.returncode == USAGE
+    assert ("Did you mean" in done.stderr) == (attribute is not None)
+    assert attribute is None or done.stderr.endswith(f' Did you mean "{module}:{attribute}"?\n')
+
+
+def test_parentheses():
+    """A factory is named, not called."""
+    done = hr_prometheus("run", "served:create_app()")
+    assert 'has parentheses. Leave them out: "served:create_app".' in done.stderr
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_paths_with_spaces(serve, pem, workers):
+    """A target, a directory to import from, a socket and a certificate may have spaces in their paths."""
+    directory = pem / "my services"
+    directory.mkdir(exist_ok=True)
+    (directory / "my-first app.py").write_text("import beside\n" + FACTORY.format("create_app()"))
+    (directory / "beside.py").write_text("")
+    options = ["--certfile", str(pem / "certificate.pem"), "--keyfile", str(pem / "key.pem")]
+    path = str(directory / "a socket")
+    serve(f"{directory}/my-first app.py:create_app", "--unix-path", path, *options, *workers).stop()
+    (directory / "app.py").write_text(FACTORY.format("create_app()"))
+    serve("app:create_app", "--app-dir", str(directory), "--port", "0", *workers).stop()
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+@pytest.mark.parametrize(("mode", "from_environment"), [("660", False), ("0o600", True), ("0777", False)])
+def test_the_mode_of_a_unix_socket(serve, tmp_path, workers, mode, from_environment):
+    """--unix-mode, and its variable, are the permissions of the socket; it still serves, and is removed."""
+    path = str(tmp_path / "socket")
+    options = [] if from_environment else ["--unix-mode", mode]
+    environment = {"HR_PROMETHEUS_UNIX_MODE": mode} if from_environment else {}
+    service = serve("served:app", "--unix-path", path, *options, *workers, **environment)
+    assert stat.S_IMODE(os.stat(path).st_mode) == int(mode.removeprefix("0o"), 8)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert b"200 OK" in client.recv(100)
+    service.stop()
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_the_access_log(serve, tmp_path, workers):
+    """A request is a line with one time, and a scrape is none."""
+    service = serve("served:app", "--port", "0", "--access-log", *workers)
+    for path in ("/metrics", "/missing", "/metrics"):
+        try:
+            with urllib.request.urlopen(service.url + path):
+                pass
+        except urllib.error.HTTPError as error:
+            error.close()
+    _, _, err = service.stop()
+    (line,) = [line for line in err.splitlines() if "aiohttp.access" in line]
+    assert re.match(r'\d{4}-\d\d-\d\d \S+ INFO aiohttp.access: 127.0.0.1 "GET /missing HTTP/1.1" 404 ', line), line
+
+
+def test_a_prefix_without_an_underscore(serve):
+    """It is accepted, with one line that says what comes of it."""
+    for workers in ([], ["--workers", "2"]):
+        service = serve("served:app", "--port", "0", "--metric-prefix", "shop", *workers)
+        _, _, err = service.stop()
+        warning = 'Warning: --metric-prefix "shop": the metrics are named "shoprequest_latency" and so on. Did you mean "shop_"?\n'
+        assert err.count("Warning:") == err.count(warning) == 1
+    service = serve("served:app", "--port", "0", "--metric-prefix", "shop_")
+    assert "Warning" not in service.stop()[2]
+
+
+def test_the_version():
+    """-V is --version."""
+    assert hr_prometheus("-V").stdout == hr_prometheus("--version").stdout != ""
