@@ -1,10 +1,15 @@
 """True, bounded and almost free Prometheus metrics for any aiohttp server."""
 
-from hr_prometheus.access_log import access_log_class
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, TargetError
-from hr_prometheus.instrument import instrument
-from hr_prometheus.middleware import hrprometheus_middleware
-from hr_prometheus.view import hrprometheus_view
+
+if TYPE_CHECKING:
+    from hr_prometheus.access_log import access_log_class
+    from hr_prometheus.instrumentation import instrument
+    from hr_prometheus.middleware import hrprometheus_middleware
+    from hr_prometheus.view import hrprometheus_view
 
 __version__ = "1.0.0"
 
@@ -19,3 +24,24 @@ __all__ = [
     "hrprometheus_view",
     "instrument",
 ]
+
+# Imported when they are first asked for, so that `hr-prometheus --help` need not wait for aiohttp. No module may have
+# the name of what it is the home of: Python would put the module in its place.
+_HOMES = {
+    "access_log_class": "access_log",
+    "hrprometheus_middleware": "middleware",
+    "hrprometheus_view": "view",
+    "instrument": "instrumentation",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))

@@ -31,8 +31,8 @@ from hr_prometheus.config import (
     parse_workers,
 )
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.loops import LOOPS
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.catalog import LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
-from hr_prometheus.policies import ALL
+from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

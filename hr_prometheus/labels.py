@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aiohttp import hdrs
 from aiohttp.web import HTTPException
 
-from hr_prometheus.policies import ALL, OTHER, Policies
+from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET, OTHER, Policies
 from hr_prometheus.resources import parameter_names, path_with_fixed_parameters, template, valid_text
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ UNMATCHED = "unmatched"
 MALFORMED = "malformed"
 #: What a method is recorded under that neither the IANA registry nor the application knows.
 UNKNOWN = "unknown"
-#: How many distinct path labels a route may have in one process before further ones are folded.
-DEFAULT_PATH_BUDGET = 100
 
 #: The methods that are labels, https://www.iana.org/assignments/http-methods/http-methods.xhtml
 METHODS = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from hr_prometheus.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 AUTO, ASYNCIO, UVLOOP = LOOPS = ("auto", "asyncio", "uvloop")
@@ -20,6 +20,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if uvloop is asked for and not installed.
     """
+    import asyncio  # noqa: PLC0415  # the command shows its help without it
+
     if name == ASYNCIO or (name == AUTO and find_spec("uvloop") is None):
         return asyncio.new_event_loop
     try:

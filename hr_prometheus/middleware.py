@@ -12,11 +12,11 @@ from aiohttp import EMPTY_PAYLOAD
 from aiohttp.web import Response, middleware
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
+from hr_prometheus.labels import Varying
 from hr_prometheus.life import WRITES_ARE_TOLD, received
 from hr_prometheus.lives import receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
-from hr_prometheus.policies import Policies
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET, Policies
 from hr_prometheus.recorder import Recorder
 from hr_prometheus.records import PLAIN_SIZE
 from hr_prometheus.sending import BY_AIOHTTP, quietly

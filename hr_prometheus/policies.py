@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ALL = "*"
 #: What a value is shown as that is not in the list of the allowed ones.
 OTHER = "other"
+#: How many distinct path labels a route may have in one process before further ones are folded.
+DEFAULT_PATH_BUDGET = 100
 
 
 class Policies:

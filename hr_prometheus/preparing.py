@@ -15,7 +15,7 @@ from hr_prometheus.access_log import access_log_class
 from hr_prometheus.catalog import FULL
 from hr_prometheus.config import DEFAULT_LOG_LEVEL
 from hr_prometheus.errors import ConfigurationError, TargetError
-from hr_prometheus.instrument import instrument
+from hr_prometheus.instrumentation import instrument
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.policies import Policies
 

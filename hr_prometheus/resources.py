@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from aiohttp.web import UrlDispatcher
-
 from hr_prometheus.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ def all_resources(app: Application) -> Iterator[AbstractResource]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a router of the application's own, which need not know.
     """
+    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # the command shows its help without aiohttp
+
     if not isinstance(app.router, UrlDispatcher):
         raise ConfigurationError(
             "the application has a router of its own, whose routes cannot be told. Leave out the settings for routes."

@@ -34,7 +34,7 @@ FLOORS = [
     {"alerts", "dashboards"},
     {"rules", "scrape_config"},
     {"rule_tests"},
-    {"instrument"},
+    {"instrumentation"},
     {"preparing"},
     {"server", "workers.supervisor", "workers.worker"},
     {"cli", "workers.__main__"},

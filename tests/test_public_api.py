@@ -4,7 +4,10 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
+
 import hr_prometheus
+from hr_prometheus.cli_observability import main
 
 
 def test_the_public_names():
@@ -50,3 +53,34 @@ def test_importing_registers_nothing_and_loads_no_click():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in main.commands)])
+def test_help_and_version_wait_for_no_server(arguments):
+    """They load neither aiohttp nor prometheus_client nor asyncio."""
+    code = (
+        "import atexit, sys\n"
+        "heavy = ('aiohttp', 'asyncio', 'prometheus_client')\n"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+        "from hr_prometheus.cli_observability import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.endswith("[]\n")
+
+
+@pytest.mark.parametrize("name", hr_prometheus.__all__)
+def test_a_name_can_be_imported_before_and_after_everything_else(name):
+    """No module of the package takes the place of a public name."""
+    first = f"from hr_prometheus import {name} as it\n"
+    everything = "import hr_prometheus.server, hr_prometheus.workers.supervisor, hr_prometheus.cli_observability\n"
+    code = f"{everything if name == 'instrument' else ''}{first}{everything}import hr_prometheus\n"
+    code += f"assert it is hr_prometheus.{name} and callable(it) and {name!r} in dir(hr_prometheus)\n"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_name_that_does_not_exist():
+    """The error is Python's own."""
+    with pytest.raises(AttributeError, match="module 'hr_prometheus' has no attribute 'nothing'"):
+        _ = hr_prometheus.nothing

@@ -11,8 +11,8 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.middleware import hrprometheus_middleware
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET
 from hr_prometheus.recorder import recorder_of
 from hr_prometheus.view import check_metrics_path, is_view, make_view
 
