@@ -11,7 +11,7 @@ import hr_prometheus
 
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
-    {"catalog", "cli_options", "errors", "yaml_text"},
+    {"catalog", "cli_options", "errors", "interrupts", "terminal", "words", "yaml_text"},
     {"addresses", "life", "loading", "loops", "reading", "resources", "workers.entries", "workers.naming"},
     {"series"},
     {
@@ -25,9 +25,9 @@ FLOORS = [
         "workers.values",
     },
     {"exposition", "labels", "sending", "workers.files", "workers.slots"},
-    {"config", "monitors", "scrapes", "workers.control", "workers.truth"},
+    {"config", "monitors", "runner", "scrapes", "workers.control", "workers.truth"},
     {"listening", "lives", "view", "workers.accepting", "workers.process"},
-    {"recorder", "workers.gunicorn", "workers.scraping"},
+    {"recorder", "workers.announcer", "workers.gunicorn", "workers.scraping"},
     {"access_log", "middleware", "routes"},
     {"queries"},
     {"objectives", "panels"},
@@ -36,6 +36,7 @@ FLOORS = [
     {"rule_tests"},
     {"instrumentation"},
     {"preparing"},
+    {"scripts", "service"},
     {"server", "workers.supervisor", "workers.worker"},
     {"cli", "workers.__main__"},
     {"cli_observability"},
