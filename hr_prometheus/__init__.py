@@ -1,12 +1,9 @@
 """True, bounded and almost free Prometheus metrics for any aiohttp server."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, TargetError
-
+TYPE_CHECKING = False  # nothing is imported here: until it is, Ctrl-C is Python's
 if TYPE_CHECKING:
     from hr_prometheus.access_log import access_log_class
+    from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, TargetError
     from hr_prometheus.instrumentation import instrument
     from hr_prometheus.middleware import hrprometheus_middleware
     from hr_prometheus.view import hrprometheus_view
@@ -28,6 +25,11 @@ __all__ = [
 # Imported when they are first asked for, so that `hr-prometheus --help` need not wait for aiohttp. No module may have
 # the name of what it is the home of: Python would put the module in its place.
 _HOMES = {
+    "ApplicationError": "errors",
+    "ConfigurationError": "errors",
+    "HrPrometheusError": "errors",
+    "ServingError": "errors",
+    "TargetError": "errors",
     "access_log_class": "access_log",
     "hrprometheus_middleware": "middleware",
     "hrprometheus_view": "view",
@@ -36,6 +38,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

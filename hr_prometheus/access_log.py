@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
+    from aiohttp.abc import AbstractMatchInfo
     from aiohttp.web import BaseRequest, StreamResponse
 
 
@@ -28,7 +29,7 @@ class QuietAccessLogger(AccessLogger):
 
     def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
         """Log a request, if it is none of the metrics route."""
-        match = getattr(request, "_match_info", None)  # as below
+        match = _match(request)
         if match is None or not is_view(match.handler):
             super().log(request, response, time)
 
@@ -55,28 +56,28 @@ def access_log_class(
 
         def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
             if getattr(request.writer, "on_body_write", None) is None:
-                self._record(request, response, time)
+                _count_unseen(served(), request, response, time)
             if self._base is not None and self._base.enabled:
                 self._base.log(request, response, time)
-
-        def _record(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
-            """Count a request that has reached no middleware."""
-            application = served()
-            for candidate in application.middlewares if application is not None else ():
-                recorder = recorder_of(candidate)
-                if recorder is None:
-                    continue
-                if not _has_match(request):
-                    recorder.malformed(response, time)
-                elif hdrs.EXPECT in request.headers and isinstance(request, Request):  # aiohttp answers an expectation that it cannot meet
-                    recorder.refused(request, response, time)
 
     return RecordingAccessLogger
 
 
-def _has_match(request: BaseRequest) -> bool:
-    """Whether the router has seen *request*, as it has not what the parser refuses."""
+def _count_unseen(app: Application | None, request: BaseRequest, response: StreamResponse, seconds: float) -> None:
+    """Count a request that aiohttp has answered before any middleware of *app*."""
+    for candidate in app.middlewares if app is not None else ():
+        recorder = recorder_of(candidate)
+        if recorder is None:
+            continue
+        if _match(request) is None:
+            recorder.malformed(response, seconds)
+        elif hdrs.EXPECT in request.headers and isinstance(request, Request):  # which aiohttp cannot meet
+            recorder.refused(request, response, seconds)
+
+
+def _match(request: BaseRequest) -> AbstractMatchInfo | None:
+    """Return what the router has found for *request*; ``None`` if the parser has refused it before."""
     try:
-        return getattr(request, "match_info", request) is not None
+        return getattr(request, "match_info", None)
     except AssertionError:  # by which aiohttp says so
-        return False
+        return None

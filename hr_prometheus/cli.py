@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus import __version__
+from hr_prometheus import __version__, interrupts
 from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.cli_errors import color, sentence, warn
 from hr_prometheus.cli_options import (
@@ -41,16 +41,16 @@ from hr_prometheus.config import (
     parse_workers,
 )
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
+from hr_prometheus.interrupts import INTERRUPTED
 from hr_prometheus.loops import LOOPS
 from hr_prometheus.policies import DEFAULT_PATH_BUDGET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What the exit code says of each error; 0 is a stop, and 130 an interruption before there was one to make.
+#: What the exit code says of each error; 0 is a stop, and 130 an interruption before it served.
 EXIT_CODES: dict[type[HrPrometheusError], int] = {ServingError: 1, ConfigurationError: 2, ApplicationError: 3}
 _TOO_MANY_SERIES = 4
-INTERRUPTED = 130
 
 
 def shared_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -106,7 +106,7 @@ def main() -> None:
     type=Seconds(example=DEFAULT_SHUTDOWN_TIMEOUT),
     metavar="SECONDS",
     show_default=f"{DEFAULT_SHUTDOWN_TIMEOUT:g}",
-    help="How long a stop waits for requests in progress; aiohttp may take it twice.",
+    help="How long a stop waits for requests in progress, in all.",
 )
 @server_option(
     "--keepalive-timeout",
@@ -230,7 +230,7 @@ def run(**options: Any) -> None:
     script's own host, port and other arguments of run_app hold unless an option here says otherwise.
 
     A repeatable option's variable holds its values separated by spaces. Exit codes: 0 stopped, 1 an address
-    or file was refused, 2 wrong usage, 3 the application failed.
+    or file was refused, 2 wrong usage, 3 the application failed, 130 interrupted before it served.
     """
     try:
         settings = settings_of(options)
@@ -240,7 +240,7 @@ def run(**options: Any) -> None:
     except HrPrometheusError as error:
         fail(error)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(interrupts.exit_code())
 
 
 @main.command(cls=Command, short_help="Show the routes of an application as the metrics will see them.")
@@ -263,22 +263,23 @@ def run(**options: Any) -> None:
     metavar="N",
     help="Exit with 4 if there can be more series than this.",
 )
+@metrics_option("--start", is_flag=True, help="Run the application's start-up first, which may add routes.")
 def routes(**options: Any) -> None:
     """Show the route table of TARGET as the metrics will see it; see `run` for TARGET and ARGS.
 
-    The application is made but not started. For each route: its methods, its name, the label that its requests are
+    The application is made but not started, unless --start is given. For each route: its methods, its name, the label that its requests are
     recorded under, with <NAME> for a parameter whose values are kept, the policy of each parameter, and how many path
     labels and series there can be at worst.
 
     Exit codes: as of `run`, and 4 if --max-series is exceeded.
     """
-    output_format, max_series = options.pop("output_format"), options.pop("max_series")
+    output_format, max_series, start = (options.pop(name) for name in ("output_format", "max_series", "start"))
     try:
         from hr_prometheus import routes as module
 
         settings = settings_of(options)
         with contextlib.redirect_stdout(sys.stderr):  # what the application prints is no part of the table
-            app = module.load_application(settings)
+            app = module.load_application(settings, start=start)
         table = module.rows(app, settings)
     except HrPrometheusError as error:
         fail(error)

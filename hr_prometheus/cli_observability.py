@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.cli import INTERRUPTED, fail, main, settings_of, shared_options
+from hr_prometheus.cli import fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, Seconds, metrics_option
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
+from hr_prometheus.interrupts import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_BACKLOG = 128
 DEFAULT_LOG_LEVEL = "info"
-#: Seconds. aiohttp may wait twice as long, and its default of 60 outlives the 30 seconds which Kubernetes
-#: and most service managers give a process to stop.
+#: Seconds. aiohttp's default of 60 outlives the 30 seconds which Kubernetes and most service managers give a process
+#: to stop.
 DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 #: Seconds, as in ``aiohttp.web.run_app``.
 DEFAULT_KEEPALIVE_TIMEOUT = 75.0

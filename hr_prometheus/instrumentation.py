@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
-from aiohttp.web import Resource, UrlDispatcher
+from aiohttp.web import HTTPNotFound, Resource, UrlDispatcher
+from aiohttp.web_urldispatcher import SystemRoute
 from prometheus_client import REGISTRY
 
 from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
@@ -14,17 +16,24 @@ from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.policies import DEFAULT_PATH_BUDGET
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.resources import are_foreign
 from hr_prometheus.view import check_metrics_path, is_view, make_view
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from aiohttp.web import Application
+    from aiohttp.typedefs import Middleware
+    from aiohttp.web import Application, Request
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.monitors import BaseRequestMonitor
+    from hr_prometheus.policies import Policies
 
 logger = logging.getLogger("hr_prometheus")
+
+_LOOK_SECONDS = 0.1
+#: What is not routed has: a route without a resource.
+_NO_ROUTE = SystemRoute(HTTPNotFound())
 
 
 def instrument(
@@ -55,7 +64,7 @@ def instrument(
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if an option is wrong, if the application is frozen,
     or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* and *allow_values* are
-    checked when the application begins to start up.
+    checked at the end of the application's start-up. A wrong one is only a warning if the start-up can add routes.
     """
     if app.middlewares.frozen:
         raise ConfigurationError(
@@ -89,17 +98,62 @@ def instrument(
             request_monitor, allow_values=allow_values, path_budget=path_budget, exclude=exclude, **monitor_args
         )
         app.middlewares.insert(0, middleware)
+        if not isinstance(app.router, UrlDispatcher):
+            _give_routes(app.router)
         recorder = recorder_of(middleware)
         assert recorder is not None  # noqa: S101  # it is ours
-        policies = recorder.labels.policies
-
-        async def check_routes(app: Application) -> None:
-            policies.check(app)
-
-        app.on_startup.insert(0, check_routes)
+        _keep(app, middleware, recorder.labels.policies)
     if metrics_path is not None and not has_route:
         app.router.add_get(metrics_path, make_view(registry))
     return app
+
+
+def _give_routes(router: Any) -> None:
+    """Have all that a router of the application's own resolves to have a route and a current application.
+
+    aiohttp asks for them where there is a middleware, and only there: without them every request would fail.
+    """
+    resolve = router.resolve
+    current_app = property(lambda match_info: match_info.apps[0])
+
+    async def resolve_to_a_route(request: Request) -> Any:
+        match_info = await resolve(request)
+        if getattr(match_info, "route", _NO_ROUTE) is _NO_ROUTE:
+            kind: Any = type(match_info)  # because the instance may have slots
+            kind.route = _NO_ROUTE
+            own = getattr(kind, "current_app", current_app)
+            if isinstance(own, property) and (own is current_app or own.fset is None):
+                kind.current_app = own.setter(lambda _match_info, _app: None)
+        return match_info
+
+    router.resolve = resolve_to_a_route
+
+
+def _keep(app: Application, middleware: Middleware, policies: Policies) -> None:
+    """See to it, at the end of the start-up, that the middleware is still there and that the policies' names exist."""
+
+    async def end_start_up(app: Application) -> None:
+        if middleware not in app.middlewares:  # the application has put others in its place
+            app.middlewares.insert(0, middleware)
+        handlers = list(app.on_startup)
+        if are_foreign(handlers[handlers.index(end_start_up) :]):
+            loop = asyncio.get_running_loop()
+            loop.call_soon(look_when_frozen, loop)
+        else:
+            policies.check(app, leniently=True)
+
+    def look_when_frozen(loop: asyncio.AbstractEventLoop) -> None:
+        if not app.frozen:
+            loop.call_later(_LOOK_SECONDS, look_when_frozen, loop)
+            return
+        if middleware not in app.middlewares:
+            logger.warning(
+                "The application has replaced its middlewares after it was instrumented, so nothing is recorded. Add to "
+                "app.middlewares instead, or call instrument() after the start-up handler that replaces them was added."
+            )
+        policies.check(app, leniently=True)
+
+    app.on_startup.append(end_start_up)
 
 
 def _warn_of_ignored(**options: bool) -> None:

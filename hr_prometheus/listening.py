@@ -7,11 +7,12 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Application, AppRunner, SockSite
+from aiohttp.web import Application, SockSite
 
 from hr_prometheus import addresses
 from hr_prometheus.config import DEFAULT_HOST, DEFAULT_PORT
 from hr_prometheus.errors import ServingError, SettingError
+from hr_prometheus.runner import Runner
 
 if TYPE_CHECKING:
     import ssl
@@ -38,11 +39,11 @@ class Listening:
         return f"hr-prometheus: {what} on {', '.join(self.texts)}, metrics on {self.metrics_text}"
 
 
-async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socket]) -> AppRunner:
+async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socket]) -> Runner:
     """Serve a metrics *view* at *path* on sockets of its own, until the result is cleaned up."""
     app = Application()
     app.router.add_get(path, view)
-    runner = AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = Runner(app, access_log=None, patience=1.0)
     await runner.setup()
     for each in sockets:
         try:

@@ -1,7 +1,8 @@
 """From a target to an application: ``module:attribute``, ``path/to/file.py:attribute``, or a script.
 
-A script is a target without an attribute. It is run as ``__main__``, with ``aiohttp.web.run_app`` replaced
-for that time; this is the one substitution that hr-prometheus makes, and only the launcher makes it.
+A script is a target without an attribute. It is run as ``__main__``, with ``aiohttp.web.run_app`` and
+``AppRunner.setup`` replaced for that time; these are the two substitutions that hr-prometheus makes, and only the
+launcher makes them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from hr_prometheus import guesses
+from hr_prometheus import guesses, interrupts
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, TargetError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import TracebackType
+
+    SetUp = Callable[[web.AppRunner, Callable[[web.AppRunner], Awaitable[None]]], Awaitable[None]]
 
 _EXPECTED = 'Expected "module:attribute", "path/to/file.py:attribute" or a script, "path/to/script.py".'
 _MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy", "uvloop"})
@@ -74,7 +77,7 @@ def load(target: Target, arguments: Sequence[str], app_dir: str) -> web.Applicat
     :exc:`~hr_prometheus.errors.ApplicationError` if the application's code fails.
     """
     sys.argv = [target.text, *arguments]
-    with _replaced_run_app(_refuse_to_run(target)):
+    with _replaced(web, "run_app", _refuse_to_run(target)):
         value = load_attribute(target, app_dir)
         if not isinstance(value, web.Application) and callable(value) and guesses.interface(value) is None:
             value = _call(target, value, list(arguments))
@@ -121,23 +124,32 @@ async def application(target: str, value: object) -> web.Application:
     return value
 
 
-def run_script(target: Target, arguments: Sequence[str], app_dir: str, run_app: Callable[..., None]) -> None:
+def run_script(
+    target: Target, arguments: Sequence[str], app_dir: str, run_app: Callable[..., None], set_up: SetUp
+) -> None:
     """Run the target as ``__main__``, with *run_app* in the place of ``aiohttp.web.run_app``.
+
+    *set_up* takes that of ``aiohttp.web.AppRunner.setup``, which it is given as well as the runner.
 
     What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, but for
     :exc:`SystemExit`, which is the script's own way to end.
     """
     import runpy  # noqa: PLC0415  # only for scripts
 
-    calls = 0
+    calls, original_set_up = 0, web.AppRunner.setup
 
     def counted_run_app(*args: Any, **kwargs: Any) -> None:
         nonlocal calls
         calls += 1
         run_app(*args, **kwargs)
 
+    async def counted_set_up(runner: web.AppRunner) -> None:
+        nonlocal calls
+        calls += 1
+        await set_up(runner, original_set_up)
+
     sys.argv = [target.module, *arguments]
-    with _replaced_run_app(counted_run_app):
+    with _replaced(web, "run_app", counted_run_app), _replaced(web.AppRunner, "setup", counted_set_up):
         try:
             if target.is_file:
                 path = _existing_file(target)
@@ -156,7 +168,12 @@ def run_script(target: Target, arguments: Sequence[str], app_dir: str, run_app: 
 
 
 def application_error(what: str, error: BaseException) -> ApplicationError:
-    """Return the error to raise from *error*, whose traceback is cut to begin in the application's code."""
+    """Return the error to raise from *error*, whose traceback is cut to begin in the application's code.
+
+    If it is an interruption that became another error, :exc:`KeyboardInterrupt` is raised instead.
+    """
+    if interrupts.has_caused(error):
+        raise KeyboardInterrupt from None
     traceback = error.__traceback__
     while traceback is not None and _is_machinery(traceback):
         traceback = traceback.tb_next
@@ -296,13 +313,17 @@ def close(value: object) -> None:
 
 
 @contextmanager
-def _replaced_run_app(replacement: Callable[..., None]) -> Iterator[None]:
-    original = web.run_app
-    web.run_app = replacement
+def _replaced(owner: object, name: str, replacement: object) -> Iterator[None]:
+    """Give *owner* an attribute for a while; one that it has inherited is not its own to keep."""
+    own = vars(owner).get(name)
+    setattr(owner, name, replacement)
     try:
         yield
     finally:
-        web.run_app = original
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
 
 
 def _refuse_to_run(target: Target) -> Callable[..., None]:
@@ -319,6 +340,6 @@ def _refuse_to_run(target: Target) -> Callable[..., None]:
 def _served_nothing(target: Target, names: dict[str, object]) -> TargetError:
     hint = guesses.did_you_mean_attribute(target.module, names)
     return TargetError(
-        f'the script "{target.text}" has ended without calling web.run_app, so hr-prometheus has served nothing. '
-        f'Expected a script which calls it, or a target with an attribute, "module:attribute".{hint}'
+        f'the script "{target.text}" has ended without calling web.run_app or AppRunner.setup, so hr-prometheus has served nothing. '
+        f'Expected a script which calls one of them, or a target with an attribute, "module:attribute".{hint}'
     )

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 AUTO, ASYNCIO, UVLOOP = LOOPS = ("auto", "asyncio", "uvloop")
 
 
+def loop_name(loop: asyncio.AbstractEventLoop) -> str:
+    """Return the name of the package that a loop is of: asyncio, uvloop, or another one."""
+    return type(loop).__module__.partition(".")[0]
+
+
+def chosen_name(name: str | None) -> str:
+    """Return the name of the loop that :func:`loop_factory` makes; ``None`` is ``auto``."""
+    if name in (None, AUTO):
+        return ASYNCIO if find_spec("uvloop") is None else UVLOOP
+    return str(name)
+
+
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return the function that makes a loop of this name; ``auto`` is uvloop if it is installed, else asyncio.
 
@@ -22,7 +34,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """
     import asyncio  # noqa: PLC0415  # the command shows its help without it
 
-    if name == ASYNCIO or (name == AUTO and find_spec("uvloop") is None):
+    if chosen_name(name) == ASYNCIO:
         return asyncio.new_event_loop
     try:
         import uvloop  # noqa: PLC0415  # an extra

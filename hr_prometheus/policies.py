@@ -6,14 +6,17 @@ it is *allowed*, kept if it is one of a list and else shown as ``other``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
-from hr_prometheus.resources import all_resources, may_match, parameter_names
+from hr_prometheus.resources import all_resources, has_start_up, may_match, parameter_names
 
 if TYPE_CHECKING:
     from aiohttp.web import AbstractResource, Application
+
+logger = logging.getLogger("hr_prometheus")
 
 #: Stands for every route, or for every parameter of a route.
 ALL = "*"
@@ -62,11 +65,20 @@ class Policies:
             fixed = parameters
         return (fixed & parameters) - allowed.keys(), allowed
 
-    def check(self, app: Application) -> None:
+    def check(self, app: Application, *, leniently: bool = False) -> None:
         """Check that each route and parameter exists in the application's router, and that each value can occur.
 
-        Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which names what exists.
+        Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which names what exists; *leniently*, that is a warning
+        where the application has a start-up, which may add routes.
         """
+        try:
+            self._check(app)
+        except ConfigurationError as error:
+            if not (leniently and has_start_up(app)):
+                raise
+            logger.warning("%s", error)
+
+    def _check(self, app: Application) -> None:
         if not self.fixed and not self.allowed:
             return  # and nothing is asked of a router that may be the application's own
         resources = list(all_resources(app))

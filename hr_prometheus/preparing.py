@@ -18,6 +18,7 @@ from hr_prometheus.errors import SettingError, TargetError
 from hr_prometheus.instrumentation import instrument
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.policies import Policies
+from hr_prometheus.resources import has_start_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,7 +42,7 @@ class Preparation:
         self.is_script = is_script
         self.phase = "while it was set up"
         self.app: Application | None = None
-        self.routes = 0
+        self.routes = self._own_routes = 0
 
     async def prepare(
         self, value: Application | Awaitable[object], *, metrics_path: str | None, context: Context | None = None
@@ -53,9 +54,9 @@ class Preparation:
         settings = self.settings
         app = await loading.application(settings.target, value)
         self._configure_logging()
-        if isinstance(app.router, UrlDispatcher):  # the application may have a router of its own
-            self.routes = sum(route.method != hdrs.METH_HEAD for route in app.router.routes())
-        Policies(settings.fixed_routes, settings.allow_values).check(app)
+        self.routes = _number_of_routes(app)
+        if not has_start_up(app):  # else at the end of that
+            Policies(settings.fixed_routes, settings.allow_values).check(app)
         instrument(
             app,
             metrics_path=metrics_path,
@@ -68,12 +69,18 @@ class Preparation:
             detail=settings.detail or FULL,
             exclude=settings.exclude,
         )
+        self._own_routes = _number_of_routes(app) - self.routes
         if context is not None:
             app.cleanup_ctx.insert(0, context)
         app.on_startup.insert(0, self._entering(STARTING))
         app.on_startup.append(self._entering(LISTENING))
         self.app = app
         return app
+
+    @property
+    def waits_for(self) -> str:
+        """What a slow start waits for."""
+        return "the application" + ("'s start-up" if self.app is not None else "")
 
     def what(self, more: str = "") -> str:
         """Return the target and the number of its routes, for the announcement."""
@@ -101,8 +108,9 @@ class Preparation:
         }
 
     def _entering(self, phase: str) -> Callable[[Application], Awaitable[None]]:
-        async def enter(_app: Application) -> None:
+        async def enter(app: Application) -> None:
             self.phase = phase
+            self.routes = _number_of_routes(app) - self._own_routes
 
         return enter
 
@@ -115,6 +123,12 @@ class Preparation:
             logging.getLogger().setLevel(level.upper())
         if self.settings.access_log:
             access_logger.setLevel(logging.INFO)
+
+
+def _number_of_routes(app: Application) -> int:
+    """Return how many routes there are; none in a router of the application's own."""
+    routes = app.router.routes() if isinstance(app.router, UrlDispatcher) else ()
+    return sum(route.method != hdrs.METH_HEAD for route in routes)
 
 
 def configure_logging(level: str | None) -> None:

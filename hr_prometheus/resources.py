@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from hr_prometheus.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from aiohttp.web import AbstractResource, Application
 
@@ -40,6 +40,23 @@ def all_resources(app: Application) -> Iterator[AbstractResource]:
             yield resource
         else:
             yield from all_resources(below)
+
+
+def has_start_up(app: Application) -> bool:
+    """Whether an application, or one below it, has start-up handlers or contexts of its own, which may add routes."""
+    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # as above
+
+    below = []
+    if isinstance(app.router, UrlDispatcher):
+        infos: list[Any] = [resource.get_info() for resource in app.router.resources()]
+        below = [info["app"] for info in infos if isinstance(info, Mapping) and "app" in info]
+    return are_foreign([*app.on_startup, *app.cleanup_ctx]) or any(map(has_start_up, below))
+
+
+def are_foreign(handlers: Iterable[object]) -> bool:
+    """Whether some of an application's handlers are neither aiohttp's own nor ours."""
+    packages = {str(getattr(handler, "__module__", "")).partition(".")[0] for handler in handlers}
+    return not packages <= {"aiohttp", "hr_prometheus"}
 
 
 def parameter_names(resource: AbstractResource) -> frozenset[str]:

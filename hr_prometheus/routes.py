@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import hdrs
 from prometheus_client import CollectorRegistry
 
-from hr_prometheus import loading
+from hr_prometheus import interrupts, loading
 from hr_prometheus.catalog import BASIC, FULL
 from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.exposition import TEXT
@@ -20,11 +20,12 @@ from hr_prometheus.policies import OTHER, Policies
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.request.records import Records
 from hr_prometheus.resources import all_resources, escaped, label_regex, parameter_names, template
+from hr_prometheus.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from aiohttp.web import AbstractResource, Application
+    from aiohttp.web import AbstractResource, Application, AppRunner
 
     from hr_prometheus.config import Settings
     from hr_prometheus.request.recorder import Recorder
@@ -53,8 +54,8 @@ class Row:
     bytes: int
 
 
-def load_application(settings: Settings) -> Application:
-    """Return the target's application, without running its start-up.
+def load_application(settings: Settings, *, start: bool = False) -> Application:
+    """Return the target's application, without running its start-up, or after its start-up and clean-up.
 
     Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run` raises for a target.
     """
@@ -64,20 +65,28 @@ def load_application(settings: Settings) -> Application:
 
     def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
         try:
-            made = loading.application(settings.target, app)
+            made = _made(settings.target, app, start=start)
             loop = arguments.get("loop")
             found.append(asyncio.run(made) if loop is None else loop.run_until_complete(made))
         except HrPrometheusError as error:
             failed.append(error)
         raise _FoundError
 
+    async def set_up(runner: AppRunner, _original: object) -> None:
+        try:
+            found.append(await _made(settings.target, runner.app, start=start))
+        except HrPrometheusError as error:
+            failed.append(error)
+        raise _FoundError
+
     try:
-        if target.attribute is None:
-            loading.run_script(target, settings.arguments, settings.app_dir, run_app)
-        else:
-            value = loading.load(target, settings.arguments, settings.app_dir)
-            found.append(asyncio.run(loading.application(settings.target, value)))
-    except (_FoundError, SystemExit):
+        with interrupts.Raised():
+            if target.attribute is None:
+                loading.run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+            else:
+                value = loading.load(target, settings.arguments, settings.app_dir)
+                found.append(asyncio.run(_made(settings.target, value, start=start)))
+    except SystemExit:
         pass  # with what was found or has failed before
     if failed:
         raise failed[0]
@@ -86,8 +95,20 @@ def load_application(settings: Settings) -> Application:
     return found[0]
 
 
-class _FoundError(BaseException):
-    """Ends a script where it would serve its application."""
+class _FoundError(SystemExit):
+    """Ends a script where it would serve its application, even in a task that nothing waits for."""
+
+
+async def _made(target: str, value: object, *, start: bool) -> Application:
+    app = await loading.application(target, value)
+    if start:
+        runner = Runner(app)
+        try:
+            await runner.setup()
+            await runner.cleanup()
+        except Exception as error:
+            raise loading.application_error(f'the application "{target}" failed while it started up', error) from error
+    return app
 
 
 def settings_of(app: Application, settings: Settings) -> Settings:
@@ -116,7 +137,7 @@ def rows(app: Application, settings: Settings) -> list[Row]:
     recorder = _recorder(app)
     settings = settings_of(app, settings)
     policies = Policies(settings.fixed_routes, settings.allow_values) if recorder is None else recorder.labels.policies
-    policies.check(app)
+    policies.check(app, leniently=True)
     made = [_row(resource, policies, settings) for resource in all_resources(app)]
     for label, methods, count in ((UNMATCHED, (hdrs.METH_ANY,), len(METHODS) + 1), (MALFORMED, (UNKNOWN,), 1)):
         series, size = _cost(label, settings)
@@ -157,10 +178,9 @@ def _cost(label: str, settings: Settings) -> tuple[int, int]:
         ("DELETE", label)
     )
     for status in STATUSES:
-        record.count(status, 0.1)
-    if record.details is not None:
-        record.details.measure(0.1, 1000)
-        record.details.receive(0)
+        record.enter()
+        record.finish(str(status), 0.1)
+    record.measure(0.1, 1000, 0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
     return len(samples), sum(map(len, samples))
 

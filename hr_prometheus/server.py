@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Application, run_app
 from prometheus_client import REGISTRY
 
-from hr_prometheus import addresses, loading
+from hr_prometheus import addresses, interrupts, loading, words
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
 from hr_prometheus.errors import HrPrometheusError
 from hr_prometheus.listening import Listening, serve_metrics, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
-from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
+from hr_prometheus.preparing import LISTENING, Preparation
+from hr_prometheus.scripts import PATIENCE, ScriptRunners, say_that_nothing_is_served
+from hr_prometheus.service import Service
 from hr_prometheus.view import check_metrics_path, make_view
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from aiohttp.web import Application, AppRunner
 
     from hr_prometheus.config import Settings
 
@@ -26,24 +30,36 @@ if TYPE_CHECKING:
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve the target and its metrics until SIGINT or SIGTERM; return when all requests have been drained.
 
-    *announce* is called once, with one line which says what is served where, when both can be reached.
+    *announce* is called with a line which says what is served where, when both can be reached, and with one for a slow
+    start, for a stop that has to wait, and for its end.
 
-    Raises one of the exceptions in :mod:`hr_prometheus.errors`. Addresses are taken before anything is imported,
-    so one that is in use is found before the application has done anything.
+    Raises one of the exceptions in :mod:`hr_prometheus.errors`, and :exc:`KeyboardInterrupt` if it is interrupted before
+    it serves. Addresses are taken before anything is imported, so a used one is an error before the application has done anything.
     """
     target = loading.parse_target(settings.target)
     check_metrics_path(settings.metrics_path)
     if target.attribute is None:
+        _run_script(target, settings, announce)
+    else:
+        _serve(settings, announce, None, lambda: loading.load(target, settings.arguments, settings.app_dir))
 
-        def run_app_of_script(app: Application | Awaitable[Application], **arguments: Any) -> None:
+
+def _run_script(target: loading.Target, settings: Settings, announce: Callable[[str], None]) -> None:
+    runners = ScriptRunners(settings, announce)
+    with interrupts.Raised(), words.alarm(PATIENCE, lambda: say_that_nothing_is_served(settings.target)) as serves:
+
+        def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
+            serves()
             try:
                 _serve(settings, announce, arguments, lambda: app)
             finally:
                 loading.close(app)
 
-        loading.run_script(target, settings.arguments, settings.app_dir, run_app_of_script)
-    else:
-        _serve(settings, announce, None, lambda: loading.load(target, settings.arguments, settings.app_dir))
+        async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
+            serves()
+            await runners.set_up(runner, original)
+
+        loading.run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
 
 
 def _serve(
@@ -61,20 +77,23 @@ def _serve(
     arguments = _run_app_arguments(preparation, script_arguments)
     has_own_loop = preparation.is_script and settings.loop is None
     new_event_loop = None if has_own_loop else loop_factory(settings.loop or AUTO)
-    with ExitStack() as stack:
+    with (
+        interrupts.Raised(),
+        ExitStack() as stack,
+        words.alarm(words.SLOW_START, lambda: announce(words.starting(preparation.waits_for))) as served,
+    ):
         listening = take_addresses(settings, arguments, stack, is_script=preparation.is_script)
 
-        def running(*_args: object) -> None:
-            """Take the place of ``print`` in ``run_app``, which calls it when the application can be reached."""
-            preparation.phase = RUNNING
-            announce(listening.announcement(preparation.what()))
+        def say(line: str) -> None:
+            served()
+            announce(line)
 
         value = source()
         application = _prepared(preparation, value, listening)
-        if new_event_loop is not None:
-            arguments["loop"] = new_event_loop()
+        own_loop = arguments.pop("loop", None)
+        loop = own_loop or asyncio.new_event_loop() if new_event_loop is None else new_event_loop()
         try:
-            run_app(application, sock=listening.sockets, path=listening.paths or None, print=running, **arguments)
+            Service(preparation, listening, say, arguments).run(application, loop)
         except HrPrometheusError:
             raise
         except Exception as error:
@@ -113,8 +132,6 @@ def _run_app_arguments(preparation: Preparation, script_arguments: dict[str, Any
     }
     arguments = dict(defaults if script_arguments is None else script_arguments)
     arguments |= {name: value for name, value in flags.items() if value is not None}
-    if arguments.get("shutdown_timeout") == 0:
-        arguments["shutdown_timeout"] = 0.001  # aiohttp takes 0 as: without end
     arguments |= preparation.access_log(arguments)
     arguments.pop("print", None)
     return arguments

@@ -85,6 +85,8 @@ class Service:
 
     process: subprocess.Popen[str]
     announcement: str
+    #: What it has said of its stop.
+    farewell: str = ""
 
     @property
     def url(self) -> str:
@@ -97,11 +99,18 @@ class Service:
         return re.search(r"metrics on (\S+)", self.announcement)[1]
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal and return the exit code and what was printed after the announcement."""
+        """Send a signal and return the exit code and what was printed after the announcement, without the farewell."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end, and return what :meth:`stop` does."""
         out, err = self.process.communicate(timeout=DEADLINE)
-        return self.process.returncode, out, err
+        lines = out.splitlines(keepends=True)
+        said = [line for line in lines if line.startswith(("Stopping: ", "Stopped after "))]
+        self.farewell = "".join(said)
+        return self.process.returncode, "".join(line for line in lines if line not in said), err
 
 
 def read_line(process: subprocess.Popen[str]) -> str:
@@ -130,7 +139,9 @@ def serve() -> Iterator[Callable[..., Service]]:
             text=True,
         )
         started.append(process)
-        return Service(process, read_line(process))
+        while (line := read_line(process)).startswith("Starting: "):
+            pass  # on a slow machine
+        return Service(process, line)
 
     yield start
     for process in started:

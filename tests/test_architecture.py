@@ -46,6 +46,7 @@ FLOORS = [
     {"rule_tests"},
     {"instrumentation"},
     {"preparing"},
+    {"scripts", "service"},
     {"server", "workers.supervisor", "workers.worker"},
     {"cli", "workers.__main__"},
     {"cli_observability"},

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractRouter
-from conftest import counts
+from aiohttp.abc import AbstractMatchInfo, AbstractRouter
+from conftest import DEADLINE, counts
 from prometheus_client import REGISTRY
 
 from hr_prometheus import hrprometheus_middleware, hrprometheus_view, instrument
@@ -95,14 +96,70 @@ async def test_a_monitor_of_ones_own(aiohttp_client, registry):
 
 
 async def test_a_wrong_route_is_found_at_start_up(registry):
-    """The names are checked when all routes are there, before the application's own start-up."""
+    """The names are checked when all routes are there."""
     app = application()
-    app.on_startup.append(lambda _app: pytest.fail("the application started"))
+    app.add_subapp("/below", application())
     instrument(app, registry=registry, fixed_routes_parameters={"ok": ["x"]})
     runner = web.AppRunner(app)
     with pytest.raises(ConfigurationError, match='no route named "ok"'):
         await runner.setup()
     await runner.cleanup()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("name", ["added", "adde"])
+async def test_a_route_that_the_start_up_adds(registry, caplog, name, is_late):
+    """It may be named, whenever its handler was added; a wrong name is only a warning then."""
+
+    async def add_route(app):
+        app.router.add_get("/added/{x}", ok, name="added")
+
+    app = application()
+    if not is_late:
+        app.on_startup.append(add_route)
+    instrument(app, registry=registry, fixed_routes_parameters={name: ["x"]})
+    if is_late:
+        app.on_startup.append(add_route)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await asyncio.sleep(0)  # which is when what was left for later is done
+    assert caplog.text.count('no route named "adde". Did you mean "added"?') == (name == "adde")
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("when", ["now", "in the start-up"])
+async def test_middlewares_that_are_replaced(aiohttp_client, registry, when):
+    """Ours is put back when the application starts."""
+
+    async def replace(app):
+        app.middlewares[:] = []
+
+    app = application()
+    if when != "now":
+        app.on_startup.append(replace)
+    instrument(app, registry=registry)
+    if when == "now":
+        await replace(app)
+    client = await aiohttp_client(app)
+    await client.get("/ok")
+    assert ("GET", "/ok", "200") in counts(await scraped(client))
+
+
+async def test_middlewares_that_are_replaced_too_late(aiohttp_client, registry, caplog):
+    """By a start-up handler that was added after instrument(): one warning, as soon as the application is frozen."""
+
+    async def replace(app):
+        await asyncio.sleep(0)  # so that the application is not yet frozen when it is looked at first
+        app.middlewares[:] = []
+
+    app = instrument(application(), registry=registry)
+    app.on_startup.append(replace)
+    client = await aiohttp_client(app)
+    end = asyncio.get_running_loop().time() + DEADLINE
+    while "replaced its middlewares" not in caplog.text:
+        assert asyncio.get_running_loop().time() < end
+        assert (await client.get("/ok")).status == 200
+    assert caplog.text.count("replaced its middlewares") == 1
 
 
 async def test_routes_may_come_later(registry):
@@ -205,4 +262,59 @@ async def test_a_router_of_the_applications_own(aiohttp_client, registry):
         assert (await client.get("/ok")).status == 200
     labels = {"method": "GET", "path": "/ok", "status": "200"}
     assert registry.get_sample_value("request_count_total", labels) >= 1
+    assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) is None
+
+
+class Match(AbstractMatchInfo):
+    """All that aiohttp asks of a match where there is no middleware; it can be given nothing more."""
+
+    __slots__ = ("_apps",)
+    handler = staticmethod(ok)
+    http_exception = expect_handler = None
+
+    def __init__(self):
+        self._apps = ()
+
+    @property
+    def apps(self):
+        return self._apps
+
+    def add_app(self, app):
+        self._apps = (app,)
+
+    def freeze(self):
+        pass
+
+    def get_info(self):
+        return {}
+
+
+class MatchWithAttributes(Match):
+    """One that can be given anything."""
+
+
+class MatchWithApp(Match):
+    """One that knows the application, but not how to change it."""
+
+    @property
+    def current_app(self):
+        return self._apps[0]
+
+
+@pytest.mark.filterwarnings("ignore:router argument is deprecated")
+@pytest.mark.parametrize("match", [Match, MatchWithAttributes, MatchWithApp])
+async def test_a_router_without_routes(aiohttp_client, registry, match):
+    """Its requests are answered as without us, and recorded as unmatched."""
+
+    class Router(AbstractRouter):
+        async def resolve(self, _request):
+            return match()
+
+    app = web.Application(router=Router())
+    client = await aiohttp_client(instrument(app, registry=registry, metrics_path=None))
+    for _ in range(3):
+        response = await client.get("/anything")
+        assert (response.status, await response.text()) == (200, "ok")
+    labels = {"method": "GET", "path": "unmatched", "status": "200"}
+    assert registry.get_sample_value("request_count_total", labels) == 3
     assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) is None

@@ -67,7 +67,7 @@ _PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
 def is_request_task(task: asyncio.Task[Any] | None) -> bool:
     """Whether aiohttp made *task* for a request, so that it ends when the response has left."""
     try:
-        return task.get_coro().cr_code.co_filename == _PROTOCOL_FILE  # type: ignore[union-attr]
+        return task.get_coro().cr_code.co_filename == _PROTOCOL_FILE  # type: ignore[union-attr, no-any-return]
     except AttributeError:
         return False
 
@@ -145,19 +145,6 @@ class Exchange:
 
         self.hook = prepare_hook
         vars(request)["_prepare_hook"] = prepare_hook  # past what warns of unknown attributes while aiohttp is debugged
-
-    def __call__(self, size: int, output_size: int) -> None:
-        """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
-        self.written_at = now = perf_counter()
-        if not self.first_byte_at:
-            self.first_byte_at = now
-        if self.is_encoded:
-            self._is_pending = False
-            self._count_encoded(output_size)
-        else:
-            self.sent += size
-        if self.also is not None:
-            self.also(size, output_size)
 
     def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
         """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""

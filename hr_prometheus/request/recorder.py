@@ -79,9 +79,9 @@ class Recorder:
 
     def _record(self, labels: tuple[str, str]) -> Record:
         # The default monitor as it is needs no object for each request.
-        if self.records is not None and self.monitor is RequestMonitor:
-            if not self.monitor_args.keys() & {"init_metrics", "end_metrics"}:
-                return self.records.request(labels)
+        has_halves = self.monitor_args.keys() & {"init_metrics", "end_metrics"}
+        if self.records is not None and self.monitor is RequestMonitor and not has_halves:
+            return self.records.request(labels)
         return MonitorRecord(self.monitor, self.monitor_args, labels, self.failed)
 
     def find(self, request: Request) -> Record | None:

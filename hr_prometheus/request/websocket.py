@@ -34,8 +34,8 @@ class WebSocketConnection:
         self._began = perf_counter()
         self._is_open = True
         record.begin()
-        if self._response is not None:
-            self._response.close = self.close
+        if response is not None:
+            vars(response)["close"] = self.close
 
     async def close(self, *, code: int = WSCloseCode.OK, **options: Any) -> bool:
         """Close the WebSocket as aiohttp does, and note who began it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
+from hr_prometheus.runner import InProgress
 from hr_prometheus.workers.control import Channel
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class WorkerProcess:
         self.served_since = 0.0
         #: Why it ends, if the supervisor wants it to: a reason for a restart, or "stop".
         self.reason = ""
+        #: The requests in progress when its stop began, once it has said so.
+        self.draining: list[InProgress] | None = None
         #: Pings that it has not answered.
         self.unanswered = 0
         self._code: int | None = None
@@ -172,6 +175,8 @@ class WorkerProcess:
             name, *arguments = value
             self.failure = getattr(errors, name)(*arguments)
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
+        elif kind == "draining":
+            self.draining = [InProgress(*each) for each in value]
         elif kind == "worn":
             self._worn(self)
 

@@ -12,15 +12,17 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus import addresses, cell_files, loading
+from hr_prometheus import addresses, cell_files, interrupts, loading
 from hr_prometheus.config import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
 from hr_prometheus.errors import ServingError, SettingError
 from hr_prometheus.listening import Listening, take_addresses, tls_context
-from hr_prometheus.loops import AUTO, loop_factory
+from hr_prometheus.loops import AUTO, chosen_name, loop_factory
 from hr_prometheus.preparing import configure_logging
+from hr_prometheus.terminal import Terminal
 from hr_prometheus.view import check_metrics_path
 from hr_prometheus.workers import values
 from hr_prometheus.workers.accepting import Counts
+from hr_prometheus.workers.announcer import Announcer
 from hr_prometheus.workers.naming import identifier
 from hr_prometheus.workers.process import STOP, WorkerProcess, describe_end
 from hr_prometheus.workers.scraping import Scraping
@@ -43,8 +45,9 @@ CLEANUP_SECONDS = 5.0
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve the target with ``settings.workers`` processes until SIGINT or SIGTERM.
 
-    *announce* is called once, when all workers serve. Raises what :func:`hr_prometheus.server.run` raises, if
-    the first worker cannot serve or a worker fails when it is stopped.
+    *announce* is called when all workers serve, and with a line for a slow start, for a stop that has to wait, and for
+    its end. Raises what :func:`hr_prometheus.server.run` raises, if the first worker cannot serve or a worker fails when
+    it is stopped.
     """
     if loading.parse_target(settings.target).attribute is None:
         raise SettingError(
@@ -57,7 +60,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     loop_factory(settings.loop or AUTO)
     tls_context(settings)
     configure_logging(settings.log_level)
-    with ExitStack() as stack:
+    with interrupts.Raised(), ExitStack() as stack:
         listening = take_addresses(settings, {}, stack)
         for path in listening.paths:
             listening.sockets.append(addresses.bind_unix(path))
@@ -66,7 +69,10 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         stack.callback(counts.close)
         slots = Slots(values.take_base())
         stack.callback(slots.remove)
-        asyncio.run(Supervisor(settings, listening, slots, counts, announce).run())
+        supervisor = Supervisor(settings, listening, slots, counts, announce)
+        asyncio.run(supervisor.run())
+        if supervisor.failure is not None:
+            raise supervisor.failure
 
 
 class Supervisor:
@@ -91,19 +97,24 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         timeout = settings.shutdown_timeout
         self._shutdown_timeout = DEFAULT_SHUTDOWN_TIMEOUT if timeout is None else timeout
+        self._terminal = Terminal()
 
     async def run(self) -> None:
         """Serve until told to stop."""
         handlers = {
             signal.SIGCHLD: self._reap,
             signal.SIGTERM: self._stop,
-            signal.SIGINT: self._stop,
-            signal.SIGHUP: self.reloading.set,
+            signal.SIGINT: self._interrupt,
+            signal.SIGHUP: self._hang_up,
             signal.SIGTTIN: self._add,
             signal.SIGTTOU: self._remove,
         }
+        if self._terminal.is_ignored:
+            del handlers[signal.SIGHUP]
         for number, handler in handlers.items():
             asyncio.get_running_loop().add_signal_handler(number, handler)
+        self._announcer = Announcer(self.announce, self._shutdown_timeout)
+        self._spawn(self._terminal.watch())
         metrics = await self._scraping.serve(self.settings.metrics_path, self.listening.metrics_sockets)
         try:
             await self._boot()
@@ -116,14 +127,14 @@ class Supervisor:
                 await asyncio.wait([worker.ended for worker in self.workers.values()])
             await metrics.cleanup()
             self._scraping.close()
-        if self.failure is not None:
-            raise self.failure
+        if self.failure is None:
+            self._announcer.stopped()
 
     async def _boot(self) -> None:
         """Start the first worker, strictly, and then the others, patiently."""
         first = await self._start(0)
         if not await first.booted:
-            self.failure = first.failure
+            self.failure = self.failure or first.failure
             self.stopping.set()
             return
         wanted = self.settings.workers or 1
@@ -136,7 +147,8 @@ class Supervisor:
         if not self.stopping.is_set():
             number = f"{serving} of {wanted} workers" if serving < wanted else f"{wanted} worker{'s' * (wanted != 1)}"
             routes = f"{first.routes} route{'s' * (first.routes != 1)}"
-            self.announce(self.listening.announcement(f"{self.settings.target} ({routes}, {number})"))
+            line = self.listening.announcement(f"{self.settings.target} ({routes}, {number})")
+            self._announcer.serving(line, chosen_name(self.settings.loop))
 
     async def _start(self, slot: int) -> WorkerProcess:
         """Start a worker in a slot that is free, or whose worker has ended."""
@@ -257,11 +269,23 @@ class Supervisor:
                         with suppress(ServingError):  # the next start says so
                             self.slots.reclaim(worker.slot)
 
+    def _interrupt(self) -> None:
+        if not self._announcer.has_served:
+            self.failure = KeyboardInterrupt()
+        self._stop()
+
+    def _hang_up(self) -> None:
+        if not self._terminal.is_shared:
+            self.reloading.set()
+        elif not self.stopping.is_set():  # the shell and the system send one each
+            self._stop()
+
     def _stop(self) -> None:
         if self.stopping.is_set():
-            self.failure = SystemExit(1)  # as of one process
             for worker in self.workers.values():
                 worker.kill()
+        else:
+            self._spawn(self._announcer.stopping(self.workers.values()))
         self.stopping.set()
         for each in self.listening.sockets:
             each.close()
@@ -284,7 +308,7 @@ class Supervisor:
             self._end(worker, "remove")
 
     def _end(self, worker: WorkerProcess, reason: str) -> None:
-        worker.end(reason, self._shutdown_timeout + CLEANUP_SECONDS)
+        worker.end(reason, CLEANUP_SECONDS + (self._shutdown_timeout if worker.served_since else 0.0))
 
     def _free_slot(self) -> int:
         return next(slot for slot in count() if slot not in self.workers)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
-from aiohttp.web import AppRunner
 
 from hr_prometheus import addresses, cell_files, errors, loading, view
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
@@ -28,6 +27,7 @@ from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
 from hr_prometheus.request.exchange import SWITCHING_PROTOCOLS
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.runner import InProgress, Runner
 from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.accepting import Acceptor, Counts
 from hr_prometheus.workers.control import Channel, encode, receive
@@ -144,9 +144,10 @@ class _Worker:
         self.recorders = [recorder for recorder in map(recorder_of, app.middlewares) if recorder is not None]
         if self.max_requests is not None:
             self._watch_heads()
-        runner = AppRunner(
+        runner = Runner(
             app,
-            shutdown_timeout=orders.shutdown_timeout or 0.001,  # aiohttp takes 0 as: without end
+            patience=orders.shutdown_timeout,
+            on_stop=self._draining,
             keepalive_timeout=(
                 DEFAULT_KEEPALIVE_TIMEOUT if settings.keepalive_timeout is None else settings.keepalive_timeout
             ),
@@ -167,6 +168,9 @@ class _Worker:
                 await self._last_responses(acceptor)
         finally:
             await runner.cleanup()
+
+    def _draining(self, requests: list[InProgress]) -> None:
+        self.channel.send("draining", requests)
 
     async def _last_responses(self, acceptor: Acceptor) -> None:
         time = asyncio.get_running_loop().time

@@ -65,9 +65,9 @@ SENTENCES = [
     ),
     (
         ["script_without_server.py"], USAGE,
-        'Error: the script "script_without_server.py" has ended without calling web.run_app, so hr-prometheus '
-        'has served nothing. Expected a script which calls it, or a target with an attribute, "module:attribute". '
-        'Did you mean "script_without_server.py:application"?',
+        'Error: the script "script_without_server.py" has ended without calling web.run_app or AppRunner.setup, so '
+        "hr-prometheus has served nothing. Expected a script which calls one of them, or a target with an attribute, "
+        '"module:attribute". Did you mean "script_without_server.py:application"?',
     ),
     (
         ["bare_package"], USAGE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,10 +38,11 @@ def scrape(service) -> str:
 
 
 def test_an_application_and_its_metrics(serve):
-    """One line says what is served where; requests are counted exactly; SIGTERM stops with 0."""
+    """One line says what is served where, and how it is stopped; requests are counted exactly; SIGTERM stops with 0."""
     service = serve("served:create_app", "--port", "0", "--fixed-route", "get_cell_neighbour=cell_id")
     assert service.announcement == (
-        f"hr-prometheus: served:create_app (6 routes) on {service.url}, metrics on {service.url}/metrics\n"
+        f"hr-prometheus: served:create_app (6 routes) on {service.url}, metrics on {service.url}/metrics"
+        f" ; uvloop, pid {service.process.pid}, Ctrl-C to stop\n"
     )
     for path, status in {
         "/": 200,
@@ -328,7 +330,7 @@ def test_start_up_and_clean_up_run(serve, signal_number):
         process.kill()
     assert lines[0] == "the application starts up\n"
     assert lines[1].startswith("hr-prometheus: starting:works (0 routes) on ")
-    assert rest == "the application cleans up\n"
+    assert re.fullmatch(r"the application cleans up\nStopped after \d+\.\d s\n", rest)
     assert process.returncode == 0
 
 
@@ -363,4 +365,6 @@ def test_a_second_signal_stops_at_once(serve):
             while time.monotonic() < end:
                 socket.create_connection(address, timeout=DEADLINE).close()
         code, _, _ = service.stop(signal.SIGTERM)
-    assert code == 1
+    assert code == 0
+    assert service.farewell.startswith("Stopping: waiting for 1 request (GET /endless, ")
+    assert service.farewell.count("Stopped after ") == 1

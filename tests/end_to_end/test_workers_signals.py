@@ -129,7 +129,9 @@ async def test_a_stop_answers_what_was_begun(serve, mark, tmp_path, number):
     assert await waiting == "done"
     out, error = await asyncio.to_thread(service.process.communicate, timeout=DEADLINE)
     assert (service.process.returncode, error) == (0, "")
-    assert out.startswith("cleaned up")
+    assert "cleaned up" in out
+    assert out.startswith("Stopping: waiting for 1 request (POST /wait, ")
+    assert out.splitlines()[-1].startswith("Stopped after ")
     assert not processes(mark)
 
 
@@ -145,13 +147,18 @@ async def test_a_stop_does_not_wait_for_ever(serve, mark, tmp_path):
 
 
 async def test_a_second_signal_kills(serve, mark, tmp_path):
-    """Even a worker that is blocked; the code is 1, as of one process."""
+    """Even a worker that is blocked, which is named; the code is 0, as of one process."""
     service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
     blocked = asyncio.create_task(ask(f"{service.url}/block?file={tmp_path}/never"))
     _, pid = (await asyncio.to_thread(read_line, service.process)).split()
     service.process.send_signal(signal.SIGTERM)
     await until_async(lambda: list(slots(mark).values()) == [int(pid)])
-    assert service.stop(signal.SIGTERM)[0] == 1
+    slot = next(iter(slots(mark)))
+    line = await asyncio.to_thread(read_line, service.process)
+    assert line == (
+        f"Stopping: waiting for worker {slot}, which does not answer, at most 10 s; Ctrl-C again to stop now\n"
+    )
+    assert service.stop(signal.SIGTERM)[0] == 0
     with pytest.raises(Exception, match="disconnected"):
         await blocked
     assert not processes(mark)

@@ -1,0 +1,46 @@
+"""A script which serves two applications with runners of its own, beside something else in its loop."""
+
+import argparse
+import asyncio
+import sys
+
+from aiohttp import web
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def application(path: str) -> web.Application:
+    app = web.Application()
+    app.router.add_get(path, hello)
+    return app
+
+
+async def serve(runner: web.AppRunner) -> str:
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    return "http://{}:{}".format(*runner.addresses[0][:2])
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frozen", action="store_true")
+    frozen = parser.parse_args().frozen
+    first, second = application("/first"), application("/second")
+    if frozen:
+        web.Application().add_subapp("/below", second)
+    runners = [web.AppRunner(first), web.AppRunner(second), web.AppRunner(first)]
+    urls = [await serve(runner) for runner in runners]
+    sys.stdout.write(f"serving {' '.join(urls)}\n")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+        sys.stdout.write("cleaned up\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,99 @@
+"""Ctrl-C at any moment: no traceback, 130 before it serves, 0 afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import APPS, DEADLINE, clean_environment, read_line
+from workers import MARK, processes
+
+ONE, WORKERS, SCRIPT = ("interrupted:{}",), ("interrupted:{}", "--workers", "2"), ("interrupted.py",)
+BEFORE_THE_LOOP = [
+    ("import", "", ONE), ("import", "destructor", ONE), ("import", "name", ONE), ("import", "", WORKERS),
+    ("import", "", SCRIPT), ("import", "name", SCRIPT), ("factory", "", WORKERS), ("factory", "", SCRIPT),
+]  # fmt: skip
+IN_THE_LOOP = [
+    ("async factory", "", ONE), ("async factory", "asynchronously", ONE), ("async factory", "asynchronously", WORKERS),
+    ("start-up", "", ONE), ("start-up", "asynchronously", ONE), ("start-up", "destructor", ONE),
+    ("start-up", "asynchronously", WORKERS), ("start-up", "", WORKERS), ("start-up", "asynchronously", SCRIPT),
+]  # fmt: skip
+MOMENTS = [(*each, "asyncio") for each in BEFORE_THE_LOOP + IN_THE_LOOP] + [(*each, "uvloop") for each in IN_THE_LOOP]
+
+
+def start(*arguments: str, **changes: str) -> subprocess.Popen[str]:
+    """Start ``run`` with arguments."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hr_prometheus", "run", *arguments],
+        cwd=APPS, env=clean_environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("moment", "how", "arguments", "loop"), MOMENTS)
+def test_while_it_starts(moment, how, arguments, loop, tmp_path):
+    """The exit code is 130, nothing is said, and no process stays, whatever the application is busy with."""
+    factory = "create_app_async" if moment == "async factory" else "create_app"
+    arguments = [argument.format(factory) for argument in arguments]
+    environment = {"MOMENT": moment, "HOW": how, MARK: str(tmp_path)}
+    process = start(*arguments, "--port", "0", "--loop", loop, **environment)
+    try:
+        assert read_line(process) == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    out = "".join(line for line in out.splitlines(keepends=True) if not line.startswith("Starting: "))
+    if (moment, how, len(arguments)) == ("start-up", "", len(WORKERS)):  # a blocked worker does not hear of it
+        assert error.endswith(" has not ended within 5 s and is killed.\n")
+        error = ""
+    assert (process.returncode, out, error) == (130, "", "")
+    assert not processes(str(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [("served:app",), ("served:app", "--workers", "2"), ("script.py",)])
+def test_as_soon_as_it_serves(serve, arguments):
+    """The exit code is 0 from the announcement on."""
+    service = serve(*arguments, *(("--port", "0") if arguments[0] == "served:app" else ()))
+    code, _, error = service.stop(signal.SIGINT)
+    assert (code, error) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("served:app",), ("served:app", "--workers", "2"), ("script.py",)])
+def test_at_any_moment(arguments):
+    """From Python's own start on, which is the only time with another code: that of the signal."""
+    for number in range(20):
+        process = start(*arguments, "--port", "0")
+        try:
+            time.sleep(number / 20)  # not to wait for anything, but to come at many moments
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=DEADLINE)
+        finally:
+            process.kill()
+        is_served = "hr-prometheus: " in out
+        if process.returncode in (-signal.SIGINT, 1) and not is_served:  # Python was starting, and may have said so
+            assert "site-packages" not in error
+            continue
+        assert error == ""
+        assert process.returncode in ((0,) if is_served else (0, 130))
+
+
+def test_a_handler_of_the_applications_own(serve):
+    """One that its start-up has added goes on, as with aiohttp alone."""
+    service = serve("interrupted:create_app_with_a_handler", "--port", "0", MOMENT="none")
+    service.process.send_signal(signal.SIGINT)
+    assert read_line(service.process) == "the application's own handler\n"
+    assert service.stop()[0] == 0
+
+
+def test_again_and_again(serve):
+    """A second Ctrl-C at the end of a stop changes nothing."""
+    service = serve("served:app", "--port", "0")
+    service.process.send_signal(signal.SIGINT)
+    while service.process.poll() is None:
+        os.kill(service.process.pid, signal.SIGINT)
+    code, _, error = service.end()
+    assert (code, error) == (0, "")

@@ -1,0 +1,98 @@
+"""Scripts that serve with runners of their own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import APPS, clean_environment, counts, hr_prometheus, read_line, wait_for
+from test_serving import get, scrape
+
+
+@pytest.mark.parametrize("own_port", [(), ("--metrics-port", "0")])
+def test_each_application_is_measured_once(serve, own_port):
+    """Whichever runner serves it; the metrics are there as with web.run_app, and the script's clean-up runs."""
+    service = serve("script_with_runners.py", *own_port)
+    assert service.announcement.startswith("serving ")
+    urls = service.announcement.split()[1:]
+    for url in urls:
+        service.announcement = read_line(service.process)
+        assert service.announcement.startswith("hr-prometheus: script_with_runners.py (1 route) on http://127.0.0.1:")
+        assert service.announcement.endswith(f" ; asyncio, pid {service.process.pid}, Ctrl-C to stop\n")
+        assert service.url == url
+        assert (service.metrics_url == f"{url}/metrics") == (not own_port)
+    paths = ["/first", "/second", "/first"]
+    for url, path in zip(urls, paths, strict=True):
+        assert get(url + path) == (200, "hello")
+        with socket.create_connection(url.removeprefix("http://").split(":")) as client:
+            client.sendall(b"no request\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.0 400")
+    assert counts(scrape(service)) == {
+        ("GET", "/first", "200"): 2,
+        ("GET", "/second", "200"): 1,
+        ("unknown", "malformed", "400"): 3,
+    }
+    assert service.stop(2) == (0, "cleaned up\n", "")
+
+
+def test_options_that_a_runner_has_no_use_for(serve):
+    """They are named in one line, and the script's own addresses hold."""
+    service = serve("script_with_runners.py", "--port", "1", "--shutdown-timeout", "3")
+    code, _, error = service.stop()
+    assert error == (
+        '--port, --shutdown-timeout: ignored, because "script_with_runners.py" serves with an AppRunner of its own, at '
+        "its own addresses.\n"
+    )
+    assert code == -15  # the script does not handle SIGTERM
+
+
+def test_an_application_that_cannot_be_instrumented(serve):
+    """It is served as it is, with a warning; the others have their metrics."""
+    service = serve("script_with_runners.py", "--", "--frozen")
+    first, second, _ = service.announcement.split()[1:]
+    assert get(second + "/below/second") == (200, "hello")
+    assert get(first + "/first") == (200, "hello")
+    service.announcement = read_line(service.process)
+    assert counts(scrape(service)) == {("GET", "/first", "200"): 1}
+    assert service.stop()[2] == (
+        "An application was frozen before its AppRunner was set up, so it is served without metrics.\n"
+    )
+
+
+def test_its_routes():
+    """The first application that a script would serve is shown."""
+    done = hr_prometheus("routes", "script_with_runners.py", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert '"/first"' in done.stdout
+
+
+def test_a_script_that_serves_nothing_for_a_while(tmp_path):
+    """After ten seconds one line says so, and the script goes on."""
+    (tmp_path / "waits.py").write_text(
+        "import sys\n"
+        "from aiohttp import web\n"
+        "sys.stdin.readline()\n"
+        "web.run_app(web.Application(), port=0, host='127.0.0.1')\n"
+    )
+    code = (
+        "from hr_prometheus import scripts\nscripts.PATIENCE = 0.01\nfrom hr_prometheus.__main__ import main\nmain()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(tmp_path / "waits.py")],
+        cwd=APPS, env=clean_environment(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stderr.readline() == (
+            f'hr-prometheus: "{tmp_path}/waits.py" has served nothing for 0.01 s: this process has called neither '
+            "web.run_app nor AppRunner.setup. There are no metrics until it does.\n"
+        )
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        assert wait_for(lambda: read_line(process), lambda line: line.startswith("hr-prometheus: "))
+        process.terminate()
+        assert process.communicate()[1] == ""
+    finally:
+        process.kill()

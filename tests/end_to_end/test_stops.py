@@ -1,0 +1,176 @@
+"""What a stop says and how long it takes, and what the end of a terminal means."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import APPS, DEADLINE, clean_environment, read_line, wait_for
+from test_serving import get
+from workers import MARK, is_alive, processes, slots, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KINDS = [(), ("--workers", "2")]
+
+
+def connect(service, path: str) -> socket.socket:
+    """Ask for something that takes long, and return when its handler has begun."""
+    client = socket.create_connection(service.url.removeprefix("http://").split(":"), timeout=DEADLINE)
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert read_line(service.process).endswith("request begun\n")
+    return client
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_says_what_it_waits_for(serve, kind):
+    """By method, route and age; a request that is answered meanwhile ends it."""
+    service = serve("served:app", "--port", "0", *kind)
+    with connect(service, "/slow?secret"):
+        service.process.send_signal(signal.SIGINT)
+        code, out, error = service.end()
+    assert (code, out, error) == (0, "", "")
+    assert re.fullmatch(
+        r"Stopping: waiting for 1 request \(GET /slow, \d s\), at most 10 s; Ctrl-C again to stop now\n"
+        r"Stopped after \d\.\d s\n",
+        service.farewell,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_shutdown_timeout_is_the_whole_time(serve, kind):
+    """It is not twice that, as with aiohttp alone."""
+    service = serve("served:app", "--port", "0", "--shutdown-timeout", "2", *kind)
+    clients = [connect(service, "/endless") for _ in range(4)]
+    code, _, error = service.stop(signal.SIGINT)
+    for client in clients:
+        assert client.recv(1) == b""
+        client.close()
+    assert (code, error) == (0, "")
+    first, last = service.farewell.splitlines()
+    assert re.match(r"Stopping: waiting for 4 requests \((GET /endless, \d s; ){3}…\), at most 2 s; ", first)
+    seconds = float(last.removeprefix("Stopped after ").removesuffix(" s"))
+    assert 2.0 <= seconds < 4.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_that_waits_for_nothing(serve, kind):
+    """It says only that it has ended."""
+    service = serve("served:app", "--port", "0", *kind)
+    assert service.stop(signal.SIGINT)[0] == 0
+    assert re.fullmatch(r"Stopped after \d\.\d s\n", service.farewell)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slow_start(kind, tmp_path):
+    """After two seconds a line says what is waited for."""
+    go = tmp_path / "go"
+    (tmp_path / "slow.py").write_text(
+        "import asyncio, os\nfrom aiohttp import web\n"
+        "async def start(app):\n"
+        f"    while not os.path.exists('{go}'):\n"
+        "        await asyncio.sleep(0.01)\n"
+        "app = web.Application()\n"
+        "app.on_startup.append(start)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hr_prometheus", "run", f"{tmp_path}/slow.py:app", "--port", "0", *kind],
+        cwd=APPS, env=clean_environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        expected = r"Starting: waiting for the application('s start-up)?, 2 s so far; Ctrl-C to stop\n"
+        assert re.fullmatch(expected, read_line(process))
+        go.touch()
+        assert read_line(process).startswith("hr-prometheus: ")
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def test_sighup_stops_one_process(serve):
+    """Cleanly: the exit code is 0."""
+    service = serve("starting:works", "--port", "0")
+    service.announcement = read_line(service.process)
+    assert service.stop(signal.SIGHUP) == (0, "the application cleans up\n", "")
+
+
+@contextmanager
+def in_terminal(mark: str, *arguments: str, command: str = "exec {}") -> Iterator[tuple[int, int]]:
+    """Run the command in a shell's terminal; give the shell's pid and the terminal's other end."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(APPS)
+        line = " ".join([sys.executable, "-m", "hr_prometheus", "run", "many:create_app", "--port", "0", *arguments])
+        os.execve("/bin/bash", ["bash", "-c", command.format(line)], clean_environment(**{MARK: mark}))  # noqa: S606
+    try:
+        yield pid, terminal
+    finally:
+        with suppress(OSError):
+            os.close(terminal)
+        for each in processes(mark):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def read_until(terminal: int, word: bytes) -> None:
+    """Read what is written to a terminal until a word comes."""
+    text = b""
+    while word not in text:
+        text += os.read(terminal, 1000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_closed_terminal_stops_what_runs_in_it(tmp_path, kind):
+    """No process stays, the workers included, and the exit code is that of a stop."""
+    mark = str(tmp_path)
+    with in_terminal(mark, *kind) as (pid, terminal):
+        read_until(terminal, b"Ctrl-C to stop")
+        os.close(terminal)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in (0, 120)  # 120: of an output that is gone
+        until(lambda: not processes(mark))
+
+
+def test_a_reload_behind_a_closed_terminal(tmp_path):
+    """A supervisor that was started in the background outlives its terminal, and SIGHUP is a reload."""
+    mark, pid_file = str(tmp_path), tmp_path / "pid"
+    command = f"set -m; {{}} > {tmp_path}/out & echo $! > {pid_file}; disown; exec sleep 3600"
+    with in_terminal(mark, "--workers", "2", command=command) as (_, terminal):
+        wait_for((tmp_path / "out").exists, bool)
+        wait_for((tmp_path / "out").read_text, lambda text: "Ctrl-C to stop" in text)
+        supervisor, old = int(pid_file.read_text()), slots(mark)
+        os.close(terminal)
+        os.kill(supervisor, signal.SIGHUP)
+        until(lambda: len(slots(mark)) == 2 and set(slots(mark).values()).isdisjoint(old.values()))
+        assert is_alive(supervisor)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nohup(tmp_path, kind):
+    """Where SIGHUP is ignored, it stays so."""
+    mark, out = str(tmp_path), tmp_path / "out"
+    with in_terminal(mark, *kind, command=f"nohup {{}} > {out}") as (_, terminal):
+        wait_for(out.exists, bool)
+        wait_for(out.read_text, lambda text: "Ctrl-C to stop" in text)
+        command = processes(mark)
+        pid = int(re.search(r"pid (\d+)", out.read_text())[1])
+        os.close(terminal)
+        os.kill(pid, signal.SIGHUP)
+        url = re.search(r" on (\S+),", out.read_text())[1]
+        for _ in range(20):
+            assert get(url)[0] == 200
+        assert set(slots(mark).values()) <= set(command)
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: pid not in processes(mark))
