@@ -201,6 +201,19 @@ def test_a_function_of_one_worker_hides_no_number_of_another(slots, truth):
     assert of_application(rendered(truth.scrape({}))) == {'gauge{worker="1"}': 6}
 
 
+def test_a_gauge_that_nobody_knows_of_is_not_zero(slots, truth):
+    """A worker that has not yet answered may have functions; what was set to anything else is shown."""
+    code = """
+    from prometheus_client import Gauge
+    for mode in ("all", "livesum", "max"):
+        Gauge(f"{mode}_function", "Help", multiprocess_mode=mode).set_function(lambda: 5)
+        Gauge(f"{mode}_set", "Help", multiprocess_mode=mode).set(6)
+    """
+    in_worker(slots.path, 0, code)
+    found = of_application(rendered(truth.scrape({}, {0: os.getpid()})))
+    assert found == {'all_set{worker="0"}': 6, "livesum_set": 6, "max_set": 6}
+
+
 def test_a_process_that_is_gone_has_no_numbers(truth):
     """It has ended since the supervisor last looked."""
     process = subprocess.Popen([sys.executable, "-c", ""])

@@ -2,7 +2,7 @@
 
 A configuration file of gunicorn imports them; see ``examples/gunicorn.conf.py``. The application is instrumented by
 itself. There is no supervisor of ours, so each worker adds up the files when it is scraped, and what stands in no file
-(``process_*``, custom collectors, ``Info``, ``Enum``) is left out.
+(``process_*``, custom collectors, ``Info``, ``Enum``, gauges with ``set_function``) is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hr_prometheus import cell_files, view
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import choose_format
 from hr_prometheus.scrapes import Scrapes
-from hr_prometheus.workers import values
+from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.naming import identifier
 from hr_prometheus.workers.slots import Slots
 from hr_prometheus.workers.truth import Truth
@@ -55,7 +55,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     truth = Truth(directory, [cell_files.Reader(directory)], is_alone=False)
 
     async def gather() -> Scrape:
-        return truth.scrape({})
+        return truth.scrape({slot: samples.without_answers()})
 
     scrapes = Scrapes(REGISTRY, gather)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.collectors import target_family
 from hr_prometheus.workers.ended import join_ended
 from hr_prometheus.workers.files import Files
 from hr_prometheus.workers.naming import with_worker
@@ -64,8 +65,8 @@ class Truth:
     def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
         """Return what can be rendered.
 
-        *dumps* has what each worker has answered, by slot; *silent* the pids of those that serve and have not
-        answered in time, of which the system is asked what it knows: ``process_*``.
+        *dumps* has what each worker has answered, by slot; *silent* the pids of those that have not answered in
+        time, of which the system is asked what it knows: ``process_*``.
         """
         return Scrape(self, dumps, silent or {})
 
@@ -82,7 +83,7 @@ class Truth:
         own = list(merged.families)
         answers = self._answers(dumps)
         for family in self._in_files():
-            kept = self._without_functions(family)
+            kept = self._without_functions(family, silent)
             if kept is not None:
                 merged.add(kept, may_join=False)
         for families in answers.values():
@@ -113,17 +114,22 @@ class Truth:
             labelled = (_labelled(family, worker, taken) for family in [*families, *functions])
             answers[worker] = [family for family in labelled if family.samples]
             if target and not any(family.name == "target" for one in answers.values() for family in one):
-                answers[worker].append(_target(target))
+                answers[worker].append(target_family(target))
         return answers
 
-    def _without_functions(self, family: Family) -> Family | None:
-        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left."""
+    def _without_functions(self, family: Family, silent: Mapping[int, int]) -> Family | None:
+        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left.
+
+        Of a worker that is silent nobody knows for which of its gauges that is so by now: none of them is shown with 0.
+        """
         functions = {worker: known for worker, known in self._functions.items() if family.name in known.names}
-        if family.type != "gauge" or not functions:
+        if family.type != "gauge" or not (functions or silent):
             return family
         kept = _like(family)
         for sample in family.samples:
             slot = sample.labels.get("worker", "").partition("-")[0]
+            if not sample.value and silent and (not slot.isdecimal() or int(slot) in silent):
+                continue
             # A worker that has never answered is taken to be like the others.
             of_worker = [self._functions[slot]] if slot in self._functions else functions.values()
             if not any(known.has_merged(sample) for known in functions.values()) and not any(
@@ -263,10 +269,3 @@ def _labelled(family: Family, worker: int, taken: set[_Series]) -> Family:
 
 def _like(family: Family) -> Family:
     return Family(family.name, family.documentation, family.type, family.unit)
-
-
-def _target(labels: dict[str, str]) -> Family:
-    """Return what prometheus_client's registry makes of its target's labels, which are those of all workers."""
-    family = Family("target", "Target metadata", "info")
-    family.add_sample("target_info", labels, 1.0)
-    return family

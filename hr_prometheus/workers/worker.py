@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
 from aiohttp.web import AppRunner
+from prometheus_client import REGISTRY
 
 from hr_prometheus import addresses, cell_files, errors, loading, view
+from hr_prometheus.collectors import SLOW, Collectors
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
 from hr_prometheus.errors import ApplicationError, HrPrometheusError
 from hr_prometheus.listening import tls_context
@@ -100,6 +102,7 @@ class _Worker:
         self.booting: asyncio.Task[None] | None = None
         self.max_requests = orders.max_requests
         self.recorders: list[Recorder] = []
+        self.collectors = Collectors(REGISTRY)
 
     def run(self) -> None:
         """Import the application and serve it."""
@@ -210,7 +213,8 @@ class _Worker:
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:
-        return json.dumps(samples.dump()).encode()
+        answers = await self.collectors.ask(samples.calls(), SLOW)  # a little less than the supervisor waits
+        return json.dumps(samples.dump(answers=answers)).encode()
 
     async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
         body = await self.channel.ask("scrape", [accept, names, is_gzip])
