@@ -12,7 +12,17 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "cli_options", "errors", "yaml_text"},
-    {"addresses", "life", "loading", "loops", "reading", "resources", "workers.entries", "workers.naming"},
+    {
+        "addresses",
+        "life",
+        "loading",
+        "loops",
+        "reading",
+        "resources",
+        "workers.entries",
+        "workers.naming",
+        "workers.pauses",
+    },
     {"series"},
     {
         "cell_files",

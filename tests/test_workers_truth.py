@@ -214,6 +214,20 @@ def test_a_gauge_that_nobody_knows_of_is_not_zero(slots, truth):
     assert found == {'all_set{worker="0"}': 6, "livesum_set": 6, "max_set": 6}
 
 
+def test_a_gauge_that_is_known_is_zero(slots, truth):
+    """What one worker has said of its gauges holds for those that have not answered."""
+    code = """
+    import json
+    from prometheus_client import Gauge
+    from hr_prometheus.workers.samples import dump
+    Gauge("all", "Help"), Gauge("sum", "Help", multiprocess_mode="livesum")
+    print(json.dumps(dump()))
+    """
+    answers = [json.loads(in_worker(slots.path, slot, code)) for slot in (0, 1)]
+    found = of_application(rendered(truth.scrape({0: answers[0]}, {1: os.getpid()})))
+    assert found == {'all{worker="0"}': 0, 'all{worker="1"}': 0, "sum": 0}
+
+
 def test_a_process_that_is_gone_has_no_numbers(truth):
     """It has ended since the supervisor last looked."""
     process = subprocess.Popen([sys.executable, "-c", ""])

@@ -62,7 +62,16 @@ def dump(
                 raise answer.error  # noqa: TRY301  # what was yielded before it stays
         except Exception as error:  # noqa: BLE001  # of the application's
             _failed(collector, error, registry)
-    return {"target": registry.get_target_info() or {}, "families": families, "functions": functions}
+    gauges = [each for each in tuple(registry._collector_to_names) if isinstance(each, Gauge)]  # noqa: SLF001  # as above
+    plain = [next(iter(gauge.describe())).name for gauge in gauges if _is_plain(gauge)]
+    target = registry.get_target_info() or {}
+    return {"target": target, "families": families, "functions": functions, "plain": plain}
+
+
+def plain_gauges(dumped: object) -> list[str]:
+    """Return the names of the gauges of a worker whose numbers in the files are all true."""
+    data: Any = dumped
+    return list(data.get("plain", ()))
 
 
 def without_answers(registry: CollectorRegistry = REGISTRY) -> dict[str, object]:
@@ -124,6 +133,12 @@ def _unanswered(gauge: Gauge) -> list[Family]:
 def _functions(gauge: Gauge) -> Iterator[tuple[dict[str, str], Gauge]]:
     for values, child in with_functions(gauge).items():
         yield dict(zip(gauge._labelnames, values, strict=True)), child  # noqa: SLF001  # nothing public tells
+
+
+def _is_plain(gauge: Gauge) -> bool:
+    """Whether a gauge has series, none of which a function gives."""
+    has_series = not gauge._labelnames or bool(gauge._metrics)  # noqa: SLF001  # nothing public tells
+    return has_series and not with_functions(gauge)
 
 
 def _dumped(family: Family) -> dict[str, object]:

@@ -20,7 +20,7 @@ from hr_prometheus.collectors import target_family
 from hr_prometheus.workers.ended import join_ended
 from hr_prometheus.workers.files import Files
 from hr_prometheus.workers.naming import with_worker
-from hr_prometheus.workers.samples import load
+from hr_prometheus.workers.samples import load, plain_gauges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,6 +60,8 @@ class Truth:
         self._own = tuple(own)
         #: By worker, the gauges that a function gives the value of, as it last said.
         self._functions: dict[str, _Functions] = {}
+        #: The gauges of which a worker has said that none of its samples comes from a function.
+        self._plain: frozenset[str] = frozenset()
         self._logged: set[object] = set()
 
     def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
@@ -110,6 +112,7 @@ class Truth:
                 self._log_once(("answer", worker), "worker %s gave an answer that cannot be used: %r", worker, error)
                 continue
             self._functions[str(worker)] = _Functions.of(functions)
+            self._plain = self._plain.difference(family.name for family in functions).union(plain_gauges(dumped))
             taken: set[_Series] = set()
             labelled = (_labelled(family, worker, taken) for family in [*families, *functions])
             answers[worker] = [family for family in labelled if family.samples]
@@ -120,15 +123,17 @@ class Truth:
     def _without_functions(self, family: Family, silent: Mapping[int, int]) -> Family | None:
         """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left.
 
-        Of a worker that is silent nobody knows for which of its gauges that is so by now: none of them is shown with 0.
+        Of a worker that is silent nobody knows for which of its gauges that is so, unless another answer has said it: none
+        of the others is shown with 0.
         """
+        is_unknown = silent and family.name not in self._plain
         functions = {worker: known for worker, known in self._functions.items() if family.name in known.names}
-        if family.type != "gauge" or not (functions or silent):
+        if family.type != "gauge" or not (functions or is_unknown):
             return family
         kept = _like(family)
         for sample in family.samples:
             slot = sample.labels.get("worker", "").partition("-")[0]
-            if not sample.value and silent and (not slot.isdecimal() or int(slot) in silent):
+            if not sample.value and is_unknown and (not slot.isdecimal() or int(slot) in silent):
                 continue
             # A worker that has never answered is taken to be like the others.
             of_worker = [self._functions[slot]] if slot in self._functions else functions.values()
