@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 #: Seconds for which the connections of a worker that is being replaced may go on until one is idle: meanwhile each
 #: response tells its client to connect anew, so that no request meets a connection which is just being closed.
 GENTLE_SECONDS = 1.0
+#: Seconds that a worker which stops waits for TLS with the clients that it took last.
+DRAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 #: Bytes of a scrape's body that are written at a time.
 _PART = 65536
@@ -166,6 +168,8 @@ class _Worker:
             acceptor.start()
             self.channel.send("ready", self.preparation.routes)
             await self.stopping.wait()
+            if not self.is_gentle:  # else others take them
+                await acceptor.drain(min(DRAIN_SECONDS, orders.shutdown_timeout))
             acceptor.stop()
             if self.is_gentle:
                 await self._last_responses(acceptor)
