@@ -23,6 +23,7 @@ FLOORS = [
         "workers.naming",
         "workers.pauses",
     },
+    {"value_pages"},
     {"series"},
     {
         "cell_files",

@@ -51,7 +51,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     """Have a worker keep its numbers in the files of its slot, before it imports the application."""
     directory, slot = _slots[0].path, _taken[worker.age]
     values.use_slot(directory, slot)
-    cell_files.use(os.path.join(directory, identifier(slot)))
+    cell_files.use(os.path.join(directory, identifier(slot)), shown_at="the route of hrprometheus_view")
     truth = Truth(directory, [cell_files.Reader(directory)], is_alone=False)
 
     async def gather() -> Scrape:

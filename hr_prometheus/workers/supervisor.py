@@ -151,6 +151,7 @@ class Supervisor:
             "sockets": sockets,
             "counts": self.counts.descriptor,
             "texts": self.listening.texts,
+            "metrics_text": self.listening.metrics_text,
             "shutdown_timeout": self._shutdown_timeout,
             "max_requests": limit and limit + random.randint(0, limit // 10),  # noqa: S311  # no secret
             "metrics_path": None if self.listening.metrics_sockets else settings.metrics_path,

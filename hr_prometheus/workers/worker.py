@@ -66,6 +66,7 @@ class Orders:
     shutdown_timeout: float
     max_requests: int | None = None
     metrics_path: str | None = None
+    metrics_text: str = ""
 
 
 def main() -> None:
@@ -112,7 +113,7 @@ class _Worker:
         target = loading.parse_target(settings.target)
         slot, directory = self.orders.slot, self.orders.directory
         values.use_slot(directory, slot)
-        cell_files.use(os.path.join(directory, identifier(slot)))
+        cell_files.use(os.path.join(directory, identifier(slot)), shown_at=self.orders.metrics_text)
         view.forward_to(self._scrape)
         value = loading.load(target, settings.arguments, settings.app_dir)
         try:
