@@ -122,3 +122,45 @@ async def test_prometheus_clients_own_mode_has_our_numbers(tmp_path, preload):
         for _ in range(6):
             found = await scrape(url)
             assert [found[name] for name in list(expected)[:4]] == [*[len(pids)] * 3, 0]
+
+
+async def test_a_child_exit_after_ours(tmp_path):
+    """That of prometheus_client's manual does not end the master; a sentence says what to do, and slots are used again."""
+    config = tmp_path / "config.py"
+    config.write_text(
+        EXAMPLE.read_text()
+        + """
+from prometheus_client import multiprocess
+
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+"""
+    )
+    with running(tmp_path, "-c", str(config), "many:create_instrumented_app()") as (process, errors, url):
+        for number in range(2):
+            os.kill(int(await ask(url)), signal.SIGKILL)
+            until(lambda: errors.read_text().count("Booting worker") == 3 + number)  # noqa: B023
+        assert process.poll() is None
+        async with asyncio.timeout(DEADLINE):
+            while (await scrape(url))["answered_total"] != 2:
+                await asyncio.sleep(0.01)
+    text = errors.read_text()
+    assert text.count("call hr_prometheus.workers.gunicorn.child_exit(server, worker) in it") == 1
+    assert "Traceback" not in text
+
+
+def test_a_hook_that_calls_ours_is_not_warned_of():
+    """However it names it."""
+    from hr_prometheus.workers import gunicorn as ours
+    from hr_prometheus.workers.gunicorn import _has, child_exit
+
+    assert _has(child_exit, child_exit)
+
+    def by_module(server, worker):
+        ours.child_exit(server, worker)
+
+    def not_at_all(server, worker):
+        by_module(server, worker)
+
+    assert _has(by_module, child_exit)
+    assert not _has(not_at_all, child_exit)
