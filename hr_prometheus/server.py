@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus import addresses, loading
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
 from hr_prometheus.errors import HrPrometheusError
+from hr_prometheus.forks import ServingProcesses
 from hr_prometheus.listening import Listening, serve_metrics, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
@@ -34,8 +35,10 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     target = loading.parse_target(settings.target)
     check_metrics_path(settings.metrics_path)
     if target.attribute is None:
+        processes = ServingProcesses(settings.target)
 
         def run_app_of_script(app: Application | Awaitable[Application], **arguments: Any) -> None:
+            processes.note()
             try:
                 _serve(settings, announce, arguments, lambda: app)
             finally:

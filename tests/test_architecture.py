@@ -14,6 +14,7 @@ FLOORS = [
     {"catalog", "cli_options", "errors", "yaml_text"},
     {
         "addresses",
+        "forks",
         "life",
         "loading",
         "loops",
