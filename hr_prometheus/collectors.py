@@ -15,7 +15,17 @@ from contextvars import copy_context
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from prometheus_client import Gauge, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    Counter,
+    Enum,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    Summary,
+)
 from prometheus_client.core import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -50,6 +60,12 @@ _QUICK: Final = (
     ProcessCollector.collect,
     PlatformCollector.collect,
     GCCollector.collect,
+)
+
+
+#: Those of them that need no second look.
+_QUICK_TYPES: Final = frozenset(
+    {Counter, Enum, Histogram, Info, Summary, Store, ProcessCollector, PlatformCollector, GCCollector}
 )
 
 
@@ -169,13 +185,13 @@ class Answered:
         self._registry = registry
         self._names = frozenset(names)
         everything = dict(registry._collector_to_names)  # noqa: SLF001  # nothing public lists them
-        self._collectors = [
-            collector
-            for collector, described in everything.items()
-            if not self._names or not self._names.isdisjoint(described)
-        ]
+        self._collectors = list(everything)
+        if self._names:
+            self._collectors = [each for each in everything if not self._names.isdisjoint(everything[each])]
         #: What is to be asked.
-        self.calls: Calls = {each: each.collect for each in self._collectors if may_be_slow(each)}
+        self.calls: Calls = {
+            each: each.collect for each in self._collectors if type(each) not in _QUICK_TYPES and may_be_slow(each)
+        }
         #: What was answered; what is not here is left out.
         self.answers: Mapping[Collector, Answer] = {}
 
