@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import mmap
 import os
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.catalog import IN_PROGRESS, METRICS
 from hr_prometheus.reading import StoredFamily, has_ended, in_progress
-from hr_prometheus.series import MemoryPages, cells_before, cells_from, cells_of, pages_of_process
+from hr_prometheus.series import MemoryPages, cells_before, cells_from, cells_of, pages_of_process, read_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     _Kind: TypeAlias = tuple[int, str, tuple[float, ...]]
     #: A page, the first cell of a series on it, and how many bounds a histogram has.
     _Place: TypeAlias = tuple[Page, int, int]
+
+logger = logging.getLogger("hr_prometheus")
 
 #: Bytes of a page: what can be mapped by itself on every system, and cells for a hundred path labels or more.
 _PAGE = 65536
@@ -158,12 +161,23 @@ def _bounds(store: Store, metric: Metric) -> tuple[float, ...]:
     return () if bounds == metric.buckets else bounds
 
 
-def use(path: str) -> None:
+def use(path: str, *, shown_at: str = "") -> None:
     """Have the stores of the global registry, of which there is none yet, write to the files of a slot.
 
-    *path* is that of the files without what tells them apart; their directory exists.
+    *path* is that of the files without what tells them apart; their directory exists. *shown_at* is where the numbers of all
+    slots can be seen, for an application that reads those of one.
     """
     pages_of_process[:] = [FilePages(path)]
+
+    def notice() -> None:
+        read_alone.clear()
+        logger.warning(
+            "The application reads its metrics itself, with generate_latest() for example: these are the numbers of one "
+            "worker. Those of all workers are at %s.",
+            shown_at,
+        )
+
+    read_alone[:] = [notice] if shown_at else []
 
 
 def clear_gauges(path: str) -> None:

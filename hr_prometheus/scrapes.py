@@ -12,6 +12,7 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPServiceUnavailable
 
 from hr_prometheus.catalog import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
+from hr_prometheus.collectors import LIMIT, Answered, Collectors
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.series import self_store
 
@@ -49,6 +50,7 @@ class Scrapes:
     def __init__(self, registry: CollectorRegistry, gather: Callable[[], Awaitable[Registry]] | None = None) -> None:
         self._registry = registry
         self._gather = gather
+        self._collectors = Collectors(registry)
         self._rendering = asyncio.Lock()
         self._tasks: dict[object, asyncio.Task[list[bytes]]] = {}
         self._waiting = 0
@@ -80,9 +82,9 @@ class Scrapes:
         parts: list[bytes] = []
         part, lines = bytearray(), 0
         async with self._rendering:
-            registry: Registry = self._registry if self._gather is None else await self._gather()
+            registry = await self._part(names)
             turn = perf_counter()
-            for piece in form.pieces(registry.restricted_registry(names) if names else registry):
+            for piece in form.pieces(registry):
                 lines += piece.count(b"\n")
                 part += piece
                 if len(part) >= _PART:
@@ -104,6 +106,19 @@ class Scrapes:
                 page, index = store.cells(SCRAPE_LINES, ())
                 page[index] = lines
         return parts
+
+    async def _part(self, names: tuple[str, ...]) -> Collectable:
+        """Return what is to be rendered. Collectors that may be slow have been asked."""
+        registry: Registry = self._registry
+        if self._gather is not None:
+            registry = await self._gather()
+        elif (answered := Answered(self._registry, names)).calls:
+            answered.answers = await self._collectors.ask(answered.calls, LIMIT)
+            for answer in answered.answers.values():
+                if answer.error is not None:
+                    raise answer.error
+            return answered
+        return registry.restricted_registry(names) if names else registry
 
     def _rendered(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
         del self._tasks[key]

@@ -10,11 +10,13 @@ GIL no other thread can run between the read and the write of ``page[index] += x
 switches threads only at calls and backward jumps. So several threads, applications and event loops can write
 to one store.
 
-The pages are in memory, or in a file that another process reads: see :data:`pages_of_process`.
+The pages are in memory, or in a file that another process reads: see :data:`pages_of_process`, and
+:mod:`hr_prometheus.value_pages`.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from bisect import bisect_left
@@ -35,9 +37,10 @@ from hr_prometheus.catalog import (
 )
 from hr_prometheus.errors import SettingError
 from hr_prometheus.reading import StoredFamily
+from hr_prometheus.value_pages import is_multiprocess, value_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Protocol
 
     from prometheus_client import CollectorRegistry
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
         def series(self, store: Store, metric: Metric) -> Iterable[tuple[str, ...]]:
             """Return the labels of the series that are there already."""
 
+
+logger = logging.getLogger("hr_prometheus")
 
 #: Cells on one page; 8 bytes each. Indexes up to 256 are integers that Python has already.
 PAGE_CELLS = 256
@@ -83,9 +88,29 @@ class MemoryPages:
         return ()
 
 
+class ValuePages(MemoryPages):
+    """Pages of prometheus_client's values, where it is in its multi-process mode; in memory if there can be no file."""
+
+    def cells(self, store: Store, metric: Metric, labels: tuple[str, ...], size: int) -> tuple[Page, int]:
+        """Return the cells of a series."""
+        try:
+            return value_page(metric, store.prefix, store.buckets(metric), labels), 0
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the directory, requests are answered
+            if not self._is_refused:
+                self._is_refused = True
+                logger.warning("prometheus_client cannot keep numbers in PROMETHEUS_MULTIPROC_DIR: %r", error)
+            return super().cells(store, metric, labels, size)
+
+    _is_refused = False
+
+
 #: Where the stores of the global registry have their cells, if not in memory. A worker sets it before it imports
 #: anything that may make a store.
 pages_of_process: list[Pages] = []
+
+
+#: Called when somebody reads the numbers of this process by themselves, where there are those of others as well.
+read_alone: list[Callable[[], None]] = []
 
 
 class Store:
@@ -151,6 +176,8 @@ class Store:
 
     def collect(self) -> Iterator[StoredFamily]:
         """Yield the families that have at least one series."""
+        for notice in read_alone:
+            notice()
         for metric in self.metrics:
             series = list(self._series[metric.ends_in or metric].items())  # a copy: another thread may be adding
             if series:
@@ -223,8 +250,11 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
                     advice='metric_prefix="myapp_".',
                     command_advice="--metric-prefix myapp_.",
                 ) from error
-        if store is None and pages_of_process and registry is REGISTRY:
-            candidate.move_to(pages_of_process[0])
+        if store is None and pages_of_process:
+            if registry is REGISTRY:
+                candidate.move_to(pages_of_process[0])
+        elif store is None and is_multiprocess():
+            candidate.move_to(ValuePages())
         store = stores.setdefault(names, candidate)
     if store.latency_buckets != candidate.latency_buckets:
         raise SettingError(

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus import addresses, interrupts, loading, words
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
 from hr_prometheus.errors import HrPrometheusError
+from hr_prometheus.forks import ServingProcesses
 from hr_prometheus.listening import Listening, serve_metrics, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
 from hr_prometheus.preparing import LISTENING, Preparation
@@ -46,10 +47,12 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
 
 def _run_script(target: loading.Target, settings: Settings, announce: Callable[[str], None]) -> None:
     runners = ScriptRunners(settings, announce)
+    processes = ServingProcesses(settings.target)
     with interrupts.Raised(), words.alarm(PATIENCE, lambda: say_that_nothing_is_served(settings.target)) as serves:
 
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             serves()
+            processes.note()
             try:
                 _serve(settings, announce, arguments, lambda: app)
             finally:

@@ -201,6 +201,33 @@ def test_a_function_of_one_worker_hides_no_number_of_another(slots, truth):
     assert of_application(rendered(truth.scrape({}))) == {'gauge{worker="1"}': 6}
 
 
+def test_a_gauge_that_nobody_knows_of_is_not_zero(slots, truth):
+    """A worker that has not yet answered may have functions; what was set to anything else is shown."""
+    code = """
+    from prometheus_client import Gauge
+    for mode in ("all", "livesum", "max"):
+        Gauge(f"{mode}_function", "Help", multiprocess_mode=mode).set_function(lambda: 5)
+        Gauge(f"{mode}_set", "Help", multiprocess_mode=mode).set(6)
+    """
+    in_worker(slots.path, 0, code)
+    found = of_application(rendered(truth.scrape({}, {0: os.getpid()})))
+    assert found == {'all_set{worker="0"}': 6, "livesum_set": 6, "max_set": 6}
+
+
+def test_a_gauge_that_is_known_is_zero(slots, truth):
+    """What one worker has said of its gauges holds for those that have not answered."""
+    code = """
+    import json
+    from prometheus_client import Gauge
+    from hr_prometheus.workers.samples import dump
+    Gauge("all", "Help"), Gauge("sum", "Help", multiprocess_mode="livesum")
+    print(json.dumps(dump()))
+    """
+    answers = [json.loads(in_worker(slots.path, slot, code)) for slot in (0, 1)]
+    found = of_application(rendered(truth.scrape({0: answers[0]}, {1: os.getpid()})))
+    assert found == {'all{worker="0"}': 0, 'all{worker="1"}': 0, "sum": 0}
+
+
 def test_a_process_that_is_gone_has_no_numbers(truth):
     """It has ended since the supervisor last looked."""
     process = subprocess.Popen([sys.executable, "-c", ""])

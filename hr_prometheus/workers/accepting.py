@@ -34,6 +34,10 @@ REST = 0.001
 SHORT_LIVED = 1.0
 #: Seconds after which a process tries again when the operating system has let it take no connection.
 RETRY = 1.0
+#: Turns of the event loop within which a request that has arrived is read and its handler begins.
+_TURNS = 10
+#: More connections than these do not wait in front of a socket, unless somebody floods it.
+_MOST_WAITING = 4096
 
 
 class Counts:
@@ -117,6 +121,20 @@ class Acceptor:
         for each in self._sockets:
             self._loop.add_reader(each, self._readable, each)
 
+    async def drain(self, seconds: float) -> None:
+        """Take all connections that wait, and return when their requests have begun, or after so many *seconds*.
+
+        When the last process closes a socket, the operating system resets what waits there.
+        """
+        for each in self._sockets:
+            for _ in range(_MOST_WAITING):
+                if not self._accept(each):
+                    break
+        if self._entering:
+            await asyncio.wait(self._entering, timeout=seconds)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
     def stop(self) -> None:
         """Take no more connections. Clients are refused when all processes have closed the sockets."""
         for each in self._sockets:
@@ -151,18 +169,20 @@ class Acceptor:
         self._loop.add_reader(sock, self._readable, sock)
         self._accept(sock)
 
-    def _accept(self, sock: socket.socket) -> None:
+    def _accept(self, sock: socket.socket) -> bool:
+        """Take a connection, if there is one, and say so."""
         try:
             connection, _ = sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return  # another process took it, or its client has left
+            return False  # another process took it, or its client has left
         except OSError as error:
             # As a rule there are no more descriptors. The client waits, or another process takes it.
             if not self._is_refused:
                 logger.error("No connection can be taken at present: %s.", error.strerror)  # noqa: TRY400
             self._is_refused = True
-            self._rest(sock, RETRY)
-            return
+            if sock not in self._resting:
+                self._rest(sock, RETRY)
+            return False
         self._is_refused = False
         counted = _Connection(connection.family, connection.type, connection.proto, connection.detach())
         counted.setblocking(False)
@@ -171,6 +191,7 @@ class Acceptor:
         task = self._loop.create_task(self._enter(counted))
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)
+        return True
 
     async def _enter(self, connection: _Connection) -> None:
         with suppress(OSError):  # the client has left, or fails at TLS

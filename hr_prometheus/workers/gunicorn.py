@@ -2,7 +2,7 @@
 
 A configuration file of gunicorn imports them; see ``examples/gunicorn.conf.py``. The application is instrumented by
 itself. There is no supervisor of ours, so each worker adds up the files when it is scraped, and what stands in no file
-(``process_*``, custom collectors, ``Info``, ``Enum``) is left out.
+(``process_*``, custom collectors, ``Info``, ``Enum``, gauges with ``set_function``) is left out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from hr_prometheus import cell_files, view
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import choose_format
 from hr_prometheus.scrapes import Scrapes
-from hr_prometheus.workers import values
+from hr_prometheus.workers import samples, values
 from hr_prometheus.workers.naming import identifier
 from hr_prometheus.workers.slots import Slots
 from hr_prometheus.workers.truth import Truth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hr_prometheus.workers.truth import Scrape
 
 _slots: list[Slots] = []
@@ -37,11 +39,21 @@ def on_starting(server: Any) -> None:
             "gunicorn's preload_app was set: metrics that are made before the workers are cannot be kept by worker. "
             "Leave it out."
         )
+    for hook in (pre_fork, post_fork, child_exit, on_exit):
+        if not _has(getattr(server.cfg, hook.__name__), hook):
+            server.log.warning(_replaced(hook.__name__))
     _slots.append(Slots(values.take_base()))
+    # For a mark_process_dead in the configuration, which needs it and does nothing there.
+    os.environ[values.VARIABLE] = _slots[0].path
 
 
-def pre_fork(_server: Any, worker: Any) -> None:
+def pre_fork(server: Any, worker: Any) -> None:
     """Give a worker the first slot that is free, in the master."""
+    if not _slots:
+        raise ConfigurationError(_replaced("on_starting"))
+    living = {each.age for each in server.WORKERS.values()}
+    for age in _taken.keys() - living:  # another child_exit than ours was called
+        _free(age)
     slot = next(slot for slot in count() if slot not in _taken.values())
     _slots[0].reclaim(slot)
     _taken[worker.age] = slot
@@ -49,13 +61,15 @@ def pre_fork(_server: Any, worker: Any) -> None:
 
 def post_fork(_server: Any, worker: Any) -> None:
     """Have a worker keep its numbers in the files of its slot, before it imports the application."""
+    if worker.age not in _taken:
+        raise ConfigurationError(_replaced("pre_fork"))
     directory, slot = _slots[0].path, _taken[worker.age]
     values.use_slot(directory, slot)
-    cell_files.use(os.path.join(directory, identifier(slot)))
+    cell_files.use(os.path.join(directory, identifier(slot)), shown_at="the route of hrprometheus_view")
     truth = Truth(directory, [cell_files.Reader(directory)], is_alone=False)
 
     async def gather() -> Scrape:
-        return truth.scrape({})
+        return truth.scrape({slot: samples.without_answers()})
 
     scrapes = Scrapes(REGISTRY, gather)
 
@@ -67,7 +81,12 @@ def post_fork(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Free the slot of a worker that has been waited for, in the master."""
-    slot = _taken.pop(worker.age)
+    if worker.age in _taken:
+        _free(worker.age)
+
+
+def _free(age: int) -> None:
+    slot = _taken.pop(age)
     cell_files.clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
     _slots[0].reclaim(slot)
 
@@ -76,3 +95,19 @@ def on_exit(_server: Any) -> None:
     """Remove the directory, in the master."""
     for slots in _slots:
         slots.remove()
+
+
+def _has(hook: Any, ours: Callable[..., None]) -> bool:
+    """Whether a hook of gunicorn's is one of ours, or mentions it and so may well call it."""
+    code = getattr(hook, "__code__", None)
+    if hook is ours or code is None:
+        return True
+    return any(name == ours.__name__ or hook.__globals__.get(name) is ours for name in code.co_names)
+
+
+def _replaced(name: str) -> str:
+    arguments = "server" if name.startswith("on_") else "server, worker"
+    return (
+        f'gunicorn\'s configuration has a "{name}" of its own in the place of that of hr_prometheus.workers.gunicorn: '
+        f"remove it, or call hr_prometheus.workers.gunicorn.{name}({arguments}) in it (mark_process_dead is not needed)."
+    )

@@ -7,7 +7,7 @@ gauges with ``set_function``. They travel as JSON.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Summary
@@ -15,40 +15,82 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar, Sample
 
-from hr_prometheus.catalog import ERRORS
-from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.series import Store, self_store
+from hr_prometheus.collectors import answer_of, count_error, may_be_slow, needs_loop, with_functions
+from hr_prometheus.series import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
+
+    from hr_prometheus.collectors import Answer
 
 logger = logging.getLogger("hr_prometheus")
 
 #: What comes to the supervisor by way of files.
-_IN_FILES = (Counter, Histogram, Summary, Store, MultiProcessCollector)
+_IN_FILES = (Counter, Gauge, Histogram, Summary, Store, MultiProcessCollector)
 
 _logged: set[tuple[type, type[Exception]]] = set()
 
 
-def dump(registry: CollectorRegistry = REGISTRY) -> dict[str, object]:
+def dump(
+    registry: CollectorRegistry = REGISTRY, answers: Mapping[Collector, Answer] | None = None
+) -> dict[str, object]:
     """Return the families that no file carries, as something that JSON can carry.
 
+    *answers* are those that were got of :func:`calls` in time; without them each collector is called here.
     A collector that raises loses what it has not yet yielded, and nothing else; it is logged once a kind and
     counted in ``hr_prometheus_errors_total{where="collector"}``.
     """
     families: list[dict[str, object]] = []
     functions: list[dict[str, object]] = []
+    asked = calls(registry)
     for collector in tuple(registry._collector_to_names):  # noqa: SLF001  # collect() ends with the first that raises
+        if isinstance(collector, _IN_FILES) and collector not in asked:
+            continue
+        if answers is not None and collector in asked:
+            answer = answers.get(collector)
+        else:
+            answer = answer_of(asked.get(collector, collector.collect))
         try:
             if isinstance(collector, Gauge):
-                functions.extend(_dumped(family) for family in _function_family(collector, registry))
-            elif not isinstance(collector, _IN_FILES):
-                families.extend(map(_dumped, collector.collect()))
+                functions.extend(map(_dumped, answer.families if answer else _unanswered(collector)))
+            elif answer:
+                families.extend(map(_dumped, answer.families))
+            if answer and answer.error is not None:
+                raise answer.error  # noqa: TRY301  # what was yielded before it stays
         except Exception as error:  # noqa: BLE001  # of the application's
             _failed(collector, error, registry)
-    return {"target": registry.get_target_info() or {}, "families": families, "functions": functions}
+    gauges = [each for each in tuple(registry._collector_to_names) if isinstance(each, Gauge)]  # noqa: SLF001  # as above
+    plain = [next(iter(gauge.describe())).name for gauge in gauges if _is_plain(gauge)]
+    target = registry.get_target_info() or {}
+    return {"target": target, "families": families, "functions": functions, "plain": plain}
+
+
+def plain_gauges(dumped: object) -> list[str]:
+    """Return the names of the gauges of a worker whose numbers in the files are all true."""
+    data: Any = dumped
+    return list(data.get("plain", ()))
+
+
+def without_answers(registry: CollectorRegistry = REGISTRY) -> dict[str, object]:
+    """Return what a process dumps that is not asked: which of its gauges have functions, and nothing else."""
+    gauges = [each for each in calls(registry) if isinstance(each, Gauge)]
+    functions = [_dumped(family) for gauge in gauges for family in _unanswered(gauge)]
+    return {"target": {}, "families": [], "functions": functions}
+
+
+def calls(registry: CollectorRegistry = REGISTRY) -> dict[Collector, Callable[[], object]]:
+    """Return what of :func:`dump` may be slow: the collectors, and by what to ask them."""
+    found: dict[Collector, Callable[[], object]] = {}
+    for collector in tuple(registry._collector_to_names):  # noqa: SLF001  # as above
+        if isinstance(collector, Gauge):
+            if with_functions(collector):
+                found[collector] = partial(_function_family, collector, registry)
+        elif not isinstance(collector, _IN_FILES) and may_be_slow(collector):
+            found[collector] = collector.collect
+    return found
 
 
 def load(dumped: object) -> tuple[dict[str, str], list[Family], list[Family]]:
@@ -64,29 +106,39 @@ def load(dumped: object) -> tuple[dict[str, str], list[Family], list[Family]]:
     )
 
 
-def _function_family(gauge: Gauge, registry: CollectorRegistry) -> Iterator[Family]:
-    """Yield a family of those samples of a gauge that a function gives, if there are any.
-
-    ``set_function`` replaces a method of the one object; nothing public tells.
-    """
-    with_function = {
-        labels: child
-        for labels, child in {(): gauge, **getattr(gauge, "_metrics", {})}.items()
-        if "_child_samples" in vars(child)
-    }
-    if not with_function:
-        return
+def _function_family(gauge: Gauge, registry: CollectorRegistry) -> list[Family]:
+    """Return a family of those samples of a gauge that a function gives."""
     (family,) = gauge.describe()
-    for values, child in with_function.items():
-        labels = dict(zip(gauge._labelnames, values, strict=True))  # noqa: SLF001  # as above
+    for labels, child in _functions(gauge):
         try:
-            for sample in child._child_samples():  # noqa: SLF001  # as above
+            for sample in child._child_samples():  # noqa: SLF001  # which set_function replaces
                 family.add_sample(family.name, labels, sample.value)
-        except Exception as error:  # noqa: BLE001  # of the application's
+        except Exception as error:
+            if needs_loop(error):
+                raise
             _failed(child, error, registry)
             # It has no value, but the supervisor must know that its number in the file is none either.
             family.add_sample(family.name, labels, None)  # type: ignore[arg-type]
-    yield family
+    return [family]
+
+
+def _unanswered(gauge: Gauge) -> list[Family]:
+    """Return the same family without values."""
+    (family,) = gauge.describe()
+    for labels, _ in _functions(gauge):
+        family.add_sample(family.name, labels, None)  # type: ignore[arg-type]
+    return [family]
+
+
+def _functions(gauge: Gauge) -> Iterator[tuple[dict[str, str], Gauge]]:
+    for values, child in with_functions(gauge).items():
+        yield dict(zip(gauge._labelnames, values, strict=True)), child  # noqa: SLF001  # nothing public tells
+
+
+def _is_plain(gauge: Gauge) -> bool:
+    """Whether a gauge has series, none of which a function gives."""
+    has_series = not gauge._labelnames or bool(gauge._metrics)  # noqa: SLF001  # nothing public tells
+    return has_series and not with_functions(gauge)
 
 
 def _dumped(family: Family) -> dict[str, object]:
@@ -137,6 +189,4 @@ def _failed(collector: object, error: Exception, registry: CollectorRegistry) ->
             collector,
             exc_info=error,
         )
-    with suppress(ConfigurationError):  # the application has taken the name
-        page, index = self_store(registry).cells(ERRORS, ("collector",))
-        page[index] += 1.0
+    count_error(registry)

@@ -75,19 +75,19 @@ class Scraping:
         return self._truth.scrape(*await self._ask())
 
     async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:
-        """Return what the workers tell of themselves, and the pids of those that do not in time.
+        """Return what the workers tell of themselves, and the pids of those that do not in time, or not yet.
 
         A worker that has not yet answered the last scrape is not asked again.
         """
         asked = {worker: self._question(worker) for worker in self._workers.values() if worker.is_running}
         if asked:
             await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
-        dumps, silent = {}, {}
+        silent = {worker.slot: worker.pid for worker in self._workers.values() if worker.is_alive}
+        dumps = {}
         for worker, question in asked.items():
-            silent[worker.slot] = worker.pid
             with suppress(asyncio.InvalidStateError, ConnectionError):
                 dumps[worker.slot] = json.loads(question.result())
-                del silent[worker.slot]
+                silent.pop(worker.slot, None)
         return dumps, silent
 
     def _question(self, worker: WorkerProcess) -> asyncio.Task[bytes]:

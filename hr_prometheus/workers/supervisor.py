@@ -24,6 +24,7 @@ from hr_prometheus.workers import values
 from hr_prometheus.workers.accepting import Counts
 from hr_prometheus.workers.announcer import Announcer
 from hr_prometheus.workers.naming import identifier
+from hr_prometheus.workers.pauses import FIRST_PAUSE, LONGEST_PAUSE, Pauses
 from hr_prometheus.workers.process import STOP, WorkerProcess, describe_end
 from hr_prometheus.workers.scraping import Scraping
 from hr_prometheus.workers.slots import Slots
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds between the end of a worker that has served for no longer than this, or could not, and the start of the next
-#: in its slot; doubled each time.
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds for the application's clean-up, behind those for the requests in progress.
 CLEANUP_SECONDS = 5.0
 
@@ -94,6 +92,7 @@ class Supervisor:
         self.stopping, self.reloading = asyncio.Event(), asyncio.Event()
         self._scraping = Scraping(slots.path, self.workers, self.restarts)
         self._replacing = asyncio.Lock()
+        self._pauses = Pauses(settings.workers or 1)
         self._tasks: set[asyncio.Task[None]] = set()
         timeout = settings.shutdown_timeout
         self._shutdown_timeout = DEFAULT_SHUTDOWN_TIMEOUT if timeout is None else timeout
@@ -166,6 +165,7 @@ class Supervisor:
             "sockets": sockets,
             "counts": self.counts.descriptor,
             "texts": self.listening.texts,
+            "metrics_text": self.listening.metrics_text,
             "shutdown_timeout": self._shutdown_timeout,
             "max_requests": limit and limit + random.randint(0, limit // 10),  # noqa: S311  # no secret
             "metrics_path": None if self.listening.metrics_sockets else settings.metrics_path,
@@ -180,7 +180,7 @@ class Supervisor:
 
     async def _keep(self, worker: WorkerProcess) -> None:
         """Start a worker again and again in the slot of this one, until it is ended on purpose."""
-        loop, slot, pause = asyncio.get_running_loop(), worker.slot, FIRST_PAUSE
+        slot = worker.slot
         while True:
             code = await worker.ended
             if worker.failure is not None and worker.reason != STOP:
@@ -189,12 +189,10 @@ class Supervisor:
                 break
             if worker.failure is None:
                 logger.warning("Worker %d (pid %d) has ended, by %s.", slot, worker.pid, describe_end(code))
-            if worker.served_since and loop.time() - worker.served_since > FIRST_PAUSE:
-                pause = FIRST_PAUSE
-            else:
+            pause = self._pause(worker)
+            if pause > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.stopping.wait(), pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
             if self.stopping.is_set() or self.workers.get(slot) is not worker:  # nobody wants it any more
                 return
             self.restarts[slot, worker.reason or ("exit" if code >= 0 else "signal")] += 1
@@ -202,6 +200,14 @@ class Supervisor:
         del self.workers[slot]
         if worker.reason == STOP:
             self.failure = self.failure or worker.failure
+
+    def _pause(self, worker: WorkerProcess) -> float:
+        """Return the seconds after which a worker that has ended is started again."""
+        others = (each for each in self.workers.values() if each is not worker)
+        # One that is just starting may serve soon, or is tried again by itself.
+        others_serve = any(each.is_alive for each in others)
+        now = asyncio.get_running_loop().time()
+        return self._pauses.of(worker.slot, now, has_served=bool(worker.served_since), others_serve=others_serve)
 
     async def _replace(self, old: WorkerProcess, reason: str) -> bool:
         """Start the successor of a worker and then end it; if the successor cannot serve, nothing changes."""

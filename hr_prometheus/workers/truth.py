@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.collectors import target_family
 from hr_prometheus.workers.ended import join_ended
 from hr_prometheus.workers.files import Files
 from hr_prometheus.workers.naming import with_worker
-from hr_prometheus.workers.samples import load
+from hr_prometheus.workers.samples import load, plain_gauges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -59,13 +60,15 @@ class Truth:
         self._own = tuple(own)
         #: By worker, the gauges that a function gives the value of, as it last said.
         self._functions: dict[str, _Functions] = {}
+        #: The gauges of which a worker has said that none of its samples comes from a function.
+        self._plain: frozenset[str] = frozenset()
         self._logged: set[object] = set()
 
     def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
         """Return what can be rendered.
 
-        *dumps* has what each worker has answered, by slot; *silent* the pids of those that serve and have not
-        answered in time, of which the system is asked what it knows: ``process_*``.
+        *dumps* has what each worker has answered, by slot; *silent* the pids of those that have not answered in
+        time, of which the system is asked what it knows: ``process_*``.
         """
         return Scrape(self, dumps, silent or {})
 
@@ -82,7 +85,7 @@ class Truth:
         own = list(merged.families)
         answers = self._answers(dumps)
         for family in self._in_files():
-            kept = self._without_functions(family)
+            kept = self._without_functions(family, silent)
             if kept is not None:
                 merged.add(kept, may_join=False)
         for families in answers.values():
@@ -109,21 +112,29 @@ class Truth:
                 self._log_once(("answer", worker), "worker %s gave an answer that cannot be used: %r", worker, error)
                 continue
             self._functions[str(worker)] = _Functions.of(functions)
+            self._plain = self._plain.difference(family.name for family in functions).union(plain_gauges(dumped))
             taken: set[_Series] = set()
             labelled = (_labelled(family, worker, taken) for family in [*families, *functions])
             answers[worker] = [family for family in labelled if family.samples]
             if target and not any(family.name == "target" for one in answers.values() for family in one):
-                answers[worker].append(_target(target))
+                answers[worker].append(target_family(target))
         return answers
 
-    def _without_functions(self, family: Family) -> Family | None:
-        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left."""
+    def _without_functions(self, family: Family, silent: Mapping[int, int]) -> Family | None:
+        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left.
+
+        Of a worker that is silent nobody knows for which of its gauges that is so, unless another answer has said it: none
+        of the others is shown with 0.
+        """
+        is_unknown = silent and family.name not in self._plain
         functions = {worker: known for worker, known in self._functions.items() if family.name in known.names}
-        if family.type != "gauge" or not functions:
+        if family.type != "gauge" or not (functions or is_unknown):
             return family
         kept = _like(family)
         for sample in family.samples:
             slot = sample.labels.get("worker", "").partition("-")[0]
+            if not sample.value and is_unknown and (not slot.isdecimal() or int(slot) in silent):
+                continue
             # A worker that has never answered is taken to be like the others.
             of_worker = [self._functions[slot]] if slot in self._functions else functions.values()
             if not any(known.has_merged(sample) for known in functions.values()) and not any(
@@ -263,10 +274,3 @@ def _labelled(family: Family, worker: int, taken: set[_Series]) -> Family:
 
 def _like(family: Family) -> Family:
     return Family(family.name, family.documentation, family.type, family.unit)
-
-
-def _target(labels: dict[str, str]) -> Family:
-    """Return what prometheus_client's registry makes of its target's labels, which are those of all workers."""
-    family = Family("target", "Target metadata", "info")
-    family.add_sample("target_info", labels, 1.0)
-    return family

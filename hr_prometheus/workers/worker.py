@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
+from prometheus_client import REGISTRY
 
 from hr_prometheus import addresses, cell_files, errors, loading, view
+from hr_prometheus.collectors import SLOW, Collectors
 from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError
 from hr_prometheus.listening import tls_context
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 #: Seconds for which the connections of a worker that is being replaced may go on until one is idle: meanwhile each
 #: response tells its client to connect anew, so that no request meets a connection which is just being closed.
 GENTLE_SECONDS = 1.0
+#: Seconds that a worker which stops waits for TLS with the clients that it took last.
+DRAIN_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 #: Bytes of a scrape's body that are written at a time.
 _PART = 65536
@@ -62,6 +66,7 @@ class Orders:
     shutdown_timeout: float
     max_requests: int | None = None
     metrics_path: str | None = None
+    metrics_text: str = ""
 
 
 def main() -> None:
@@ -101,6 +106,7 @@ class _Worker:
         self.booting: asyncio.Task[None] | None = None
         self.max_requests = orders.max_requests
         self.recorders: list[Recorder] = []
+        self.collectors = Collectors(REGISTRY)
 
     def run(self) -> None:
         """Import the application and serve it."""
@@ -108,7 +114,7 @@ class _Worker:
         target = loading.parse_target(settings.target)
         slot, directory = self.orders.slot, self.orders.directory
         values.use_slot(directory, slot)
-        cell_files.use(os.path.join(directory, identifier(slot)))
+        cell_files.use(os.path.join(directory, identifier(slot)), shown_at=self.orders.metrics_text)
         view.forward_to(self._scrape)
         value = loading.load(target, settings.arguments, settings.app_dir)
         try:
@@ -163,6 +169,8 @@ class _Worker:
             acceptor.start()
             self.channel.send("ready", self.preparation.routes)
             await self.stopping.wait()
+            if not self.is_gentle:  # else others take them
+                await acceptor.drain(min(DRAIN_SECONDS, orders.shutdown_timeout))
             acceptor.stop()
             if self.is_gentle:
                 await self._last_responses(acceptor)
@@ -216,7 +224,8 @@ class _Worker:
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:
-        return json.dumps(samples.dump()).encode()
+        answers = await self.collectors.ask(samples.calls(), SLOW)  # a little less than the supervisor waits
+        return json.dumps(samples.dump(answers=answers)).encode()
 
     async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
         body = await self.channel.ask("scrape", [accept, names, is_gzip])

@@ -6,7 +6,7 @@ import sys
 import time
 
 from aiohttp import web
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, generate_latest
 
 ANSWERED = Counter("answered", "Answers that were given")
 IN_HANDS = Gauge("in_hands", "Requests that wait", multiprocess_mode="livesum")
@@ -56,6 +56,16 @@ def create_instrumented_app() -> web.Application:
     from hr_prometheus import instrument
 
     return instrument(create_app())
+
+
+async def own_metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=generate_latest())
+
+
+def create_app_with_a_view_of_its_own() -> web.Application:
+    app = create_app()
+    app.router.add_get("/own", own_metrics)
+    return app
 
 
 async def _cleaned_up(_app: web.Application) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import os
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 from conftest import DEADLINE, read_line
 from workers import MARK, are_without, ask, is_alive, load, scrape, slots, until_async, until_up
@@ -129,6 +131,26 @@ async def test_a_worker_that_exits_is_started_again(serve, mark):
     await until_async(lambda: len(now := slots(mark)) == 2 and now != before)
     assert await restarts(service, "exit") == 1
     assert "has ended, by exit code 7." in service.stop()[2]
+
+
+async def test_requests_that_kill_are_no_outage(serve, mark):
+    """Workers that have served are started again at once, however often they are killed; then all is as before."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
+
+    async def kill_again_and_again(client):
+        while not client.closed:
+            with suppress(aiohttp.ClientError, OSError):
+                await client.post(service.url + "/exit")
+
+    async with aiohttp.ClientSession() as client, asyncio.timeout(DEADLINE):
+        killers = [asyncio.create_task(kill_again_and_again(client)) for _ in range(2)]
+        while await restarts(service, "exit") < 14:
+            await asyncio.sleep(0.05)
+        for killer in killers:
+            killer.cancel()
+        await asyncio.gather(*killers, return_exceptions=True)
+        await until_up(service, 2)
+        assert await ask(service.url)
 
 
 async def test_a_worker_is_replaced_after_its_requests(serve, mark):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,84 @@ def test_a_preloaded_application_is_refused():
     )  # fmt: skip
     assert done.returncode != 0
     assert "gunicorn's preload_app was set" in done.stderr
+
+
+@contextmanager
+def running(tmp_path, *arguments: str, **variables: str):
+    """Run gunicorn with two workers; its process, its errors as they come, and its address."""
+    errors = tmp_path / "errors"
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "2", *arguments]
+    with errors.open("w") as file:
+        process = subprocess.Popen(command, cwd=APPS, stderr=file, env=clean_environment(**variables))
+    try:
+        until(lambda: errors.read_text().count("Booting worker") == 2 or process.poll() is not None)
+        yield process, errors, re.search(r"Listening at: (\S+)", errors.read_text())[1]
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+async def test_prometheus_clients_own_mode_has_our_numbers(tmp_path, preload):
+    """A view of the application's that reads a MultiProcessCollector shows the requests of all workers."""
+    arguments = [*preload, "--worker-class", "aiohttp.GunicornWebWorker", "multiprocess_view:app"]
+    (tmp_path / "numbers").mkdir()
+    with running(tmp_path, *arguments, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "numbers")) as (_, _, url):
+        pids = [await ask(url) for _ in range(30)]
+        while len(set(pids)) < 2:
+            pids.append(await ask(url))
+        expected = {
+            "answered_total": len(pids),
+            'request_count_total{method="POST",path="/",status="200"}': len(pids),
+            'request_latency_count{method="POST",path="/"}': len(pids),
+            'requests_in_progress{method="POST",path="/"}': 0,
+            'requests_in_progress{method="GET",path="/metrics"}': 1,
+        }
+        async with asyncio.timeout(DEADLINE):
+            while not expected.items() <= (await scrape(url)).items():  # an answer comes before its request has ended
+                await asyncio.sleep(0.01)
+        for _ in range(6):
+            found = await scrape(url)
+            assert [found[name] for name in list(expected)[:4]] == [*[len(pids)] * 3, 0]
+
+
+async def test_a_child_exit_after_ours(tmp_path):
+    """That of prometheus_client's manual does not end the master; a sentence says what to do, and slots are used again."""
+    config = tmp_path / "config.py"
+    config.write_text(
+        EXAMPLE.read_text()
+        + """
+from prometheus_client import multiprocess
+
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+"""
+    )
+    with running(tmp_path, "-c", str(config), "many:create_instrumented_app()") as (process, errors, url):
+        for number in range(2):
+            os.kill(int(await ask(url)), signal.SIGKILL)
+            until(lambda: errors.read_text().count("Booting worker") == 3 + number)  # noqa: B023
+        assert process.poll() is None
+        async with asyncio.timeout(DEADLINE):
+            while (await scrape(url))["answered_total"] != 2:
+                await asyncio.sleep(0.01)
+    text = errors.read_text()
+    assert text.count("call hr_prometheus.workers.gunicorn.child_exit(server, worker) in it") == 1
+    assert "Traceback" not in text
+
+
+def test_a_hook_that_calls_ours_is_not_warned_of():
+    """However it names it."""
+    from hr_prometheus.workers import gunicorn as ours
+    from hr_prometheus.workers.gunicorn import _has, child_exit
+
+    assert _has(child_exit, child_exit)
+
+    def by_module(server, worker):
+        ours.child_exit(server, worker)
+
+    def not_at_all(server, worker):
+        by_module(server, worker)
+
+    assert _has(by_module, child_exit)
+    assert not _has(not_at_all, child_exit)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.parse
 
 import aiohttp
 import pytest
@@ -133,6 +134,30 @@ async def test_a_stop_answers_what_was_begun(serve, mark, tmp_path, number):
     assert out.startswith("Stopping: waiting for 1 request (POST /wait, ")
     assert out.splitlines()[-1].startswith("Stopped after ")
     assert not processes(mark)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_stop_answers_connections_that_wait(serve, mark, tmp_path, loop):
+    """Those that came while all workers were blocked, and that no worker has taken yet."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--loop", loop, **{MARK: mark})
+    blocked = []
+    for _ in range(2):
+        blocked.append(asyncio.create_task(ask(f"{service.url}/block?file={tmp_path}/go")))
+        await asyncio.to_thread(read_line, service.process)
+    url = urllib.parse.urlsplit(service.url)
+    waiting = []
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: test\r\n\r\n")
+        waiting.append((reader, writer))
+    service.process.send_signal(signal.SIGTERM)
+    (tmp_path / "go").touch()
+    assert await asyncio.gather(*blocked) == ["done"] * 2
+    for reader, writer in waiting:
+        assert (await asyncio.wait_for(reader.read(), DEADLINE)).startswith(b"HTTP/1.1 200")
+        writer.close()
+    await asyncio.to_thread(service.process.communicate, timeout=DEADLINE)
+    assert service.process.returncode == 0
 
 
 async def test_a_stop_does_not_wait_for_ever(serve, mark, tmp_path):

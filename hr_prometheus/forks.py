@@ -1,0 +1,35 @@
+"""Notices a script that serves with several processes, each of which counts for itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+logger = logging.getLogger("hr_prometheus")
+
+
+class ServingProcesses:
+    """The processes in which a script serves: the one that makes this object, and those that it forks.
+
+    They share a pipe with two bytes: the first process to serve takes one, and the second the other.
+    """
+
+    def __init__(self, script: str) -> None:
+        self._script = script
+        self._noted: int | None = None
+        self._bytes, theirs = os.pipe()
+        os.write(theirs, b"12")
+        os.close(theirs)
+
+    def note(self) -> None:
+        """Note that this process is about to serve; the second one says what that means."""
+        if self._noted == os.getpid():
+            return
+        self._noted = os.getpid()
+        if os.read(self._bytes, 1) == b"2":
+            logger.warning(
+                '"%s" serves with several processes that it has started itself. Each counts for itself, and a scrape shows '
+                "the numbers of one. For the numbers of all, leave the processes to hr-prometheus: "
+                "hr-prometheus run module:create_app --workers N",
+                self._script,
+            )
