@@ -33,6 +33,7 @@ from hr_prometheus.config import (
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
 from hr_prometheus.labels import DEFAULT_PATH_BUDGET
 from hr_prometheus.loops import LOOPS
+from hr_prometheus.policies import KEEP_VALUES, SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +173,14 @@ def main() -> None:
     "any other as other. Repeatable.",
 )
 @metrics_option(
+    "--keep-values",
+    type=click.Choice(KEEP_VALUES),
+    default=SAFE,
+    show_default=True,
+    help="Which values of other parameters the label path shows: safe hides as {PARAM} what looks like a secret or a "
+    "person, all hides nothing.",
+)
+@metrics_option(
     "--path-budget",
     type=click.IntRange(min=0),
     default=DEFAULT_PATH_BUDGET,
@@ -232,7 +241,15 @@ def run(**options: Any) -> None:
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
 @shared_options(
-    "app_dir", "fixed_route", "allow_values", "path_budget", "exclude", "detail", "buckets", "metric_prefix"
+    "app_dir",
+    "fixed_route",
+    "allow_values",
+    "keep_values",
+    "path_budget",
+    "exclude",
+    "detail",
+    "buckets",
+    "metric_prefix",
 )
 @metrics_option(
     "--format",

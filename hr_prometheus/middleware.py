@@ -16,7 +16,7 @@ from hr_prometheus.labels import DEFAULT_PATH_BUDGET, Varying
 from hr_prometheus.life import WRITES_ARE_TOLD, received
 from hr_prometheus.lives import receive
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
-from hr_prometheus.policies import Policies
+from hr_prometheus.policies import SAFE, Policies
 from hr_prometheus.recorder import Recorder
 from hr_prometheus.records import PLAIN_SIZE
 from hr_prometheus.sending import BY_AIOHTTP, quietly
@@ -32,6 +32,7 @@ def hrprometheus_middleware(
     request_monitor: type[BaseRequestMonitor] | None = None,
     *,
     allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    keep_values: str = SAFE,
     path_budget: int = DEFAULT_PATH_BUDGET,
     exclude: Iterable[str] = (),
     **monitor_args: object,
@@ -45,7 +46,8 @@ def hrprometheus_middleware(
     ``metric_prefix``, ``registry`` and ``detail`` (``basic`` or ``full``) choose the metrics.
 
     *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
-    of such a parameter is ``other``. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
+    of such a parameter is ``other``. Of other parameters *keep_values* ``safe`` keeps what looks neither like a secret nor like
+    a person and shows the rest as ``{name}``; ``all`` keeps everything. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
     template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
 
     Put it first in ``middlewares``, so that it is the outermost. Raises
@@ -59,7 +61,7 @@ def hrprometheus_middleware(
     monitor = request_monitor or RequestMonitor
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
-    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values)
+    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_recording(recorder) if recorder.is_plain else _monitoring(recorder))

@@ -60,6 +60,7 @@ class Preparation:
             metrics_path=metrics_path,
             fixed_routes_parameters=settings.fixed_routes,
             allow_values=settings.allow_values,
+            keep_values=settings.keep_values,
             request_monitor=_monitor(settings),
             path_budget=settings.path_budget,
             buckets=settings.buckets,

@@ -91,11 +91,20 @@ def template(resource: AbstractResource) -> str:
 
 def path_with_fixed_parameters(resource: AbstractResource, values: Mapping[str, str], fixed: Collection[str]) -> str:
     """Return a route's path with ``{name}`` for each *fixed* parameter and its value for each other."""
+    text, names = path_format(resource, fixed)
+    return text % tuple(values[name] for name in names)
+
+
+def path_format(resource: AbstractResource, fixed: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """Return a route's path with ``{name}`` for each *fixed* parameter and ``%s`` for each other, and the others' names."""
     info: Any = resource.get_info()
+    if not parameter_names(resource):
+        return "", ()
     # Every second part is a parameter. What is between is percent-encoded, while values are decoded.
-    parts = [unquote(part) for part in re.split(_PARAMETER, info["formatter"])]
-    parts[1::2] = [part if part[1:-1] in fixed else values[part[1:-1]] for part in parts[1::2]]
-    return "".join(parts)
+    parts = [unquote(part).replace("%", "%%") for part in re.split(_PARAMETER, info["formatter"])]
+    names = tuple(part[1:-1] for part in parts[1::2] if part[1:-1] not in fixed)
+    parts[1::2] = ["%s" if part[1:-1] in names else part for part in parts[1::2]]
+    return "".join(parts), names
 
 
 def label_regex(resource: AbstractResource, fixed: Collection[str], allowed: Mapping[str, Collection[str]]) -> str:

@@ -115,7 +115,8 @@ def rows(app: Application, settings: Settings) -> list[Row]:
     """
     recorder = _recorder(app)
     settings = settings_of(app, settings)
-    policies = Policies(settings.fixed_routes, settings.allow_values) if recorder is None else recorder.labels.policies
+    given = settings.fixed_routes, settings.allow_values, settings.keep_values
+    policies = Policies(*given) if recorder is None else recorder.labels.policies
     policies.check(app)
     made = [_row(resource, policies, settings) for resource in all_resources(app)]
     for label, methods, count in ((UNMATCHED, (hdrs.METH_ANY,), len(METHODS) + 1), (MALFORMED, (UNKNOWN,), 1)):
@@ -134,7 +135,7 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> 
             parameters[name] = ", ".join([*sorted(allowed[name] - {OTHER}), OTHER])
             labels *= len(allowed[name] | {OTHER})
         else:
-            parameters[name] = "kept"
+            parameters[name] = "kept" if policies.keeps_all else "kept if safe"
             is_kept = True
     if is_kept:
         labels = settings.path_budget + 1  # and the template

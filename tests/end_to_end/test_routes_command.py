@@ -29,6 +29,23 @@ def test_the_predicted_label_is_the_one_in_the_scrape(serve):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("environment", "policy", "label"),
+    [
+        ({}, "kept if safe", "/cell_neighbour/{cell_id}/direction/north"),
+        ({"HR_PROMETHEUS_KEEP_VALUES": "all"}, "kept", "/cell_neighbour/ada@example.org/direction/north"),
+    ],
+)
+def test_what_may_be_secret_is_kept_only_if_that_is_wanted(serve, environment, policy, label):
+    """By default an e-mail address gets into no label, in one process and in workers; the table says so."""
+    done = hr_prometheus("routes", "served:create_app", **environment)
+    assert f"cell_id: {policy}; direction: {policy}  " in done.stdout
+    for workers in ([], ["--workers", "1"]):
+        service = serve("served:create_app", "--port", "0", *workers, **environment)
+        get(f"{service.url}/cell_neighbour/ada@example.org/direction/north")
+        assert counts(scrape(service)) == {("GET", label, "200"): 1}
+
+
 @pytest.mark.parametrize("target", ["starting:works", "served:create_app_async", "script.py", "package"])
 def test_nothing_is_started(target):
     """The application is made but not started, also that of a script or of an async factory."""
