@@ -289,6 +289,7 @@ def routes(**options: Any) -> None:
     series, size = module.totals(table)
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}
+        document["all_methods"] = module.USUAL_METHODS  # as which "*" is reckoned
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo("\n".join(module.text_table(table)))

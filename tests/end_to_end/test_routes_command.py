@@ -60,13 +60,15 @@ def test_an_application_with_settings_of_its_own():
     """What carries the middleware already is shown with its own policies, and excluded routes are not shown."""
     done = hr_prometheus("routes", "instrumented:by_hand", "--path-budget", "7", "--exclude", "/metrics")
     assert "/metrics" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("At worst 1,0")  # basic, as hrprometheus_middleware() has it
+    assert done.stdout.splitlines()[-1].startswith("At worst 230 ")  # basic, as hrprometheus_middleware() has it
 
 
 def test_json_is_nothing_but_json():
     """What the application prints while it is made goes to standard error."""
     done = hr_prometheus("routes", "starting:works", "--format", "json", "--", "chatty")
-    assert json.loads(done.stdout)["routes"][-1]["label"] == "malformed"
+    found = json.loads(done.stdout)
+    assert found["routes"][-1]["label"] == "malformed"
+    assert found["all_methods"] == ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     assert done.stderr == "the application is made\n"
 
 
