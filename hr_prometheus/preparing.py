@@ -18,6 +18,7 @@ from hr_prometheus.errors import ConfigurationError, TargetError
 from hr_prometheus.instrument import instrument
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.policies import Policies
+from hr_prometheus.routes import notices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,6 +42,8 @@ class Preparation:
         self.phase = "while it was set up"
         self.app: Application | None = None
         self.routes = 0
+        #: What is to be said when the application has started up.
+        self.notices: list[str] = []
 
     async def prepare(
         self, value: Application | Awaitable[object], *, metrics_path: str | None, context: Context | None = None
@@ -72,8 +75,15 @@ class Preparation:
             app.cleanup_ctx.insert(0, context)
         app.on_startup.insert(0, self._entering(STARTING))
         app.on_startup.append(self._entering(LISTENING))
+        app.on_startup.append(self._look_at_labels)
         self.app = app
         return app
+
+    async def _look_at_labels(self, app: Application) -> None:
+        try:
+            self.notices = notices(app, self.settings)
+        except Exception:  # a resource of the application's own may be anything, and nothing depends on this
+            logger.debug("The routes could not be looked at.", exc_info=True)
 
     def what(self, more: str = "") -> str:
         """Return the target and the number of its routes, for the announcement."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -12,7 +13,7 @@ from aiohttp.web import UrlDispatcher
 from hr_prometheus.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from aiohttp.web import AbstractResource, Application
 
@@ -105,6 +106,29 @@ def path_format(resource: AbstractResource, fixed: Collection[str]) -> tuple[str
     names = tuple(part[1:-1] for part in parts[1::2] if part[1:-1] not in fixed)
     parts[1::2] = ["%s" if part[1:-1] in names else part for part in parts[1::2]]
     return "".join(parts), names
+
+
+def may_overlap(pattern: str, form: str) -> bool:
+    """Whether a shell pattern may match a path of this :func:`path_format`, whatever the values are."""
+    parts = re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+
+    def behind_stars(places: Iterable[int]) -> set[int]:
+        found = set(places)
+        for place in range(len(parts)):
+            if place in found and parts[place] == "*":
+                found.add(place + 1)
+        return found
+
+    places = behind_stars([0])
+    for each in re.findall("%s|%%|.", form, re.DOTALL):
+        if not places:
+            return False
+        if each == "%s":  # any text
+            places = set(range(min(places), len(parts) + 1))
+        else:
+            matched = [place for place in places if place < len(parts) and fnmatchcase(each[-1], parts[place])]
+            places = behind_stars(place if parts[place] == "*" else place + 1 for place in matched)
+    return len(parts) in places
 
 
 def label_regex(resource: AbstractResource, fixed: Collection[str], allowed: Mapping[str, Collection[str]]) -> str:

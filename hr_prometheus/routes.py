@@ -9,18 +9,27 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
-from aiohttp.web import View
+from aiohttp.web import UrlDispatcher, View
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus import loading
 from hr_prometheus.catalog import BASIC, FULL
-from hr_prometheus.errors import HrPrometheusError, TargetError
+from hr_prometheus.errors import HrPrometheusError, TargetError, did_you_mean
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.labels import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER, Policies
 from hr_prometheus.recorder import recorder_of
 from hr_prometheus.records import Records
-from hr_prometheus.resources import all_resources, escaped, label_regex, parameter_names, template
+from hr_prometheus.resources import (
+    all_resources,
+    escaped,
+    label_regex,
+    may_overlap,
+    parameter_names,
+    path_format,
+    template,
+)
+from hr_prometheus.view import is_view
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 
 #: With how many different statuses a label is reckoned to be answered.
 STATUSES = (200, 302, 400, 404, 500)
+_MOST_NAMED = 3  # parameters, at the start
 #: With which methods a route for all of them is reckoned to be asked for.
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -180,6 +190,39 @@ def _cost(label: str, settings: Settings) -> tuple[int, int]:
         record.details.receive(0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
     return len(samples), sum(map(len, samples))
+
+
+def notices(app: Application, settings: Settings) -> list[str]:
+    """Return what is to be said of an instrumented application's labels when it starts: nothing, if all is well."""
+    recorder = _recorder(app)
+    if recorder is None or not isinstance(app.router, UrlDispatcher):
+        return []
+    policies, labels, kept, number, total = recorder.labels.policies, [UNMATCHED, MALFORMED], [], 0, 0
+    for resource in all_resources(app):
+        routes = [route for route in resource if route.method != hdrs.METH_HEAD and not is_view(route.handler)]
+        fixed, allowed = policies.of(resource)
+        names = sorted(parameter_names(resource) - fixed - allowed.keys())
+        total += len(routes)
+        number += len(routes) if names else 0
+        kept += [f"{resource.name}.{name}" for name in names] if resource.name else [resource.canonical] * bool(names)
+        labels.append(path_format(resource, fixed)[0] or template(resource).replace("%", "%%"))
+    found = []
+    if kept:
+        some = list(dict.fromkeys(kept))
+        found.append(
+            f"{number} of {total} routes keep{'s' * (number == 1)} parameter values in labels "
+            f"({', '.join(some[:_MOST_NAMED] + ['…'] * (len(some) > _MOST_NAMED))}); --fixed-route '*' groups them; "
+            f"see: hr-prometheus routes {settings.target}"
+        )
+    known = [*labels, settings.metrics_path.replace("%", "%%")]
+    for pattern in settings.exclude:
+        if not any(may_overlap(pattern, label) for label in known):
+            shown = [label for label in known if "%" not in label]
+            found.append(
+                f'--exclude "{pattern}" matches no path label, so it leaves nothing out.'
+                f"{did_you_mean(pattern, shown)} See: hr-prometheus routes {settings.target}"
+            )
+    return found
 
 
 def text_table(table: Sequence[Row]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from hr_prometheus.config import Settings
+
+logger = logging.getLogger("hr_prometheus")
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -68,6 +71,8 @@ def _serve(
             """Take the place of ``print`` in ``run_app``, which calls it when the application can be reached."""
             preparation.phase = RUNNING
             announce(listening.announcement(preparation.what()))
+            for notice in preparation.notices:
+                logger.warning("%s", notice)
 
         value = source()
         application = _prepared(preparation, value, listening)

@@ -135,6 +135,8 @@ class Supervisor:
             number = f"{serving} of {wanted} workers" if serving < wanted else f"{wanted} worker{'s' * (wanted != 1)}"
             routes = f"{first.routes} route{'s' * (first.routes != 1)}"
             self.announce(self.listening.announcement(f"{self.settings.target} ({routes}, {number})"))
+            for notice in first.notices:
+                logger.warning("%s", notice)
 
     async def _start(self, slot: int) -> WorkerProcess:
         """Start a worker in a slot that is free, or whose worker has ended."""

@@ -161,7 +161,7 @@ class _Worker:
             self.booting = None
             self.preparation.phase = RUNNING
             acceptor.start()
-            self.channel.send("ready", self.preparation.routes)
+            self.channel.send("ready", [self.preparation.routes, self.preparation.notices])
             await self.stopping.wait()
             acceptor.stop()
             if self.is_gentle:

@@ -46,6 +46,26 @@ def test_what_may_be_secret_is_kept_only_if_that_is_wanted(serve, environment, p
         assert counts(scrape(service)) == {("GET", label, "200"): 1}
 
 
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_what_is_said_of_labels_at_the_start(serve, workers):
+    """Once a start: which routes keep values, and which patterns of --exclude leave nothing out."""
+    excluded = ["--exclude", "/slo", "--exclude", "/cell_neighbour/1/*", "--exclude", "/metrics"]
+    service = serve("served:create_app", "--port", "0", *excluded, *workers)
+    lines = [service.process.stderr.readline().partition("hr_prometheus: ")[2] for _ in range(2)]
+    assert lines == [
+        "1 of 6 routes keeps parameter values in labels (get_cell_neighbour.cell_id, get_cell_neighbour.direction); "
+        "--fixed-route '*' groups them; see: hr-prometheus routes served:create_app\n",
+        '--exclude "/slo" matches no path label, so it leaves nothing out. Did you mean "/slow"? '
+        "See: hr-prometheus routes served:create_app\n",
+    ]
+    assert service.stop() == (0, "", "")
+
+
+def test_nothing_is_said_if_nothing_is_kept(serve):
+    """With all parameters fixed, the announcement is all that is printed."""
+    assert serve("served:create_app", "--port", "0", "--fixed-route", "*").stop() == (0, "", "")
+
+
 @pytest.mark.parametrize("target", ["starting:works", "served:create_app_async", "script.py", "package"])
 def test_nothing_is_started(target):
     """The application is made but not started, also that of a script or of an async factory."""
