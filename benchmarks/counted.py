@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _VARIANTS = ("empty", "basic-middleware", "full-middleware", "basic", "full")
-_CASES = ("plain", "parametrised", "fixed", "folded")
+_CASES = ("plain", "parametrised", "fixed", "folded", "hidden")
 _REPEATED = 7  # times, of which the least counts: once a second aiohttp formats a date
 _SCRAPED_PATHS = 100
 _KEPT_REQUESTS = 1000

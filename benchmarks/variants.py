@@ -207,5 +207,7 @@ def paths(case: str, routes: int = 0) -> Sequence[str]:
         return ["/plain"]
     if case == "growth":
         return [f"/thing{number}" if number % 2 else f"/things{number}/7" for number in range(routes)]
+    if case == "hidden":  # tokens, each of them new
+        return [f"/cell_neighbour/{cell:016x}/direction/{DIRECTIONS[0]}" for cell in range(0xABCDE0, 0xABCDE0 + 500)]
     cells = 500 if case == "folded" else 16
     return [f"/cell_neighbour/{cell}/direction/{way}" for cell in range(cells) for way in DIRECTIONS]

@@ -43,7 +43,7 @@ from hr_prometheus.config import (
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError
 from hr_prometheus.interrupts import INTERRUPTED
 from hr_prometheus.loops import LOOPS
-from hr_prometheus.policies import DEFAULT_PATH_BUDGET
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +187,14 @@ def main() -> None:
     "any other as other. Repeatable.",
 )
 @metrics_option(
+    "--keep-values",
+    type=click.Choice(KEEP_VALUES),
+    default=SAFE,
+    show_default=True,
+    help="Which values of other parameters the label path shows: safe hides as {PARAM} what looks like a secret or a "
+    "person, all hides nothing.",
+)
+@metrics_option(
     "--path-budget",
     type=WholeNumber(0, example=DEFAULT_PATH_BUDGET),
     default=DEFAULT_PATH_BUDGET,
@@ -247,7 +255,15 @@ def run(**options: Any) -> None:
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
 @shared_options(
-    "app_dir", "fixed_route", "allow_values", "path_budget", "exclude", "detail", "buckets", "metric_prefix"
+    "app_dir",
+    "fixed_route",
+    "allow_values",
+    "keep_values",
+    "path_budget",
+    "exclude",
+    "detail",
+    "buckets",
+    "metric_prefix",
 )
 @metrics_option(
     "--format",
@@ -288,6 +304,7 @@ def routes(**options: Any) -> None:
     series, size = module.totals(table)
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}
+        document["all_methods"] = module.USUAL_METHODS  # as which "*" is reckoned
         click.echo(json.dumps(document, indent=2))
     else:
         click.echo("\n".join(module.text_table(table)))

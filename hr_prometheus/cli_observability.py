@@ -28,6 +28,7 @@ _of_an_application = shared_options(
     "app_dir",
     "fixed_route",
     "allow_values",
+    "keep_values",
     "path_budget",
     "exclude",
     "detail",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.catalog import LATENCY_BUCKETS
 from hr_prometheus.errors import SettingError
-from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET
+from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,6 +61,7 @@ class Settings:
     fixed_routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     monitor: str | None = None
     allow_values: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    keep_values: str = SAFE
     path_budget: int = DEFAULT_PATH_BUDGET
     buckets: tuple[float, ...] = LATENCY_BUCKETS
     metric_prefix: str = ""

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.middleware import hrprometheus_middleware
-from hr_prometheus.policies import DEFAULT_PATH_BUDGET
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.resources import are_foreign
 from hr_prometheus.view import check_metrics_path, is_view, make_view
@@ -42,6 +42,7 @@ def instrument(
     metrics_path: str | None = "/metrics",
     fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
     allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    keep_values: str = SAFE,
     request_monitor: type[BaseRequestMonitor] | None = None,
     path_budget: int = DEFAULT_PATH_BUDGET,
     buckets: Sequence[float] = LATENCY_BUCKETS,
@@ -76,6 +77,7 @@ def instrument(
         _warn_of_ignored(
             fixed_routes_parameters=bool(fixed_routes_parameters),
             allow_values=bool(allow_values),
+            keep_values=keep_values != SAFE,
             request_monitor=request_monitor is not None,
             path_budget=path_budget != DEFAULT_PATH_BUDGET,
             buckets=tuple(buckets) != LATENCY_BUCKETS,
@@ -95,7 +97,12 @@ def instrument(
                 "detail": detail,
             }
         middleware = hrprometheus_middleware(
-            request_monitor, allow_values=allow_values, path_budget=path_budget, exclude=exclude, **monitor_args
+            request_monitor,
+            allow_values=allow_values,
+            keep_values=keep_values,
+            path_budget=path_budget,
+            exclude=exclude,
+            **monitor_args,
         )
         app.middlewares.insert(0, middleware)
         if not isinstance(app.router, UrlDispatcher):

@@ -2,8 +2,8 @@
 
 The route label (the value of ``path``) of a route with parameters is the concrete path, so that
 ``direction=north`` can be told from ``direction=south``. What keeps that bounded is here: fixed parameters,
-which appear as ``{name}``, lists of allowed values, and the budget, the number of distinct labels that a route may have before
-further ones are folded into the route's template.
+which appear as ``{name}``, as values do that may be secret; lists of allowed values; and the budget, the number of distinct
+labels that a route may have before further ones are folded into the route's template.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aiohttp import hdrs
 from aiohttp.web import HTTPException
 
-from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET, OTHER, Policies
-from hr_prometheus.resources import parameter_names, path_with_fixed_parameters, template, valid_text
+from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET, OTHER, Policies, safety_of
+from hr_prometheus.resources import path_format, template, valid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -89,8 +89,8 @@ class Labels(Generic[T]):
         self.is_quick = True
         #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
         self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
-        #: What to return at a glance when a budget is spent, by route and method: it, the labels that are admitted, the template.
-        self._folding: dict[AbstractRoute, dict[str, tuple[T, set[str], str]]] = {}
+        #: What to return at a glance when a budget is spent, by route and method: it, and the rule by which.
+        self._folding: dict[AbstractRoute, dict[str, tuple[T, _Rule[T]]]] = {}
         self._rules: dict[AbstractRoute, _Rule[T]] = {}
         self._patterns: dict[AbstractResource, _Rule[T]] = {}
         self._unmatched = _Rule(self, UNMATCHED)
@@ -113,10 +113,12 @@ class Labels(Generic[T]):
         route = match_info.route
         folding = self._folding.get(route)
         if folding is not None and (folded := folding.get(request.method)) is not None:
-            made, admitted, template = folded
+            made, by = folded
             path = request.path
-            if path not in admitted and path.isascii() and "%" not in path:  # most are
-                self.folded(template)
+            if path not in by.admitted and (
+                by.is_safe(by.values_of(match_info)) if by.is_safe else path.isascii() and "%" not in path
+            ):  # most are
+                self.folded(by.template or UNMATCHED)
                 return made
         rule = self._rules.get(route)
         if rule is None:
@@ -143,10 +145,10 @@ class Labels(Generic[T]):
         self.is_quick = False
         self.known.clear()
 
-    def fold(self, request: Request, made: T, admitted: set[str], template: str) -> None:
-        """Have *made* found from now on for paths that have no place among the *admitted* ones, of requests like this."""
+    def fold(self, request: Request, made: T, rule: _Rule[T]) -> None:
+        """Have *made* found from now on for paths that have no place among the *rule*'s, of requests like this."""
         if self._excluded is None:
-            self._folding.setdefault(request.match_info.route, {})[request.method] = made, admitted, template
+            self._folding.setdefault(request.match_info.route, {})[request.method] = made, rule
 
     def excluded(self, label: str) -> bool:
         """Whether requests with this path label are left out."""
@@ -168,25 +170,30 @@ class Labels(Generic[T]):
             # No resource of aiohttp's but a unit test's stand-in, of which only the request's path is known.
             return _Rule(self, UNMATCHED, kept=("path",))
         fixed, allowed = self.policies.of(resource)
-        kept = tuple(sorted(parameter_names(resource) - fixed))
+        text, kept = path_format(resource, fixed)
         is_whole = not fixed and not allowed
-        return _Rule(self, template(resource), resource=resource, kept=kept, whole=is_whole, allowed=allowed)
+        return _Rule(self, template(resource), resource=resource, form=text, kept=kept, whole=is_whole, allowed=allowed)
 
 
 class _Rule(Generic[T]):
     """The labels of one route pattern: a fixed text, or one filled in from each request."""
 
     __slots__ = (
-        "_admitted",
         "_allowed",
-        "_folded",
+        "_form",
+        "_has_folded",
         "_is_bounded",
+        "_is_safe_value",
         "_kept",
         "_known",
         "_labels",
+        "_names",
+        "_of_template",
         "_resource",
-        "_template",
+        "admitted",
+        "is_safe",
         "is_whole",
+        "template",
         "values_of",
     )
 
@@ -196,22 +203,30 @@ class _Rule(Generic[T]):
         template: str | None,
         *,
         resource: AbstractResource | None = None,
+        form: str = "%s",
         kept: tuple[str, ...] = (),
         whole: bool = True,
         allowed: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._labels = labels
-        self._template = template
+        self.template = template
         self._resource = resource
+        self._form = form
         self._kept = kept  # the parameters whose values appear in the label
-        self.is_whole = whole  # whether these are all, whatever they are, so that the label is the path as it is
+        self.is_whole = whole  # whether these are all of them, so that the label is the path as it is, if it may be
         self._allowed = allowed or {}  # the values that appear of a kept parameter, if not all do
         self._is_bounded = bool(kept) and all(name in self._allowed for name in kept)
         #: Gets the kept values from a match.
-        self.values_of = itemgetter(*kept) if kept and resource is not None else None
+        self.values_of: Any = itemgetter(*kept) if kept and resource is not None else None
+        #: Says whether they all may appear; ``None``: whatever they are.
+        self.is_safe = safety_of(len(kept)) if self.values_of and not labels.policies.keeps_all else None
+        self._is_safe_value = safety_of(1) if self.is_safe else None
+        self._names = [f"{{{name}}}" for name in kept]  # which appear in their stead
         self._known: dict[str, dict[object, T]] = {}
-        self._admitted: set[str] = set()
-        self._folded: dict[str, T] = {}
+        #: The labels that have a place in the budget.
+        self.admitted: set[str] = set()
+        self._of_template: dict[str, T] = {}
+        self._has_folded = False
 
     @property
     def is_constant(self) -> bool:
@@ -233,47 +248,68 @@ class _Rule(Generic[T]):
 
     def _learn(self, request: Request, key: object) -> T | None:
         """Make the labels of a request that is the first with this method and this key."""
-        if self._template is None:
+        if self.template is None:
             return None
         method = request.method if request.method in METHODS else self._own_method(request)
         if method == UNKNOWN and key in self.known(UNKNOWN):
             return self.known(UNKNOWN)[key]
-        path = self._path(request) if self._kept else self._template
+        path = self._path(request, key) if self._kept else self.template
         label = valid_text(path)
         if self._labels.excluded(label):
             return None
-        if self._kept and not self._is_bounded and label not in self._admitted:
-            if len(self._admitted) >= self._labels.path_budget:
+        if not self._is_bounded and label not in self.admitted and label != self.template:
+            if len(self.admitted) >= self._labels.path_budget:
                 return self._fold(request, method)
-            self._admitted.add(label)
-        made = self._labels.make((method, label))
+            self.admitted.add(label)
+        made = self._make(method, label)
         known = self.known(method)
         # Of the texts that are recorded as another there is no end, and many values can make one path.
         if label == path and (self._is_bounded or len(known) <= self._labels.path_budget):
             known[label if key == label else key] = made  # one text, not two that are the same
         return made
 
-    def _path(self, request: Request) -> str:
-        if self.is_whole or self._resource is None:
+    def _make(self, method: str, label: str) -> T:
+        if label != self.template:
+            return self._labels.make((method, label))
+        if method not in self._of_template:
+            self._of_template[method] = self._labels.make((method, label))
+        return self._of_template[method]
+
+    def _path(self, request: Request, key: Any) -> str:
+        """Return the path as it is shown by a *key*."""
+        if self.is_whole and key in (request.path, (request.path,)):
             return request.path
-        values: Any = self._key(request)
-        shown = {self._kept[0]: values} if len(self._kept) == 1 else dict(zip(self._kept, values, strict=True))
-        return path_with_fixed_parameters(self._resource, shown, parameter_names(self._resource) - shown.keys())
+        path: str = self._form % key  # one value, or a tuple
+        return path
 
     def _key(self, request: Request) -> object:
-        """Return what the label follows from: the path, or the values that appear in it."""
-        if self.is_whole or self.values_of is None:
+        """Return what the label follows from: the path, or the values as they appear in it."""
+        values: Any = self.values_of(request.match_info) if self.values_of else None
+        is_safe = self._is_safe_value
+        if self._allowed:
+            values = self._shown(values)
+        elif is_safe is not None:
+            if len(self._kept) == 1:
+                shown = values if is_safe(values) else self._names[0]
+            else:
+                shown = tuple([value if is_safe(value) else name for value, name in zip(values, self._names)])  # noqa: B905  # as many
+            if shown != values:
+                return shown
+        if self.is_whole:
             # A path that was sent without escapes is the same text. Others may look like one that was.
             return (request.path,) if "%" in request.path else request.path
-        values: Any = self.values_of(request.match_info)
-        if not self._allowed:
-            return values
-        if len(self._kept) == 1:
-            return self._shown(self._kept[0], values)
-        return tuple(self._shown(name, value) for name, value in zip(self._kept, values, strict=True))
+        return values
 
-    def _shown(self, name: str, value: str) -> str:
-        return OTHER if name in self._allowed and value not in self._allowed[name] else value
+    def _shown(self, values: Any) -> Any:
+        """Return values as they appear, where some are those of a list."""
+        if len(self._kept) > 1:
+            return tuple(map(self._shown_value, self._kept, self._names, values))
+        return self._shown_value(self._kept[0], self._names[0], values)
+
+    def _shown_value(self, parameter: str, name: str, value: str) -> str:
+        if parameter in self._allowed:
+            return value if value in self._allowed[parameter] else OTHER
+        return value if self._is_safe_value is None or self._is_safe_value(value) else name
 
     @staticmethod
     def _own_method(request: Request) -> str:
@@ -282,10 +318,11 @@ class _Rule(Generic[T]):
         return registered if registered == request.method != hdrs.METH_ANY else UNKNOWN
 
     def _fold(self, request: Request, method: str) -> T | None:
-        template = self._template or UNMATCHED
+        template = self.template or UNMATCHED
         if self._labels.excluded(template):
             return None
-        if not self._folded:
+        if not self._has_folded:
+            self._has_folded = True
             name = getattr(self._resource, "name", None) or ALL
             some = next(iter(self._kept))
             logger.warning(
@@ -300,8 +337,7 @@ class _Rule(Generic[T]):
                 some,
             )
         self._labels.folded(template)
-        if method not in self._folded:
-            self._folded[method] = self._labels.make((method, template))
+        made = self._make(method, template)
         if self.is_whole and method == request.method:  # of other methods there is no end
-            self._labels.fold(request, self._folded[method], self._admitted, template)
-        return self._folded[method]
+            self._labels.fold(request, made, self)
+        return made

@@ -1,14 +1,16 @@
 """Policies: what the values of a route's parameters do to its labels.
 
-A value is kept within the route's budget, which is the default; or it is *fixed*, shown as ``{name}`` whatever it is; or
-it is *allowed*, kept if it is one of a list and else shown as ``other``.
+A value is kept within the route's budget if it is *safe*, which is the default; or it is *fixed*, shown as ``{name}``
+whatever it is; or it is *allowed*, kept if it is one of a list and else shown as ``other``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.resources import all_resources, has_start_up, may_match, parameter_names
@@ -24,6 +26,10 @@ ALL = "*"
 OTHER = "other"
 #: How many distinct path labels a route may have in one process before further ones are folded.
 DEFAULT_PATH_BUDGET = 100
+#: Which values are kept that no list names: those that look neither like a secret nor like a person, or all of them.
+SAFE, EVERY = KEEP_VALUES = ("safe", "all")
+# Letters, digits, "-", "_", "." and "~", with fewer than 9 digits; more than 15 only if they are not letters and digits mixed.
+_SAFE_VALUE = r"(?!(?:[^/\d]*\d){9})(?:[\w.~-]{0,15}|[A-Za-z_.~-]{16,32}|[\d_.~-]{16,32})"
 
 
 class Policies:
@@ -31,10 +37,14 @@ class Policies:
 
     *fixed* is ``{route name: [parameter, …]}`` and *allowed* ``{route name: {parameter: [value, …]}}``; ``*`` stands
     for every route and, in *fixed*, for every parameter. What names a route and its parameter wins over a star.
+    *keep_values* is ``safe`` or ``all``: which values of other parameters are kept.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for other shapes and for contradictions.
     """
 
-    def __init__(self, fixed: object, allowed: object) -> None:
+    def __init__(self, fixed: object, allowed: object, keep_values: str = SAFE) -> None:
+        if keep_values not in KEEP_VALUES:
+            raise ConfigurationError(f'keep_values is {keep_values!r}. Expected "safe" or "all".')
+        self.keeps_all = keep_values == EVERY
         self.fixed = fixed_parameters(fixed or {})
         self.allowed = allowed_values(allowed or {})
         for name, parameters in self.allowed.items():
@@ -90,6 +100,18 @@ class Policies:
                 said = f"allow_values={ ({name: {parameter: sorted(values)}}) }"
                 _check_names("allow_values", said, name, {parameter}, resources)
                 _check_values(said, name, parameter, values, resources)
+
+
+@cache
+def safety_of(number: int) -> Callable[[Any], object]:
+    """Return what says whether values are safe to be kept: of one value, or of a tuple with that *number* of them.
+
+    A value is safe that has at most 32 characters, each a letter, a digit, ``-``, ``_``, ``.`` or ``~`` of ASCII; at most 8
+    of them digits; and, if there are 16 or more, no letter or no digit. So e-mail addresses, telephone numbers, UUIDs and
+    tokens are not.
+    """
+    match = re.compile("/".join([_SAFE_VALUE] * number), re.ASCII).fullmatch
+    return match if number == 1 else lambda values: match("/".join(values))
 
 
 def _check_names(

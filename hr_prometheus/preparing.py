@@ -19,6 +19,7 @@ from hr_prometheus.instrumentation import instrument
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.policies import Policies
 from hr_prometheus.resources import has_start_up
+from hr_prometheus.routes import notices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,6 +44,8 @@ class Preparation:
         self.phase = "while it was set up"
         self.app: Application | None = None
         self.routes = self._own_routes = 0
+        #: What is to be said when the application has started up.
+        self.notices: list[str] = []
 
     async def prepare(
         self, value: Application | Awaitable[object], *, metrics_path: str | None, context: Context | None = None
@@ -62,6 +65,7 @@ class Preparation:
             metrics_path=metrics_path,
             fixed_routes_parameters=settings.fixed_routes,
             allow_values=settings.allow_values,
+            keep_values=settings.keep_values,
             request_monitor=_monitor(settings),
             path_budget=settings.path_budget,
             buckets=settings.buckets,
@@ -74,6 +78,7 @@ class Preparation:
             app.cleanup_ctx.insert(0, context)
         app.on_startup.insert(0, self._entering(STARTING))
         app.on_startup.append(self._entering(LISTENING))
+        app.on_startup.append(self._look_at_labels)
         self.app = app
         return app
 
@@ -81,6 +86,12 @@ class Preparation:
     def waits_for(self) -> str:
         """What a slow start waits for."""
         return "the application" + ("'s start-up" if self.app is not None else "")
+
+    async def _look_at_labels(self, app: Application) -> None:
+        try:
+            self.notices = notices(app, self.settings)
+        except Exception:  # a resource of the application's own may be anything, and nothing depends on this
+            logger.debug("The routes could not be looked at.", exc_info=True)
 
     def what(self, more: str = "") -> str:
         """Return the target and the number of its routes, for the announcement."""

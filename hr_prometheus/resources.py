@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -108,11 +109,43 @@ def template(resource: AbstractResource) -> str:
 
 def path_with_fixed_parameters(resource: AbstractResource, values: Mapping[str, str], fixed: Collection[str]) -> str:
     """Return a route's path with ``{name}`` for each *fixed* parameter and its value for each other."""
+    text, names = path_format(resource, fixed)
+    return text % tuple(values[name] for name in names)
+
+
+def path_format(resource: AbstractResource, fixed: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """Return a route's path with ``{name}`` for each *fixed* parameter and ``%s`` for each other, and the others' names."""
     info: Any = resource.get_info()
+    if not parameter_names(resource):
+        return "", ()
     # Every second part is a parameter. What is between is percent-encoded, while values are decoded.
-    parts = [unquote(part) for part in re.split(_PARAMETER, info["formatter"])]
-    parts[1::2] = [part if part[1:-1] in fixed else values[part[1:-1]] for part in parts[1::2]]
-    return "".join(parts)
+    parts = [unquote(part).replace("%", "%%") for part in re.split(_PARAMETER, info["formatter"])]
+    names = tuple(part[1:-1] for part in parts[1::2] if part[1:-1] not in fixed)
+    parts[1::2] = ["%s" if part[1:-1] in names else part for part in parts[1::2]]
+    return "".join(parts), names
+
+
+def may_overlap(pattern: str, form: str) -> bool:
+    """Whether a shell pattern may match a path of this :func:`path_format`, whatever the values are."""
+    parts = re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
+
+    def behind_stars(places: Iterable[int]) -> set[int]:
+        found = set(places)
+        for place in range(len(parts)):
+            if place in found and parts[place] == "*":
+                found.add(place + 1)
+        return found
+
+    places = behind_stars([0])
+    for each in re.findall("%s|%%|.", form, re.DOTALL):
+        if not places:
+            return False
+        if each == "%s":  # any text
+            places = set(range(min(places), len(parts) + 1))
+        else:
+            matched = [place for place in places if place < len(parts) and fnmatchcase(each[-1], parts[place])]
+            places = behind_stars(place if parts[place] == "*" else place + 1 for place in matched)
+    return len(parts) in places
 
 
 def label_regex(resource: AbstractResource, fixed: Collection[str], allowed: Mapping[str, Collection[str]]) -> str:

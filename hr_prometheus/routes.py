@@ -9,29 +9,42 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
+from aiohttp.web import UrlDispatcher, View
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus import interrupts, loading
 from hr_prometheus.catalog import BASIC, FULL
-from hr_prometheus.errors import HrPrometheusError, TargetError
+from hr_prometheus.errors import HrPrometheusError, TargetError, did_you_mean
 from hr_prometheus.exposition import TEXT
-from hr_prometheus.labels import MALFORMED, METHODS, UNKNOWN, UNMATCHED
+from hr_prometheus.labels import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER, Policies
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.request.records import Records
-from hr_prometheus.resources import all_resources, escaped, label_regex, parameter_names, template
+from hr_prometheus.resources import (
+    all_resources,
+    escaped,
+    label_regex,
+    may_overlap,
+    parameter_names,
+    path_format,
+    template,
+)
 from hr_prometheus.runner import Runner
+from hr_prometheus.view import is_view
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from aiohttp.web import AbstractResource, Application, AppRunner
+    from aiohttp.web import AbstractResource, AbstractRoute, Application, AppRunner
 
     from hr_prometheus.config import Settings
     from hr_prometheus.request.recorder import Recorder
 
 #: With how many different statuses a label is reckoned to be answered.
 STATUSES = (200, 302, 400, 404, 500)
+_MOST_NAMED = 3  # parameters, at the start
+#: With which methods a route for all of them is reckoned to be asked for.
+USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +52,9 @@ class Row:
     """One route pattern: how its requests are labelled, and what they can come to at worst.
 
     In ``label`` a parameter whose values are kept is shown as ``<name>``; ``regex`` is a regular expression, for a
-    Prometheus matcher, that all path labels of the route match. ``series`` and ``bytes``, of the text
-    format, are those of all methods and path labels, each answered with five statuses.
+    Prometheus matcher, that all path labels of the route match. ``methods`` of a class-based view are those that its class
+    defines. ``series`` and ``bytes``, of the text format, are those of all methods (of ``*``: of the seven usual ones) and
+    path labels, each answered with five statuses.
     """
 
     methods: tuple[str, ...]
@@ -136,12 +150,14 @@ def rows(app: Application, settings: Settings) -> list[Row]:
     """
     recorder = _recorder(app)
     settings = settings_of(app, settings)
-    policies = Policies(settings.fixed_routes, settings.allow_values) if recorder is None else recorder.labels.policies
+    given = settings.fixed_routes, settings.allow_values, settings.keep_values
+    policies = Policies(*given) if recorder is None else recorder.labels.policies
     policies.check(app, leniently=True)
     made = [_row(resource, policies, settings) for resource in all_resources(app)]
-    for label, methods, count in ((UNMATCHED, (hdrs.METH_ANY,), len(METHODS) + 1), (MALFORMED, (UNKNOWN,), 1)):
+    for label, method in ((UNMATCHED, hdrs.METH_ANY), (MALFORMED, UNKNOWN)):
         series, size = _cost(label, settings)
-        made.append(Row(methods, None, "", {}, label, escaped(label), 1, count * series, count * size))
+        count = _count((method,))
+        made.append(Row((method,), None, "", {}, label, escaped(label), 1, count * series, count * size))
     return [row for row in made if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
 
 
@@ -155,19 +171,30 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> 
             parameters[name] = ", ".join([*sorted(allowed[name] - {OTHER}), OTHER])
             labels *= len(allowed[name] | {OTHER})
         else:
-            parameters[name] = "kept"
+            parameters[name] = "kept" if policies.keeps_all else "kept if safe"
             is_kept = True
     if is_kept:
         labels = settings.path_budget + 1  # and the template
     shown = template(resource)
     label = re.sub(r"\{(\w+)\}", lambda m: m[0] if parameters.get(m[1], "fixed") == "fixed" else f"<{m[1]}>", shown)
-    methods = tuple(dict.fromkeys(route.method for route in resource))
-    count = labels * sum(len(METHODS) + 1 if method == hdrs.METH_ANY else 1 for method in methods)
+    methods = tuple(dict.fromkeys(method for route in resource for method in _methods(route)))
+    count = labels * _count(methods)
     series, size = _cost(shown, settings)
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
     return Row(
         methods, resource.name, resource.canonical, parameters, label, regex, labels, count * series, count * size
     )
+
+
+def _methods(route: AbstractRoute) -> Sequence[str]:
+    handler = route.handler
+    if route.method == hdrs.METH_ANY and isinstance(handler, type) and issubclass(handler, View):
+        return sorted(method for method in hdrs.METH_ALL if hasattr(handler, method.lower()))  # which View asks for
+    return (route.method,)
+
+
+def _count(methods: Sequence[str]) -> int:
+    return sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
 
 
 def _cost(label: str, settings: Settings) -> tuple[int, int]:
@@ -185,6 +212,39 @@ def _cost(label: str, settings: Settings) -> tuple[int, int]:
     return len(samples), sum(map(len, samples))
 
 
+def notices(app: Application, settings: Settings) -> list[str]:
+    """Return what is to be said of an instrumented application's labels when it starts: nothing, if all is well."""
+    recorder = _recorder(app)
+    if recorder is None or not isinstance(app.router, UrlDispatcher):
+        return []
+    policies, labels, kept, number, total = recorder.labels.policies, [UNMATCHED, MALFORMED], [], 0, 0
+    for resource in all_resources(app):
+        routes = [route for route in resource if route.method != hdrs.METH_HEAD and not is_view(route.handler)]
+        fixed, allowed = policies.of(resource)
+        names = sorted(parameter_names(resource) - fixed - allowed.keys())
+        total += len(routes)
+        number += len(routes) if names else 0
+        kept += [f"{resource.name}.{name}" for name in names] if resource.name else [resource.canonical] * bool(names)
+        labels.append(path_format(resource, fixed)[0] or template(resource).replace("%", "%%"))
+    found = []
+    if kept:
+        some = list(dict.fromkeys(kept))
+        found.append(
+            f"{number} of {total} routes keep{'s' * (number == 1)} parameter values in labels "
+            f"({', '.join(some[:_MOST_NAMED] + ['…'] * (len(some) > _MOST_NAMED))}); --fixed-route '*' groups them; "
+            f"see: hr-prometheus routes {settings.target}"
+        )
+    known = [*labels, settings.metrics_path.replace("%", "%%")]
+    for pattern in settings.exclude:
+        if not any(may_overlap(pattern, label) for label in known):
+            shown = [label for label in known if "%" not in label]
+            found.append(
+                f'--exclude "{pattern}" matches no path label, so it leaves nothing out.'
+                f"{did_you_mean(pattern, shown)} See: hr-prometheus routes {settings.target}"
+            )
+    return found
+
+
 def text_table(table: Sequence[Row]) -> list[str]:
     """Return the lines of a table for people, with the totals last."""
     cells = [("METHODS", "NAME", "PATTERN", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")]
@@ -194,6 +254,8 @@ def text_table(table: Sequence[Row]) -> list[str]:
         cells.append((*named, f"{row.labels:,}", f"{row.series:,}"))
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    if any(hdrs.METH_ANY in row.methods for row in table):
+        lines.append(f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
     series, size = totals(table)
     return [*lines, f"At worst {series:,} series, {size:,} bytes a scrape."]
 

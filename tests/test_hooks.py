@@ -12,10 +12,10 @@ from contextlib import suppress
 import pytest
 from aiohttp import ClientError, web
 from conftest import counts, samples
+from hr_prometheus.life import WRITES_ARE_TOLD
 from prometheus_client import CollectorRegistry, generate_latest
 from test_plain_responses import APPLICATIONS, WARM, basic, full, instrumented, settled
 
-from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.policies import Policies
 from hr_prometheus.request.recorder import recorder_of

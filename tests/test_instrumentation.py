@@ -65,13 +65,14 @@ async def test_options_reach_their_place(aiohttp_client, registry):
         path_budget=1,
         buckets=(0.5, 1),
         metric_prefix="my_",
+        keep_values="all",
         exclude=["/ok"],
     )
     client = await aiohttp_client(app)
-    for path in ("/ok", "/cell/1/north", "/cell/2/north", "/cell/1/south"):
+    for path in ("/ok", "/cell/1/no@th", "/cell/2/no@th", "/cell/1/south"):
         await client.get(path)
     text = await scraped(client, "/internal/metrics")
-    assert 'my_request_count_total{method="GET",path="/cell/{id}/north",status="200"} 2.0' in text
+    assert 'my_request_count_total{method="GET",path="/cell/{id}/no@th",status="200"} 2.0' in text
     assert 'my_request_count_total{method="GET",path="/cell/{id}/{side}",status="200"} 1.0' in text
     assert 'my_request_latency_bucket{le="0.5",' in text
     assert 'le="0.005"' not in text

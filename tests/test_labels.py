@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -72,7 +73,8 @@ async def test_routes_of_every_kind_have_their_label(tmp_path):
         "/caf%C3%A9": "/café",
         "/number/12": "/number/12",
         "/number/twelve": "unmatched",
-        "/proxy/a/b": "/proxy/a/b",
+        "/proxy/a": "/proxy/a",
+        "/proxy/a/b": "/proxy/{tail}",
         "/static/a.css": "/static/{filename}",
         "/static/deep/b.css": "/static/{filename}",
         "/api": "/api",
@@ -203,6 +205,110 @@ async def test_labels_are_bounded_whatever_is_asked_for(requests, budget):
     assert len(seen - {"/r/{value}/{side}"}) <= budget
 
 
+RANDOM = "3f9c1e7a5b2d4f60"
+
+
+def is_safe(value: str) -> bool:
+    """Say by the README's words whether a value may be kept."""
+    digits = sum(each in "0123456789" for each in value)
+    letters = sum(each.isascii() and each.isalpha() for each in value)
+    others = sum(each in "-_.~" for each in value)
+    is_mixed = letters and digits and len(value) >= 16
+    return len(value) <= 32 and digits + letters + others == len(value) and digits < 9 and not is_mixed
+
+
+@given(st.lists(st.tuples(*[st.text("abcXYZ0123456789-_.~@/%é ", min_size=1, max_size=40)] * 2)), st.integers(0, 5))
+async def test_no_label_shows_what_may_be_secret(requests, budget):
+    """What breaks the rule is shown as {name}, beside the other value of that path if there is budget left."""
+    app = application("/r/{value}/{side}")
+    labels = Labels(tuple, path_budget=budget)
+    seen = set()
+    for values in requests:
+        value, side = (quote(each, safe="") for each in values)
+        label = (await described(app, labels, f"/r/{value}/{side}"))[1]
+        shown = [each if is_safe(each) else name for each, name in zip(values, ("{value}", "{side}"), strict=True)]
+        kept = "/r/" + "/".join(shown)
+        assert label in (kept, "/r/{value}/{side}")
+        seen.add(label)
+        assert len(seen - {"/r/{value}/{side}"}) <= budget
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "label"),
+    [
+        ("/reset-password/{token}", f"/reset-password/{RANDOM}", "/reset-password/{token}"),
+        ("/reset-password/{token:[0-9a-f]+}", f"/reset-password/{RANDOM}", "/reset-password/{token}"),
+        ("/u/{email}", "/u/ada@example.org", "/u/{email}"),
+        ("/u/{email}", "/u/ada%40example.org", "/u/{email}"),
+        ("/u/{email}", "/u/%61da", "/u/ada"),
+        ("/u/{email}/posts/{page}", "/u/ada@example.org/posts/2", "/u/{email}/posts/2"),
+        ("/u/{email}/posts/{page}", f"/u/ada/posts/{RANDOM}", "/u/ada/posts/{page}"),
+        ("/u/{email}/posts/{page}", f"/u/ada@example.org/posts/{RANDOM}", "/u/{email}/posts/{page}"),
+        ("/files/{tail:.*}", "/files/", "/files/"),
+        ("/files/{tail:.*}", "/files/a.css", "/files/a.css"),
+        ("/files/{tail:.*}", "/files/home/ada", "/files/{tail}"),
+        (r"/v/{major:\d+}.{minor:\d+}", "/v/1.2", "/v/1.2"),
+        (r"/v/{major:\d+}.{minor:\d+}", "/v/1.123456789", "/v/1.{minor}"),
+    ],
+)
+async def test_what_may_be_secret_is_shown_by_name(route, path, label):
+    """Of each kind of parameter, alone, beside another one, and in an application below."""
+    app, below = application(route), application(route)
+    app.add_subapp("/below", below)
+    labels = Labels(tuple)
+    for _ in range(2):
+        assert await described(app, labels, path) == ("GET", label)
+        assert await described(app, labels, "/below" + path) == ("GET", "/below" + label)
+
+
+async def test_all_values_are_kept_if_that_is_wanted():
+    """With keep_values="all" the label is the path, as published."""
+    labels = Labels(tuple, policies=Policies({}, {}, "all"))
+    app = application("/u/{email}", "/files/{tail:.*}")
+    for path in ("/u/ada@example.org", f"/u/{RANDOM}", "/files/home/ada"):
+        assert await described(app, labels, path) == ("GET", path)
+
+
+async def test_lists_and_fixed_parameters_win_over_the_rule():
+    """A value on a list is kept whatever it looks like, and a fixed one is shown by name though it is safe."""
+    policies = Policies({"mail": ["page"]}, {"mail": {"email": ["ada@example.org"]}, "*": {"token": [RANDOM]}})
+    labels = Labels(tuple, policies=policies)
+    app = application("/reset/{token}/{user}", mail="/u/{email}/{page}")
+    assert await described(app, labels, "/u/ada@example.org/2") == ("GET", "/u/ada@example.org/{page}")
+    assert await described(app, labels, "/u/bob@example.org/2") == ("GET", "/u/other/{page}")
+    assert await described(app, labels, f"/reset/{RANDOM}/ada") == ("GET", f"/reset/{RANDOM}/ada")
+    assert await described(app, labels, f"/reset/{RANDOM}/a@b") == ("GET", f"/reset/{RANDOM}/{{user}}")
+    assert await described(app, labels, f"/reset/{RANDOM[1:]}0/ada") == ("GET", "/reset/other/ada")
+
+
+@pytest.mark.parametrize("fixed", [{}, {"cell": ["cell_id"]}])
+async def test_hidden_values_cost_nothing_of_the_budget_and_are_not_remembered(fixed):
+    """A flood of tokens leaves no trace: not in memory, not in the budget, not among the folded requests."""
+    folded = []
+    labels = Labels(tuple, policies=Policies(fixed, {}), path_budget=2, folded=folded.append)
+    app = application(cell=CELL)
+    for number in range(200):
+        path = f"/cell_neighbour/{number}{RANDOM}/direction/{number}{RANDOM}"
+        assert await described(app, labels, path) == ("GET", CELL)
+    (rule,) = labels._patterns.values()
+    assert (len(rule.known("GET")), rule.admitted, folded) == (1, set(), [])
+    for way in ("north", "south", "east"):
+        await described(app, labels, f"/cell_neighbour/1/direction/{way}")
+    assert folded == [CELL]
+    assert await described(app, labels, f"/cell_neighbour/{RANDOM}/direction/{RANDOM}") == ("GET", CELL)
+    assert folded == [CELL]
+
+
+async def test_what_is_made_for_a_template_is_made_once():
+    """Hidden and folded requests of a route share what was made for its template."""
+    made = []
+    labels = Labels(lambda pair: made.append(pair) or pair, path_budget=0)
+    app = application("/a/{x}")
+    for path in ("/a/a@b", "/a/1", f"/a/{RANDOM}", "/a/2"):
+        await described(app, labels, path)
+    assert made == [("GET", "/a/{x}")]
+
+
 async def test_excluded_paths_have_no_labels():
     """A pattern leaves requests out by their path label, before they take from the budget."""
     app = application("/health", "/a/{x}")
@@ -219,19 +325,19 @@ async def test_excluded_paths_have_no_labels():
 async def test_texts_that_are_recorded_as_another_are_not_kept():
     """Of the paths that share a label, because it is cut or escaped, there is no end; so none is remembered."""
     app = application("/a/{x}")
-    labels = Labels(tuple, path_budget=3)
+    labels = Labels(tuple, path_budget=3, policies=Policies({}, {}, "all"))
     long = "/a/" + "x" * 2000
     for number in range(50):
         assert (await described(app, labels, long + str(number)))[1].endswith("…")
     (rule,) = labels._patterns.values()
-    assert len(rule._admitted) == 1
+    assert len(rule.admitted) == 1
     assert not any(rule._known.values())
 
 
 async def test_many_values_for_one_label_are_not_all_remembered():
     """Escaped slashes can make one path of many values; requests get their label, and memory stays as it is."""
     app = application("/{a}/{b}")
-    labels = Labels(tuple, path_budget=3, policies=Policies({}, {}))
+    labels = Labels(tuple, path_budget=3, policies=Policies({}, {}, "all"))
     for number in range(1, 40):
         path = "/" + "/".join(["x"] * number).replace("/", "%2F") + "/" + "%2F".join(["x"] * (40 - number))
         assert await described(app, labels, path) == ("GET", "/" + "/".join(["x"] * 40))

@@ -11,11 +11,11 @@ from functools import partial
 import pytest
 from aiohttp import ClientConnectionResetError, FormData, web
 from conftest import DEADLINE, counts, samples
+from hr_prometheus.life import WRITES_ARE_TOLD, Life
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from hr_prometheus import instrument
 from hr_prometheus.catalog import SIZE_BUCKETS
-from hr_prometheus.life import WRITES_ARE_TOLD, Life
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
 

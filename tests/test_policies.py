@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.policies import Policies, allowed_values, fixed_parameters
+from hr_prometheus.policies import Policies, allowed_values, fixed_parameters, safety_of
 
 CELL = "/cell_neighbour/{cell_id}/direction/{direction}"
 
@@ -101,3 +101,38 @@ def test_values_that_can_never_occur(allowed, words):
         Policies({}, allowed).check(app)
     assert words in str(caught.value)
     assert str(caught.value).startswith("allow_values={'")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "1948", "north", "en-GB", "v1.2.3", "~ada", "index.html", "2024-11-29", "12345678", "a" * 32,
+        "north-west-corridor", "abcdefgh1234567", "1-2-3-4-5-6-7-8-",
+    ],
+)  # fmt: skip
+def test_values_that_are_kept(value):
+    """Names, short numbers, dates, versions and languages tell routes apart and say nothing of anybody."""
+    assert safety_of(1)(value)
+    assert safety_of(2)((value, "north"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ada@example.org", "+4915112345678", "015112345", "123456789", "1.2.3.4.5.6.7.8.9",
+        "d9428888-122b-11e1-b85c-61cd3cbb3210", "a1b2c3d4e5f6g7h8", "session_a1b2c3d4e5f6g7h8", "abcdefgh12345678",
+        "nX0-4dfVq_Lp2rEw", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ.", "a" * 33, "Ada Lovelace", "Zoë", "a/b", "a%2Fb",
+        "٣", "north\n", "{cell_id}",
+    ],
+)  # fmt: skip
+def test_values_that_are_not(value):
+    """Addresses, telephone numbers, UUIDs, tokens, keys, long texts and everything that is no plain word."""
+    assert not safety_of(1)(value)
+    assert not safety_of(2)((value, "north"))
+    assert not safety_of(2)(("north", value))
+
+
+def test_a_wrong_word_for_what_is_kept():
+    """There are two, and a third is refused with both."""
+    with pytest.raises(ConfigurationError, match='keep_values is \'some\'. Expected "safe" or "all".'):
+        Policies({}, {}, "some")

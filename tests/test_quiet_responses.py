@@ -9,16 +9,16 @@ import pytest
 from aiohttp import ClientPayloadError, ServerDisconnectedError, web
 from aiohttp.web_response import Response
 from conftest import counts, samples
+from hr_prometheus.life import WRITES_ARE_TOLD
+from hr_prometheus.sending import aloud, can_be_hooked, quietly
 from prometheus_client import CollectorRegistry, generate_latest
 from test_middleware import until
 from test_plain_responses import APPLICATIONS, WARM, full, instrumented, kept, settled
 
 from hr_prometheus import instrument
-from hr_prometheus.life import WRITES_ARE_TOLD
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import Recorder, recorder_of
-from hr_prometheus.sending import aloud, can_be_hooked, quietly
 
 
 async def plain(_request):

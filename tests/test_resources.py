@@ -5,7 +5,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.resources import may_match, path_with_fixed_parameters, template, valid_text
+from hr_prometheus.resources import may_match, may_overlap, path_with_fixed_parameters, template, valid_text
 
 
 def test_the_text_between_parameters_is_decoded():
@@ -56,3 +56,26 @@ def test_labels_are_always_text(text):
 def test_what_a_parameter_may_match(path, value, expected):
     """The pattern of one parameter is found inside that of the route, whatever parentheses it has."""
     assert may_match(web.Application().router.add_resource(path), "x", value) is expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "form", "expected"),
+    [
+        ("/health*", "/health", True),
+        ("/heath", "/health", False),
+        ("/healt?", "/health", True),
+        ("/[ah]ealth", "/health", True),
+        ("/[!h]ealth", "/health", False),
+        ("*", "/a/%s", True),
+        ("/a/secret*", "/a/%s", True),
+        ("/b/secret*", "/a/%s", False),
+        ("/a/1/side/north", "/a/%s/side/%s", True),
+        ("/a/1/sides", "/a/%s/side/%s", False),
+        ("/a/{x}", "/a/{x}", True),
+        ("/100%", "/100%%", True),
+        ("", "/", False),
+    ],
+)
+def test_whether_a_pattern_may_match_a_path(pattern, form, expected):
+    """The values of parameters may be any text; the rest of a path is known."""
+    assert may_overlap(pattern, form) is expected

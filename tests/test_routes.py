@@ -5,7 +5,6 @@ from aiohttp import web
 
 from hr_prometheus.config import Settings
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import METHODS
 from hr_prometheus.routes import rows, text_table, totals
 
 
@@ -50,7 +49,7 @@ def test_a_row_for_each_route(app):
     assert table["/plain"].series == one
     assert table["/cell/{id}/<side>"].parameters == {"id": "fixed", "side": "north, south, other"}
     assert table["/cell/{id}/<side>"].series == 3 * one
-    assert table["/any"].series == (len(METHODS) + 1) * one
+    assert table["/any"].series == table["unmatched"].series == 7 * one
     assert table["/static/{filename}"].methods == ("GET", "HEAD")
     assert table["/api/users/<user>"].name == "user"
     assert table["/api/users/<user>"].series == 11 * one
@@ -58,6 +57,37 @@ def test_a_row_for_each_route(app):
         sum(row.series for row in table.values()),
         sum(row.bytes for row in table.values()),
     )
+
+
+class Cells(web.View):
+    """A view with two methods, one of which its subclasses have as well."""
+
+    async def get(self):
+        return web.Response()
+
+    async def post(self):
+        return web.Response()
+
+
+class NamedCells(Cells):
+    async def patch(self):
+        return web.Response()
+
+    async def search(self):
+        """Do something that aiohttp takes for no method of a view."""
+
+
+def test_a_view_has_the_methods_that_its_class_defines():
+    """A class-based view is registered for all methods, and answers those that it or its base has."""
+    app = web.Application()
+    app.router.add_view("/cells", Cells)
+    app.router.add_view("/named", NamedCells)
+    app.router.add_route("POST", "/one", Cells)
+    table = {row.label: row for row in rows(app, Settings(target="x", detail="basic"))}
+    assert table["/cells"].methods == ("GET", "POST")
+    assert table["/named"].methods == ("GET", "PATCH", "POST")
+    assert table["/one"].methods == ("POST",)
+    assert table["/cells"].series == 2 * table["/one"].series
 
 
 def test_the_full_detail_costs_more(app):
@@ -76,6 +106,7 @@ def test_the_table_ends_with_the_totals(app):
     """One line a route, a head and the sum."""
     table = rows(app, Settings(target="x"))
     lines = text_table(table)
-    assert len(lines) == len(table) + 2
+    assert len(lines) == len(table) + 3
+    assert lines[-2] == "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."
     assert lines[0].split() == ["METHODS", "NAME", "PATTERN", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
     assert lines[-1].startswith("At worst ")

@@ -12,7 +12,7 @@ from aiohttp.hdrs import UPGRADE
 from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.policies import DEFAULT_PATH_BUDGET, Policies
+from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.exchange import Exchange, is_request_task
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
@@ -28,6 +28,7 @@ def hrprometheus_middleware(
     request_monitor: type[BaseRequestMonitor] | None = None,
     *,
     allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    keep_values: str = SAFE,
     path_budget: int = DEFAULT_PATH_BUDGET,
     exclude: Iterable[str] = (),
     **monitor_args: object,
@@ -41,7 +42,8 @@ def hrprometheus_middleware(
     ``metric_prefix``, ``registry`` and ``detail`` (``basic`` or ``full``) choose the metrics.
 
     *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
-    of such a parameter is ``other``. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
+    of such a parameter is ``other``. Of other parameters *keep_values* ``safe`` keeps what looks neither like a secret nor like
+    a person and shows the rest as ``{name}``; ``all`` keeps everything. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
     template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
 
     Put it first in ``middlewares``, so that it is the outermost. Raises
@@ -55,7 +57,7 @@ def hrprometheus_middleware(
     monitor = request_monitor or RequestMonitor
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
-    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values)
+    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_make_middleware(recorder))

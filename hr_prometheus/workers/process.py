@@ -44,6 +44,7 @@ class WorkerProcess:
         self.slot = slot
         self.pid = 0
         self.routes = 0
+        self.notices: list[str] = []
         self.booted: asyncio.Future[bool] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         self.failure: BaseException | None = None
@@ -169,7 +170,8 @@ class WorkerProcess:
         if kind == "pong":
             self.unanswered = 0
         elif kind == "ready":
-            self.routes, self.served_since = value, self._loop.time()
+            self.routes, self.notices = value
+            self.served_since = self._loop.time()
             self.booted.set_result(True)
         elif kind == "failed":
             name, *arguments = value

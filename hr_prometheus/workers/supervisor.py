@@ -148,6 +148,8 @@ class Supervisor:
             routes = f"{first.routes} route{'s' * (first.routes != 1)}"
             line = self.listening.announcement(f"{self.settings.target} ({routes}, {number})")
             self._announcer.serving(line, chosen_name(self.settings.loop))
+            for notice in first.notices:
+                logger.warning("%s", notice)
 
     async def _start(self, slot: int) -> WorkerProcess:
         """Start a worker in a slot that is free, or whose worker has ended."""

@@ -167,7 +167,7 @@ class _Worker:
             self.booting = None
             self.preparation.phase = RUNNING
             acceptor.start()
-            self.channel.send("ready", self.preparation.routes)
+            self.channel.send("ready", [self.preparation.routes, self.preparation.notices])
             await self.stopping.wait()
             if not self.is_gentle:  # else others take them
                 await acceptor.drain(min(DRAIN_SECONDS, orders.shutdown_timeout))

@@ -29,6 +29,43 @@ def test_the_predicted_label_is_the_one_in_the_scrape(serve):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("environment", "policy", "label"),
+    [
+        ({}, "kept if safe", "/cell_neighbour/{cell_id}/direction/north"),
+        ({"HR_PROMETHEUS_KEEP_VALUES": "all"}, "kept", "/cell_neighbour/ada@example.org/direction/north"),
+    ],
+)
+def test_what_may_be_secret_is_kept_only_if_that_is_wanted(serve, environment, policy, label):
+    """By default an e-mail address gets into no label, in one process and in workers; the table says so."""
+    done = hr_prometheus("routes", "served:create_app", **environment)
+    assert f"cell_id: {policy}; direction: {policy}  " in done.stdout
+    for workers in ([], ["--workers", "1"]):
+        service = serve("served:create_app", "--port", "0", *workers, **environment)
+        get(f"{service.url}/cell_neighbour/ada@example.org/direction/north")
+        assert counts(scrape(service)) == {("GET", label, "200"): 1}
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_what_is_said_of_labels_at_the_start(serve, workers):
+    """Once a start: which routes keep values, and which patterns of --exclude leave nothing out."""
+    excluded = ["--exclude", "/slo", "--exclude", "/cell_neighbour/1/*", "--exclude", "/metrics"]
+    service = serve("served:create_app", "--port", "0", *excluded, *workers)
+    lines = [service.process.stderr.readline().partition("hr_prometheus: ")[2] for _ in range(2)]
+    assert lines == [
+        "1 of 6 routes keeps parameter values in labels (get_cell_neighbour.cell_id, get_cell_neighbour.direction); "
+        "--fixed-route '*' groups them; see: hr-prometheus routes served:create_app\n",
+        '--exclude "/slo" matches no path label, so it leaves nothing out. Did you mean "/slow"? '
+        "See: hr-prometheus routes served:create_app\n",
+    ]
+    assert service.stop() == (0, "", "")
+
+
+def test_nothing_is_said_if_nothing_is_kept(serve):
+    """With all parameters fixed, the announcement is all that is printed."""
+    assert serve("served:create_app", "--port", "0", "--fixed-route", "*").stop() == (0, "", "")
+
+
 @pytest.mark.parametrize("target", ["starting:works", "served:create_app_async", "script.py", "package"])
 def test_nothing_is_started(target):
     """The application is made but not started, also that of a script or of an async factory."""
@@ -43,13 +80,15 @@ def test_an_application_with_settings_of_its_own():
     """What carries the middleware already is shown with its own policies, and excluded routes are not shown."""
     done = hr_prometheus("routes", "instrumented:by_hand", "--path-budget", "7", "--exclude", "/metrics")
     assert "/metrics" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("At worst 1,0")  # basic, as hrprometheus_middleware() has it
+    assert done.stdout.splitlines()[-1].startswith("At worst 230 ")  # basic, as hrprometheus_middleware() has it
 
 
 def test_json_is_nothing_but_json():
     """What the application prints while it is made goes to standard error."""
     done = hr_prometheus("routes", "starting:works", "--format", "json", "--", "chatty")
-    assert json.loads(done.stdout)["routes"][-1]["label"] == "malformed"
+    found = json.loads(done.stdout)
+    assert found["routes"][-1]["label"] == "malformed"
+    assert found["all_methods"] == ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     assert done.stderr == "the application is made\n"
 
 
