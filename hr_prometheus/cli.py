@@ -207,12 +207,13 @@ def run(**options: Any) -> None:
     TARGET is one of
 
     \b
-      module:attribute      an aiohttp.web.Application, or a function that makes one
+      module:attribute      an application, or its factory
       path/to/file.py:attr  the same, in a file
-      path/to/script.py     a script which calls web.run_app itself, or its module name
+      path/to/script.py     a script, or its module name
 
-    A function, sync or async, is called with nothing, or with the list of ARGS if it takes one argument. A
-    script's own host, port and other arguments of run_app hold unless an option here says otherwise.
+    A factory is a function, sync or async, that makes an aiohttp.web.Application. It is called with nothing, or with the
+    list of ARGS if it takes one argument. A script calls web.run_app itself. Its own host, port and other arguments of
+    run_app hold unless an option here says otherwise.
 
     A repeatable option's variable holds its values separated by spaces. Exit codes: 0 stopped, 1 an address
     or file was refused, 2 wrong usage, 3 the application failed.

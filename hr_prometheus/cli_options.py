@@ -33,8 +33,9 @@ class Command(click.Command):
             if record is not None:
                 sections[getattr(parameter, "section", "Other")].append(record)
         for section, records in sections.items():
-            with formatter.section(section):
-                formatter.write_dl(records)
+            if records:  # click can write no empty list
+                with formatter.section(section):
+                    formatter.write_dl(records)
 
 
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]

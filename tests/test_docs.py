@@ -71,18 +71,24 @@ def test_the_tables_are_those_of_the_program(pytestconfig, name, table):
 
 
 def test_help_is_the_golden_one(pytestconfig):
-    """--help is read by people: a change of it is seen (--update-docs writes it)."""
-    command = [sys.executable, "-m", "hr_prometheus", "run", "--help"]
-    shown = subprocess.run(
-        command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
-    ).stdout
+    """--help is read by people: a change of it, for whichever command, is seen (--update-docs writes it)."""
+    shown = {}
+    for arguments in ([], *([name] for name in sorted(main.commands))):
+        command = [sys.executable, "-m", "hr_prometheus", *arguments, "--help"]
+        shown[" ".join(arguments)] = subprocess.run(
+            command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
+        ).stdout
+    golden = "\n".join(
+        f"$ hr-prometheus {name} --help".replace("  ", " ") + f"\n{text}" for name, text in shown.items()
+    )
     if pytestconfig.getoption("--update-docs"):
-        HELP.write_text(shown)
+        HELP.write_text(golden)
         pytest.skip("the help was written")
-    assert shown == HELP.read_text()
-    for option in main.commands["run"].params:
-        if isinstance(option, click.Option) and option.name != "help":
-            assert str(option.envvar) in shown.replace("\n" + " " * 38, "")
+    assert golden == HELP.read_text()
+    for name, command in main.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name != "help":
+                assert str(option.envvar) in re.sub(r"\n {20,}", "", shown[name])
 
 
 SERVE_AND_SCRAPE = """
