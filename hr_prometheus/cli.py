@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import click
 from hr_prometheus import __version__
 from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.cli_options import Command, metrics_option, server_option, workers_option
+from hr_prometheus.cli_streams import Closed, Group, color, say
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -54,7 +54,7 @@ def shared_options(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="hr-prometheus")
 def main() -> None:
     """Prometheus metrics for any aiohttp server: true, bounded and almost free."""
@@ -220,6 +220,8 @@ def run(**options: Any) -> None:
     """
     try:
         settings = settings_of(options)
+        if isinstance(sys.stdout, Closed):
+            sys.stdout = None  # the application's prints go nowhere, as they would without us
         # After the options, which may be all that is wrong.
         module = "hr_prometheus.server" if settings.workers is None else "hr_prometheus.workers.supervisor"
         importlib.import_module(module).run(settings, _announce)
@@ -277,12 +279,10 @@ def routes(**options: Any) -> None:
     else:
         click.echo("\n".join(module.text_table(table)))
     if max_series is not None and series > max_series:
-        click.echo(
-            f"{click.style('Error:', fg='red', bold=True)} there can be {series:,} series, and --max-series is "
-            f"{max_series:,}. Fix parameters with --fixed-route, list their values with --allow-values, or lower "
-            "--path-budget.",
-            err=True,
-            color=_color(),
+        say(
+            "Error",
+            f"there can be {series:,} series, and --max-series is {max_series:,}. Fix parameters with --fixed-route, list "
+            "their values with --allow-values, or lower --path-budget.",
         )
         sys.exit(_TOO_MANY_SERIES)
 
@@ -300,19 +300,18 @@ def settings_of(options: dict[str, Any]) -> Settings:
 
 
 def _announce(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be there to read it
-        click.echo(line, color=_color())
-        sys.stdout.flush()
+    output: Any = sys.stdout or Closed()
+    try:
+        click.echo(line, file=output, color=color())
+    except OSError as error:  # it serves all the same
+        main.refuse(error)
+    except (ValueError, AttributeError):  # the application has closed or replaced it
+        pass
 
 
 def fail(error: HrPrometheusError) -> None:
     """Print *error*, behind the traceback of the application if it is that which failed, and exit."""
     if isinstance(error, ApplicationError) and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {error}", err=True, color=_color())
+    say("Error", str(error))
     sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))
-
-
-def _color() -> bool | None:
-    """Return ``False`` if ``NO_COLOR`` is set (https://no-color.org), else ``None``: colours on a terminal only."""
-    return False if os.environ.get("NO_COLOR") else None

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Percent of the requests, for an application that says nothing else.
 DEFAULT_OBJECTIVE = "99.9"
+# 0.999 is meant as 99.9, and no service is meant to fail more often than not.
+_LARGEST = Decimal("0.5")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
             raise ConfigurationError(
                 f'--objective "{text}" is not understood. Expected a percentage between 0 and 100, such as 99.9 for the '
                 "application or get_cell=99.5 for the route of that name."
+            )
+        if budget > _LARGEST:
+            raise ConfigurationError(
+                f'--objective "{text}" is below 50. Expected percent of the requests that must go well, for example 99.9.'
             )
         if (name or ALL) in budgets:
             raise ConfigurationError(f'--objective "{text}": there is another one for the same requests. Remove one.')

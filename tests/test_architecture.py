@@ -12,7 +12,18 @@ import hr_prometheus
 PACKAGE = Path(hr_prometheus.__file__).parent
 FLOORS = [
     {"catalog", "cli_options", "errors", "yaml_text"},
-    {"addresses", "life", "loading", "loops", "reading", "resources", "workers.entries", "workers.naming"},
+    {
+        "addresses",
+        "cli_streams",
+        "life",
+        "loading",
+        "loops",
+        "outputs",
+        "reading",
+        "resources",
+        "workers.entries",
+        "workers.naming",
+    },
     {"series"},
     {
         "cell_files",
