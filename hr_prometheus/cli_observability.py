@@ -11,6 +11,7 @@ import click
 
 from hr_prometheus.cli import INTERRUPTED, fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, metrics_option
+from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.outputs import check_outputs, write
 
@@ -91,11 +92,17 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
     metavar="SECONDS",
     help="In what time as many requests must be answered; one of --buckets. Without it no alert looks at latencies.",
 )
+@metrics_option(
+    "--least-requests",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=DEFAULT_LEAST_REQUESTS,
+    show_default=True,
+    help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
+)
 @_output
 @metrics_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
-def rules(
-    job: str, objective: tuple[str, ...], latency: float | None, output: str | None, tests: str | None, **options: Any
-) -> None:
+def rules(job: str, objective: tuple[str, ...], output: str | None, tests: str | None, **options: Any) -> None:
     """Write rules for Prometheus: of any application, or with objectives for routes of TARGET; see `run` for TARGET and ARGS.
 
     They record rates, errors and latencies of each route, and alert when an objective is being missed, when labels are
@@ -109,16 +116,14 @@ def rules(
         from hr_prometheus.objectives import objectives, parse_objectives
 
         budgets = parse_objectives(objective)
+        latency, least_requests = options.pop("latency"), options.pop("least_requests")
         source, table, settings = _application(options)
         found = objectives(budgets, table, settings.metrics_path)
-        texts = [module.rules(source, job, found, buckets=settings.buckets, latency=latency)]
+        wanted = {"buckets": settings.buckets, "latency": latency, "least_requests": least_requests}
+        texts = [module.rules(source, job, found, **wanted)]
         if tests is not None and output is not None:
             rule_file = os.path.relpath(output, os.path.dirname(tests) or ".")
-            texts.append(
-                rule_tests.rule_tests(
-                    source, job, found, buckets=settings.buckets, latency=latency, rule_file=rule_file
-                )
-            )
+            texts.append(rule_tests.rule_tests(source, job, found, **wanted, rule_file=rule_file))
         _write({"--output": output, "--tests": tests}, texts, settings)
 
 
