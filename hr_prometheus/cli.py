@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import shutil
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -256,7 +257,8 @@ def routes(**options: Any) -> None:
 
     The application is made but not started. For each route: its methods, its name, the label that its requests are
     recorded under, with <NAME> for a parameter whose values are kept, the policy of each parameter, and how many path
-    labels and series there can be at worst.
+    labels and series there can be at worst. It is a table where that fits the terminal, or COLUMNS, and elsewhere a block
+    for each route. In a file or pipe it is a table of any width, unless COLUMNS is set.
 
     Exit codes: as of `run`, and 4 if --max-series is exceeded.
     """
@@ -277,7 +279,10 @@ def routes(**options: Any) -> None:
         document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}
         click.echo(json.dumps(document, indent=2))
     else:
-        click.echo("\n".join(module.text_table(table)))
+        # A file, or a program that reads, gets one line a route; a terminal of unknown width is taken for a usual one.
+        unknown = 80 if sys.stdout.isatty() else 0
+        width = shutil.get_terminal_size((unknown, 24)).columns
+        click.echo("\n".join(module.text_table(table, width or None)))
     if max_series is not None and series > max_series:
         say(
             "Error",

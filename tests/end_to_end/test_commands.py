@@ -190,3 +190,12 @@ def test_an_output_that_is_an_input(tmp_path, command):
     assert not (tmp_path / "r.yml").exists()
     for name in ("served.py", "script.py"):
         assert (tmp_path / name).read_text() == (APPS / name).read_text()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_routes_fit_the_terminal(columns):
+    """With and without a terminal they are as wide as COLUMNS; a pipe without it has one line a route."""
+    code, text = on_a_terminal(columns, "routes", "served:app")
+    assert (code, text) == in_a_pipe(columns, "routes", "served:app")
+    assert not [line for line in text.splitlines() if len(line) > columns and " " in line]
+    assert hr_prometheus("routes", "served:app").stdout.startswith("METHODS ")
