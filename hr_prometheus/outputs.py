@@ -79,6 +79,5 @@ def _write(path: str, text: str) -> None:
 def _is_same(path: str, other: str) -> bool:
     """Whether two paths lead to one file, also if it does not exist yet."""
     with suppress(OSError):
-        if os.path.samefile(path, other):
-            return True
+        return os.path.samefile(path, other)
     return os.path.realpath(path) == os.path.realpath(other)

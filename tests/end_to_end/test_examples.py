@@ -97,6 +97,7 @@ def test_make_demo_is_silent_when_it_is_interrupted(tmp_path):
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def test_make_demo_with_a_busy_port():
