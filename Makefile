@@ -11,8 +11,7 @@ help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.installed ## Serve the example service with its metrics on PORT (8080).
-	@echo "Now, in another terminal: curl http://127.0.0.1:$(PORT)/metrics     (Ctrl-C stops)"
-	@exec $(BIN)/hr-prometheus run examples/service.py:create_app --port $(PORT) \
+	@trap 'exit 0' INT; $(BIN)/hr-prometheus run examples/service.py:create_app --port $(PORT) \
 		--fixed-route get_cell_neighbour=cell_id --exclude /health \
 		-- --traffic http://127.0.0.1:$(PORT)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: What is recorded of an objective, with the labels ``objective`` (``errors`` or ``latency``) and ``route``; the window
 #: stands behind it.
 BAD_RATIO = "hr_prometheus:bad_requests:ratio_rate"
+#: The rate of all its requests; the window stands behind it.
+REQUESTS = "hr_prometheus:requests:rate"
 PAGE, TICKET = "page", "ticket"
 # Of the requests; an alert that needed more of them to fail could not be told from an outage.
 _MOST = Decimal("0.9")
@@ -59,8 +61,10 @@ class Alert:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def alerts(source: Source, job: str, found: Sequence[Objective], latency: float | None) -> list[Alert]:
-    """Return the alerts: those of the objectives, and those of the instrument itself."""
+def alerts(
+    source: Source, job: str, found: Sequence[Objective], latency: float | None, least_requests: int
+) -> list[Alert]:
+    """Return the alerts: those of the objectives, which need *least_requests*, and those of the instrument itself."""
     kinds = {"errors": ("RequestErrorsBurnBudget", "are answered with a 5xx")}
     if latency is not None:
         kinds["latency"] = ("RequestLatencyBurnsBudget", f"take more than {latency:g} s")
@@ -68,7 +72,7 @@ def alerts(source: Source, job: str, found: Sequence[Objective], latency: float 
         Alert(
             name,
             burn.severity,
-            _burning(job, kind, objective, burn),
+            _burning(job, kind, objective, burn, least_requests),
             f"Too many requests to {_JOB} (route {{{{ $labels.route }}}}) {verb}.",
             f"The budget of {percent(objective.budget)} % is being spent more than {burn.factor} times too fast, over "
             f"{burn.long} and still over {burn.short}. * stands for all routes that have no objective of their own.",
@@ -86,11 +90,14 @@ def burns(objective: Objective) -> list[Burn]:
     return [burn for burn in BURNS if burn.factor * objective.budget <= _MOST]
 
 
-def _burning(job: str, kind: str, objective: Objective, burn: Burn) -> str:
+def _burning(job: str, kind: str, objective: Objective, burn: Burn, least_requests: int) -> str:
     matchers = ",".join([equal("job", job), equal("objective", kind), equal("route", objective.route)])
     limit = f"{(burn.factor * objective.budget).normalize():f}"
-    windows = (f"{BAD_RATIO}{window}{{{matchers}}} > {limit}" for window in (burn.long, burn.short))
-    return "\nand\n".join(windows)
+    conditions = [f"{BAD_RATIO}{window}{{{matchers}}} > {limit}" for window in (burn.long, burn.short)]
+    if least_requests:
+        # Five minutes side by side, so that the time before the first request, or the first record, counts for nothing.
+        conditions.append(f"300 * sum_over_time({REQUESTS}5m{{{matchers}}}[{burn.long}:5m]) >= {least_requests}")
+    return "\nand\n".join(conditions)
 
 
 def _of_scrapes(job: str) -> list[Alert]:

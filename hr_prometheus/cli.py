@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import shutil
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,9 @@ import click
 
 from hr_prometheus import __version__, interrupts
 from hr_prometheus.catalog import DETAILS, FULL, LATENCY_BUCKETS
-from hr_prometheus.cli_errors import color, sentence, warn
+from hr_prometheus.cli_errors import sentence
 from hr_prometheus.cli_options import (
     Command,
-    Group,
     Seconds,
     WholeNumber,
     metrics_option,
@@ -25,6 +25,7 @@ from hr_prometheus.cli_options import (
     server_option,
     workers_option,
 )
+from hr_prometheus.cli_streams import Closed, Group, color, say
 from hr_prometheus.config import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
@@ -230,18 +231,21 @@ def run(**options: Any) -> None:
     TARGET is one of
 
     \b
-      module:attribute      an aiohttp.web.Application, or a function that makes one
+      module:attribute      an application, or its factory
       path/to/file.py:attr  the same, in a file
-      path/to/script.py     a script which calls web.run_app itself, or its module name
+      path/to/script.py     a script, or its module name
 
-    A function, sync or async, is called with nothing, or with the list of ARGS if it takes one argument. A
-    script's own host, port and other arguments of run_app hold unless an option here says otherwise.
+    A factory is a function, sync or async, that makes an aiohttp.web.Application. It is called with nothing, or with the
+    list of ARGS if it takes one argument. A script calls web.run_app itself. Its own host, port and other arguments of
+    run_app hold unless an option here says otherwise.
 
     A repeatable option's variable holds its values separated by spaces. Exit codes: 0 stopped, 1 an address
     or file was refused, 2 wrong usage, 3 the application failed, 130 interrupted before it served.
     """
     try:
         settings = settings_of(options)
+        if isinstance(sys.stdout, Closed):
+            sys.stdout = None  # the application's prints go nowhere, as they would without us
         # After the options, which may be all that is wrong.
         module = "hr_prometheus.server" if settings.workers is None else "hr_prometheus.workers.supervisor"
         importlib.import_module(module).run(settings, _announce)
@@ -285,7 +289,8 @@ def routes(**options: Any) -> None:
 
     The application is made but not started, unless --start is given. For each route: its methods, its name, the label that its requests are
     recorded under, with <NAME> for a parameter whose values are kept, the policy of each parameter, and how many path
-    labels and series there can be at worst.
+    labels and series there can be at worst. It is a table where that fits the terminal, or COLUMNS, and elsewhere a block
+    for each route. In a file or pipe it is a table of any width, unless COLUMNS is set.
 
     Exit codes: as of `run`, and 4 if --max-series is exceeded.
     """
@@ -307,15 +312,16 @@ def routes(**options: Any) -> None:
         document["all_methods"] = module.USUAL_METHODS  # as which "*" is reckoned
         click.echo(json.dumps(document, indent=2))
     else:
-        click.echo("\n".join(module.text_table(table)))
+        # A file, or a program that reads, gets one line a route; a terminal of unknown width is taken for a usual one.
+        unknown = 80 if sys.stdout.isatty() else 0
+        width = shutil.get_terminal_size((unknown, 24)).columns
+        click.echo("\n".join(module.text_table(table, width or None)))
     if max_series is not None and series > max_series:
         typed = said("max_series", click.get_current_context(), own="--max-series")
-        click.echo(
-            f"{click.style('Error:', fg='red', bold=True)} there can be {series:,} series, and {typed} is "
-            f"{max_series:,}. Fix parameters with --fixed-route, list their values with --allow-values, or lower "
-            "--path-budget.",
-            err=True,
-            color=color(),
+        say(
+            "Error",
+            f"there can be {series:,} series, and {typed} is {max_series:,}. Fix parameters with --fixed-route, list "
+            "their values with --allow-values, or lower --path-budget.",
         )
         sys.exit(_TOO_MANY_SERIES)
 
@@ -334,19 +340,23 @@ def settings_of(options: dict[str, Any]) -> Settings:
     prefix = settings.metric_prefix
     if prefix.isidentifier() and not prefix.endswith("_"):
         typed = said("metric_prefix", click.get_current_context())
-        warn(f'{typed}: the metrics are named "{prefix}request_latency" and so on. Did you mean "{prefix}_"?')
+        say("Warning", f'{typed}: the metrics are named "{prefix}request_latency" and so on. Did you mean "{prefix}_"?')
     return settings
 
 
 def _announce(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody may be there to read it
-        click.echo(line, color=color())
-        sys.stdout.flush()
+    output: Any = sys.stdout or Closed()
+    try:
+        click.echo(line, file=output, color=color())
+    except OSError as error:  # it serves all the same
+        main.refuse(error)
+    except (ValueError, AttributeError):  # the application has closed or replaced it
+        pass
 
 
 def fail(error: HrPrometheusError) -> None:
     """Print *error*, behind the traceback of the application if it is that which failed, and exit."""
     if isinstance(error, ApplicationError) and error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {sentence(error)}", err=True, color=color())
+    say("Error", sentence(error))
     sys.exit(next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind)))

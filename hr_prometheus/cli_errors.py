@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,14 +41,3 @@ def _has(error: SettingError, text: str) -> bool:
             return False
         value = value[word] if isinstance(value, dict) else ()
     return bool(error.words)
-
-
-def warn(text: str) -> None:
-    """Print a warning."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed
-        click.echo(f"{click.style('Warning:', fg='yellow', bold=True)} {text}", err=True, color=color())
-
-
-def color() -> bool | None:
-    """Return ``False`` if ``NO_COLOR`` is set (https://no-color.org), else ``None``: colours on a terminal only."""
-    return False if os.environ.get("NO_COLOR") else None

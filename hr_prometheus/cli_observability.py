@@ -11,8 +11,10 @@ import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, Seconds, metrics_option
-from hr_prometheus.errors import ConfigurationError, HrPrometheusError, ServingError
+from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.interrupts import INTERRUPTED
+from hr_prometheus.outputs import check_outputs, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +63,7 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
     pip install "hr-prometheus[dashboards]".
     """
     with _errors():
-        source, table, _ = _application(options)
+        source, table, settings = _application(options)
         try:
             from hr_prometheus import dashboards
         except ModuleNotFoundError as error:
@@ -71,7 +73,7 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
                 "dashboards are made with grafana-foundation-sdk, which is not installed. Install it with: "
                 'pip install "hr-prometheus[dashboards]"'
             ) from None
-        _write(output, dashboards.grafana_dashboard(source, job, table))
+        _write({"--output": output}, [dashboards.grafana_dashboard(source, job, table)], settings)
 
 
 @main.command(cls=Command, short_help="Write recording and alerting rules for Prometheus.")
@@ -92,11 +94,17 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
     metavar="SECONDS",
     help="In what time as many requests must be answered; one of --buckets. Without it no alert looks at latencies.",
 )
+@metrics_option(
+    "--least-requests",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=DEFAULT_LEAST_REQUESTS,
+    show_default=True,
+    help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
+)
 @_output
 @metrics_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
-def rules(
-    job: str, objective: tuple[str, ...], latency: float | None, output: str | None, tests: str | None, **options: Any
-) -> None:
+def rules(job: str, objective: tuple[str, ...], output: str | None, tests: str | None, **options: Any) -> None:
     """Write rules for Prometheus: of any application, or with objectives for routes of TARGET; see `run` for TARGET and ARGS.
 
     They record rates, errors and latencies of each route, and alert when an objective is being missed, when labels are
@@ -110,15 +118,15 @@ def rules(
         from hr_prometheus.objectives import objectives, parse_objectives
 
         budgets = parse_objectives(objective)
+        latency, least_requests = options.pop("latency"), options.pop("least_requests")
         source, table, settings = _application(options)
         found = objectives(budgets, table, settings.metrics_path)
-        _write(output, module.rules(source, job, found, buckets=settings.buckets, latency=latency))
+        wanted = {"buckets": settings.buckets, "latency": latency, "least_requests": least_requests}
+        texts = [module.rules(source, job, found, **wanted)]
         if tests is not None and output is not None:
             rule_file = os.path.relpath(output, os.path.dirname(tests) or ".")
-            text = rule_tests.rule_tests(
-                source, job, found, buckets=settings.buckets, latency=latency, rule_file=rule_file
-            )
-            _write(tests, text)
+            texts.append(rule_tests.rule_tests(source, job, found, **wanted, rule_file=rule_file))
+        _write({"--output": output, "--tests": tests}, texts, settings)
 
 
 @main.command("scrape-config", cls=Command, short_help="Write what makes Prometheus scrape an application.")
@@ -132,7 +140,8 @@ def scrape_config(job: str, output: str | None, *, kubernetes: bool, **options: 
         from hr_prometheus import scrape_config as module
 
         settings = settings_of({**options, "target": "", "buckets": None, "fixed_route": (), "allow_values": ()})
-        _write(output, (module.kubernetes if kubernetes else module.scrape_config)(settings, job))
+        text = (module.kubernetes if kubernetes else module.scrape_config)(settings, job)
+        _write({"--output": output}, [text], settings)
 
 
 def _application(options: dict[str, Any]) -> tuple[Source, list[Row], Settings]:
@@ -160,12 +169,12 @@ def _errors() -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
-def _write(path: str | None, text: str) -> None:
-    if path is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ServingError(f'"{path}" cannot be written: {error.strerror}. Choose another file.') from error
+def _write(outputs: dict[str, str | None], texts: list[str], settings: Settings) -> None:
+    """Write each text to the file that its option names, the first one to standard output if it names none."""
+    script = settings.target.rpartition(":")[0] or settings.target
+    check_outputs(outputs, {"the target": script, "--certfile": settings.certfile, "--keyfile": settings.keyfile})
+    for path, text in zip(outputs.values(), texts, strict=False):
+        if path is None:
+            click.echo(text, nl=False)
+        else:
+            write(path, text)

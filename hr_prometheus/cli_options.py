@@ -80,8 +80,8 @@ class Option(click.Option):
         return hint or self.opts[-1]
 
 
-class Group(click.Group):
-    """Commands; what is none may be near one, or a target."""
+class SuggestingGroup(click.Group):
+    """Commands. A name that is none of theirs may be near one, or a target."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -136,8 +136,9 @@ class Command(click.Command):
             if record is not None:
                 sections[getattr(parameter, "section", "Other")].append(record)
         for section, records in sections.items():
-            with formatter.section(section):
-                formatter.write_dl(records)
+            if records:  # click can write no empty list
+                with formatter.section(section):
+                    formatter.write_dl(records)
 
 
 Decorator: TypeAlias = Callable[[Callable[..., None]], Callable[..., None]]

@@ -27,6 +27,9 @@ DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 #: Seconds.
 DEFAULT_WORKER_TIMEOUT = 30.0
 MOST_WORKERS = 256
+#: Requests in its long window with which an alert of an objective may fire: with fewer, a handful of errors is a large
+#: share of them.
+DEFAULT_LEAST_REQUESTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)

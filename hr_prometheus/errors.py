@@ -76,9 +76,9 @@ def _sentence(said: str, problem: str, advice: str) -> str:
     return f"{said}{problem if said else problem.removeprefix(': ')}{advice}"
 
 
-def did_you_mean(wrong: str, existing: Iterable[str]) -> str:
-    """Return ``' Did you mean "…"?'`` with the nearest existing name, or an empty string."""
+def did_you_mean(wrong: str, existing: Iterable[str], *, prefix: str = "") -> str:
+    """Return ``' Did you mean "…"?'`` with the nearest existing name, behind its *prefix*, or an empty string."""
     from difflib import get_close_matches  # noqa: PLC0415  # only ever needed on the way to an error
 
     close = get_close_matches(wrong, list(existing), n=1)
-    return f' Did you mean "{close[0]}"?' if close else ""
+    return f' Did you mean "{prefix}{close[0]}"?' if close else ""

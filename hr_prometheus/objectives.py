@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Percent of the requests, for an application that says nothing else.
 DEFAULT_OBJECTIVE = "99.9"
+# 0.999 is meant as 99.9, and no service is meant to fail more often than not.
+_LARGEST = Decimal("0.5")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
                 "application or get_cell=99.5 for the route of that name.",
                 (text,),
             )
+        if budget > _LARGEST:
+            problem = " is below 50. Expected percent of the requests that must go well, for example 99.9."
+            raise SettingError("objective", f'--objective "{text}"', problem, (text,))
         if (name or ALL) in budgets:
             problem = ": there is another one for the same requests. Remove one."
             raise SettingError("objective", f'--objective "{text}"', problem, (text,))

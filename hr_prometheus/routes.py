@@ -245,8 +245,12 @@ def notices(app: Application, settings: Settings) -> list[str]:
     return found
 
 
-def text_table(table: Sequence[Row]) -> list[str]:
-    """Return the lines of a table for people, with the totals last."""
+def text_table(table: Sequence[Row], width: int | None = None) -> list[str]:
+    """Return the lines of a table for people, with the totals last.
+
+    Where the table is wider than *width* columns, there is a block of lines for each route. Then only a single value can
+    make a line longer than that. ``None`` is any width.
+    """
     cells = [("METHODS", "NAME", "PATTERN", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")]
     for row in table:
         parameters = "; ".join(f"{name}: {policy}" for name, policy in row.parameters.items())
@@ -257,7 +261,35 @@ def text_table(table: Sequence[Row]) -> list[str]:
     if any(hdrs.METH_ANY in row.methods for row in table):
         lines.append(f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
     series, size = totals(table)
-    return [*lines, f"At worst {series:,} series, {size:,} bytes a scrape."]
+    total = f"At worst {series:,} series, {size:,} bytes a scrape."
+    if width is None or max(map(len, lines)) <= width:
+        return [*lines, total]
+    blocks = [line for row in table for line in [*_block(row, width), ""]]
+    return [*blocks, *_wrapped(total, width, "")]
+
+
+def _block(row: Row, width: int) -> list[str]:
+    """Return the lines of one route where the table is too wide."""
+    lines = _wrapped(f"{', '.join(row.methods)} {row.pattern or '-'}{f' ({row.name})' if row.name else ''}", width, "")
+    for text in (
+        f"path label: {row.label}",
+        *(f"{name}: {policy}" for name, policy in row.parameters.items()),
+        f"at worst: {row.labels:,} label{'s' * (row.labels != 1)}, {row.series:,} series",
+    ):
+        lines += _wrapped(text, width, "  ")
+    return lines
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    """Return the lines of a text. A word that does not fit behind the indent has a line without it."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            before = f"{indent}{indent if lines else ''}"
+            lines.append(before + word if len(before) + len(word) <= width else word)
+    return lines
 
 
 def totals(table: Sequence[Row]) -> tuple[int, int]:

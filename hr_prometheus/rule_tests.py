@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import catalog
 from hr_prometheus.alerts import alerts, burns, minutes
+from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.objectives import percent
 from hr_prometheus.queries import Source, equal
 from hr_prometheus.rules import group_names, latency_bound
 from hr_prometheus.yaml_text import document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hr_prometheus.alerts import Alert
     from hr_prometheus.objectives import Objective
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 #: Minutes for which all goes well before something fails: the longest window.
 _HISTORY = 3 * 24 * 60
 #: Requests a minute.
-_TRAFFIC = 1000
+_TRAFFIC = Decimal(1000)
 #: How many times faster than allowed a simulated fault spends the budget: 5 % errors for an objective of 99.9 %.
 _FAULT = 50
 _STEP = 5  # minutes between evaluations
@@ -39,6 +41,7 @@ def rule_tests(
     buckets: Sequence[float],
     latency: float | None,
     rule_file: str,
+    least_requests: int = DEFAULT_LEAST_REQUESTS,
 ) -> str:
     """Return a file for ``promtool test rules`` which tests what :func:`hr_prometheus.rules.rules` makes of the same.
 
@@ -48,8 +51,9 @@ def rule_tests(
         source.where(equal("job", job), equal("instance", _INSTANCE)),
         job,
         found,
-        alerts(source, job, found, latency),
+        alerts(source, job, found, latency, least_requests),
         None if latency is None else latency_bound(latency, buckets),
+        least_requests,
     )
     value: dict[str, Any] = {
         "rule_files": [rule_file],
@@ -69,6 +73,7 @@ class _Simulated:
     objectives: Sequence[Objective]
     alerts: Sequence[Alert]
     bound: str | None
+    least_requests: int
 
     @property
     def up(self) -> str:
@@ -77,7 +82,7 @@ class _Simulated:
 
 
 def _tests(simulated: _Simulated) -> Iterator[dict[str, Any]]:
-    """Yield a test of the first alert of each objective, and of each alert of the instrument."""
+    """Yield two tests of the first alert of each objective, and one of each alert of the instrument."""
     by_route = {objective.route: objective for objective in simulated.objectives}
     for alert in simulated.alerts:
         objective = by_route.get(alert.labels.get("route", ""))
@@ -85,6 +90,8 @@ def _tests(simulated: _Simulated) -> Iterator[dict[str, Any]]:
             yield _test_of_the_instrument(alert, simulated)
         elif alert.labels["window"] == burns(objective)[0].long:
             yield _test_of_an_objective(alert, objective, simulated)
+            if simulated.least_requests:
+                yield _test_of_few_requests(alert, objective, simulated)
 
 
 def _test_of_an_objective(alert: Alert, objective: Objective, simulated: _Simulated) -> dict[str, Any]:
@@ -97,33 +104,61 @@ def _test_of_an_objective(alert: Alert, objective: Objective, simulated: _Simula
     for each in simulated.objectives:
         series += _requests(simulated, each, end, kind if each is objective else "")
     name = f"{percent(_share(objective))} % of the requests fail ({kind}, route {objective.route}) for {length} minutes"
-    return _test(name, series, simulated, {f"{_HISTORY}m": None, f"{end}m": alert}, {"job": simulated.job})
+    return _test(name, series, simulated, {f"{_HISTORY}m": [], f"{end}m": [alert]}, {"job": simulated.job})
+
+
+def _test_of_few_requests(first: Alert, objective: Objective, simulated: _Simulated) -> dict[str, Any]:
+    """Return a test of a service that has just started: a fault fires its alerts when it has had enough requests."""
+    kind, least = first.labels["objective"], Decimal(simulated.least_requests)
+    few, enough, quiet = 20, 80, 60  # minutes: half as many as are needed, and twice as many
+    series = [
+        (simulated.up, f"1x{quiet + enough}"),
+        *_requests(simulated, objective, quiet + enough, kind, start=quiet, traffic=(Decimal(0), least / 40)),
+    ]
+    fired = [alert for alert in simulated.alerts if alert.labels.get("route") == objective.route]
+    fired = [alert for alert in fired if alert.labels["objective"] == kind]
+    name = f"{percent(_share(objective))} % of few requests fail ({kind}, route {objective.route}): {least / 2}, then {2 * least}"
+    times: dict[str, Sequence[Alert]] = {f"{quiet + few}m": [], f"{quiet + enough}m": fired}
+    return _test(name, series, simulated, times, {"job": simulated.job})
 
 
 def _share(objective: Objective) -> Decimal:
     return min(Decimal(1), _FAULT * objective.budget)
 
 
-def _requests(simulated: _Simulated, objective: Objective, end: int, fault: str) -> list[tuple[str, str]]:
-    """Return the series of an objective's requests; those of the last minutes have a *fault*, if it has a name."""
+def _requests(
+    simulated: _Simulated,
+    objective: Objective,
+    end: int,
+    fault: str,
+    *,
+    start: int = _HISTORY,
+    traffic: tuple[Decimal, Decimal] = (_TRAFFIC, _TRAFFIC),
+) -> list[tuple[str, str]]:
+    """Return the series of an objective's requests; those from *start* on have a *fault*, if it has a name.
+
+    *traffic* is the number of requests a minute, before *start* and after.
+    """
     source = simulated.source.where(equal("method", objective.method), equal("path", objective.path))
-    bad = _share(objective) * _TRAFFIC
+    before, after = traffic
+    bad = _share(objective) * after
     failed, slow = (bad if fault == kind else Decimal(0) for kind in ("errors", "latency"))
+    rising = partial(_rising, start=start, end=end)
     series = [
-        (source.where(equal("status", status)).series(catalog.REQUEST_COUNT), _rising(before, after, end))
-        for status, before, after in (("200", _TRAFFIC, _TRAFFIC - failed), ("503", 0, failed))
+        (source.where(equal("status", "200")).series(catalog.REQUEST_COUNT), rising(before, after - failed)),
+        (source.where(equal("status", "503")).series(catalog.REQUEST_COUNT), rising(Decimal(0), failed)),
     ]
     if simulated.bound is not None:
         fast = source.where(equal("le", simulated.bound)).series(catalog.REQUEST_LATENCY, "_bucket")
-        series.append((fast, _rising(_TRAFFIC, _TRAFFIC - slow, end)))
-        series.append((source.series(catalog.REQUEST_LATENCY, "_count"), _rising(_TRAFFIC, Decimal(_TRAFFIC), end)))
+        series.append((fast, rising(before, after - slow)))
+        series.append((source.series(catalog.REQUEST_LATENCY, "_count"), rising(before, after)))
     return series
 
 
-def _rising(before: int, after: Decimal, end: int) -> str:
-    """Return a counter's values a minute: *before* a minute at first, and *after* a minute in the end."""
-    first, step = (f"{number.normalize():f}" for number in (before * _HISTORY + after, after))
-    return f"0+{before}x{_HISTORY} {first}+{step}x{end - _HISTORY - 1}"
+def _rising(before: Decimal, after: Decimal, *, start: int, end: int) -> str:
+    """Return a counter's values a minute: *before* a minute until *start*, and *after* a minute from then on."""
+    first, step = (f"{number.normalize():f}" for number in (before * start + after, after))
+    return f"0+{before}x{start} {first}+{step}x{end - start - 1}"
 
 
 def _test_of_the_instrument(alert: Alert, simulated: _Simulated) -> dict[str, Any]:
@@ -147,17 +182,17 @@ def _test_of_the_instrument(alert: Alert, simulated: _Simulated) -> dict[str, An
         "HrPrometheusLabelsFolded": (counter(catalog.FOLDED_REQUESTS, once, **route), of_job | route),
         "HrPrometheusErrors": (counter(catalog.ERRORS, once, **where), of_job | where),
     }[alert.name]
-    return _test(alert.name, series, simulated, {"30m": alert}, labels)
+    return _test(alert.name, series, simulated, {"30m": [alert]}, labels)
 
 
 def _test(
     name: str,
     series: Sequence[tuple[str, str]],
     simulated: _Simulated,
-    fires: dict[str, Alert | None],
+    fires: Mapping[str, Sequence[Alert]],
     labels: dict[str, str],
 ) -> dict[str, Any]:
-    """Return a test: at each time only the alert fires that is told, with these *labels*."""
+    """Return a test: at each time only these alerts fire, with these *labels*."""
     return {
         "name": name,
         "interval": "1m",
@@ -166,9 +201,9 @@ def _test(
             {
                 "eval_time": time,
                 "alertname": each,
-                "exp_alerts": [_firing(alert, labels)] if alert is not None and alert.name == each else [],
+                "exp_alerts": [_firing(alert, labels) for alert in firing if alert.name == each],
             }
-            for time, alert in fires.items()
+            for time, firing in fires.items()
             for each in dict.fromkeys(alert.name for alert in simulated.alerts)
         ],
     }

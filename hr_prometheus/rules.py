@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.utils import floatToGoString
 
 from hr_prometheus import catalog
-from hr_prometheus.alerts import BAD_RATIO, BURNS, alerts, minutes
+from hr_prometheus.alerts import BAD_RATIO, BURNS, REQUESTS, alerts, minutes
+from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import SettingError
 from hr_prometheus.queries import SERVER_ERRORS, Source, equal
 from hr_prometheus.yaml_text import document
@@ -23,23 +24,29 @@ if TYPE_CHECKING:
 WINDOW = "5m"
 QUANTILES = (0.5, 0.95, 0.99)
 # What is recorded of an objective before its ratios.
-_ALL, _BAD = "hr_prometheus:requests:rate", "hr_prometheus:bad_requests:rate"
+_ALL, _BAD = REQUESTS, "hr_prometheus:bad_requests:rate"
 
 
 def rules(
-    source: Source, job: str, found: Sequence[Objective], *, buckets: Sequence[float], latency: float | None
+    source: Source,
+    job: str,
+    found: Sequence[Objective],
+    *,
+    buckets: Sequence[float],
+    latency: float | None,
+    least_requests: int = DEFAULT_LEAST_REQUESTS,
 ) -> str:
     """Return a Prometheus rule file for the application that Prometheus scrapes as *job*.
 
-    *latency* is in seconds, and must be one of the *buckets*; ``None`` is no objective for latencies. The same rules come
-    of the same arguments, letter for letter.
+    *latency* is in seconds, and must be one of the *buckets*; ``None`` is no objective for latencies. The alerts of an
+    objective need *least_requests* in their long window. The same rules come of the same arguments, letter for letter.
     """
     source = source.where(equal("job", job))
     bound = None if latency is None else latency_bound(latency, buckets)
     made = [
         list(_of_routes(source)),
         list(_of_objectives(source, found, bound)),
-        [_alert(each) for each in alerts(source, job, found, latency)],
+        [_alert(each) for each in alerts(source, job, found, latency, least_requests)],
     ]
     groups: list[Any] = [{"name": name, "rules": each} for name, each in zip(group_names(job), made, strict=True)]
     return document({"groups": groups}, "Made by `hr-prometheus rules`; make it again rather than change it.")

@@ -62,7 +62,8 @@ def counts(text: str) -> dict[tuple[str, str, str], float]:
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """Return an environment in which nothing configures the command but *changes*."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HR_PROMETHEUS", "PROMETHEUS"))}
+    ours = ("HR_PROMETHEUS", "PROMETHEUS", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "PYTHONUNBUFFERED": "1", **changes}
 
 

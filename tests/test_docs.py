@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -71,18 +72,24 @@ def test_the_tables_are_those_of_the_program(pytestconfig, name, table):
 
 
 def test_help_is_the_golden_one(pytestconfig):
-    """--help is read by people: a change of it is seen (--update-docs writes it)."""
-    command = [sys.executable, "-m", "hr_prometheus", "run", "--help"]
-    shown = subprocess.run(
-        command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
-    ).stdout
+    """--help is read by people: a change of it, for whichever command, is seen (--update-docs writes it)."""
+    shown = {}
+    for arguments in ([], *([name] for name in sorted(main.commands))):
+        command = [sys.executable, "-m", "hr_prometheus", *arguments, "--help"]
+        shown[" ".join(arguments)] = subprocess.run(
+            command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
+        ).stdout
+    golden = "\n".join(
+        f"$ hr-prometheus {name} --help".replace("  ", " ") + f"\n{text}" for name, text in shown.items()
+    )
     if pytestconfig.getoption("--update-docs"):
-        HELP.write_text(shown)
+        HELP.write_text(golden)
         pytest.skip("the help was written")
-    assert shown == HELP.read_text()
-    for option in main.commands["run"].params:
-        if isinstance(option, click.Option) and option.name != "help":
-            assert str(option.envvar) in shown.replace("\n" + " " * 38, "")
+    assert golden == HELP.read_text()
+    for name, command in main.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name != "help":
+                assert str(option.envvar) in re.sub(r"\n {20,}", "", shown[name])
 
 
 SERVE_AND_SCRAPE = """
@@ -237,6 +244,34 @@ def test_every_command_and_option_is_in_the_readme():
             if isinstance(option, click.Option) and option.name != "help":
                 assert f"`{option.opts[-1]}" in README, option.opts
                 assert f"`{option.envvar}`" in README, option.envvar
+
+
+def test_the_links_work_on_a_package_index():
+    """Each is absolute, or leads to a heading of the README; what is ours exists in this checkout."""
+    links = re.findall(r"\]\(([^)]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    ours = (urls["Homepage"] + "/", urls["Homepage"].replace("github.com", "raw.githubusercontent.com") + "/")
+    found = 0
+    for link in [*links, urls["Changelog"]]:
+        if link.startswith("#"):
+            assert link.removeprefix("#") in headings
+        else:
+            assert link.startswith("https://")
+        if link.startswith(ours):
+            assert (ROOT / link.partition("/master/")[2]).exists(), link
+            found += 1
+    assert found > 8
+
+
+def test_what_is_not_published_is_installed_from_a_checkout():
+    """A release dates the changelog and changes the README's first command, the only one that depends on it."""
+    is_released = "(unreleased)" not in re.search(r"^## .*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    first = blocks("shell")[0].splitlines()[0]
+    assert first == ("pip install hr-prometheus" if is_released else "pip install .  # in a checkout")
 
 
 def test_the_changelog_begins_with_this_version():

@@ -26,6 +26,14 @@ def test_what_is_no_objective(text):
         parse_objectives([text])
 
 
+@pytest.mark.parametrize("text", ["0.999", "49.9", "1", "cell=0.999"])
+def test_a_share_is_no_percentage(text):
+    """99.9 % is written as 99.9; what is below 50 was meant otherwise."""
+    with pytest.raises(ConfigurationError, match=f'"{text}" is below 50. Expected percent .* for example 99.9'):
+        parse_objectives([text])
+    assert parse_objectives(["50"]) == {"*": Decimal("0.5")}
+
+
 def test_two_for_the_same():
     """Nobody can tell which one holds."""
     with pytest.raises(ConfigurationError, match='"cell=98": there is another one'):

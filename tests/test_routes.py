@@ -110,3 +110,16 @@ def test_the_table_ends_with_the_totals(app):
     assert lines[-2] == "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."
     assert lines[0].split() == ["METHODS", "NAME", "PATTERN", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
     assert lines[-1].startswith("At worst ")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
+def test_the_table_fits(app, width):
+    """It is a table where that fits, else a block for each route; only a single value makes a line longer."""
+    table = rows(app, Settings(target="x", fixed_routes={"cell": frozenset({"id"})}))
+    lines = text_table(table, width)
+    assert not [line for line in lines if len(line) > width and " " in line]
+    assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, text_table(table)[:-1])))
+    text = "\n".join(lines)
+    for row in table:
+        for value in (*row.methods, row.pattern, row.label, row.name or "", *row.parameters, f"{row.series:,}"):
+            assert value in text

@@ -46,7 +46,7 @@ def test_five_percent_of_errors_fire_the_right_alert(written, promtool):
     """
     _, file = written([], [], None)
     tests = yaml.safe_load(file.read_text())["tests"]
-    (test,) = [test for test in tests if "fail" in test["name"]]
+    test, _few = [test for test in tests if "fail" in test["name"]]
     assert test["name"] == "5 % of the requests fail (errors, route *) for 20 minutes"
     fired = [(check["eval_time"], check["exp_alerts"]) for check in test["alert_rule_test"] if check["exp_alerts"]]
     ((time, (alert,)),) = fired
@@ -71,6 +71,8 @@ def test_five_percent_of_errors_fire_the_right_alert(written, promtool):
         (r"> 0\.0144", "> 0.0244"),  # a page that comes too late
         (r"\[3d\]", "[1h]"),  # a ticket that comes too early
         (r"route=\\?\"\*\\?\"", 'route="cell"'),  # an alert that looks at another route
+        (r">= 100", ">= 40"),  # a page for a handful of errors
+        (r">= 100", ">= 300"),  # none although there are enough requests
         (r"== 0 or absent", "== 1 or absent"),
         (r"> 2", "> 200"),
         (r"max-requests\|reload", "nothing"),
@@ -85,3 +87,24 @@ def test_a_wrong_rule_is_noticed(written, promtool, pattern, replacement):
     done = promtool("test", "rules", file)
     assert done.returncode == 1
     assert "FAILED" in done.stdout + done.stderr
+
+
+def test_few_requests_fire_nothing(written, promtool):
+    """Just after a start a handful of errors is a large share; without a least number of requests they page."""
+    rule_file, file = written([], [], 0.5)
+    few = [test for test in yaml.safe_load(file.read_text())["tests"] if "few requests" in test["name"]]
+    assert [test["name"] for test in few] == [
+        f"5 % of few requests fail ({kind}, route *): 50, then 200" for kind in ("errors", "latency")
+    ]
+    for test in few:
+        fired = [
+            (check["eval_time"], len(check["exp_alerts"])) for check in test["alert_rule_test"] if check["exp_alerts"]
+        ]
+        assert fired == [("140m", 3)]
+    assert promtool("test", "rules", file).returncode == 0
+    none = rules(Source(), "the shop", objectives(parse_objectives([]), [], "/metrics"), buckets=LATENCY_BUCKETS,
+                 latency=0.5, least_requests=0)  # fmt: skip
+    rule_file.write_text(none)
+    failed = promtool("test", "rules", file)
+    assert failed.returncode == 1
+    assert "time: 1h20m" in failed.stdout + failed.stderr

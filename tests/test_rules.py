@@ -16,9 +16,9 @@ from hr_prometheus.queries import Source
 from hr_prometheus.rules import latency_bound, rules
 
 
-def made(routes=(), percentages=(), latency=None, source=None):
+def made(routes=(), percentages=(), latency=None, source=None, **options):
     found = objectives(parse_objectives(percentages), list(routes), "/metrics")
-    return rules(source or Source(), "shop", found, buckets=LATENCY_BUCKETS, latency=latency)
+    return rules(source or Source(), "shop", found, buckets=LATENCY_BUCKETS, latency=latency, **options)
 
 
 def by_name(text):
@@ -72,19 +72,32 @@ def test_the_alerts_of_an_objective():
     ]
     assert rules[0]["expr"] == (
         'hr_prometheus:bad_requests:ratio_rate1h{job="shop",objective="errors",route="*"} > 0.0144\nand\n'
-        'hr_prometheus:bad_requests:ratio_rate5m{job="shop",objective="errors",route="*"} > 0.0144'
+        'hr_prometheus:bad_requests:ratio_rate5m{job="shop",objective="errors",route="*"} > 0.0144\nand\n'
+        '300 * sum_over_time(hr_prometheus:requests:rate5m{job="shop",objective="errors",route="*"}[1h:5m]) >= 100'
     )
-    assert rules[2]["expr"].endswith('ratio_rate6h{job="shop",objective="errors",route="*"} > 0.001')
+    assert 'ratio_rate6h{job="shop",objective="errors",route="*"} > 0.001\n' in rules[2]["expr"]
+
+
+def test_a_least_number_of_requests():
+    """Each alert of an objective needs it in its long window; 0 asks for none."""
+    rules = [rule for rule in yaml.safe_load(made(latency=0.25))["groups"][2]["rules"] if "objective" in rule["labels"]]
+    for rule in rules:
+        kind, window = rule["labels"]["objective"], rule["labels"]["window"]
+        of_objective = f'{{job="shop",objective="{kind}",route="*"}}'
+        condition = f"300 * sum_over_time(hr_prometheus:requests:rate5m{of_objective}[{window}:5m]) >= 100"
+        assert rule["expr"].endswith(f"\nand\n{condition}")
+    assert ">= 7\n" in made(least_requests=7)
+    assert "300" not in made(least_requests=0)
 
 
 @pytest.mark.parametrize(
-    ("percentage", "windows"), [("99.9", ["1h", "6h", "3d"]), ("90", ["6h", "3d"]), ("50", ["3d"]), ("5", [])]
+    ("percentage", "windows"), [("99.9", ["1h", "6h", "3d"]), ("90", ["6h", "3d"]), ("50", ["3d"])]
 )
 def test_no_alert_that_could_not_fire(percentage, windows):
     """A low objective has no limit above 90 % of the requests."""
     (objective,) = objectives(parse_objectives([percentage]), [], "/metrics")
     assert [burn.long for burn in burns(objective)] == windows
-    assert len(alerts(Source(), "shop", [objective], None)) == len(windows) + 6
+    assert len(alerts(Source(), "shop", [objective], None, 100)) == len(windows) + 6
 
 
 def test_latencies():

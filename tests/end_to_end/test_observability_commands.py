@@ -14,7 +14,7 @@ def test_rules_and_their_tests(tmp_path, promtool):
     (tmp_path / "tests").mkdir()
     rules, tests = tmp_path / "rules.yml", tmp_path / "tests" / "rules.yml"
     done = hr_prometheus(
-        "rules", "observed:create_app", "--objective", "50", "--objective", "item=5",
+        "rules", "observed:create_app", "--objective", "50", "--objective", "item=85",
         "--output", str(rules), "--tests", str(tests),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -80,6 +80,7 @@ def test_scrape_config():
         (["rules", "observed:create_app", "--objective", "itm=99"], 2, 'no route named "itm". Did you mean "item"?'),
         (["rules", "--objective", "item=99"], 2, "Give its TARGET as well."),
         (["rules", "--objective", "100"], 2, "Expected a percentage between 0 and 100"),
+        (["rules", "--objective", "0.999"], 2, '"0.999" is below 50. Expected percent of the requests'),
         (["rules", "--latency", "0.3"], 2, "Take 0.25 or 0.5, or add it to --buckets"),
         (["rules", "--tests", "x.yml"], 2, "--tests was given without --output"),
         (["rules", "--output", "no/x.yml"], 1, '"no/x.yml" cannot be written: No such file or directory'),

@@ -1,0 +1,201 @@
+"""What all commands promise, those included that will be added: their help, and what cannot be written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from conftest import APPS, DEADLINE, clean_environment, hr_prometheus
+
+from hr_prometheus.cli_observability import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def names(command: click.Command, *before: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words that name a command, and those of each command below it."""
+    yield before
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from names(each, *before, name)
+
+
+COMMANDS = list(names(main))
+
+
+def on_a_terminal(columns: int, *arguments: str) -> tuple[int, str]:
+    """Run the command on a terminal; return its exit code and what the terminal shows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hr_prometheus", *arguments],
+        cwd=APPS, env=clean_environment(), stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 10_000):
+            shown += piece
+    except OSError:  # so does a terminal end on Linux
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(timeout=DEADLINE), shown.decode().replace("\r\n", "\n")
+
+
+def in_a_pipe(columns: int, *arguments: str) -> tuple[int, str]:
+    """Run the command without a terminal; return its exit code and what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hr_prometheus", *arguments],
+        cwd=APPS, env=clean_environment(COLUMNS=str(columns)), capture_output=True, text=True, timeout=DEADLINE,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_its_help(command, columns):
+    """It fits the width, with and without a terminal, and every option is in it."""
+    shown = on_a_terminal(columns, *command, "--help")
+    assert shown == in_a_pipe(columns, *command, "--help")
+    code, text = shown
+    assert code == 0, text
+    assert text.startswith("Usage: ")
+    assert not [line for line in text.splitlines() if len(line) > columns]
+    of_command = main
+    for name in command:
+        of_command = of_command.commands[name]
+    for parameter in of_command.params:
+        assert not isinstance(parameter, click.Option) or f"{parameter.opts[-1]} " in text.replace("\n", " ")
+
+
+TARGETS = {"run": ["served:app", "--port", "0"], "routes": ["served:app"]}
+REFUSED = {">/dev/full": "No space left on device", ">&-": "it is closed"}
+
+
+def in_a_shell(command: str, cwd: object = APPS, **changes: str) -> tuple[int, str]:
+    """Run the command with redirections, and Python's own buffers; return its exit code and standard error."""
+    program = f"{sys.executable} -m hr_prometheus {command}"
+    environment = clean_environment(**{"PYTHONUNBUFFERED": "", **changes})
+    done = subprocess.run(
+        ["/bin/bash", "-c", program], cwd=cwd, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+ENDING = ["--help", "--version", *(" ".join([*name, "--help"]) for name in COMMANDS if name)]
+ENDING += [" ".join([*name, *TARGETS.get(name[0], [])]) for name in COMMANDS if name not in ((), ("run",))]
+
+
+@pytest.mark.parametrize("output", REFUSED)
+@pytest.mark.parametrize("command", ENDING)
+def test_an_output_that_is_refused(command, output):
+    """It is one sentence and exit code 1, for every command, whether Python buffers or not."""
+    sentence = f"Error: standard output cannot be written: {REFUSED[output]}. Send it somewhere else.\n"
+    for unbuffered in ("", "1"):
+        assert in_a_shell(f"{command} {output}", PYTHONUNBUFFERED=unbuffered) == (1, sentence)
+
+
+@pytest.mark.parametrize("command", ENDING)
+def test_a_pipe_that_is_closed_is_silence(command):
+    """Its reader has what it wanted."""
+    assert in_a_shell(f"{command} | true")[1] == ""
+
+
+@pytest.mark.parametrize("output", ["2>/dev/full", "2>&-"])
+@pytest.mark.parametrize("command", ["nothing", "routes nothing:app", "run nothing:app", "rules --objective 1000"])
+def test_errors_that_cannot_be_written(command, output):
+    """The exit code says what it can."""
+    assert in_a_shell(f"{command} {output}")[0] in (1, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name], ids=" ".join)
+def test_a_directory_that_is_deleted(tmp_path, name):
+    """What needs the current directory is one sentence; what does not is done."""
+    (tmp_path / "gone").mkdir()
+    arguments = " ".join([*name, *TARGETS.get(name[0], [])])
+    command = f"{arguments} --certfile x" if name == ("scrape-config",) else arguments
+    code, text = in_a_shell(
+        f"--version && cd {tmp_path}/gone && rmdir ../gone && {sys.executable} -m hr_prometheus {command}"
+    )
+    expected = "Error: the current directory does not exist any more. Change to one that does.\n"
+    assert (code, text) == ((0, "") if name in (("rules",), ("dashboard",)) else (1, expected))
+
+
+def test_a_variable_that_is_no_setting():
+    """Whichever the command, it is a warning with the nearest name; variables of other commands are settings."""
+    for command in (["routes", "served:app"], ["rules"], ["run", "none:app"]):
+        done = hr_prometheus(
+            *command, HR_PROMETHEUS_METRIC_PORT="9100", HR_PROMETHEUS_JOB="x", HR_PROMETHEUS_FORMAT="text"
+        )
+        first = done.stderr.splitlines()[0]
+        assert first == (
+            "Warning: HR_PROMETHEUS_METRIC_PORT is not a setting of hr-prometheus. "
+            'Did you mean "HR_PROMETHEUS_METRICS_PORT"?'
+        )
+        assert done.stderr.count("Warning") == 1
+    assert "is not a setting of hr-prometheus.\n" in hr_prometheus("rules", HR_PROMETHEUS_XYZZY="1").stderr
+
+
+@pytest.mark.parametrize("tests", ["r.yml", "./r.yml", "link.yml", "hard.yml", "../{name}/r.yml"])
+def test_two_outputs_of_one_file(tmp_path, tests):
+    """However it is spelt or linked to, nothing is written."""
+    (tmp_path / "r.yml").write_text("before")
+    (tmp_path / "link.yml").symlink_to("r.yml")
+    (tmp_path / "hard.yml").hardlink_to(tmp_path / "r.yml")
+    command = f"rules --output r.yml --tests {tests.format(name=tmp_path.name)}"
+    code, text = in_a_shell(command, cwd=tmp_path)
+    assert code == 2
+    assert 'is the file of --output "r.yml". Choose another file.' in text
+    assert (tmp_path / "r.yml").read_text() == "before"
+
+
+def test_two_outputs_of_one_file_that_is_new(tmp_path):
+    """A file that does not exist yet is one file, too."""
+    code, text = in_a_shell("rules --output r.yml --tests ./r.yml", cwd=tmp_path)
+    assert (code, text) == (2, 'Error: --tests "./r.yml" is the file of --output "r.yml". Choose another file.\n')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rules served.py:app --output served.py",
+        "dashboard served:app --output link.py",
+        "rules served:app --output r.yml --tests served.py",
+        "rules script.py --output script.py",
+        "scrape-config --certfile script.py --output script.py",
+    ],
+)
+def test_an_output_that_is_an_input(tmp_path, command):
+    """What was read is not written over: the target, a module, a script, a certificate."""
+    for name in ("served.py", "script.py"):
+        shutil.copy(APPS / name, tmp_path)
+    (tmp_path / "link.py").symlink_to("served.py")
+    code, text = in_a_shell(command, cwd=tmp_path)
+    assert code == 2
+    assert text.endswith(". Choose another file.\n")
+    assert not (tmp_path / "r.yml").exists()
+    for name in ("served.py", "script.py"):
+        assert (tmp_path / name).read_text() == (APPS / name).read_text()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_routes_fit_the_terminal(columns):
+    """With and without a terminal they are as wide as COLUMNS; a pipe without it has one line a route."""
+    code, text = on_a_terminal(columns, "routes", "served:app")
+    assert (code, text) == in_a_pipe(columns, "routes", "served:app")
+    assert not [line for line in text.splitlines() if len(line) > columns and " " in line]
+    assert hr_prometheus("routes", "served:app").stdout.startswith("METHODS ")
