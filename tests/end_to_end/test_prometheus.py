@@ -11,6 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections import Counter
+from decimal import Decimal
 from uuid import uuid4
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -23,8 +24,11 @@ from test_serving import get, scrape
 from hr_prometheus.catalog import ERRORS, IN_PROGRESS, METRICS, WORKER_RESTARTS
 from hr_prometheus.config import Settings
 from hr_prometheus.exposition import TEXT
-from hr_prometheus.queries import of_route
+from hr_prometheus.objectives import objectives
+from hr_prometheus.queries import Source, of_route
 from hr_prometheus.routes import load_application, rows
+from hr_prometheus.rule_tests import rule_tests
+from hr_prometheus.rules import rules
 from hr_prometheus.series import Store
 
 
@@ -265,11 +269,12 @@ def test_odd_routes(serve, prometheus, promtool, tmp_path):
         for path in paths:
             assert get(service.url + path)[0] == 200
     prometheus.scrape("odd", service.metrics_url)
-    files = (str(tmp_path / "rules.yml"), str(tmp_path / "tests.yml"))
-    every = [word for name in requests for word in ("--objective", f"{name}=1")]  # as low that it has no alert
-    written = ("--job", "odd", *every, "--output", files[0], "--tests", files[1])
-    done = hr_prometheus("rules", "odd_routes:create_app", *written)
-    assert done.stderr == ""
+    files = (tmp_path / "rules.yml", tmp_path / "tests.yml")
+    # So low that no alert of theirs can fire, lower than the command takes: promtool would simulate days for each.
+    found = objectives({"*": Decimal("0.99")} | dict.fromkeys(requests, Decimal("0.99")), table, "/metrics")
+    options = {"buckets": settings.buckets, "latency": None}
+    files[0].write_text(rules(Source(), "odd", found, **options))
+    files[1].write_text(rule_tests(Source(), "odd", found, **options, rule_file="rules.yml"))
     tested = promtool("test", "rules", files[1])
     assert tested.returncode == 0, tested.stdout + tested.stderr
     prometheus.load_rules(files[0])
