@@ -1,9 +1,9 @@
-"""The body of a request, which may still arrive when its response has left."""
+"""The bytes of bodies: of requests that arrive, and of responses that are compressed while they leave."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD
 
@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import StreamReader
+    from multidict import CIMultiDict
 
 #: For how many seconds a request's body may still arrive after the response has left. aiohttp's server reads and
 #: discards it for 10 by default.
 _LINGERING = 11.0
+#: What ends a chunked body (RFC 9112, 7.1).
+_LAST_CHUNK = len("0\r\n\r\n")
 
 
 def received(content: StreamReader) -> int:
@@ -38,3 +41,40 @@ def receive(content: StreamReader, count: Callable[[int], None], *, is_over: boo
 
     given_up = asyncio.get_running_loop().call_later(_LINGERING, arrived)
     content.on_eof(arrived)
+
+
+class EncodedBody:
+    """A response's body that may be compressed while it is written, so that its size follows from the *writer*'s output.
+
+    ``is_last`` is whether the latest part is the last one.
+    """
+
+    def __init__(self, writer: Any, status_line: str, headers: CIMultiDict[str]) -> None:
+        self._writer = writer
+        self._counted = _head_size(status_line, headers)
+        self.is_last = False
+
+    def written(self, output_size: int) -> int:
+        """Return the bytes that have left since the latest part, without the framing of chunks (RFC 9112, 7.1)."""
+        part = output_size - self._counted
+        if part <= 0:  # the compressor has kept it
+            return 0
+        self._counted = output_size
+        if getattr(self._writer, "chunked", False):
+            return _unframed(part - _LAST_CHUNK if self.is_last else part)
+        return part
+
+
+def _head_size(status_line: str, headers: CIMultiDict[str]) -> int:
+    """Return the bytes of a response's head, as aiohttp writes it (RFC 9112, 2.1)."""
+    fields = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+    return len(status_line.encode()) + fields + 4
+
+
+def _unframed(part: int) -> int:
+    """Return the bytes inside a chunk that takes *part* bytes: its length in hexadecimal and four more (RFC 9112, 7.1)."""
+    for digits in range(1, 9):
+        size = part - digits - 4
+        if size > 0 and len(f"{size:x}") == digits:
+            return size
+    return 0

@@ -21,6 +21,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import CONTENT_ENCODING
 from aiohttp.web import FileResponse, HTTPException, RequestHandler
 
+from hr_prometheus.request.body import EncodedBody
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import CodeType
@@ -48,11 +50,6 @@ CLIENT_CLOSED_REQUEST = "499"
 
 #: Whether aiohttp calls ``on_body_write`` after each write of a server's response (since 3.14.4).
 WRITES_ARE_REPORTED = hasattr(AbstractStreamWriter, "on_body_write")
-#: Whether the head of a response waits for the first part of its body (since 3.12).
-HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
-
-#: What ends a chunked body (RFC 9112, 7.1).
-_LAST_CHUNK = len("0\r\n\r\n")
 
 
 def _source_file(function: Callable[..., object]) -> str | None:
@@ -75,54 +72,46 @@ def is_request_task(task: asyncio.Task[Any] | None) -> bool:
 class Exchange:
     """One request and its response. Times are those of :func:`time.perf_counter`; 0.0 means never."""
 
-    # Most requests need none of these, so they are set only then.
+    began: float
+    # Most requests need few of these, so they are set only then.
+    status = ""  #: of the latest head
+    is_complete = False  #: whether the last byte was handed to a transport that was still connected
+    written_at = 0.0  #: when the latest part was handed to the transport
+    first_byte_at = 0.0
+    sent = 0  #: bytes of the body, as the writer has reported them
+    encoded: EncodedBody | None = None  #: a body that may be compressed while it is written
+    is_direct = False  #: whether it ended with the handler, because aiohttp's own task is out of sight
+    headers: CIMultiDict[str] | None = None
     task: asyncio.Task[Any] | None = None  #: aiohttp's, once it is done
-    monitor: Any = None
     prepared: StreamResponse | None = None  #: the response that an upgrade is answered with
     hook: Callable[[StreamResponse], Awaitable[None]] | None = None
+    also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
+    monitor: Any = None
     websocket: WebSocketConnection | None = None
     inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
-    headers: CIMultiDict[str] | None = None
-    is_direct = False  #: whether it ended with the handler, because aiohttp's own task is out of sight
-    _counted = 0  # bytes of the output that are in the head or in sent
 
     def __init__(self, recorder: Recorder, record: Record, request: Request, writer: Any) -> None:
         self.recorder = recorder
         self.record = record
         self.request = request
         self.writer = writer
-        self.began = 0.0
-        self.status = ""  #: of the latest head
-        self.first_byte_at = 0.0
-        self.written_at = 0.0  #: when the latest part was handed to the transport
-        self.sent = 0  #: bytes of the body, as the writer has reported them
-        self.is_complete = False  #: whether the last byte was handed to a transport that was still connected
-        self.is_encoded = False  #: whether the body may be compressed while it is written
-        self.is_pending = False  #: whether the last part has yet to leave the compressor
-        self.also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
 
-    def observe(self, writer: Any) -> None:
-        """Take the place of *writer*'s methods, each of which goes on as it is. Raises :exc:`AttributeError` if it cannot."""
-        self.also = getattr(writer, "on_body_write", None)
+    def observe(self) -> None:
+        """Take the place of the writer's methods, each of which goes on as it is. Raises :exc:`AttributeError` if it cannot."""
+        writer = self.writer
+        if writer.on_body_write is not None:
+            self.also = writer.on_body_write
         writer.on_body_write = self
         writer.write_headers = self.write_headers
         writer.write_eof = self.write_eof
-        if HEADS_ARE_BUFFERED:
-            writer.send_headers = self.send_headers
-        if not WRITES_ARE_REPORTED:
-            writer.write = self.write
+        writer.send_headers = self.send_headers
 
     def release(self) -> None:
         """Let go of the writer, which refers to this exchange as it does to the writer."""
         writer = self.writer
-        writer.on_body_write = self.also
         try:
-            del writer.write_headers
-            del writer.write_eof
-            if HEADS_ARE_BUFFERED:
-                del writer.send_headers
-            if not WRITES_ARE_REPORTED:
-                del writer.write
+            writer.on_body_write = self.also
+            del writer.write_headers, writer.write_eof, writer.send_headers
         except AttributeError:  # it could not be observed, or the application has done so
             pass
         if self.hook is not None:
@@ -147,23 +136,23 @@ class Exchange:
         vars(request)["_prepare_hook"] = prepare_hook  # past what warns of unknown attributes while aiohttp is debugged
 
     def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
-        """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""
+        """Note the status, and have the writer write the head to its buffer."""
         writer = self.writer
-        if not writer.output_size:  # else another head has left, and this one goes nowhere
-            self.status = status = status_line[9:13].rstrip()
-            self.headers = headers
-            if writer.on_body_write is not self:
-                self.also, writer.on_body_write = writer.on_body_write, self
-            if CONTENT_ENCODING in headers:
-                self.is_encoded = True
-                self._counted = _head_size(status_line, headers)
-            if status == SWITCHING_PROTOCOLS:
-                for each in (self, *self.inner):
-                    each.recorder.upgraded(each, self)
-            if self.recorder.on_head is not None:
-                self.recorder.on_head(status, headers)
-            if not HEADS_ARE_BUFFERED:
-                self.first_byte_at = perf_counter()
+        try:
+            if not writer.output_size:  # else another head has left, and this one goes nowhere
+                self.status = status = status_line[9:13].rstrip()
+                self.headers = headers
+                if writer.on_body_write is not self:
+                    self.also, writer.on_body_write = writer.on_body_write, self
+                if CONTENT_ENCODING in headers:
+                    self.encoded = EncodedBody(writer, status_line, headers)
+                if status == SWITCHING_PROTOCOLS:
+                    for each in (self, *self.inner):
+                        each.recorder.upgraded(each, self)
+                if self.recorder.on_head is not None:
+                    self.recorder.on_head(status, headers)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
+            self.recorder.failed("head", error)
         return type(writer).write_headers(writer, status_line, headers)  # type: ignore[no-any-return]
 
     def send_headers(self) -> None:
@@ -176,13 +165,14 @@ class Exchange:
         writer = self.writer
         transport = writer.transport
         if transport is not None and not transport.is_closing() and not self.is_complete:
-            self.is_complete = True
-            self.is_pending = self.is_encoded and bool(chunk)
+            if self.encoded is not None:
+                self.encoded.is_last = True
             if not chunk:
                 self.written_at = now = perf_counter()
                 self.first_byte_at = self.first_byte_at or now
-            elif not WRITES_ARE_REPORTED:
-                return self._write_eof(chunk)
+                self.is_complete = True
+            elif self.encoded is None:  # else the compressor may wait, and the client leave
+                self.is_complete = True
         return type(writer).write_eof(writer, chunk)  # type: ignore[no-any-return]
 
     def __call__(self, size: int, output_size: int) -> None:
@@ -190,30 +180,20 @@ class Exchange:
         self.written_at = now = perf_counter()
         if not self.first_byte_at:
             self.first_byte_at = now
-        if self.is_encoded:
-            self.is_pending = False
-            self._count_encoded(output_size)
-        else:
+        if self.encoded is None:
             self.sent += size
+        else:
+            self.sent += self.encoded.written(output_size)
+            self.is_complete = self.encoded.is_last
         if self.also is not None:
             self.also(size, output_size)
-
-    async def write(self, chunk: Any, **options: Any) -> None:
-        """Write a part as the writer does, and report it, which aiohttp before 3.14.4 does not."""
-        await type(self.writer).write(self.writer, chunk, **options)
-        self(len(chunk), self.writer.output_size)
-
-    async def _write_eof(self, chunk: bytes) -> None:
-        self.written_at = perf_counter()  # if the client leaves while the buffer is drained
-        await type(self.writer).write_eof(self.writer, chunk)
-        self(len(chunk), self.writer.output_size)
 
     def finish(self, task: asyncio.Task[Any]) -> None:
         """Record the end: *task*, in which aiohttp handles the request, is done. Raises nothing."""
         ended_at = perf_counter()
         self.task = task
         try:
-            if self.is_complete and self.status and not self.is_pending:
+            if self.is_complete and self.status:
                 status, ended_at = self.status, self.written_at
             elif self._has_all():
                 status, ended_at = self.status, self.written_at or self.first_byte_at
@@ -222,7 +202,7 @@ class Exchange:
             self.record.end(self, status, ended_at - self.began)
             if self.inner:
                 self._finish_inner(status, ended_at)
-        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
+        except Exception as error:  # noqa: BLE001  # as above
             self.recorder.failed("end", error)
         self.release()
 
@@ -299,8 +279,8 @@ class Exchange:
 
         Unknown is what the operating system has sent of a file (sendfile) when the transfer is cut off.
         """
-        if self.is_encoded and self.is_complete:
-            self._count_encoded(self.writer.output_size)  # what the compressor kept until the end
+        if self.encoded is not None and self.is_complete:
+            self.sent += self.encoded.written(self.writer.output_size)  # what the compressor kept until the end
         if self.sent or self.headers is None:
             return None if self.is_direct and not self.sent else self.sent
         length = self.headers.get(hdrs.CONTENT_LENGTH, "0")
@@ -311,29 +291,18 @@ class Exchange:
             return 0
         return int(length) if self.is_complete else None
 
-    def _count_encoded(self, output_size: int) -> None:
-        """Count what has left since the latest part, without the framing of chunks (RFC 9112, 7.1)."""
-        part = output_size - self._counted
-        if part <= 0:  # the compressor has kept it
-            return
-        self._counted = output_size
-        if getattr(self.writer, "chunked", False):
-            part = _unframed(part - _LAST_CHUNK if self.is_complete else part)
-        self.sent += part
-
 
 #: What an exchange knows of what was written.
 _OBSERVED = (
+    "encoded",
     "first_byte_at",
     "headers",
     "is_complete",
-    "is_encoded",
     "prepared",
     "sent",
     "status",
     "task",
     "written_at",
-    "_counted",
 )
 
 
@@ -350,21 +319,6 @@ def _is_closed_connection(error: BaseException) -> bool:
             break
         cause = cause.__context__
     return False
-
-
-def _head_size(status_line: str, headers: CIMultiDict[str]) -> int:
-    """Return the bytes of a response's head, as aiohttp writes it (RFC 9112, 2.1)."""
-    fields = sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
-    return len(status_line.encode()) + fields + 4
-
-
-def _unframed(part: int) -> int:
-    """Return the bytes inside a chunk that takes *part* bytes: its length in hexadecimal and four more (RFC 9112, 7.1)."""
-    for digits in range(1, 9):
-        size = part - digits - 4
-        if size > 0 and len(f"{size:x}") == digits:
-            return size
-    return 0
 
 
 def has_no_body(method: str, status: str) -> bool:

@@ -13,7 +13,8 @@ from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
-from hr_prometheus.request.exchange import Exchange, is_request_task
+from hr_prometheus.request.earlier import EarlierExchange
+from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange, is_request_task
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
 
@@ -85,20 +86,23 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
     while the handler runs, and an exception passes it for nothing.
     """
     lookup, find, is_full = recorder.labels.lookup, recorder.find, recorder.is_full
+    make_exchange = Exchange if WRITES_ARE_REPORTED else EarlierExchange
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         exchange: Exchange | None = None
         try:
             writer: Any = request.writer
-            outer = getattr(writer, "on_body_write", None)
-            if isinstance(outer, Exchange):  # a middleware of ours further out has seen the request
+            outer: Any = getattr(writer, "on_body_write", None)
+            if outer is not None and isinstance(
+                outer, Exchange
+            ):  # a middleware of ours further out has seen the request
                 _join(recorder, outer, request)
                 return handler(request)
             task = asyncio.current_task()
             record = lookup(request) or find(request) or _NOT_RECORDED
-            exchange = Exchange(recorder, record, request, writer)
+            exchange = make_exchange(recorder, record, request, writer)
             try:
-                exchange.observe(writer)
+                exchange.observe()
             except AttributeError as error:
                 recorder.failed("observe", error)
             if is_full and UPGRADE in request.headers:

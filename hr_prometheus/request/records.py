@@ -25,7 +25,7 @@ from hr_prometheus.catalog import (
 from hr_prometheus.errors import ConfigurationError, did_you_mean
 from hr_prometheus.request.body import receive
 from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
-from hr_prometheus.series import basic_store, full_store, observe
+from hr_prometheus.series import basic_store, full_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,10 @@ class DetailedRequestRecord(RequestRecord):
             websocket.abandon()
         content = exchange.request.content
         has_body = content is not EMPTY_PAYLOAD
-        self.measure(exchange.first_byte(), exchange.response_size(), None if has_body else 0)
+        sent: int | None = exchange.sent
+        if not sent or exchange.encoded is not None:
+            sent = exchange.response_size()
+        self.measure(exchange.first_byte(), sent, None if has_body else 0)
         if has_body:
             receive(content, self._received, is_over=status == CLIENT_CLOSED_REQUEST)
 
@@ -164,7 +167,8 @@ class DetailedRequestRecord(RequestRecord):
             sent_page[sent_first] += sent
             sent_page[sent_first + 1 + bisect_left(SIZE_BUCKETS, sent)] += 1.0
         if received is not None:
-            observe(received_page, received_first, SIZE_BUCKETS, received)
+            received_page[received_first] += received
+            received_page[received_first + 1 + bisect_left(SIZE_BUCKETS, received)] += 1.0
 
     def websocket(self) -> WebSocketRecord:
         """Return the record of the WebSockets that these requests become."""

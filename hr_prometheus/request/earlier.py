@@ -1,0 +1,60 @@
+"""Requests with aiohttp before 3.14.4, whose writer does not report what it writes."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.abc import AbstractStreamWriter
+
+from hr_prometheus.request.exchange import Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from multidict import CIMultiDict
+
+#: Whether the head of a response waits for the first part of its body (since 3.12).
+HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
+
+
+class EarlierExchange(Exchange):
+    """One request and its response. Each write is reported here, once the writer's buffer has room again."""
+
+    def observe(self) -> None:
+        """Take the place of the writer's methods."""
+        writer = self.writer
+        self.also = getattr(writer, "on_body_write", None)
+        writer.on_body_write = self
+        writer.write_headers = self.write_headers
+        writer.write = self.write
+        writer.write_eof = self.write_eof
+        if HEADS_ARE_BUFFERED:
+            writer.send_headers = self.send_headers
+
+    def release(self) -> None:
+        """Let go of the writer."""
+        for name in ("write_headers", "write", "write_eof", "send_headers"):
+            vars(self.writer).pop(name, None)
+        self.writer.on_body_write = self.also
+        if self.hook is not None:
+            vars(self.request).pop("_prepare_hook", None)
+
+    def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
+        """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""
+        if not HEADS_ARE_BUFFERED and not self.writer.output_size:
+            self.first_byte_at = perf_counter()
+        return super().write_headers(status_line, headers)
+
+    async def write(self, chunk: Any, **options: Any) -> None:
+        """Write a part as the writer does, and report it."""
+        await type(self.writer).write(self.writer, chunk, **options)
+        self(len(chunk), self.writer.output_size)
+
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        """Write the last part as the writer does, and report it."""
+        if chunk:
+            self.written_at = perf_counter()  # if the client leaves while the buffer is drained
+        await super().write_eof(chunk)
+        if chunk:
+            self(len(chunk), self.writer.output_size)
