@@ -672,3 +672,22 @@ async def test_the_middleware_names_its_handler_as_aiohttp_wants(registry):
     """Aiohttp passes the handler by name."""
     assert hrprometheus_middleware(registry=registry).__code__.co_varnames[:2] == ("request", "handler")
     assert issubclass(RequestMonitor, BaseRequestMonitor)
+
+
+async def test_a_handler_that_raises_at_once_is_called_once(aiohttp_client, registry):
+    """A handler or middleware that is no coroutine may raise when it is called; that is no error of ours."""
+    called = []
+
+    @web.middleware
+    def refuse(_request, handler):
+        called.append(handler)
+        raise web.HTTPForbidden
+
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry), refuse])
+    app.router.add_get("/", ok)
+    client = await aiohttp_client(app)
+    assert (await client.get("/")).status == 403
+    await until(ended(registry))
+    assert len(called) == 1
+    assert counts(scrape(registry)) == {("GET", "/", "403"): 1}
+    assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "begin"}) is None

@@ -97,14 +97,17 @@ class Exchange:
         self.writer = writer
 
     def observe(self) -> None:
-        """Take the place of the writer's methods, each of which goes on as it is. Raises :exc:`AttributeError` if it cannot."""
+        """Take the place of the writer's methods, each of which goes on as it is."""
         writer = self.writer
-        if writer.on_body_write is not None:
-            self.also = writer.on_body_write
-        writer.on_body_write = self
-        writer.write_headers = self.write_headers
-        writer.write_eof = self.write_eof
-        writer.send_headers = self.send_headers
+        try:
+            if writer.on_body_write is not None:
+                self.also = writer.on_body_write
+            writer.on_body_write = self
+            writer.write_headers = self.write_headers
+            writer.send_headers = self.send_headers
+            writer.write_eof = self.write_eof
+        except AttributeError as error:  # then what is known is what the end of aiohttp's task says
+            self.recorder.failed("observe", error)
 
     def release(self) -> None:
         """Let go of the writer, which refers to this exchange as it does to the writer."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
+from asyncio import current_task
 from collections.abc import Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -90,32 +90,30 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         exchange: Exchange | None = None
+        is_seen_to_its_end = True
         try:
             writer: Any = request.writer
-            outer: Any = getattr(writer, "on_body_write", None)
-            if outer is not None and isinstance(
-                outer, Exchange
-            ):  # a middleware of ours further out has seen the request
-                _join(recorder, outer, request)
-                return handler(request)
-            task = asyncio.current_task()
-            record = lookup(request) or find(request) or _NOT_RECORDED
-            exchange = make_exchange(recorder, record, request, writer)
-            try:
+            observer = getattr(writer, "on_body_write", None)
+            if observer is not None and isinstance(observer, Exchange):
+                _join(recorder, observer, request)  # a middleware of ours further out has begun it
+            else:
+                record = lookup(request) or find(request) or _NOT_RECORDED
+                exchange = make_exchange(recorder, record, request, writer)
                 exchange.observe()
-            except AttributeError as error:
-                recorder.failed("observe", error)
-            if is_full and UPGRADE in request.headers:
-                exchange.expect_upgrade()
-            exchange.began = perf_counter()
-            record.begin(exchange)
-            if is_request_task(task):
-                task.add_done_callback(exchange.finish)  # type: ignore[union-attr]  # is one
-                return handler(request)
+                if is_full and UPGRADE in request.headers:
+                    exchange.expect_upgrade()
+                exchange.began = perf_counter()
+                record.begin(exchange)
+                task: Any = current_task()
+                if is_request_task(task):
+                    task.add_done_callback(exchange.finish)
+                else:
+                    is_seen_to_its_end = False
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
             if exchange is not None:
                 exchange.release()
+        if is_seen_to_its_end or exchange is None:
             return handler(request)
         return _await_directly(exchange, handler)
 
