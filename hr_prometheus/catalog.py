@@ -6,7 +6,10 @@ Monitors, dashboards, rules, the README's table and the tests read this module; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Upper bounds of the latency buckets, in seconds, as published by hr-prometheus 0.2.0
 #: (they are prometheus_client's defaults). The bucket ``+Inf`` is implied.
@@ -17,6 +20,9 @@ SIZE_BUCKETS = tuple(float(64 * 4**power) for power in range(11))
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0)
 #: Upper bounds of the buckets for scrapes, in seconds; Prometheus gives one up after 10 by default.
 SCRAPE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+#: The label of the requests to an application that was added by a domain. It is the last, and others have none.
+HOST = "host"
 
 
 @dataclass(frozen=True, eq=False)  # there is one of each, and they are looked up while requests are served
@@ -35,6 +41,10 @@ class Metric:
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
     ends_in: Metric | None = None
+
+    def label_names(self, values: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of a series' labels: in a domain there is one value more than the metric has labels."""
+        return self.labels if len(values) == len(self.labels) else (*self.labels, HOST)
 
     @property
     def exported_name(self) -> str:

@@ -30,8 +30,8 @@ _LARGEST = Decimal("0.5")
 class Objective:
     """*budget* is the share of the requests of *route* (``*``: of all others) that may go wrong.
 
-    Its requests are those that the matchers of one of *selections* select, and those of none of *left_out*. *path* and
-    *method* are the labels that one of them can have.
+    Its requests are those that the matchers of one of *selections* select, and those of none of *left_out*. *path*,
+    *method* and *host* are the labels that one of them can have.
     """
 
     route: str
@@ -40,6 +40,7 @@ class Objective:
     left_out: tuple[tuple[str, ...], ...]
     path: str
     method: str
+    host: str = ""
 
     def rate(self, source: Source, metric: Metric, window: str, *matchers: str, suffix: str = "") -> str:
         """Return the rate of a metric of its requests, with more *matchers*, by job."""
@@ -104,15 +105,16 @@ def objectives(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: 
                 (name,),
             )
         selections = tuple(of_route(row, table) for row in rows)
-        found.append(Objective(name, budgets[name], selections, (), example(rows[0]), _method(rows[0])))
+        labels = example(rows[0]), _method(rows[0]), rows[0].host
+        found.append(Objective(name, budgets[name], selections, (), *labels))
     nobody = [UNMATCHED, MALFORMED, metrics_path]
     others = [row for row in table if row.name not in budgets and example(row) not in nobody]
     if table and not others:
         return found
-    path, method = (example(others[0]), _method(others[0])) if others else ("/", "GET")
+    labels = (example(others[0]), _method(others[0]), others[0].host) if others else ("/", "GET", "")
     selection = (f"path!~{quoted('|'.join(map(escaped, nobody)))}",)
     left_out = tuple(selection for objective in found for selection in objective.selections)
-    return [Objective(ALL, budgets[ALL], (selection,), left_out, path, method), *found]
+    return [Objective(ALL, budgets[ALL], (selection,), left_out, *labels), *found]
 
 
 def _method(row: Row) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hr_prometheus.catalog import BASIC_METRICS, FULL, FULL_METRICS, REQUEST_COUNT
+from hr_prometheus.catalog import BASIC_METRICS, FULL, FULL_METRICS, HOST, REQUEST_COUNT
 from hr_prometheus.resources import escaped
 from hr_prometheus.yaml_text import quoted
 
@@ -80,6 +80,8 @@ def of_route(row: Row, table: Sequence[Row]) -> tuple[str, ...]:
     others = [] if is_constant else [other.regex for other in table if _comes_before(other, row, table)]
     if others:
         matchers.append(f"path!~{quoted('|'.join(others))}")
+    if any(other.host for other in table):
+        matchers.append(equal(HOST, row.host))
     if "*" not in row.methods:
         matchers.append(f"method=~{quoted('|'.join(map(escaped, row.methods)))}")
     return tuple(matchers)
@@ -92,7 +94,9 @@ def example(row: Row) -> str:
 
 def _comes_before(other: Row, row: Row, table: Sequence[Row]) -> bool:
     """Whether aiohttp asks *other* first, and its labels are among those of *row*."""
-    if other.regex == row.regex or not (set(other.methods) & set(row.methods) or "*" in other.methods + row.methods):
+    if other.regex == row.regex or other.host != row.host:
+        return False
+    if not (set(other.methods) & set(row.methods) or "*" in other.methods + row.methods):
         return False
     if not re.fullmatch(row.regex, example(other)):
         return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus.catalog import IN_PROGRESS
+from hr_prometheus.catalog import HOST, IN_PROGRESS
 from hr_prometheus.reading import StoredFamily, go_text, in_progress
 
 if TYPE_CHECKING:
@@ -76,13 +76,22 @@ def _template(family: StoredFamily, *, with_created: bool) -> str:
 
 def _text(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
     """Return the lines of some series of ours, from number *start* on."""
-    names = sorted(enumerate(family.metric.labels), key=itemgetter(1))
+    own = family.metric.labels
+    names = sorted(enumerate(own), key=itemgetter(1))
+    with_host = sorted(enumerate((*own, HOST)), key=itemgetter(1))
     bounds = len(family.bounds)
     buckets = bounds + 1 if family.type == "histogram" else 0
     may_be_empty = family.metric in IN_PROGRESS
     lines = []
     for values, (page, first) in family.series[start : start + _SERIES]:
-        labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in names])
+        lines_of_one, shown = template, names
+        if len(values) > len(own):
+            if buckets:  # prometheus_client sorts the labels, and "host" is before "le"
+                host = _escaped(values[-1]).replace("%", "%%")
+                lines_of_one = template.replace("{", f'{{{HOST}="{host}",')
+            else:
+                shown = with_host
+        labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in shown])
         last = first + buckets
         if buckets:
             numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
@@ -95,7 +104,7 @@ def _text(family: StoredFamily, template: str, start: int, *, with_created: bool
             numbers.append(go_text(page[last + 1]))
         places = [labels] * (2 * len(numbers))
         places[1::2] = numbers
-        lines.append(template % tuple(places))
+        lines.append(lines_of_one % tuple(places))
     return "".join(lines)
 
 

@@ -43,6 +43,30 @@ def all_resources(app: Application) -> Iterator[AbstractResource]:
             yield from all_resources(below)
 
 
+def domains(app: Application, inherited: str = "") -> dict[Application, str]:
+    """Return the domain of each application below *app* that has one: what ``add_domain`` was called with.
+
+    An application that was added by several domains has them all, with commas between.
+    """
+    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # as above
+
+    found: dict[Application, dict[str, None]] = {}
+    for resource in app.router.resources() if isinstance(app.router, UrlDispatcher) else ():
+        info: Any = resource.get_info()
+        below = info.get("app") if isinstance(info, Mapping) else None
+        if below is not None:
+            rule = info.get("rule")
+            domain = inherited if rule is None else rule.get_info().get("domain") or resource.canonical
+            for each, name in {below: domain, **domains(below, domain)}.items():
+                found.setdefault(each, {})[name] = None
+    return {each: ",".join(filter(None, names)) for each, names in found.items() if any(names)}
+
+
+def hosts(app: Application) -> dict[AbstractResource, str]:
+    """Return the domain of each resource that has one."""
+    return {resource: domain for below, domain in domains(app).items() for resource in all_resources(below)}
+
+
 def has_start_up(app: Application) -> bool:
     """Whether an application, or one below it, has start-up handlers or contexts of its own, which may add routes."""
     from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # as above

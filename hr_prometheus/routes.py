@@ -23,6 +23,7 @@ from hr_prometheus.request.records import Records
 from hr_prometheus.resources import (
     all_resources,
     escaped,
+    hosts,
     label_regex,
     may_overlap,
     parameter_names,
@@ -54,7 +55,7 @@ class Row:
     In ``label`` a parameter whose values are kept is shown as ``<name>``; ``regex`` is a regular expression, for a
     Prometheus matcher, that all path labels of the route match. ``methods`` of a class-based view are those that its class
     defines. ``series`` and ``bytes``, of the text format, are those of all methods (of ``*``: of the seven usual ones) and
-    path labels, each answered with five statuses.
+    path labels, each answered with five statuses. ``host`` is the domain of the application that the route belongs to.
     """
 
     methods: tuple[str, ...]
@@ -66,6 +67,7 @@ class Row:
     labels: int
     series: int
     bytes: int
+    host: str = ""
 
 
 def load_application(settings: Settings, *, start: bool = False) -> Application:
@@ -153,15 +155,18 @@ def rows(app: Application, settings: Settings) -> list[Row]:
     given = settings.fixed_routes, settings.allow_values, settings.keep_values
     policies = Policies(*given) if recorder is None else recorder.labels.policies
     policies.check(app, leniently=True)
-    made = [_row(resource, policies, settings) for resource in all_resources(app)]
-    for label, method in ((UNMATCHED, hdrs.METH_ANY), (MALFORMED, UNKNOWN)):
-        series, size = _cost(label, settings)
+    of_domains = hosts(app)
+    resources = dict.fromkeys(all_resources(app))  # one that two domains have is there twice
+    made = [_row(resource, policies, settings, of_domains.get(resource, "")) for resource in resources]
+    any_host = [(UNMATCHED, hdrs.METH_ANY, host) for host in dict.fromkeys(["", *of_domains.values()])]
+    for label, method, host in (*any_host, (MALFORMED, UNKNOWN, "")):
+        series, size = _cost(label, settings, host)
         count = _count((method,))
-        made.append(Row((method,), None, "", {}, label, escaped(label), 1, count * series, count * size))
+        made.append(Row((method,), None, "", {}, label, escaped(label), 1, count * series, count * size, host))
     return [row for row in made if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
 
 
-def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> Row:
+def _row(resource: AbstractResource, policies: Policies, settings: Settings, host: str) -> Row:
     fixed, allowed = policies.of(resource)
     parameters, labels, is_kept = {}, 1, False
     for name in sorted(parameter_names(resource)):
@@ -179,11 +184,10 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings) -> 
     label = re.sub(r"\{(\w+)\}", lambda m: m[0] if parameters.get(m[1], "fixed") == "fixed" else f"<{m[1]}>", shown)
     methods = tuple(dict.fromkeys(method for route in resource for method in _methods(route)))
     count = labels * _count(methods)
-    series, size = _cost(shown, settings)
+    series, size = _cost(shown, settings, host)
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
-    return Row(
-        methods, resource.name, resource.canonical, parameters, label, regex, labels, count * series, count * size
-    )
+    total, total_size = count * series, count * size
+    return Row(methods, resource.name, resource.canonical, parameters, label, regex, labels, total, total_size, host)
 
 
 def _methods(route: AbstractRoute) -> Sequence[str]:
@@ -197,13 +201,12 @@ def _count(methods: Sequence[str]) -> int:
     return sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
 
 
-def _cost(label: str, settings: Settings) -> tuple[int, int]:
+def _cost(label: str, settings: Settings, host: str = "") -> tuple[int, int]:
     """Return the number of series and of bytes in a scrape of one method and path label."""
     registry = CollectorRegistry()
     detail = settings.detail or FULL
-    record = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail).request(
-        ("DELETE", label)
-    )
+    records = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail)
+    record = records.request(("DELETE", label, host) if host else ("DELETE", label))
     for status in STATUSES:
         record.enter()
         record.finish(str(status), 0.1)
@@ -251,10 +254,14 @@ def text_table(table: Sequence[Row], width: int | None = None) -> list[str]:
     Where the table is wider than *width* columns, there is a block of lines for each route. Then only a single value can
     make a line longer than that. ``None`` is any width.
     """
-    cells = [("METHODS", "NAME", "PATTERN", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")]
+    host = ("HOST",) if any(row.host for row in table) else ()
+    cells: list[tuple[str, ...]] = [
+        ("METHODS", "NAME", *host, "PATTERN", "PATH LABEL", "PARAMETERS", "LABELS", "SERIES")
+    ]
     for row in table:
         parameters = "; ".join(f"{name}: {policy}" for name, policy in row.parameters.items())
-        named = (",".join(row.methods), row.name or "-", row.pattern or "-", row.label, parameters or "-")
+        first = ",".join(row.methods), row.name or "-", *([row.host or "-"] if host else [])
+        named = *first, row.pattern or "-", row.label, parameters or "-"
         cells.append((*named, f"{row.labels:,}", f"{row.series:,}"))
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
@@ -272,6 +279,7 @@ def _block(row: Row, width: int) -> list[str]:
     """Return the lines of one route where the table is too wide."""
     lines = _wrapped(f"{', '.join(row.methods)} {row.pattern or '-'}{f' ({row.name})' if row.name else ''}", width, "")
     for text in (
+        *([f"host: {row.host}"] if row.host else []),
         f"path label: {row.label}",
         *(f"{name}: {policy}" for name, policy in row.parameters.items()),
         f"at worst: {row.labels:,} label{'s' * (row.labels != 1)}, {row.series:,} series",

@@ -139,7 +139,8 @@ def _requests(
 
     *traffic* is the number of requests a minute, before *start* and after.
     """
-    source = simulated.source.where(equal("method", objective.method), equal("path", objective.path))
+    host = [equal(catalog.HOST, objective.host)] if objective.host else []
+    source = simulated.source.where(equal("method", objective.method), equal("path", objective.path), *host)
     before, after = traffic
     bad = _share(objective) * after
     failed, slow = (bad if fault == kind else Decimal(0) for kind in ("errors", "latency"))

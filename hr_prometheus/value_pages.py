@@ -124,4 +124,5 @@ def _value(
     metric: Metric, family: str, name: str, labels: tuple[str, ...], *, mode: str = "", more: tuple[str, ...] = ()
 ) -> Any:
     make: Any = values.ValueClass
-    return make(metric.type, family, name, (*metric.labels, *more), labels, metric.help, multiprocess_mode=mode)
+    names = (*metric.label_names(labels[: len(labels) - len(more)]), *more)
+    return make(metric.type, family, name, names, labels, metric.help, multiprocess_mode=mode)

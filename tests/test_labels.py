@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from urllib.parse import quote
 
@@ -157,7 +158,7 @@ async def test_applications_of_domains():
         match_info = await app.router.resolve(request)
         match_info.add_app(app)
         request._match_info = match_info
-        assert labels.find(request) == ("GET", "/")
+        assert labels.find(request) == ("GET", "/", "*.example.org")
 
 
 async def test_a_spent_budget_folds_into_the_template(caplog):
@@ -354,3 +355,104 @@ async def test_methods_without_end_are_not_remembered():
         assert await described(app, labels, "/any/1", f"INVENTED{number}") == ("unknown", "/any/{x}")
         assert await described(app, labels, f"/any/{number}", "GET") == ("GET", "/any/{x}")
     assert sum(map(len, labels._folding.values())) == 1
+
+
+def reports(**more) -> web.Application:
+    """Make an application without routes for OPTIONS, with a sub-application and a domain."""
+    app = web.Application(**more)
+    app.router.add_put("/reports/{id}", handler)
+    below = application("/cells/{cell_id}")
+    app.add_subapp("/api", below)
+    app.add_domain("a.example", application("/cells/{cell_id}"))
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "labels"),
+    [
+        ("/reports/1", {"Access-Control-Request-Method": "PUT"}, ("OPTIONS", "/reports/{id}")),
+        ("/reports/1", {"Access-Control-Request-Method": "GET"}, ("OPTIONS", "unmatched")),
+        ("/reports/1", {"Access-Control-Request-Method": '"?'}, ("OPTIONS", "unmatched")),
+        ("/reports/1", {"Access-Control-Request-Method": ""}, ("OPTIONS", "unmatched")),
+        ("/reports/1", {}, ("OPTIONS", "unmatched")),
+        ("/none", {"Access-Control-Request-Method": "PUT"}, ("OPTIONS", "unmatched")),
+        ("/api/cells/1", {"Access-Control-Request-Method": "GET"}, ("OPTIONS", "/api/cells/{cell_id}")),
+        (
+            "/cells/1",
+            {"Access-Control-Request-Method": "GET", "Host": "a.example"},
+            ("OPTIONS", "/cells/{cell_id}", "a.example"),
+        ),
+    ],
+)
+async def test_a_preflight_has_the_template_of_what_it_asks_about(path, headers, labels):
+    """A preflight to a route without OPTIONS has the label of the route for the method it announces, never a value."""
+    app = reports()
+    known = Labels(tuple)
+    for _ in range(2):
+        request = make_mocked_request("OPTIONS", path, headers=headers)
+        request._match_info = await app.router.resolve(request)
+        request._match_info.add_app(app)
+        assert known.find(request) == labels
+    assert len(known._unrouted) == 1
+
+
+async def test_preflights_make_no_more_labels_than_there_are_routes():
+    """However many paths and methods clients ask about."""
+    app = reports()
+    labels = Labels(tuple)
+    found = set()
+    for number in range(50):
+        for method in ("PUT", "GET", f"M{number}"):
+            headers = {"Access-Control-Request-Method": method}
+            request = make_mocked_request("OPTIONS", f"/reports/{number}", headers=headers)
+            request._match_info = await app.router.resolve(request)
+            request._match_info.add_app(app)
+            found.add(labels.find(request))
+    assert found == {("OPTIONS", "/reports/{id}"), ("OPTIONS", "unmatched")}
+    assert len(labels._unrouted) == 2
+
+
+class Waiting(web.AbstractResource):
+    """A resource that asks somebody else, and one that fails."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.error = error
+
+    canonical = "/reports"
+
+    def __len__(self):
+        return 0
+
+    def __iter__(self):
+        return iter(())
+
+    def url_for(self, **_parts):
+        raise NotImplementedError
+
+    def add_prefix(self, prefix):
+        raise NotImplementedError
+
+    def get_info(self):
+        return {}
+
+    def raw_match(self, _path):
+        return False
+
+    async def resolve(self, request):
+        if request.method != "OPTIONS":
+            if self.error:
+                raise self.error
+            await asyncio.sleep(0)
+        return None, {"PUT"}
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("not now")])
+async def test_a_preflight_to_a_resource_of_the_applications_own(error):
+    """One that cannot say at once what matches, or fails, leaves the request unmatched."""
+    app = web.Application()
+    app.router.register_resource(Waiting(error))
+    request = make_mocked_request("OPTIONS", "/reports", headers={"Access-Control-Request-Method": "PUT"})
+    request._match_info = await app.router.resolve(request)
+    request._match_info.add_app(app)
+    assert Labels(tuple).find(request) == ("OPTIONS", "unmatched")

@@ -691,3 +691,22 @@ async def test_a_handler_that_raises_at_once_is_called_once(aiohttp_client, regi
     assert len(called) == 1
     assert counts(scrape(registry)) == {("GET", "/", "403"): 1}
     assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "begin"}) is None
+
+
+@web.middleware
+async def cors(request, handler):
+    """Answer preflights, as middlewares for CORS do."""
+    if request.method == "OPTIONS":
+        return web.Response(headers={"Access-Control-Allow-Origin": "*"})
+    return await handler(request)
+
+
+async def test_a_preflight_that_a_middleware_answers(aiohttp_client, registry):
+    """It is counted with the route that it asks about; an OPTIONS that is none stays unmatched."""
+    app = application(registry, web.put("/reports/{id}", ok), middlewares=[cors])
+    client = await aiohttp_client(app)
+    for path in ("/reports/1", "/reports/2"):
+        await client.options(path, headers={"Access-Control-Request-Method": "PUT", "Origin": "http://a.example"})
+    await client.options("/reports/3")
+    await until(ended(registry, 3))
+    assert counts(scrape(registry)) == {("OPTIONS", "/reports/{id}", "200"): 2, ("OPTIONS", "unmatched", "200"): 1}

@@ -72,6 +72,8 @@ class BaseRequestMonitor:
 
     #: The labels that the middleware has found, set before ``__init__`` runs.
     _described: tuple[str, str] | None = None
+    #: The domain of the application that has matched the request, if it has one.
+    _host: tuple[str, ...] = ()
 
     request_description: tuple[str, str]
     request: Request
@@ -158,7 +160,7 @@ class RequestMonitor(BaseRequestMonitor):
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
         self._records = _records(registry, metric_prefix, tuple(buckets), detail)
-        self._record = _record(self._records, self.request_description)
+        self._record = _record(self._records, self.request_description + self._host)
         self._began = time.perf_counter()
 
     def update_init_metrics(self) -> None:
@@ -187,7 +189,7 @@ def _records(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...
 
 
 @lru_cache(maxsize=4096)
-def _record(records: Records, labels: tuple[str, str]) -> RequestRecord:
+def _record(records: Records, labels: tuple[str, ...]) -> RequestRecord:
     return records.request(labels)
 
 
@@ -222,12 +224,12 @@ class MonitorRecord:
         self,
         make: Callable[..., BaseRequestMonitor],
         arguments: Mapping[str, Any],
-        labels: tuple[str, str],
+        labels: tuple[str, ...],
         failed: Callable[[str, Exception], None],
     ) -> None:
         self._make: Any = make
         self._arguments = arguments
-        self._labels = labels
+        self._labels, self._host = (labels[0], labels[1]), labels[2:]
         self._failed = failed
         # The labels are there before __init__ runs, so that a custom one finds them as soon as it has called the base
         # class, whatever arguments it hands up. A function makes its monitors as it likes.
@@ -269,6 +271,8 @@ class MonitorRecord:
             return monitor
         monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
         monitor._described = self._labels  # noqa: SLF001  # a monitor is ours to prepare
+        if self._host:
+            monitor._host = self._host  # noqa: SLF001  # as above
         monitor.__init__(request, **arguments)
         return monitor
 

@@ -77,7 +77,7 @@ class Recorder:
         self.on_head: Callable[[str, CIMultiDict[str]], None] | None = None
         self._is_checked = False
 
-    def _record(self, labels: tuple[str, str]) -> Record:
+    def _record(self, labels: tuple[str, ...]) -> Record:
         # The default monitor as it is needs no object for each request.
         has_halves = self.monitor_args.keys() & {"init_metrics", "end_metrics"}
         if self.records is not None and self.monitor is RequestMonitor and not has_halves:

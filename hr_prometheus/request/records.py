@@ -59,23 +59,26 @@ class Records:
         self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
         self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
 
-    def request(self, labels: tuple[str, str]) -> RequestRecord:
-        """Return a record of the requests with these labels, ``(method, path)``. All of them write to the same cells."""
+    def request(self, labels: tuple[str, ...]) -> RequestRecord:
+        """Return a record of the requests with these labels, ``(method, path)`` and perhaps ``host``.
+
+        All records of the same labels write to the same cells.
+        """
         return RequestRecord(self, labels) if self.full is None else DetailedRequestRecord(self, labels, self.full)
 
 
 class _StatusCells(dict[str, "tuple[Page, int]"]):
     """The cells of a request counter by status, which are made when they are first needed."""
 
-    def __init__(self, store: Store, labels: tuple[str, str]) -> None:
+    def __init__(self, store: Store, labels: tuple[str, ...]) -> None:
         self._store = store
-        self._labels = labels
+        self._own, self._host = labels[:2], labels[2:]
 
     def __missing__(self, status: str) -> tuple[Page, int]:
         # A status may come from a client, by way of a handler.
         if not (len(status) == 3 and status.isdecimal() and "100" <= status <= "599"):
-            return self._store.cells(REQUEST_COUNT, (*self._labels, "other"))
-        cells = self[status] = self._store.cells(REQUEST_COUNT, (*self._labels, status))
+            return self._store.cells(REQUEST_COUNT, (*self._own, "other", *self._host))
+        cells = self[status] = self._store.cells(REQUEST_COUNT, (*self._own, status, *self._host))
         return cells
 
 
@@ -87,7 +90,7 @@ class RequestRecord:
 
     __slots__ = ("bounds", "latency", "page", "statuses")
 
-    def __init__(self, records: Records, labels: tuple[str, str]) -> None:
+    def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
         self.page, self.latency = records.basic.cells(REQUEST_LATENCY, labels)
         self.bounds = records.basic.latency_buckets
         self.statuses = _StatusCells(records.basic, labels)
@@ -132,7 +135,7 @@ class DetailedRequestRecord(RequestRecord):
 
     __slots__ = ("_cells", "_labels", "_store")
 
-    def __init__(self, records: Records, labels: tuple[str, str], store: Store) -> None:
+    def __init__(self, records: Records, labels: tuple[str, ...], store: Store) -> None:
         super().__init__(records, labels)
         self._labels = labels
         self._store = store
@@ -172,7 +175,7 @@ class DetailedRequestRecord(RequestRecord):
 
     def websocket(self) -> WebSocketRecord:
         """Return the record of the WebSockets that these requests become."""
-        return WebSocketRecord(self._store, self._labels[1])
+        return WebSocketRecord(self._store, self._labels[1:])
 
     def _received(self, size: int) -> None:
         self.measure(None, None, size)
@@ -187,14 +190,14 @@ class DetailedRequestRecord(RequestRecord):
 
 
 class WebSocketRecord:
-    """The numbers of the WebSockets of one path."""
+    """The numbers of the WebSockets with one path, and perhaps a host."""
 
-    __slots__ = ("_path", "_progress", "_store")
+    __slots__ = ("_labels", "_progress", "_store")
 
-    def __init__(self, store: Store, path: str) -> None:
+    def __init__(self, store: Store, labels: tuple[str, ...]) -> None:
         self._store = store
-        self._path = path
-        self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, (path,))
+        self._labels = labels
+        self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, labels)
 
     def begin(self) -> None:
         """Count one connection more that is open."""
@@ -209,8 +212,9 @@ class WebSocketRecord:
     def end(self, seconds: float, code: int, by: str) -> None:
         """Count a connection that was open for some *seconds* and was closed with *code* by the server or the client."""
         self.leave()
-        self._store.observe(WEBSOCKET_DURATION, (self._path,), seconds)
-        page, index = self._store.cells(WEBSOCKET_CLOSES, (self._path, _code_label(code), by))
+        self._store.observe(WEBSOCKET_DURATION, self._labels, seconds)
+        path, *host = self._labels
+        page, index = self._store.cells(WEBSOCKET_CLOSES, (path, _code_label(code), by, *host))
         page[index] += 1.0
 
 

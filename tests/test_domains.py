@@ -1,0 +1,208 @@
+"""Applications that were added by domain, in one process and in workers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import WSMsgType, web
+from conftest import DEADLINE, in_worker, samples
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from hr_prometheus import hrprometheus_middleware, instrument
+from hr_prometheus.cell_files import Reader
+from hr_prometheus.config import Settings
+from hr_prometheus.exposition import TEXT, Format
+from hr_prometheus.monitors import RequestMonitor
+from hr_prometheus.objectives import objectives, parse_objectives
+from hr_prometheus.reading import with_created
+from hr_prometheus.request.records import Records
+from hr_prometheus.resources import domains
+from hr_prometheus.routes import rows, text_table
+
+
+async def ok(_request):
+    return web.Response(text="ok")
+
+
+async def socket(request):
+    websocket = web.WebSocketResponse()
+    await websocket.prepare(request)
+    await websocket.close()
+    return websocket
+
+
+def below() -> web.Application:
+    """Make an application to be added by a domain."""
+    app = web.Application()
+    app.router.add_get("/users/{user}", ok, name="user", allow_head=False)
+    app.router.add_get("/ws", socket, allow_head=False)
+    return app
+
+
+def application() -> web.Application:
+    """Make an application with two domains and a mask, in which the same paths are."""
+    app = web.Application()
+    app.router.add_get("/users/{user}", ok, name="user", allow_head=False)
+    app.add_domain("a.example", below())
+    app.add_domain("*.b.example", below())
+    return app
+
+
+async def ask(aiohttp_client, app, registry, *asked: tuple[str, str]) -> dict[str, float]:
+    """Ask for some hosts and paths, and return the samples once all requests have ended."""
+    client = await aiohttp_client(app)
+    for host, path in asked:
+        async with client.get(path, headers={"Host": host}) as response:
+            await response.read()
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            found = samples(generate_latest(registry).decode())
+            if sum(number for name, number in found.items() if name.startswith("request_count_total")) == len(asked):
+                return found
+            await asyncio.sleep(0.001)
+
+
+ASKED = [
+    ("a.example", "/users/1"),
+    ("A.example:81", "/users/1"),
+    ("x.b.example", "/users/1"),
+    ("y.b.example", "/users/1"),
+    ("z.b.example", "/none"),
+    ("other.example", "/users/1"),
+    ("other.example", "/none"),
+]
+COUNTED = {
+    'request_count_total{host="a.example",method="GET",path="/users/1",status="200"}': 2,
+    'request_count_total{host="*.b.example",method="GET",path="/users/1",status="200"}': 2,
+    'request_count_total{host="*.b.example",method="GET",path="unmatched",status="404"}': 1,
+    'request_count_total{method="GET",path="/users/1",status="200"}': 1,
+    'request_count_total{method="GET",path="unmatched",status="404"}': 1,
+}
+
+
+class OwnMonitor(RequestMonitor):
+    """One that makes a monitor for each request."""
+
+    def update_init_metrics(self) -> None:
+        """Do as the base class does, with labels as they were published."""
+        assert len(self.request_description) == 2
+        super().update_init_metrics()
+
+
+@pytest.mark.parametrize("monitor", [None, OwnMonitor])
+async def test_domains_have_series_of_their_own(aiohttp_client, registry, monitor):
+    """The label host is what add_domain was called with, however many Host headers there are; elsewhere there is none."""
+    app = application()
+    app.middlewares.append(hrprometheus_middleware(monitor, registry=registry, detail="full"))
+    found = await ask(aiohttp_client, app, registry, *ASKED)
+    assert {name: number for name, number in found.items() if name.startswith("request_count_total")} == COUNTED
+    for host, number in {'host="a.example",': 2, 'host="*.b.example",': 2, "": 1}.items():
+        labels = f'{host}method="GET",path="/users/1"'
+        assert found[f"request_latency_count{{{labels}}}"] == number
+        assert found[f"response_size_bytes_sum{{{labels}}}"] == 2 * number
+        assert found[f"requests_in_progress{{{labels}}}"] == 0
+
+
+async def test_websockets_of_domains(aiohttp_client, registry):
+    """The series of WebSockets have the label as well."""
+    client = await aiohttp_client(instrument(application(), registry=registry))
+    async with client.ws_connect("/ws", headers={"Host": "a.example"}) as websocket:
+        assert (await websocket.receive()).type == WSMsgType.CLOSE
+    name = 'websocket_closes_total{by="server",code="1000",host="a.example",path="/ws"}'
+    async with asyncio.timeout(DEADLINE):
+        while name not in (found := samples(generate_latest(registry).decode())):
+            await asyncio.sleep(0.001)
+    assert found[name] == 1
+    assert found['websocket_connection_duration_count{host="a.example",path="/ws"}'] == 1
+    assert found['websocket_connections_in_progress{host="a.example",path="/ws"}'] == 0
+
+
+def test_the_bytes_are_the_librarys():
+    """Series with a host are rendered as prometheus_client renders them, beside others of their family."""
+    registry = CollectorRegistry()
+    records = Records(registry, detail="full")
+    for labels in (("GET", "/{x}%s"), ("GET", "/{x}%s", "a.example"), ("GET", "/", 'odd"%s{\\')):
+        record = records.request(labels)
+        record.enter()
+        record.finish("200", 0.1)
+        record.measure(0.1, 100, 10)
+        record.websocket().begin()
+        record.websocket().end(1.0, 1000, "server")
+    assert TEXT.render(registry) == generate_latest(registry)
+    assert b'host="a.example",le="0.1"' in TEXT.render(registry)
+    token = with_created.set(True)
+    try:
+        assert Format(is_openmetrics=True, version="1.0.0").render(registry) == generate_openmetrics(registry)
+    finally:
+        with_created.reset(token)
+
+
+@pytest.mark.parametrize("own_files", [True, False])
+def test_domains_in_workers(tmp_path, own_files):
+    """Our files and prometheus_client's tell domains apart, and a worker goes on with its predecessor's series."""
+    code = """
+        from prometheus_client import REGISTRY
+        from hr_prometheus import cell_files
+        from hr_prometheus.request.records import Records
+
+        if {own_files}:
+            cell_files.use({path!r})
+        for labels in (("GET", "/"), ("GET", "/", "a.example")):
+            record = Records(REGISTRY).request(labels)
+            record.enter()
+            record.finish("200", 1.0)
+    """
+    for slot in (0, 1, 1):
+        in_worker(str(tmp_path), slot, code.format(own_files=own_files, path=str(tmp_path / f"w{slot}")))
+    registry = CollectorRegistry()
+    if own_files:
+        registry.register(Reader(str(tmp_path)))
+    else:
+        MultiProcessCollector(registry, path=str(tmp_path))
+    found = samples(generate_latest(registry).decode())
+    for host in ("", 'host="a.example",'):
+        assert found[f'request_count_total{{{host}method="GET",path="/",status="200"}}'] == 3
+        assert found[f'request_latency_sum{{{host}method="GET",path="/"}}'] == 3
+        assert found[f'requests_in_progress{{{host}method="GET",path="/"}}'] == 0
+
+
+async def test_an_application_of_two_domains(aiohttp_client, registry):
+    """It has both names in one label, because its routes are the same; a sub-application has its parent's."""
+    app, both = web.Application(), below()
+    both.add_subapp("/sub", below())
+    app.add_domain("a.example", both)
+    app.add_domain("b.example", both)
+    found = await ask(aiohttp_client, instrument(app, registry=registry), registry, ("b.example", "/sub/users/1"))
+    assert found['request_count_total{host="a.example,b.example",method="GET",path="/sub/users/1",status="200"}'] == 1
+    assert sorted(set(domains(app).values())) == ["a.example,b.example"]
+
+
+def test_routes_shows_the_domain():
+    """Each route has its domain; an application without domains has no such column."""
+    settings = Settings(target="x:y")
+    table = rows(application(), settings)
+    assert [(row.host, row.pattern) for row in table if row.name] == [
+        ("", "/users/{user}"),
+        ("a.example", "/users/{user}"),
+        ("*.b.example", "/users/{user}"),
+    ]
+    assert [row.host for row in table if row.label == "unmatched"] == ["", "a.example", "*.b.example"]
+    assert any("*.b.example" in line for line in text_table(table))
+    assert "  host: *.b.example" in text_table(table, 40)
+    assert "HOST" not in text_table(rows(below(), settings))[0]
+
+
+def test_an_objective_tells_domains_apart():
+    """The requests of a route are those of its own domain."""
+    table = rows(application(), Settings(target="x:y"))
+    (objective,) = (
+        each for each in objectives(parse_objectives(["user=99"]), table, "/metrics") if each.route == "user"
+    )
+    assert [next(each for each in selection if "host" in each) for selection in objective.selections] == [
+        'host=""',
+        'host="a.example"',
+        'host="*.b.example"',
+    ]
