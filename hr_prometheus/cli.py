@@ -302,6 +302,8 @@ def routes(**options: Any) -> None:
         with contextlib.redirect_stdout(sys.stderr):  # what the application prints is no part of the table
             app = module.load_application(settings, start=start)
         table = module.rows(app, settings)
+        for text in module.idle_exclusions(app, settings):
+            say("Warning", text)
     except HrPrometheusError as error:
         fail(error)
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, Seconds, metrics_option
+from hr_prometheus.cli_streams import say
 from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.interrupts import INTERRUPTED
@@ -156,6 +157,8 @@ def _application(options: dict[str, Any]) -> tuple[Source, list[Row], Settings]:
             app = routes.load_application(settings)
         settings = routes.settings_of(app, settings)
         table = routes.rows(app, settings)
+        for text in routes.idle_exclusions(app, settings):
+            say("Warning", text)
     return Source(settings.metric_prefix, detail=settings.detail or FULL), table, settings
 
 

@@ -12,9 +12,9 @@ from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher, View
 from prometheus_client import CollectorRegistry
 
-from hr_prometheus import interrupts, loading
+from hr_prometheus import exclusions, interrupts, loading
 from hr_prometheus.catalog import BASIC, FULL
-from hr_prometheus.errors import HrPrometheusError, TargetError, did_you_mean
+from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.labels import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER, Policies
@@ -23,11 +23,10 @@ from hr_prometheus.request.records import Records
 from hr_prometheus.resources import (
     all_resources,
     escaped,
+    has_start_up,
     hosts,
     label_regex,
-    may_overlap,
     parameter_names,
-    path_format,
     template,
 )
 from hr_prometheus.runner import Runner
@@ -143,6 +142,12 @@ def _recorder(app: Application) -> Recorder | None:
     return next(filter(None, map(recorder_of, app.middlewares)), None)
 
 
+def _policies(app: Application, settings: Settings) -> Policies:
+    recorder = _recorder(app)
+    given = settings.fixed_routes, settings.allow_values, settings.keep_values
+    return Policies(*given) if recorder is None else recorder.labels.policies
+
+
 def rows(app: Application, settings: Settings) -> list[Row]:
     """Return a row for each route pattern of the application, and for what no route matches or the parser refuses.
 
@@ -150,10 +155,8 @@ def rows(app: Application, settings: Settings) -> list[Row]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
     """
-    recorder = _recorder(app)
     settings = settings_of(app, settings)
-    given = settings.fixed_routes, settings.allow_values, settings.keep_values
-    policies = Policies(*given) if recorder is None else recorder.labels.policies
+    policies = _policies(app, settings)
     policies.check(app, leniently=True)
     of_domains = hosts(app)
     resources = dict.fromkeys(all_resources(app))  # one that two domains have is there twice
@@ -220,7 +223,7 @@ def notices(app: Application, settings: Settings) -> list[str]:
     recorder = _recorder(app)
     if recorder is None or not isinstance(app.router, UrlDispatcher):
         return []
-    policies, labels, kept, number, total = recorder.labels.policies, [UNMATCHED, MALFORMED], [], 0, 0
+    policies, kept, number, total = recorder.labels.policies, [], 0, 0
     for resource in all_resources(app):
         routes = [route for route in resource if route.method != hdrs.METH_HEAD and not is_view(route.handler)]
         fixed, allowed = policies.of(resource)
@@ -228,7 +231,6 @@ def notices(app: Application, settings: Settings) -> list[str]:
         total += len(routes)
         number += len(routes) if names else 0
         kept += [f"{resource.name}.{name}" for name in names] if resource.name else [resource.canonical] * bool(names)
-        labels.append(path_format(resource, fixed)[0] or template(resource).replace("%", "%%"))
     found = []
     if kept:
         some = list(dict.fromkeys(kept))
@@ -237,15 +239,18 @@ def notices(app: Application, settings: Settings) -> list[str]:
             f"({', '.join(some[:_MOST_NAMED] + ['…'] * (len(some) > _MOST_NAMED))}); --fixed-route '*' groups them; "
             f"see: hr-prometheus routes {settings.target}"
         )
-    known = [*labels, settings.metrics_path.replace("%", "%%")]
-    for pattern in settings.exclude:
-        if not any(may_overlap(pattern, label) for label in known):
-            shown = [label for label in known if "%" not in label]
-            found.append(
-                f'--exclude "{pattern}" matches no path label, so it leaves nothing out.'
-                f"{did_you_mean(pattern, shown)} See: hr-prometheus routes {settings.target}"
-            )
+    if settings.exclude == recorder.exclude:
+        recorder.has_checked_exclude = True  # it is said here, and need not be said again
+        see = f" See: hr-prometheus routes {settings.target}"
+        found += [text + see for text in idle_exclusions(app, settings)]
     return found
+
+
+def idle_exclusions(app: Application, settings: Settings) -> list[str]:
+    """Return a sentence for each pattern of ``--exclude`` that leaves nothing out."""
+    said = exclusions.idle(settings.exclude, app, _policies(app, settings), settings.metrics_path)
+    may_change = " The application's start-up may add a route for it." if has_start_up(app) and not app.frozen else ""
+    return [f'--exclude "{pattern}" {problem}{may_change}' for pattern, problem in said.items()]
 
 
 def text_table(table: Sequence[Row], width: int | None = None) -> list[str]:

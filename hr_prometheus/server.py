@@ -93,8 +93,8 @@ def _serve(
         def say(line: str) -> None:
             served()
             announce(line)
-            for notice in preparation.notices:
-                logger.warning("%s", notice)
+            while preparation.notices:  # of the start, and not said again at the stop
+                logger.warning("%s", preparation.notices.pop(0))
 
         value = source()
         application = _prepared(preparation, value, listening)

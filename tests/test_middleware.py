@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientError, web
+from aiohttp.web_urldispatcher import PlainResource
 from conftest import DEADLINE, counts, samples
 from prometheus_client import Counter, generate_latest
 
@@ -710,3 +711,29 @@ async def test_a_preflight_that_a_middleware_answers(aiohttp_client, registry):
     await client.options("/reports/3")
     await until(ended(registry, 3))
     assert counts(scrape(registry)) == {("OPTIONS", "/reports/{id}", "200"): 2, ("OPTIONS", "unmatched", "200"): 1}
+
+
+@pytest.mark.parametrize("patterns", [["/okay"], ["/okay", "/ok", "/cell/1", "unmatched", "/*"]])
+async def test_a_pattern_that_leaves_nothing_out_is_warned_of(aiohttp_client, registry, caplog, patterns):
+    """Once, at the first request: the pattern matches no label of any route."""
+    app = application(registry, web.get("/cell/{id}", ok), exclude=patterns)
+    client = await aiohttp_client(app)
+    for _ in range(2):
+        assert (await client.get("/ok")).status == 200
+    assert caplog.messages == [
+        'exclude: the pattern "/okay" matches no path label, so it leaves nothing out. Did you mean "/ok"?'
+    ]
+
+
+async def test_exclude_with_resources_of_the_applications_own(aiohttp_client, registry):
+    """Whatever they are, the requests are answered and counted."""
+
+    class Odd(PlainResource):
+        canonical = property(lambda _self: 1 / 0)
+
+    app = application(registry, exclude=["/x"])
+    client = await aiohttp_client(app)
+    app.router.resources()._resources.append(Odd("/odd"))
+    assert (await client.get("/ok")).status == 200
+    await until(ended(registry))
+    assert counts(scrape(registry)) == {("GET", "/ok", "200"): 1}

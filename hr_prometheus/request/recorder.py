@@ -9,6 +9,7 @@ from aiohttp import hdrs
 from aiohttp.web import Response, WebSocketResponse
 from prometheus_client import REGISTRY
 
+from hr_prometheus import exclusions
 from hr_prometheus.catalog import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.failures import Failures
@@ -64,13 +65,16 @@ class Recorder:
                 detail=self.monitor_args.get("detail", BASIC),
             )
         self.is_full = self.records is not None and self.records.full is not None
+        self.exclude = tuple(exclude)
+        #: Whether it was said which patterns of these leave nothing out.
+        self.has_checked_exclude = False
         failures = Failures(self.registry)
         self.failed = failures.failed
         self.labels: Labels[Record] = Labels(
             self._record,
             policies=policies,
             path_budget=path_budget,
-            exclude=exclude,
+            exclude=self.exclude,
             folded=lambda template: failures.count(FOLDED_REQUESTS, template),
         )
         #: Called with the status and the fields of each response's head before it is written.
@@ -138,4 +142,13 @@ class Recorder:
                     self.labels.policies.check(app)
                 except ConfigurationError as error:
                     logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
+                if not self.has_checked_exclude:
+                    self._check_exclude(app)
                 return
+
+    def _check_exclude(self, app: Application) -> None:
+        try:
+            for pattern, problem in exclusions.idle(self.exclude, app, self.labels.policies).items():
+                logger.warning('exclude: the pattern "%s" %s', pattern, problem)
+        except Exception:  # a resource of the application's own may be anything, and nothing depends on this
+            logger.debug("The routes could not be looked at.", exc_info=True)

@@ -61,6 +61,24 @@ def test_what_is_said_of_labels_at_the_start(serve, workers):
     assert service.stop() == (0, "", "")
 
 
+@pytest.mark.parametrize("command", [["routes"], ["routes", "--start"], ["rules"], ["dashboard"]])
+def test_a_pattern_that_leaves_nothing_out_is_warned_of(command):
+    """Each command that takes --exclude says it on standard error, and does its work."""
+    excluded = ["--exclude", "/slo", "--exclude", "/cell_neighbour/1/*", "--exclude", "/metrics"]
+    done = hr_prometheus(*command, "served:create_app", *excluded)
+    warning = 'Warning: --exclude "/slo" matches no path label, so it leaves nothing out. Did you mean "/slow"?\n'
+    assert (done.returncode, done.stderr) == (0, warning)
+    assert done.stdout == hr_prometheus(*command, "served:create_app", *excluded[2:]).stdout
+
+
+def test_a_start_up_may_add_what_a_pattern_is_for():
+    """The warning says so, unless the start-up was run."""
+    asked = ["routes", "starting:works", "--exclude", "/none"]
+    warning = 'Warning: --exclude "/none" matches no path label, so it leaves nothing out.'
+    assert hr_prometheus(*asked).stderr == f"{warning} The application's start-up may add a route for it.\n"
+    assert warning + "\n" in hr_prometheus(*asked, "--start").stderr
+
+
 def test_nothing_is_said_if_nothing_is_kept(serve):
     """With all parameters fixed, the announcement is all that is printed."""
     assert serve("served:create_app", "--port", "0", "--fixed-route", "*").stop() == (0, "", "")
