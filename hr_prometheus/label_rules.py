@@ -210,7 +210,7 @@ class LabelRule(Generic[T]):
             logger.warning(
                 "The route %s has used its budget of %d path labels; further paths are recorded as this template. "
                 "To group a parameter's values: --fixed-route %s=%s "
-                "(as a library: fixed_routes_parameters={%r: [%r]}); for more labels: --path-budget.",
+                "(as a library: fixed_routes_parameters={%r: [%r]}); for more labels: --path-budget (as a library: path_budget).",
                 template,
                 self._labels.path_budget,
                 name,

@@ -14,6 +14,10 @@ from conftest import DEADLINE, clean_environment, counts, samples
 
 from hr_prometheus.catalog import METRICS
 from hr_prometheus.cli_observability import main
+from hr_prometheus.label_rules import MALFORMED, UNKNOWN, UNMATCHED
+from hr_prometheus.policies import OTHER
+from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST
+from hr_prometheus.request.records import _code_label
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -297,3 +301,25 @@ def test_shell_completion(shell):
     assert "_HR_PROMETHEUS_COMPLETE" in completed(_HR_PROMETHEUS_COMPLETE=f"{shell}_source")
     words = completed(_HR_PROMETHEUS_COMPLETE="zsh_complete", COMP_WORDS="hr-prometheus run --metrics-", COMP_CWORD="2")
     assert "--metrics-port" in words
+
+
+def labels_in_the_code(pattern: str) -> set[str]:
+    """Return what a pattern's group matches in the package's modules."""
+    return {
+        word for path in (ROOT / "hr_prometheus").rglob("*.py") for word in re.findall(pattern, path.read_text())
+    }  # fmt: skip
+
+
+def test_the_words_that_labels_can_be_are_in_the_readme():
+    """Each value of a label that is a word of ours, and comes from no route and no client, is explained."""
+    places = labels_in_the_code(r'failed\("([a-z]+)"') | labels_in_the_code(r'ERRORS, \("([a-z]+)"')
+    assert places >= {"labels", "begin", "end", "collector", "scrape"}
+    reasons = labels_in_the_code(r'self\._replace\(\w+, "([a-z-]+)"') | {"exit", "signal", "timeout"}
+    assert reasons >= {"max-requests", "reload"}
+    paths_and_methods = {UNMATCHED, MALFORMED, UNKNOWN, OTHER}
+    codes = {_code_label(code) for code in (999, 1006, 2000, 3000, 4000, 5000)}
+    for word in places | reasons | paths_and_methods | codes - {"1006"} | {"server", "client"}:
+        assert f"`{word}`" in README or f'="{word}"' in README, word
+    assert "1006 without a close frame" in README
+    assert 'status="other"' in README
+    assert f"**{CLIENT_CLOSED_REQUEST}" in README

@@ -179,6 +179,7 @@ async def test_a_spent_budget_folds_into_the_template(caplog):
     (warning,) = caplog.records
     assert f"The route {CELL} has used its budget of 2 path labels" in warning.message
     assert "--fixed-route cell=cell_id" in warning.message
+    assert "--path-budget (as a library: path_budget)" in warning.message
 
 
 async def test_the_budget_is_one_for_all_methods_of_a_route():
@@ -455,4 +456,12 @@ async def test_a_preflight_to_a_resource_of_the_applications_own(error):
     request = make_mocked_request("OPTIONS", "/reports", headers={"Access-Control-Request-Method": "PUT"})
     request._match_info = await app.router.resolve(request)
     request._match_info.add_app(app)
+    assert Labels(tuple).find(request) == ("OPTIONS", "unmatched")
+
+
+async def test_a_preflight_without_an_application():
+    """A unit test may hand the middleware a match that no application has."""
+    app = reports()
+    request = make_mocked_request("OPTIONS", "/reports/1", headers={"Access-Control-Request-Method": "PUT"})
+    request._match_info = await app.router.resolve(request)
     assert Labels(tuple).find(request) == ("OPTIONS", "unmatched")
