@@ -61,6 +61,14 @@ def _source_file(function: Callable[..., object]) -> str | None:
 _PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
 
 
+def unknown_names() -> list[str]:
+    """Return the names that this aiohttp lacks, without which less of each request can be seen."""
+    names = [
+        f"StreamWriter.{name}" for name in ("write_headers", "write_eof") if not hasattr(AbstractStreamWriter, name)
+    ]
+    return names if _PROTOCOL_FILE is not None else [*names, "RequestHandler.start"]
+
+
 def seen(_size: int, _output_size: int) -> None:
     """Stand for an exchange that is over, so that its request is known to have been seen: ``on_body_write``."""
 
