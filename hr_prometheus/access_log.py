@@ -71,7 +71,11 @@ def _count_unseen(app: Application | None, request: BaseRequest, response: Strea
             continue
         if _match(request) is None:
             recorder.malformed(response, seconds)
-        elif hdrs.EXPECT in request.headers and isinstance(request, Request):  # which aiohttp cannot meet
+        elif (
+            hdrs.EXPECT in request.headers  # which aiohttp cannot meet
+            and isinstance(request, Request)
+            and hasattr(request.writer, "__dict__")  # else the middleware could not mark what it has seen
+        ):
             recorder.refused(request, response, seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -20,9 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from prometheus_client import CollectorRegistry, values
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
+
+from hr_prometheus import hrprometheus_middleware, instrument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +62,53 @@ def counts(text: str) -> dict[tuple[str, str, str], float]:
         for sample in family.samples
         if sample.name == "request_count_total" and sample.labels["path"] != "/metrics"
     }
+
+
+def basic(registry: CollectorRegistry) -> web.Application:
+    """An application with the middleware as it is."""
+    return web.Application(middlewares=[hrprometheus_middleware(registry=registry)])
+
+
+def full(registry: CollectorRegistry) -> web.Application:
+    """An application with the middleware in full detail."""
+    return web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full")])
+
+
+def instrumented(registry: CollectorRegistry) -> web.Application:
+    """An application that :func:`hr_prometheus.instrument` has got."""
+    return instrument(web.Application(), registry=registry, metrics_path=None)
+
+
+#: Each of our ways to record.
+APPLICATIONS = [basic, full, instrumented]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def settled(registry: CollectorRegistry) -> dict[str, float]:
+    """Wait until nothing is in progress, and return all samples."""
+    found: dict[str, float] = {}
+
+    def is_settled() -> bool:
+        found.clear()
+        found.update(samples(generate_latest(registry).decode()))
+        return bool(found) and not any(
+            value for name, value in found.items() if name.startswith("requests_in_progress")
+        )
+
+    await until(is_settled)
+    return found
+
+
+async def counted(registry: CollectorRegistry) -> dict[tuple[str, str, str], float]:
+    """Wait until nothing is in progress, and return the requests that were counted."""
+    await settled(registry)
+    return counts(generate_latest(registry).decode())
 
 
 def clean_environment(**changes: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import ClientError, web
 from aiohttp.web_urldispatcher import PlainResource
-from conftest import DEADLINE, counts, samples
+from conftest import DEADLINE, counts, samples, until
 from prometheus_client import Counter, generate_latest
 
 from hr_prometheus.errors import ConfigurationError
@@ -34,13 +34,6 @@ def application(registry, *routes, middlewares=(), **arguments):
 
 def scrape(registry) -> str:
     return generate_latest(registry).decode()
-
-
-async def until(condition) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def ended(registry, number=1):

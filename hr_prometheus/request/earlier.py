@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.abc import AbstractStreamWriter
 
-from hr_prometheus.request.exchange import Exchange
+from hr_prometheus.request.exchange import Exchange, seen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -34,9 +35,10 @@ class EarlierExchange(Exchange):
 
     def release(self) -> None:
         """Let go of the writer."""
-        for name in ("write_headers", "write", "write_eof", "send_headers"):
-            vars(self.writer).pop(name, None)
-        self.writer.on_body_write = self.also
+        with suppress(AttributeError):  # it could not be observed
+            for name in ("write_headers", "write", "write_eof", "send_headers"):
+                self.writer.__dict__.pop(name, None)
+            self.writer.on_body_write = self.also or seen
         if self.hook is not None:
             vars(self.request).pop("_prepare_hook", None)
 

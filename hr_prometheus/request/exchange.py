@@ -61,6 +61,18 @@ def _source_file(function: Callable[..., object]) -> str | None:
 _PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
 
 
+def unknown_names() -> list[str]:
+    """Return the names that this aiohttp lacks, without which less of each request can be seen."""
+    names = [
+        f"StreamWriter.{name}" for name in ("write_headers", "write_eof") if not hasattr(AbstractStreamWriter, name)
+    ]
+    return names if _PROTOCOL_FILE is not None else [*names, "RequestHandler.start"]
+
+
+def seen(_size: int, _output_size: int) -> None:
+    """Stand for an exchange that is over, so that its request is known to have been seen: ``on_body_write``."""
+
+
 def is_request_task(task: asyncio.Task[Any] | None) -> bool:
     """Whether aiohttp made *task* for a request, so that it ends when the response has left."""
     try:
@@ -113,7 +125,7 @@ class Exchange:
         """Let go of the writer, which refers to this exchange as it does to the writer."""
         writer = self.writer
         try:
-            writer.on_body_write = self.also
+            writer.on_body_write = self.also or seen
             del writer.write_headers, writer.write_eof, writer.send_headers
         except AttributeError:  # it could not be observed, or the application has done so
             pass
@@ -221,16 +233,17 @@ class Exchange:
     def finish_directly(self, outcome: object) -> None:
         """Record the end where only the handler's *outcome* can be seen, a response or an exception."""
         self.is_direct = True
-        status = "500"
+        sent = self.status if self.writer.output_size else ""
+        status = sent or "500"
         if isinstance(outcome, BaseException) and not isinstance(outcome, HTTPException):
             transport = self.request.transport
             if isinstance(outcome, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
-                status = CLIENT_CLOSED_REQUEST
+                status = sent if sent == SWITCHING_PROTOCOLS else CLIENT_CLOSED_REQUEST
             elif isinstance(outcome, TimeoutError):
-                status = "504"
+                status = sent or "504"
         elif isinstance(getattr(outcome, "status", None), int):
             self.prepared = outcome  # type: ignore[assignment]  # it is a response
-            status = str(outcome.status)  # type: ignore[attr-defined]
+            status = sent or str(outcome.status)  # type: ignore[attr-defined]
         try:
             self.record.end(self, status, perf_counter() - self.began)
         except Exception as error:  # noqa: BLE001  # as above
@@ -250,7 +263,7 @@ class Exchange:
 
         Whether the client has left is a matter of its own connection: aiohttp drops the transport when that is lost.
         """
-        if self.status == SWITCHING_PROTOCOLS:
+        if (self.status or str(getattr(self.response, "status", ""))) == SWITCHING_PROTOCOLS:
             return SWITCHING_PROTOCOLS
         if task.cancelled() or not self.writer.output_size:  # given up, or nothing was sent
             return CLIENT_CLOSED_REQUEST

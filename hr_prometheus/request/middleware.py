@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from asyncio import current_task
 from collections.abc import Iterable
+from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
+from aiohttp import __version__ as aiohttp_version
 from aiohttp.hdrs import UPGRADE
 from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.earlier import EarlierExchange
-from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange, is_request_task
+from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange, is_request_task, unknown_names
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Request, StreamResponse
+
+logger = logging.getLogger("hr_prometheus")
 
 
 def hrprometheus_middleware(
@@ -59,11 +64,24 @@ def hrprometheus_middleware(
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
     policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
+    _warn_of_unknown_names()
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_make_middleware(recorder))
     function.hr_prometheus_recorder = recorder
     return cast("Middleware", function)
+
+
+@cache
+def _warn_of_unknown_names() -> None:
+    """Say once if this aiohttp is so different that less can be recorded."""
+    if names := unknown_names():
+        logger.warning(
+            "This aiohttp (%s) has no %s, so not all of a request can be recorded. Use another version of aiohttp, or a "
+            "newer one of hr-prometheus.",
+            aiohttp_version,
+            ", ".join(names),
+        )
 
 
 class _NotRecorded:

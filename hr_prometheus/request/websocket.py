@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class WebSocketConnection:
         self._is_open = True
         record.begin()
         if response is not None:
+            # Another middleware of ours may have put its own there.
+            self._close = vars(response).get("close") or partial(type(response).close, response)
             vars(response)["close"] = self.close
 
     async def close(self, *, code: int = WSCloseCode.OK, **options: Any) -> bool:
@@ -47,7 +50,7 @@ class WebSocketConnection:
         if is_breach or (is_connected and response.close_code is None):
             by, sent = SERVER, code
         try:
-            return bool(await type(response).close(response, code=code, **options))
+            return bool(await self._close(code=code, **options))
         finally:
             self.end(response.close_code if sent is None else sent, by)
 
