@@ -1,4 +1,4 @@
-"""The commands that make files for Prometheus and Grafana: the rest of the command line."""
+"""The commands that make files for Prometheus and Grafana: dashboard, rules and scrape-config."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from hr_prometheus.config import Settings
     from hr_prometheus.queries import Source
     from hr_prometheus.routes import Row
-
-__all__ = ["main"]
 
 # What of `run` changes the names and the labels of metrics.
 _of_an_application = shared_options(

@@ -15,6 +15,7 @@ from hr_prometheus.errors import HrPrometheusError
 from hr_prometheus.forks import ServingProcesses
 from hr_prometheus.listening import Listening, serve_metrics, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
+from hr_prometheus.main_script import run_script
 from hr_prometheus.preparing import LISTENING, Preparation
 from hr_prometheus.scripts import PATIENCE, ScriptRunners, say_that_nothing_is_served
 from hr_prometheus.service import Service
@@ -65,7 +66,7 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
             serves()
             await runners.set_up(runner, original)
 
-        loading.run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+        run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
 
 
 def _serve(

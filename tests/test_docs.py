@@ -13,7 +13,7 @@ import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
 
 from hr_prometheus.catalog import METRICS
-from hr_prometheus.cli_observability import main
+from hr_prometheus.cli_commands import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
