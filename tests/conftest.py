@@ -60,6 +60,12 @@ def counts(text: str) -> dict[tuple[str, str, str], float]:
     }
 
 
+def count(record, status: int, seconds: float) -> None:
+    """Count a request with its *status* and its duration."""
+    record.enter()
+    record.finish(str(status), seconds)
+
+
 def clean_environment(**changes: str) -> dict[str, str]:
     """Return an environment in which nothing configures the command but *changes*."""
     ours = ("HR_PROMETHEUS", "PROMETHEUS", "COLUMNS")
