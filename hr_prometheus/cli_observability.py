@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
-from hr_prometheus.cli_options import Command, Seconds, metrics_option
+from hr_prometheus.cli_options import Command, Seconds, WholeNumber, metrics_option
 from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.interrupts import INTERRUPTED
@@ -94,7 +94,7 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
 )
 @metrics_option(
     "--least-requests",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0, example=DEFAULT_LEAST_REQUESTS),
     metavar="N",
     default=DEFAULT_LEAST_REQUESTS,
     show_default=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from aiohttp.web import Application, AppRunner
 
     from hr_prometheus.config import Settings
-
-logger = logging.getLogger("hr_prometheus")
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -94,8 +91,6 @@ def _serve(
         def say(line: str) -> None:
             served()
             announce(line)
-            for notice in preparation.notices:
-                logger.warning("%s", notice)
 
         value = source()
         application = _prepared(preparation, value, listening)
