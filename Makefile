@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## Serve the example service with its metrics on PORT (
 
 test: $(VENV)/.developed ## Run all tests, with branch coverage.
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n auto --dist loadfile $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 
@@ -25,7 +25,7 @@ test-oldest: ## Run the tests with the oldest versions of the three dependencies
 	$(MAKE) VENV=.venv-oldest .venv-oldest/.developed
 	.venv-oldest/bin/python -m pip install --quiet "aiohttp==3.11.*" "click==8.1.7" "prometheus-client==0.23.*"
 	# The help is compared as the newest click prints it, and costs are counted with the newest aiohttp.
-	.venv-oldest/bin/python -m pytest --deselect tests/test_docs.py::test_help_is_the_golden_one \
+	.venv-oldest/bin/python -m pytest -n auto --dist loadfile --deselect tests/test_docs.py::test_help_is_the_golden_one \
 		--deselect tests/test_cost.py $(ARGS)
 
 lint: $(VENV)/.developed ## Check style and formatting.

@@ -1,4 +1,4 @@
-"""The commands that make files for Prometheus and Grafana: the rest of the command line."""
+"""The commands that make files for Prometheus and Grafana: dashboard, rules and scrape-config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
-from hr_prometheus.cli_options import Command, Seconds, metrics_option
+from hr_prometheus.cli_options import Command, Seconds, WholeNumber, metrics_option
 from hr_prometheus.cli_streams import say
 from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hr_prometheus.config import Settings
     from hr_prometheus.queries import Source
     from hr_prometheus.routes import Row
-
-__all__ = ["main"]
 
 # What of `run` changes the names and the labels of metrics.
 _of_an_application = shared_options(
@@ -97,7 +95,7 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
 )
 @metrics_option(
     "--least-requests",
-    type=click.IntRange(min=0),
+    type=WholeNumber(0, example=DEFAULT_LEAST_REQUESTS),
     metavar="N",
     default=DEFAULT_LEAST_REQUESTS,
     show_default=True,

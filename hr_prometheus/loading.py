@@ -1,9 +1,4 @@
-"""From a target to an application: ``module:attribute``, ``path/to/file.py:attribute``, or a script.
-
-A script is a target without an attribute. It is run as ``__main__``, with ``aiohttp.web.run_app`` and
-``AppRunner.setup`` replaced for that time; these are the two substitutions that hr-prometheus makes, and only the
-launcher makes them.
-"""
+"""From a target to an application: ``module:attribute`` or ``path/to/file.py:attribute``; a script has no attribute."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -24,8 +19,6 @@ from hr_prometheus.errors import ApplicationError, HrPrometheusError, TargetErro
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
     from types import TracebackType
-
-    SetUp = Callable[[web.AppRunner, Callable[[web.AppRunner], Awaitable[None]]], Awaitable[None]]
 
 _EXPECTED = 'Expected "module:attribute", "path/to/file.py:attribute" or a script, "path/to/script.py".'
 _MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy", "uvloop"})
@@ -77,7 +70,7 @@ def load(target: Target, arguments: Sequence[str], app_dir: str) -> web.Applicat
     :exc:`~hr_prometheus.errors.ApplicationError` if the application's code fails.
     """
     sys.argv = [target.text, *arguments]
-    with _replaced(web, "run_app", _refuse_to_run(target)):
+    with replaced(web, "run_app", _refuse_to_run(target)):
         value = load_attribute(target, app_dir)
         if not isinstance(value, web.Application) and callable(value) and guesses.interface(value) is None:
             value = _call(target, value, list(arguments))
@@ -124,49 +117,6 @@ async def application(target: str, value: object) -> web.Application:
     return value
 
 
-def run_script(
-    target: Target, arguments: Sequence[str], app_dir: str, run_app: Callable[..., None], set_up: SetUp
-) -> None:
-    """Run the target as ``__main__``, with *run_app* in the place of ``aiohttp.web.run_app``.
-
-    *set_up* takes that of ``aiohttp.web.AppRunner.setup``, which it is given as well as the runner.
-
-    What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, but for
-    :exc:`SystemExit`, which is the script's own way to end.
-    """
-    import runpy  # noqa: PLC0415  # only for scripts
-
-    calls, original_set_up = 0, web.AppRunner.setup
-
-    def counted_run_app(*args: Any, **kwargs: Any) -> None:
-        nonlocal calls
-        calls += 1
-        run_app(*args, **kwargs)
-
-    async def counted_set_up(runner: web.AppRunner) -> None:
-        nonlocal calls
-        calls += 1
-        await set_up(runner, original_set_up)
-
-    sys.argv = [target.module, *arguments]
-    with _replaced(web, "run_app", counted_run_app), _replaced(web.AppRunner, "setup", counted_set_up):
-        try:
-            if target.is_file:
-                path = _existing_file(target)
-                _put_first(os.path.dirname(path))
-                names = runpy.run_path(path, run_name="__main__")
-            else:
-                _put_first(app_dir)
-                _find(target, app_dir)
-                names = runpy.run_module(target.module, run_name="__main__", alter_sys=True)
-        except HrPrometheusError:
-            raise
-        except Exception as error:
-            raise application_error(f'"{target.text}" failed', error) from error
-    if not calls:
-        raise _served_nothing(target, names)
-
-
 def application_error(what: str, error: BaseException) -> ApplicationError:
     """Return the error to raise from *error*, whose traceback is cut to begin in the application's code.
 
@@ -188,18 +138,18 @@ def _is_machinery(traceback: TracebackType) -> bool:
 
 
 def _import(target: Target, app_dir: str) -> object:
-    _put_first(app_dir)
+    put_first(app_dir)
     name, path = target.module, None
     if target.is_file:
-        path = _existing_file(target)
+        path = existing_file(target)
         name = _module_name(path)
     try:
         module = importlib.import_module(name)
     except HrPrometheusError:
         raise
     except ModuleNotFoundError as error:
-        if _is_of(name, error):
-            raise _no_module(name, app_dir) from None
+        if is_of(name, error):
+            raise no_module(name, app_dir) from None
         raise application_error(f'"{target.module}" failed while it was imported', error) from error
     except Exception as error:
         raise application_error(f'"{target.module}" failed while it was imported', error) from error
@@ -213,7 +163,8 @@ def _import(target: Target, app_dir: str) -> object:
     return module
 
 
-def _existing_file(target: Target) -> str:
+def existing_file(target: Target) -> str:
+    """Return the absolute path of a target that is a file."""
     if not os.path.isfile(target.module):
         raise TargetError(f'there is no file "{target.module}" (looked in "{os.getcwd()}"). {_EXPECTED}')
     return os.path.abspath(target.module)
@@ -226,42 +177,22 @@ def _module_name(path: str) -> str:
     while os.path.isfile(os.path.join(directory, "__init__.py")):
         directory, package = os.path.split(directory)
         names.insert(0, package)
-    _put_first(directory)
+    put_first(directory)
     return ".".join(name for name in names if name != "__init__")
 
 
-def _put_first(directory: str) -> None:
+def put_first(directory: str) -> None:
+    """Import from a directory before all others."""
     sys.path.insert(0, os.path.abspath(directory))
 
 
-def _find(target: Target, app_dir: str) -> None:
-    """Check that the module of a script exists, without running it."""
-    name = target.module
-    try:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations is not None:
-            name += ".__main__"
-            spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError as error:
-        if not _is_of(name, error):
-            raise
-        spec = None
-    if spec is None and name != target.module:
-        raise TargetError(
-            f'the package "{target.module}" has no module __main__, so it cannot be run as a script. Expected a script '
-            'which calls web.run_app, or a target with an attribute, "module:attribute".'
-            + guesses.did_you_mean_attribute(target.module, vars(sys.modules[target.module]))
-        )
-    if spec is None:
-        raise _no_module(name, app_dir)
-
-
-def _is_of(name: str, error: ModuleNotFoundError) -> bool:
+def is_of(name: str, error: ModuleNotFoundError) -> bool:
     """Whether it is the module *name* that is missing, or a package above it, and not an import inside."""
     return error.name is not None and f"{name}.".startswith(f"{error.name}.")
 
 
-def _no_module(name: str, app_dir: str) -> TargetError:
+def no_module(name: str, app_dir: str) -> TargetError:
+    """Return the error for a module that does not exist."""
     import pkgutil  # noqa: PLC0415  # only on the way to an error
 
     parent = name.rpartition(".")[0]
@@ -313,7 +244,7 @@ def close(value: object) -> None:
 
 
 @contextmanager
-def _replaced(owner: object, name: str, replacement: object) -> Iterator[None]:
+def replaced(owner: object, name: str, replacement: object) -> Iterator[None]:
     """Give *owner* an attribute for a while; one that it has inherited is not its own to keep."""
     own = vars(owner).get(name)
     setattr(owner, name, replacement)
@@ -335,11 +266,3 @@ def _refuse_to_run(target: Target) -> Callable[..., None]:
         )
 
     return run_app
-
-
-def _served_nothing(target: Target, names: dict[str, object]) -> TargetError:
-    hint = guesses.did_you_mean_attribute(target.module, names)
-    return TargetError(
-        f'the script "{target.text}" has ended without calling web.run_app or AppRunner.setup, so hr-prometheus has served nothing. '
-        f'Expected a script which calls one of them, or a target with an attribute, "module:attribute".{hint}'
-    )

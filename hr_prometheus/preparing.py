@@ -93,6 +93,11 @@ class Preparation:
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)
 
+    def say_notices(self) -> None:
+        """Say once what is to be said when the application can be reached."""
+        while self.notices:
+            logger.warning("%s", self.notices.pop(0))
+
     def what(self, more: str = "") -> str:
         """Return the target and the number of its routes, for the announcement."""
         return f"{self.settings.target} ({self.routes} route{'s' * (self.routes != 1)}{more})"

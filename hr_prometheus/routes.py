@@ -17,6 +17,7 @@ from hr_prometheus.catalog import BASIC, FULL
 from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.exposition import TEXT
 from hr_prometheus.labels import MALFORMED, UNKNOWN, UNMATCHED
+from hr_prometheus.main_script import run_script
 from hr_prometheus.policies import OTHER, Policies
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.request.records import Records
@@ -97,7 +98,7 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
     try:
         with interrupts.Raised():
             if target.attribute is None:
-                loading.run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+                run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
             else:
                 value = loading.load(target, settings.arguments, settings.app_dir)
                 found.append(asyncio.run(_made(settings.target, value, start=start)))

@@ -116,6 +116,7 @@ class ScriptRunners:
             where = (self._metrics_url or texts[0]) + self._settings.metrics_path
             line = f"hr-prometheus: {preparation.what()} on {', '.join(texts)}, metrics on {where}"
             self._announce(words.serving(line, loop_name(loop)))
+            preparation.say_notices()
         elif times:
             loop.call_later(_LOOK_SECONDS, self._look, runner, preparation, times - 1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from hr_prometheus.errors import HrPrometheusError
 from hr_prometheus.forks import ServingProcesses
 from hr_prometheus.listening import Listening, serve_metrics, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, loop_factory
+from hr_prometheus.main_script import run_script
 from hr_prometheus.preparing import LISTENING, Preparation
 from hr_prometheus.scripts import PATIENCE, ScriptRunners, say_that_nothing_is_served
 from hr_prometheus.service import Service
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from aiohttp.web import Application, AppRunner
 
     from hr_prometheus.config import Settings
-
-logger = logging.getLogger("hr_prometheus")
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -65,7 +63,7 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
             serves()
             await runners.set_up(runner, original)
 
-        loading.run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+        run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
 
 
 def _serve(
@@ -93,8 +91,6 @@ def _serve(
         def say(line: str) -> None:
             served()
             announce(line)
-            while preparation.notices:  # of the start, and not said again at the stop
-                logger.warning("%s", preparation.notices.pop(0))
 
         value = source()
         application = _prepared(preparation, value, listening)

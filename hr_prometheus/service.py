@@ -102,6 +102,7 @@ class Service:
             self._preparation.phase = RUNNING
             loop = loop_name(asyncio.get_running_loop())
             self._announce(words.serving(self._listening.announcement(self._preparation.what()), loop))
+            self._preparation.say_notices()
             await self._stopping.wait()
         finally:
             self._stopping_since = self._stopping_since or monotonic()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import clean_environment, samples
+from conftest import clean_environment, count, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -43,11 +43,10 @@ def test_the_numbers_of_all_slots_are_added_up(worker, tmp_path):
     """Counters, histograms and gauges of the same series are one; a series of one slot is there as well."""
     for slot in range(3):
         record = worker(slot, detail="full").request(LABELS)
-        record.begin()
-        record.count(200, 0.02)
-        record.details.measure(0.001, 100)
-        record.details.receive(0)
-    worker(3).request(("GET", "/y")).count(404, 1)
+        record.enter()
+        count(record, 200, 0.02)
+        record.measure(0.001, 100, 0)
+    count(worker(3).request(("GET", "/y")), 404, 1)
     found = read(tmp_path)
     assert found['request_count_total{method="GET",path="/x",status="200"}'] == 3
     assert found['request_count_total{method="GET",path="/y",status="404"}'] == 1
@@ -64,8 +63,8 @@ def test_who_takes_a_slot_over_goes_on(worker, tmp_path):
     sizes = set()
     for number in range(1, 5):
         record = worker(0).request(LABELS)
-        record.begin()
-        record.count(200, 1.0)
+        record.enter()
+        count(record, 200, 1.0)
         found = samples(generate_latest(reader).decode())
         assert found['request_count_total{method="GET",path="/x",status="200"}'] == number
         assert found['requests_in_progress{method="GET",path="/x"}'] == 1
@@ -78,24 +77,24 @@ def test_who_takes_a_slot_over_goes_on(worker, tmp_path):
 
 def test_what_a_predecessor_counted_is_shown_before_it_is_counted_again(worker, tmp_path):
     """A new process has the series of its slot from the beginning."""
-    worker(0).request(LABELS).count(200, 1.0)
+    count(worker(0).request(LABELS), 200, 1.0)
     records = worker(0)
     assert 'request_count_total{method="GET",path="/x",status="200"} 1.0' in TEXT.render(series.REGISTRY).decode()
-    records.request(LABELS).count(200, 1.0)
+    count(records.request(LABELS), 200, 1.0)
     assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 2
 
 
 def test_other_registries_stay_in_memory(worker, tmp_path):
     """Only what the global registry shows is shown for all workers."""
     worker(0)
-    Records(CollectorRegistry()).request(LABELS).count(200, 1.0)
+    count(Records(CollectorRegistry()).request(LABELS), 200, 1.0)
     assert read(tmp_path) == {}
 
 
 def test_histograms_with_other_buckets_are_others(worker, tmp_path):
     """After a change of its buckets a histogram is a new one; the same name with two sets of buckets stays apart."""
-    worker(0, prefix="a_").request(LABELS).count(200, 1.0)
-    worker(1, prefix="b_", buckets=(1.0, 2.0)).request(LABELS).count(200, 1.5)
+    count(worker(0, prefix="a_").request(LABELS), 200, 1.0)
+    count(worker(1, prefix="b_", buckets=(1.0, 2.0)).request(LABELS), 200, 1.5)
     found = read(tmp_path)
     assert found['b_request_latency_bucket{le="1.0",method="GET",path="/x"}'] == 0
     assert found['b_request_latency_bucket{le="2.0",method="GET",path="/x"}'] == 1
@@ -107,12 +106,12 @@ def test_what_is_in_progress_counts_whatever_the_buckets(worker, tmp_path):
     """After a reload workers may have other buckets than those they replace; the gauge is one, of all of them."""
     for slot, buckets in enumerate([(1.0,), (1.0, 2.0), (1.0,)]):
         record = worker(slot, buckets=buckets).request(LABELS)
-        record.begin()
-        record.count(200, 0.5)
+        record.enter()
+        count(record, 200, 0.5)
     assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 3
     record = worker(0, buckets=(5.0,)).request(LABELS)  # it takes over a slot, of which nothing is in progress any more
-    record.begin()
-    record.begin()
+    record.enter()
+    record.enter()
     reader = Reader(str(tmp_path))
     (gauge,) = [family for family in reader.collect() if family.name == "requests_in_progress"]
     assert [sample.value for sample in gauge.samples] == [4]
@@ -120,8 +119,8 @@ def test_what_is_in_progress_counts_whatever_the_buckets(worker, tmp_path):
 
 def test_other_buckets_do_not_take_the_name_before_anything_ended_in_them(worker, tmp_path):
     """What has only begun in a worker with older buckets hides no latencies of its successors."""
-    worker(0, buckets=(0.1,)).request(LABELS).begin()
-    worker(1, buckets=(0.5,)).request(LABELS).count(200, 0.2)
+    worker(0, buckets=(0.1,)).request(LABELS).enter()
+    count(worker(1, buckets=(0.5,)).request(LABELS), 200, 0.2)
     (latency,) = [family for family in Reader(str(tmp_path)).collect() if family.name == "request_latency"]
     assert latency.bounds == (0.5,)
 
@@ -130,7 +129,7 @@ def test_more_series_than_a_page_has_room_for(worker, tmp_path):
     """The cells go on on the next page, and no series is on two."""
     records = worker(0)
     for number in range(1000):
-        records.request(("GET", f"/{number}")).count(200, number)
+        count(records.request(("GET", f"/{number}")), 200, number)
     assert (tmp_path / "w0.cells").stat().st_size == 3 * 65536
     found = read(tmp_path)
     assert all(found[f'request_latency_sum{{method="GET",path="/{number}"}}'] == number for number in range(1000))
@@ -145,9 +144,8 @@ from hr_prometheus.request.records import Records
 records = Records(REGISTRY)
 for number in range(100_000_000):
     record = records.request(("GET", f"/{number % 50}"))
-    record.begin()
-    record.leave()
-    record.count(200, 0.0)
+    record.enter()
+    record.finish("200", 0.0)
     print(number + 1, flush=True)
 """
 
@@ -174,13 +172,13 @@ def test_no_increment_is_lost_to_a_kill(tmp_path):
 @pytest.mark.parametrize("rest", ["", "[", '\n["request_count", "", [], ["GET", "/x", "200"], 0', "\x00\x00"])
 def test_a_line_that_was_not_written_to_its_end(worker, tmp_path, rest):
     """It is passed over, and what is written behind it is read."""
-    worker(0).request(LABELS).count(200, 1.0)
+    count(worker(0).request(LABELS), 200, 1.0)
     reader = Reader(str(tmp_path))
     generate_latest(reader)
     with (tmp_path / "w0.series").open("a") as file:
         file.write(rest)
     generate_latest(reader)
-    worker(0).request(LABELS).count(404, 1.0)
+    count(worker(0).request(LABELS), 404, 1.0)
     for each in (reader, Reader(str(tmp_path))):
         found = samples(generate_latest(each).decode())
         assert found['request_count_total{method="GET",path="/x",status="200"}'] == 1
@@ -189,11 +187,11 @@ def test_a_line_that_was_not_written_to_its_end(worker, tmp_path, rest):
 
 def test_a_file_that_was_cut_hurts_no_scrape(worker, tmp_path):
     """What can be read is shown: of the other slots, and later of this one."""
-    worker(0).request(LABELS).count(200, 1.0)
-    worker(1).request(LABELS).count(200, 1.0)
+    count(worker(0).request(LABELS), 200, 1.0)
+    count(worker(1).request(LABELS), 200, 1.0)
     os.truncate(tmp_path / "w0.cells", 0)
     assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 1
-    worker(0).request(LABELS).count(200, 1.0)
+    count(worker(0).request(LABELS), 200, 1.0)
     assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 2
 
 
@@ -208,7 +206,7 @@ def test_a_full_file_system_is_an_error_and_no_signal(worker, tmp_path, monkeypa
     with pytest.raises(OSError, match="No space left"):
         records.request(LABELS)
     monkeypatch.undo()
-    records.request(LABELS).begin()
+    records.request(LABELS).enter()
 
 
 @pytest.mark.parametrize("written", [5, -1])
@@ -218,9 +216,9 @@ def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch, written):
     write = os.write
     monkeypatch.setattr(cell_files.os, "write", lambda file, text: write(file, text[:written]))
     with pytest.raises(OSError, match="No space left"):
-        record.count(200, 1.0)
+        count(record, 200, 1.0)
     monkeypatch.undo()
-    record.count(200, 1.0)
+    count(record, 200, 1.0)
     found = read(tmp_path)
     assert found['request_count_total{method="GET",path="/x",status="200"}'] == 1
     assert found['request_latency_count{method="GET",path="/x"}'] == 1
@@ -243,11 +241,11 @@ def test_half_a_line_is_an_error(worker, tmp_path, monkeypatch, written):
 )
 def test_a_line_that_is_none_is_passed_over(worker, tmp_path, line):
     """Whatever stands in a file, neither a scrape nor a worker's start fails, and the rest of it is read."""
-    worker(0).request(LABELS).count(200, 1.0)
+    count(worker(0).request(LABELS), 200, 1.0)
     with (tmp_path / "w0.series").open("ab") as file:
         file.write(b"\n" + line + b"\n")
     assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 1
-    worker(0).request(LABELS).count(200, 1.0)
+    count(worker(0).request(LABELS), 200, 1.0)
     assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 2
 
 
@@ -257,10 +255,12 @@ def test_a_fork_gives_no_cells_away(worker, tmp_path):
     records.request(LABELS)
     pid = os.fork()
     if not pid:
-        records.request(("GET", "/child")).count(200, 1.0)
-        os._exit(0)
+        try:
+            count(records.request(("GET", "/child")), 200, 1.0)
+        finally:
+            os._exit(0)  # whatever happens, it runs no further tests
     os.waitpid(pid, 0)
-    records.request(("GET", "/parent")).count(200, 1.0)
+    count(records.request(("GET", "/parent")), 200, 1.0)
     found = read(tmp_path)
     assert found['request_count_total{method="GET",path="/parent",status="200"}'] == 1
     assert 'request_count_total{method="GET",path="/child",status="200"}' not in found
@@ -285,8 +285,8 @@ def test_the_sum_is_that_of_one_process(tmp_path_factory, made):
             registries[slot] = Records(registry)
     for slot, path, seconds, status in made:
         for records in (alone, registries[slot]):
-            records.request(("GET", path)).begin()
-            records.request(("GET", path)).end(status, seconds)
+            records.request(("GET", path)).enter()
+            records.request(("GET", path)).finish(str(status), seconds)
     found = read(directory)
     expected = samples(generate_latest(together).decode())
     assert found == pytest.approx(expected)

@@ -13,7 +13,7 @@ import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
 
 from hr_prometheus.catalog import METRICS
-from hr_prometheus.cli_observability import main
+from hr_prometheus.cli_commands import main
 from hr_prometheus.label_rules import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.policies import OTHER
 from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import count
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -86,7 +87,7 @@ def test_gzip_follows_accept_encoding(accept_encoding, expected):
 def test_the_bodies_are_those_of_prometheus_client(registry):
     """Each format's body is the library's."""
     Counter("own", "The application's", registry=registry).inc()
-    Records(registry).request(("GET", '/"\\\n')).count(200, 0.1)
+    count(Records(registry).request(("GET", '/"\\\n')), 200, 0.1)
     assert TEXT.render(registry) == generate_latest(registry)
     openmetrics = choose_format(PROMETHEUS_3).render(registry).decode()
     families = {family.name: family for family in text_string_to_metric_families(openmetrics)}
@@ -97,7 +98,7 @@ def test_the_bodies_are_those_of_prometheus_client(registry):
 @pytest.mark.parametrize(("switch", "expected"), [(enable_created_metrics, True), (disable_created_metrics, False)])
 def test_created_samples_follow_prometheus_clients_switch_in_openmetrics(registry, switch, expected):
     """Text never has them; OpenMetrics has them if prometheus_client's own metrics do."""
-    Records(registry).request(("GET", "/")).count(200, 0.1)
+    count(Records(registry).request(("GET", "/")), 200, 0.1)
     switch()
     try:
         openmetrics = choose_format("application/openmetrics-text").render(registry).decode()
@@ -111,7 +112,7 @@ def test_created_samples_follow_prometheus_clients_switch_in_openmetrics(registr
 def test_any_label_parses_back_from_both_formats(path):
     """What is recorded under a label is found under it again, whatever its text."""
     registry = CollectorRegistry()
-    Records(registry).request(("GET", path)).count(200, 0.1)
+    count(Records(registry).request(("GET", path)), 200, 0.1)
     for form, parse in [
         (TEXT, text_families),
         (choose_format("application/openmetrics-text;version=1.0.0"), text_string_to_metric_families),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -44,11 +45,10 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
     records = Records(registry, prefix="my_", detail="full")
     for path, status, duration, size in made:
         record = records.request(("GET", path))
-        record.begin() if status is None else record.count(status, duration)
-        record.details.measure(duration, size)
-        record.details.receive(size)
-        records.websocket(path).begin()
-        records.websocket(path).end(duration, status)
+        record.enter() if status is None else count(record, status, duration)
+        record.measure(duration, size, size)
+        record.websocket().begin()
+        record.websocket().end(duration, status or 0, "server")
     store = self_store(registry)
     store.cells(ERRORS, ("labels",))
     store.cells(SCRAPE_LINES, ())[0][0] = 3
@@ -69,8 +69,8 @@ def test_names_are_escaped_as_the_library_does(escaping, prefix):
     """Whatever a scraper asks for, in both formats."""
     registry = CollectorRegistry()
     record = Records(registry, prefix=prefix, detail="full").request(("GET", "/"))
-    record.count(200, 1.0)
-    record.details.measure(0.1, 5)
+    count(record, 200, 1.0)
+    record.measure(0.1, 5, None)
     text = Format(version="1.0.0", escaping=escaping)
     assert text.render(registry) == generate_latest(registry, escaping)
     openmetrics = Format(is_openmetrics=True, version="1.0.0", escaping=escaping)
@@ -110,7 +110,7 @@ def test_long_families_are_rendered_in_parts(monkeypatch, length):
     Enum("enum", "Enum", states=["a", "b"], registry=registry)
     records = Records(registry)
     for number in range(5):
-        records.request(("GET", str(number))).count(200, number)
+        count(records.request(("GET", str(number))), 200, number)
     token = with_created.set(True)
     try:
         assert OPENMETRICS.render(registry) == generate_openmetrics(registry, "allow-utf-8")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import count
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -60,9 +61,9 @@ def test_a_store_exports_what_prometheus_client_would(requests, buckets):
     records = Records(registry, buckets=buckets)
     for method, path, status, seconds in requests:
         record = records.request((method, path))
-        record.begin()
+        record.enter()
         record.leave()
-        record.count(status, seconds)
+        count(record, status, seconds)
     expected = same_in_prometheus_client(requests, buckets)
     if not requests:
         expected = ""  # families without a series are left out
@@ -71,7 +72,7 @@ def test_a_store_exports_what_prometheus_client_would(requests, buckets):
 
 def test_a_bound_belongs_to_its_own_bucket(registry):
     """A duration equal to a bucket's upper bound is counted in it: "le" means less or equal."""
-    Records(registry, buckets=(0.1, 0.2)).request(GET).count(200, 0.1)
+    count(Records(registry, buckets=(0.1, 0.2)).request(GET), 200, 0.1)
     assert registry.get_sample_value("request_latency_bucket", {"method": "GET", "path": "/", "le": "0.1"}) == 1
 
 
@@ -80,16 +81,16 @@ def test_what_is_in_progress_is_what_has_not_ended(registry):
     records = Records(registry, buckets=(0.1, 0.2))
     seen = []
     for end in (
-        lambda record: record.end(200, 0.05),
-        lambda record: record.end(101, 0.05),
-        lambda record: record.end(500, 0.15),
-        lambda record: record.count(404, 5),
-        lambda record: record.end(404, 5),
+        lambda record: record.finish("200", 0.05),
+        lambda record: record.finish("101", 0.05),
+        lambda record: record.finish("500", 0.15),
+        lambda record: count(record, 404, 5),
+        lambda record: record.finish("404", 5),
         lambda record: record.leave(),
     ):
-        records.request(GET).begin()
+        records.request(GET).enter()
         end(records.request(GET))
-        records.request(GET).begin()
+        records.request(GET).enter()
         seen.append(registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/"}))
     assert seen == [1, 2, 3, 5, 6, 7]
     assert registry.get_sample_value("request_latency_count", {"method": "GET", "path": "/"}) == 4
@@ -117,9 +118,9 @@ def test_what_is_in_progress_is_read_at_one_moment(meanwhile, expected):
 def test_a_histogram_in_which_nothing_has_ended_has_no_samples(registry):
     """A request in progress has no latency yet, and an upgrade never has."""
     records = Records(registry)
-    records.request(("GET", "/begun")).begin()
-    records.request(("GET", "/upgraded")).count(101, 1.0)
-    records.request(("GET", "/ended")).count(200, 1.0)
+    records.request(("GET", "/begun")).enter()
+    count(records.request(("GET", "/upgraded")), 101, 1.0)
+    count(records.request(("GET", "/ended")), 200, 1.0)
     latencies = {
         sample.labels["path"] for family in registry.collect() for sample in family.samples if "latency" in sample.name
     }
@@ -129,7 +130,7 @@ def test_a_histogram_in_which_nothing_has_ended_has_no_samples(registry):
 
 def test_created_samples_only_where_they_are_asked_for(registry):
     """Without OpenMetrics no _created sample is collected; with it there is one a counter and histogram."""
-    Records(registry).request(GET).count(200, 0.1)
+    count(Records(registry).request(GET), 200, 0.1)
     token = with_created.set(True)
     try:
         created = [s.name for family in registry.collect() for s in family.samples if s.name.endswith("_created")]
@@ -161,7 +162,7 @@ def test_one_registry_has_one_store(registry):
 
 def test_a_store_returns_to_a_registry_that_was_emptied(registry):
     """Tests like to unregister everything: the next use registers the store again, with its numbers."""
-    Records(registry).request(GET).count(200, 0.1)
+    count(Records(registry).request(GET), 200, 0.1)
     store = basic_store(registry)
     registry.unregister(store)
     assert not list(registry.collect())

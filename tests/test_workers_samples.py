@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from conftest import count
 from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
@@ -76,7 +77,7 @@ def test_what_the_files_carry_does_not(registry, tmp_path):
     for kind in (Counter, Gauge, Histogram, Summary):
         kind(kind.__name__.lower(), "Help", registry=registry)
         kind(f"labelled_{kind.__name__.lower()}", "Help", ["a"], registry=registry).labels("b")
-    Records(registry).request(("GET", "/")).count(200, 0.1)
+    count(Records(registry).request(("GET", "/")), 200, 0.1)
     file = MmapedDict(str(tmp_path / "gauge_all_w0.db"))
     file.write_value(mmap_key("in_file", "in_file", [], [], "Help"), 1.0, 0.0)
     file.close()

@@ -24,6 +24,9 @@ IN_THE_LOOP = [
 ]  # fmt: skip
 MOMENTS = [(*each, "asyncio") for each in BEFORE_THE_LOOP + IN_THE_LOOP] + [(*each, "uvloop") for each in IN_THE_LOOP]
 
+#: Leaves nothing to say about labels.
+QUIET = ("--fixed-route", "*")
+
 
 def start(*arguments: str, **changes: str) -> subprocess.Popen[str]:
     """Start ``run`` with arguments."""
@@ -57,7 +60,7 @@ def test_while_it_starts(moment, how, arguments, loop, tmp_path):
 @pytest.mark.parametrize("arguments", [("served:app",), ("served:app", "--workers", "2"), ("script.py",)])
 def test_as_soon_as_it_serves(serve, arguments):
     """The exit code is 0 from the announcement on."""
-    service = serve(*arguments, *(("--port", "0") if arguments[0] == "served:app" else ()))
+    service = serve(*arguments, *(("--port", "0", *QUIET) if arguments[0] == "served:app" else ()))
     code, _, error = service.stop(signal.SIGINT)
     assert (code, error) == (0, "")
 
@@ -66,7 +69,7 @@ def test_as_soon_as_it_serves(serve, arguments):
 def test_at_any_moment(arguments):
     """From Python's own start on, which is the only time with another code: that of the signal."""
     for number in range(20):
-        process = start(*arguments, "--port", "0")
+        process = start(*arguments, "--port", "0", *(QUIET if arguments[0] == "served:app" else ()))
         try:
             time.sleep(number / 20)  # not to wait for anything, but to come at many moments
             process.send_signal(signal.SIGINT)
@@ -91,7 +94,7 @@ def test_a_handler_of_the_applications_own(serve):
 
 def test_again_and_again(serve):
     """A second Ctrl-C at the end of a stop changes nothing."""
-    service = serve("served:app", "--port", "0")
+    service = serve("served:app", "--port", "0", *QUIET)
     service.process.send_signal(signal.SIGINT)
     while service.process.poll() is None:
         os.kill(service.process.pid, signal.SIGINT)

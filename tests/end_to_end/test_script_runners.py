@@ -37,6 +37,16 @@ def test_each_application_is_measured_once(serve, own_port):
     assert service.stop(2) == (0, "cleaned up\n", "")
 
 
+def test_what_is_said_of_labels_at_the_start(serve):
+    """Once for each application, as with web.run_app."""
+    service = serve("script_with_runners.py", "--exclude", "/firs")
+    for _ in range(3):
+        read_line(service.process)
+    lines = service.stop(2)[2].splitlines()
+    assert len(lines) == 2
+    assert all('--exclude "/firs" matches no path label' in line for line in lines)
+
+
 def test_options_that_a_runner_has_no_use_for(serve):
     """They are named in one line, and the script's own addresses hold."""
     service = serve("script_with_runners.py", "--port", "1", "--shutdown-timeout", "3")

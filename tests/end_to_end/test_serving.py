@@ -248,7 +248,7 @@ def test_no_waiting_with_a_shutdown_timeout_of_zero(serve):
 def test_a_standard_output_that_cannot_be_written(tmp_path, output, why, options):
     """The application is served all the same; a sentence says it, and in the end the exit code."""
     path = str(tmp_path / "socket")
-    command = f"exec {sys.executable} -m hr_prometheus run served:app --unix-path {path}{options} 2>&1 {output}"
+    command = f"exec {sys.executable} -m hr_prometheus run served:app --fixed-route '*' --unix-path {path}{options} 2>&1 {output}"
     process = subprocess.Popen(["/bin/sh", "-c", command], cwd=APPS, stdout=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + DEADLINE

@@ -79,7 +79,8 @@ async def app_runner(app, registry: CollectorRegistry, **arguments):
 
 @asynccontextmanager
 async def command(serve):
-    service = serve("responses:create_app", "--port", "0", "--log-level", "critical", "--loop", "asyncio")
+    options = ("--log-level", "critical", "--loop", "asyncio", "--keep-values", "all")
+    service = serve("responses:create_app", "--port", "0", *options)
 
     async def scrape() -> str:
         async with ClientSession() as session, session.get(service.metrics_url) as response:
@@ -101,9 +102,9 @@ async def server(request, registry, serve):
     else:
         app = create_app()
         if request.param == "middleware alone":
-            app.middlewares.insert(0, hrprometheus_middleware(registry=registry, detail="full"))
+            app.middlewares.insert(0, hrprometheus_middleware(registry=registry, detail="full", keep_values="all"))
         else:
-            instrument(app, registry=registry)
+            instrument(app, registry=registry, keep_values="all")
         context = app_runner(app, registry, handler_cancellation="cancellation" in request.param)
     async with context as running:
         yield running
