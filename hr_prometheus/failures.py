@@ -25,9 +25,9 @@ class Failures:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._cells: dict[tuple[Metric, str], tuple[Page, int]] = {}
-        self._logged: set[tuple[str, type[Exception]]] = set()
+        self._logged: set[tuple[str, type[BaseException]]] = set()
 
-    def failed(self, where: str, error: Exception) -> None:
+    def failed(self, where: str, error: BaseException) -> None:
         """Count an exception that no client may see, and log it if it is the first of its kind."""
         kind = (where, type(error))
         if kind not in self._logged:

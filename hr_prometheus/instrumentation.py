@@ -109,6 +109,7 @@ def instrument(
             _give_routes(app.router)
         recorder = recorder_of(middleware)
         assert recorder is not None  # noqa: S101  # it is ours
+        recorder.is_instrumented = True
         _keep(app, middleware, recorder.labels.policies)
     if metrics_path is not None and not has_route:
         app.router.add_get(metrics_path, make_view(registry))

@@ -538,7 +538,59 @@ class WithoutBeginning(RequestMonitor):
         pass
 
 
-@pytest.mark.parametrize("monitor", [RaisingAfter, RaisingBefore, WithoutEnd, WithoutBeginning])
+class NotItself(RequestMonitor):
+    """Enters as something else."""
+
+    def __enter__(self):
+        super().__enter__()
+
+
+class CancellingAfter(RequestMonitor):
+    """Begins as if it were cancelled."""
+
+    def update_init_metrics(self):
+        super().update_init_metrics()
+        raise asyncio.CancelledError
+
+
+class CancellingBefore(RequestMonitor):
+    """Ends as if it were cancelled."""
+
+    def update_end_metrics(self):
+        raise asyncio.CancelledError
+
+
+class Twice(RequestMonitor):
+    """Begins twice."""
+
+    def update_init_metrics(self):
+        super().update_init_metrics()
+        super().update_init_metrics()
+
+
+class Unmade(RequestMonitor):
+    """Begins before it is made, and is not."""
+
+    def __init__(self, request, **options):
+        super().__init__(request, **options)
+        self.update_init_metrics()
+        raise RuntimeError("on purpose")
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        RaisingAfter,
+        RaisingBefore,
+        WithoutEnd,
+        WithoutBeginning,
+        NotItself,
+        CancellingAfter,
+        CancellingBefore,
+        Twice,
+        Unmade,
+    ],
+)
 @pytest.mark.parametrize("handler", [plain, stream, fail])
 async def test_a_monitor_cannot_leave_a_request_in_progress(aiohttp_client, registry, monitor, handler):
     """Whatever a subclass of the default monitor raises or forgets, the gauge is 0 after the requests."""

@@ -16,8 +16,8 @@ from prometheus_client import Counter, generate_latest
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
-from hr_prometheus.request.exchange import is_request_task
 from hr_prometheus.request.records import Records
+from hr_prometheus.request.task import is_request_task
 
 
 async def ok(_request):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import EMPTY_PAYLOAD
+from aiohttp import EMPTY_PAYLOAD, hdrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,3 +78,10 @@ def _unframed(part: int) -> int:
         if size > 0 and len(f"{size:x}") == digits:
             return size
     return 0
+
+
+def has_no_body(method: str, status: str) -> bool:
+    """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
+    if method == hdrs.METH_HEAD or (method == hdrs.METH_CONNECT and status.startswith("2")):
+        return True
+    return status in {"204", "304"} or status.startswith("1")

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from hr_prometheus.request.exchange import Exchange, seen
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from multidict import CIMultiDict
 
@@ -22,16 +22,18 @@ HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
 class EarlierExchange(Exchange):
     """One request and its response. Each write is reported here, once the writer's buffer has room again."""
 
+    _write: Callable[..., Awaitable[None]]
+
     def observe(self) -> None:
         """Take the place of the writer's methods."""
         writer = self.writer
         self.also = getattr(writer, "on_body_write", None)
         writer.on_body_write = self
-        writer.write_headers = self.write_headers
-        writer.write = self.write
-        writer.write_eof = self.write_eof
+        self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
+        self._write, writer.write = writer.write, self.write
+        self._write_eof, writer.write_eof = writer.write_eof, self.write_eof
         if HEADS_ARE_BUFFERED:
-            writer.send_headers = self.send_headers
+            self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
 
     def release(self) -> None:
         """Let go of the writer."""
@@ -50,7 +52,7 @@ class EarlierExchange(Exchange):
 
     async def write(self, chunk: Any, **options: Any) -> None:
         """Write a part as the writer does, and report it."""
-        await type(self.writer).write(self.writer, chunk, **options)
+        await self._write(chunk, **options)
         self(len(chunk), self.writer.output_size)
 
     async def write_eof(self, chunk: bytes = b"") -> None:

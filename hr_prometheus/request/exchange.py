@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import CONTENT_ENCODING
-from aiohttp.web import FileResponse, HTTPException, RequestHandler
+from aiohttp.web import FileResponse, HTTPException
 
-from hr_prometheus.request.body import EncodedBody
+from hr_prometheus.request.body import EncodedBody, has_no_body
+from hr_prometheus.request.task import is_closed_connection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import CodeType
     from typing import Protocol
 
     from aiohttp.web import Request, StreamResponse
@@ -52,39 +52,22 @@ CLIENT_CLOSED_REQUEST = "499"
 WRITES_ARE_REPORTED = hasattr(AbstractStreamWriter, "on_body_write")
 
 
-def _source_file(function: Callable[..., object]) -> str | None:
-    code: CodeType | None = getattr(function, "__code__", None)
-    return code.co_filename if code is not None else None
-
-
-#: The file whose coroutines are aiohttp's tasks for requests.
-_PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
-
-
-def unknown_names() -> list[str]:
-    """Return the names that this aiohttp lacks, without which less of each request can be seen."""
-    names = [
-        f"StreamWriter.{name}" for name in ("write_headers", "write_eof") if not hasattr(AbstractStreamWriter, name)
-    ]
-    return names if _PROTOCOL_FILE is not None else [*names, "RequestHandler.start"]
+#: The methods of a writer whose place an exchange takes.
+_SEAM = ("write_headers", "send_headers", "write_eof")
 
 
 def seen(_size: int, _output_size: int) -> None:
     """Stand for an exchange that is over, so that its request is known to have been seen: ``on_body_write``."""
 
 
-def is_request_task(task: asyncio.Task[Any] | None) -> bool:
-    """Whether aiohttp made *task* for a request, so that it ends when the response has left."""
-    try:
-        return task.get_coro().cr_code.co_filename == _PROTOCOL_FILE  # type: ignore[union-attr, no-any-return]
-    except AttributeError:
-        return False
-
-
 class Exchange:
     """One request and its response. Times are those of :func:`time.perf_counter`; 0.0 means never."""
 
     began: float
+    # The methods whose place the exchange takes.
+    _write_headers: Callable[[str, CIMultiDict[str]], Awaitable[None]]
+    _send_headers: Callable[[], None]
+    _write_eof: Callable[[bytes], Awaitable[None]]
     # Most requests need few of these, so they are set only then.
     status = ""  #: of the latest head
     is_complete = False  #: whether the last byte was handed to a transport that was still connected
@@ -115,9 +98,19 @@ class Exchange:
             if writer.on_body_write is not None:
                 self.also = writer.on_body_write
             writer.on_body_write = self
-            writer.write_headers = self.write_headers
-            writer.send_headers = self.send_headers
-            writer.write_eof = self.write_eof
+            self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
+            self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
+            self._write_eof, writer.write_eof = writer.write_eof, self.write_eof
+        except AttributeError:  # a name is missing, or the writer takes no attributes
+            self._observe_what_is_there()
+
+    def _observe_what_is_there(self) -> None:
+        try:
+            for name in _SEAM:
+                original = getattr(self.writer, name, None)
+                if original is not None and original != getattr(self, name):
+                    setattr(self, f"_{name}", original)
+                    setattr(self.writer, name, getattr(self, name))
         except AttributeError as error:  # then what is known is what the end of aiohttp's task says
             self.recorder.failed("observe", error)
 
@@ -127,8 +120,9 @@ class Exchange:
         try:
             writer.on_body_write = self.also or seen
             del writer.write_headers, writer.write_eof, writer.send_headers
-        except AttributeError:  # it could not be observed, or the application has done so
-            pass
+        except AttributeError:  # not all could be observed, or the application has done so
+            for name in _SEAM:
+                getattr(writer, "__dict__", {}).pop(name, None)
         if self.hook is not None:
             vars(self.request).pop("_prepare_hook", None)
 
@@ -168,11 +162,11 @@ class Exchange:
                     self.recorder.on_head(status, headers)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("head", error)
-        return type(writer).write_headers(writer, status_line, headers)  # type: ignore[no-any-return]
+        return self._write_headers(status_line, headers)
 
     def send_headers(self) -> None:
         """Have the writer send the head of a stream before its body, and note the time."""
-        type(self.writer).send_headers(self.writer)
+        self._send_headers()
         self.first_byte_at = self.first_byte_at or perf_counter()
 
     def write_eof(self, chunk: bytes = b"") -> Awaitable[None]:
@@ -188,7 +182,7 @@ class Exchange:
                 self.is_complete = True
             elif self.encoded is None:  # else the compressor may wait, and the client leave
                 self.is_complete = True
-        return type(writer).write_eof(writer, chunk)  # type: ignore[no-any-return]
+        return self._write_eof(chunk)
 
     def __call__(self, size: int, output_size: int) -> None:
         """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
@@ -272,7 +266,7 @@ class Exchange:
             return CLIENT_CLOSED_REQUEST  # the operating system has noticed before the transport
         if self.request.transport is None and (
             # aiohttp drops the transport for other errors as well.
-            error is None or isinstance(error, ConnectionError) or _is_closed_connection(error)
+            error is None or isinstance(error, ConnectionError) or is_closed_connection(error)
         ):
             return CLIENT_CLOSED_REQUEST
         # The server has cut it off, or the writer could not be observed.
@@ -299,6 +293,8 @@ class Exchange:
             self.sent += self.encoded.written(self.writer.output_size)  # what the compressor kept until the end
         if self.sent or self.headers is None:
             return None if self.is_direct and not self.sent else self.sent
+        if self.writer.on_body_write is not self:  # the application has put its own in our place
+            return None
         length = self.headers.get(hdrs.CONTENT_LENGTH, "0")
         if length == "0" or has_no_body(self.request.method, self.status):
             return 0
@@ -320,25 +316,3 @@ _OBSERVED = (
     "task",
     "written_at",
 )
-
-
-def _is_closed_connection(error: BaseException) -> bool:
-    """Whether *error* comes from a write to a connection that was lost."""
-    cause: BaseException | None = error
-    for _ in range(10):  # there may be a circle
-        # The second is what asyncio's sendfile raises.
-        if isinstance(cause, ConnectionError) or (
-            isinstance(cause, RuntimeError) and cause.args == ("Transport is closing",)
-        ):
-            return True
-        if cause is None:
-            break
-        cause = cause.__context__
-    return False
-
-
-def has_no_body(method: str, status: str) -> bool:
-    """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
-    if method == hdrs.METH_HEAD or (method == hdrs.METH_CONNECT and status.startswith("2")):
-        return True
-    return status in {"204", "304"} or status.startswith("1")

@@ -17,9 +17,10 @@ from aiohttp.web import middleware
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.earlier import EarlierExchange
-from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange, is_request_task, unknown_names
+from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
+from hr_prometheus.request.task import is_request_task, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping

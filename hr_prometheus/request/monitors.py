@@ -8,6 +8,7 @@ longer leave.
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ class RequestMonitor(BaseRequestMonitor):
     byte and the sizes as well; WebSockets are told apart by the middleware alone.
     """
 
-    _is_in_progress = False
+    _entered = 0  # how often it was counted as in progress
 
     def __init__(
         self,
@@ -166,21 +167,22 @@ class RequestMonitor(BaseRequestMonitor):
     def update_init_metrics(self) -> None:
         """Count the request as in progress."""
         self._record.enter()
-        self._is_in_progress = True
+        self._entered += 1
 
     def update_end_metrics(self) -> None:
         """Count the request with its status and its duration."""
-        if not self._is_in_progress:
+        if not self._entered:
             self._record.enter()
-        self._is_in_progress = False
+        else:
+            self._entered -= 1
         self._record.finish(str(self.response_status), self.elapsed or time.perf_counter() - self._began)
         if self.response_status != HTTPStatus.SWITCHING_PROTOCOLS:
             self._record.measure(self.first_byte_elapsed, self.response_size, self.request_size)
 
     def _leave(self) -> None:
-        if self._is_in_progress:
-            self._is_in_progress = False
+        for _ in range(self._entered):
             self._record.leave()
+        self._entered = 0
 
 
 @lru_cache(maxsize=32)
@@ -225,7 +227,7 @@ class MonitorRecord:
         make: Callable[..., BaseRequestMonitor],
         arguments: Mapping[str, Any],
         labels: tuple[str, ...],
-        failed: Callable[[str, Exception], None],
+        failed: Callable[[str, BaseException], None],
     ) -> None:
         self._make: Any = make
         self._arguments = arguments
@@ -237,13 +239,16 @@ class MonitorRecord:
 
     def begin(self, exchange: Exchange) -> None:
         """Make the monitor of a request and enter it."""
-        exchange.monitor = monitor = self._monitor(exchange.request)
+        monitor = None
         try:
-            exchange.monitor = monitor.__enter__()
-        except Exception as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
-            exchange.monitor = None
+            monitor = self._made(exchange.request)
+            self._init(monitor, exchange.request)
+            monitor.__enter__()
+        except (Exception, CancelledError) as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
             _leave(monitor)
             self._failed("begin", error)
+        else:
+            exchange.monitor = monitor
 
     def end(self, exchange: Exchange, status: str, seconds: float) -> None:
         """Show the monitor how the request has ended, and leave it."""
@@ -260,10 +265,13 @@ class MonitorRecord:
             has_status = response is not None and str(response.status) == status
             monitor.observe(response if has_status else _Outcome(int(status)))
             monitor.__exit__(None, None, None)
+        except CancelledError as error:
+            self._failed("end", error)
         finally:
             _leave(monitor)
 
-    def _monitor(self, request: Request) -> Any:
+    def _made(self, request: Request) -> Any:
+        """Return a monitor that is described, and if it is of a class, not yet initialised."""
         make, new, arguments = self._make, self._new, self._arguments
         if new is None:
             monitor = make(request, **arguments)
@@ -273,8 +281,11 @@ class MonitorRecord:
         monitor._described = self._labels  # noqa: SLF001  # a monitor is ours to prepare
         if self._host:
             monitor._host = self._host  # noqa: SLF001  # as above
-        monitor.__init__(request, **arguments)
         return monitor
+
+    def _init(self, monitor: Any, request: Request) -> None:
+        if self._new is not None:
+            monitor.__init__(request, **self._arguments)
 
 
 def _leave(monitor: object) -> None:

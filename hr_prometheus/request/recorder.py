@@ -80,6 +80,7 @@ class Recorder:
         #: Called with the status and the fields of each response's head before it is written.
         self.on_head: Callable[[str, CIMultiDict[str]], None] | None = None
         self._is_checked = False
+        self.is_instrumented = False  #: whether instrument() compares the names in the settings with the routes
 
     def _record(self, labels: tuple[str, ...]) -> Record:
         # The default monitor as it is needs no object for each request.
@@ -138,10 +139,11 @@ class Recorder:
         apps: tuple[Application, ...] = request.match_info.apps if isinstance(request.match_info.apps, tuple) else ()
         for app in apps:
             if any(recorder_of(candidate) is self for candidate in app.middlewares):
-                try:
-                    self.labels.policies.check(app)
-                except ConfigurationError as error:
-                    logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
+                if not self.is_instrumented:  # else they were compared at the end of the start-up
+                    try:
+                        self.labels.policies.check(app)
+                    except ConfigurationError as error:
+                        logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
                 if not self.has_checked_exclude:
                     self._check_exclude(app)
                 return
