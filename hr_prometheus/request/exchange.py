@@ -61,14 +61,6 @@ def _source_file(function: Callable[..., object]) -> str | None:
 _PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
 
 
-def unknown_names() -> list[str]:
-    """Return the names that this aiohttp lacks, without which less of each request can be seen."""
-    names = [
-        f"StreamWriter.{name}" for name in ("write_headers", "write_eof") if not hasattr(AbstractStreamWriter, name)
-    ]
-    return names if _PROTOCOL_FILE is not None else [*names, "RequestHandler.start"]
-
-
 def seen(_size: int, _output_size: int) -> None:
     """Stand for an exchange that is over, so that its request is known to have been seen: ``on_body_write``."""
 
@@ -97,7 +89,7 @@ class Exchange:
     task: asyncio.Task[Any] | None = None  #: aiohttp's, once it is done
     prepared: StreamResponse | None = None  #: the response that an upgrade is answered with
     hook: Callable[[StreamResponse], Awaitable[None]] | None = None
-    also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
+    also: Callable[[int, int], None] = staticmethod(seen)  #: an ``on_body_write`` of the application's own
     monitor: Any = None
     websocket: WebSocketConnection | None = None
     inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
@@ -125,7 +117,7 @@ class Exchange:
         """Let go of the writer, which refers to this exchange as it does to the writer."""
         writer = self.writer
         try:
-            writer.on_body_write = self.also or seen
+            writer.on_body_write = self.also
             del writer.write_headers, writer.write_eof, writer.send_headers
         except AttributeError:  # it could not be observed, or the application has done so
             pass
@@ -158,7 +150,7 @@ class Exchange:
                 self.status = status = status_line[9:13].rstrip()
                 self.headers = headers
                 if writer.on_body_write is not self:
-                    self.also, writer.on_body_write = writer.on_body_write, self
+                    self.also, writer.on_body_write = writer.on_body_write or seen, self
                 if CONTENT_ENCODING in headers:
                     self.encoded = EncodedBody(writer, status_line, headers)
                 if status == SWITCHING_PROTOCOLS:
@@ -200,7 +192,7 @@ class Exchange:
         else:
             self.sent += self.encoded.written(output_size)
             self.is_complete = self.encoded.is_last
-        if self.also is not None:
+        if self.also is not seen:
             self.also(size, output_size)
 
     def finish(self, task: asyncio.Task[Any]) -> None:
