@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.abc import AbstractStreamWriter
 
-from hr_prometheus.request.exchange import Exchange, seen
+from hr_prometheus.request.exchange import Exchange
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict
@@ -23,7 +23,7 @@ class EarlierExchange(Exchange):
     def observe(self) -> None:
         """Take the place of the writer's methods."""
         writer = self.writer
-        self.also = getattr(writer, "on_body_write", None) or seen
+        self.also = getattr(writer, "on_body_write", None)
         writer.on_body_write = self
         writer.write_headers = self.write_headers
         writer.write = self.write

@@ -13,6 +13,7 @@ the event loop, under load milliseconds later.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ class Exchange:
     task: asyncio.Task[Any] | None = None  #: aiohttp's, once it is done
     prepared: StreamResponse | None = None  #: the response that an upgrade is answered with
     hook: Callable[[StreamResponse], Awaitable[None]] | None = None
-    also: Callable[[int, int], None] = staticmethod(seen)  #: an ``on_body_write`` of the application's own
+    also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
     monitor: Any = None
     websocket: WebSocketConnection | None = None
     inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
@@ -150,7 +151,7 @@ class Exchange:
                 self.status = status = status_line[9:13].rstrip()
                 self.headers = headers
                 if writer.on_body_write is not self:
-                    self.also, writer.on_body_write = writer.on_body_write or seen, self
+                    self.also, writer.on_body_write = writer.on_body_write, self
                 if CONTENT_ENCODING in headers:
                     self.encoded = EncodedBody(writer, status_line, headers)
                 if status == SWITCHING_PROTOCOLS:
@@ -192,7 +193,7 @@ class Exchange:
         else:
             self.sent += self.encoded.written(output_size)
             self.is_complete = self.encoded.is_last
-        if self.also is not seen:
+        if self.also is not None:
             self.also(size, output_size)
 
     def finish(self, task: asyncio.Task[Any]) -> None:
@@ -241,6 +242,9 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  # as above
             self.recorder.failed("end", error)
         self.release()
+        if self.also is None:
+            with suppress(AttributeError):  # it could not be observed
+                self.writer.on_body_write = seen  # which the access log looks for, later
 
     def _has_all(self) -> bool:
         """Whether all that was announced was written, although its handler has not said that this was the end."""
