@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.abc import AbstractStreamWriter
 
-from hr_prometheus.request.exchange import Exchange, seen
+from hr_prometheus.request.exchange import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,15 +40,16 @@ class EarlierExchange(Exchange):
         with suppress(AttributeError):  # it could not be observed
             for name in ("write_headers", "write", "write_eof", "send_headers"):
                 self.writer.__dict__.pop(name, None)
-            self.writer.on_body_write = self.also or seen
+            self.writer.on_body_write = self.also
         if self.hook is not None:
             vars(self.request).pop("_prepare_hook", None)
 
-    def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
+    async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""
-        if not HEADS_ARE_BUFFERED and not self.writer.output_size:
+        is_sent = not HEADS_ARE_BUFFERED and not self.writer.output_size
+        await super().write_headers(status_line, headers)
+        if is_sent:
             self.first_byte_at = perf_counter()
-        return super().write_headers(status_line, headers)
 
     async def write(self, chunk: Any, **options: Any) -> None:
         """Write a part as the writer does, and report it."""

@@ -13,6 +13,7 @@ the event loop, under load milliseconds later.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ class Exchange:
         """Let go of the writer, which refers to this exchange as it does to the writer."""
         writer = self.writer
         try:
-            writer.on_body_write = self.also or seen
+            writer.on_body_write = self.also
             del writer.write_headers, writer.write_eof, writer.send_headers
         except AttributeError:  # not all could be observed, or the application has done so
             for name in _SEAM:
@@ -243,6 +244,9 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  # as above
             self.recorder.failed("end", error)
         self.release()
+        if self.also is None:
+            with suppress(AttributeError):  # it could not be observed
+                self.writer.on_body_write = seen  # which the access log looks for, later
 
     def _has_all(self) -> bool:
         """Whether all that was announced was written, although its handler has not said that this was the end."""

@@ -11,8 +11,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import __version__ as aiohttp_version
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import UPGRADE
-from aiohttp.web import middleware
+from aiohttp.web import RequestHandler, middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
@@ -20,7 +21,7 @@ from hr_prometheus.request.earlier import EarlierExchange
 from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
-from hr_prometheus.request.task import is_request_task, unknown_names
+from hr_prometheus.request.task import is_request_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -76,7 +77,8 @@ def hrprometheus_middleware(
 @cache
 def _warn_of_unknown_names() -> None:
     """Say once if this aiohttp is so different that less can be recorded."""
-    if names := unknown_names():
+    needed = ((AbstractStreamWriter, "write_headers"), (AbstractStreamWriter, "write_eof"), (RequestHandler, "start"))
+    if names := [f"{each.__name__}.{name}" for each, name in needed if not hasattr(each, name)]:
         logger.warning(
             "This aiohttp (%s) has no %s, so not all of a request can be recorded. Use another version of aiohttp, or a "
             "newer one of hr-prometheus.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web import RequestHandler
 
 if TYPE_CHECKING:
@@ -20,14 +19,6 @@ def _source_file(function: Callable[..., object]) -> str | None:
 
 #: The file whose coroutines are aiohttp's tasks for requests.
 _PROTOCOL_FILE = _source_file(getattr(RequestHandler, "start", len))
-
-
-def unknown_names() -> list[str]:
-    """Return the names that this aiohttp lacks, without which less of each request can be seen."""
-    names = [
-        f"StreamWriter.{name}" for name in ("write_headers", "write_eof") if not hasattr(AbstractStreamWriter, name)
-    ]
-    return names if _PROTOCOL_FILE is not None else [*names, "RequestHandler.start"]
 
 
 def is_request_task(task: asyncio.Task[Any] | None) -> bool:
