@@ -45,13 +45,16 @@ class EarlierExchange(Exchange):
     def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
         """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""
         if not HEADS_ARE_BUFFERED and not self.writer.output_size:
-            self.first_byte_at = perf_counter()
+            transport = self.writer.transport
+            if transport is not None and not transport.is_closing():  # else the writer refuses it
+                self.first_byte_at = perf_counter()
         return super().write_headers(status_line, headers)
 
     async def write(self, chunk: Any, **options: Any) -> None:
         """Write a part as the writer does, and report it."""
+        room = self.writer.length  # of the Content-Length, beyond which the writer cuts
         await type(self.writer).write(self.writer, chunk, **options)
-        self(len(chunk), self.writer.output_size)
+        self(len(chunk) if room is None else min(len(chunk), room), self.writer.output_size)
 
     async def write_eof(self, chunk: bytes = b"") -> None:
         """Write the last part as the writer does, and report it."""
