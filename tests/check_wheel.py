@@ -27,7 +27,7 @@ def main() -> None:
             [command, "run", "wheel_app:app", "--port", "0"], cwd=directory, stdout=subprocess.PIPE, text=True
         )
         try:
-            url = process.stdout.readline().split()[-1]
+            url = process.stdout.readline().partition("metrics on ")[2].split()[0]
             with urllib.request.urlopen(url, timeout=20) as response:
                 assert b"requests_in_progress" in response.read()
             process.terminate()

@@ -53,13 +53,20 @@ class EarlierExchange(Exchange):
 
     async def write(self, chunk: Any, **options: Any) -> None:
         """Write a part as the writer does, and report it."""
+        room = self.writer.length  # of the Content-Length, beyond which the writer cuts
         await self._write(chunk, **options)
-        self(len(chunk), self.writer.output_size)
+        self(len(chunk) if room is None else min(len(chunk), room), self.writer.output_size)
 
     async def write_eof(self, chunk: bytes = b"") -> None:
-        """Write the last part as the writer does, and report it."""
+        """Write the last part as the writer does, and report it when it was handed over: then the writer drains."""
         if chunk:
-            self.written_at = perf_counter()  # if the client leaves while the buffer is drained
-        await super().write_eof(chunk)
-        if chunk:
-            self(len(chunk), self.writer.output_size)
+            self.written_at = perf_counter()
+            self.writer.drain = lambda: self._drain(len(chunk))
+        try:
+            await super().write_eof(chunk)
+        finally:
+            self.writer.__dict__.pop("drain", None)
+
+    def _drain(self, size: int) -> Awaitable[None]:
+        self(size, self.writer.output_size)
+        return type(self.writer).drain(self.writer)  # type: ignore[no-any-return]

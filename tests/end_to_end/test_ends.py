@@ -37,6 +37,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 BUFFER = 2**16
 #: aiohttp from 3.14.4 on; before, sizes are those with the framing of chunks.
 SIZES_ARE_EXACT = hasattr(AbstractStreamWriter, "on_body_write")
+HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
 
 STAYS, CLOSES, RESETS, HALF_CLOSES, IS_DROPPED, IS_CANCELLED, IS_SHUT_DOWN = ENDS = (
     "client stays", "client closes", "client resets", "client half-closes", "server drops", "task is cancelled",
@@ -364,7 +365,9 @@ class Conversation:
             "errors": recorded["hr_prometheus_errors_total"],
         }
         if self.server.way != "basic":
-            true["first bytes"] = int(is_whole or moment != BEFORE_HEAD)
+            # Before 3.12 the head of a generated body leaves before its first part is asked for.
+            is_early = self.case.name == "generated" and not HEADS_ARE_BUFFERED
+            true["first bytes"] = int(is_whole or moment != BEFORE_HEAD or is_early)
             found["first bytes"] = recorded["request_first_byte_latency_count"]
             size = self.handed(is_whole=is_whole)
             if size is not None and SIZES_ARE_EXACT:
@@ -398,6 +401,8 @@ def files(tmp_path_factory):
 
 # aiohttp leaves it to the garbage collector to close a file whose opening was cancelled.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+# Before 3.12 it warns of each large body that it compresses.
+@pytest.mark.filterwarnings("ignore:Synchronous compression:UserWarning")
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_request_is_a_499_if_its_last_byte_was_not_handed_over(case, loop, files):
