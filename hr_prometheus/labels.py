@@ -50,7 +50,6 @@ class Labels(Generic[T]):
     the requests with these labels. *policies* are those of the routes' parameters, and *path_budget* is the number
     of distinct path labels a route may have. Requests whose path label matches one of the shell patterns in
     *exclude* have no labels. *folded* is called with the route's template for each folded request.
-    *applies* says of the first request of a route whether those of that route are ours to record.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class Labels(Generic[T]):
         path_budget: int = DEFAULT_PATH_BUDGET,
         exclude: Iterable[str] = (),
         folded: Callable[[str], None] = lambda _template: None,
-        applies: Callable[[Request], bool] = lambda _request: True,
     ) -> None:
         self.make = make
         self.policies = policies or Policies({}, {})
@@ -69,9 +67,6 @@ class Labels(Generic[T]):
         self.folded = folded
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
-        self._applies = applies
-        #: Whether :attr:`known` is filled.
-        self.is_quick = True
         #: For those in a hurry, by route, if it has one method: what :meth:`find` finds, or how to find it.
         self.known: dict[AbstractRoute, T | Varying[T] | None] = {}
         #: What to return at a glance when a budget is spent, by route and method: it, and the rule by which.
@@ -110,26 +105,14 @@ class Labels(Generic[T]):
         if rule is None:
             if isinstance(match_info.http_exception, HTTPException):
                 # Each such match has a route of its own, so nothing may be kept of it.
-                return self._unrouted_rule(request).find(request) if self._applies(request) else None
+                return self._unrouted_rule(request).find(request)
             rule = self._rules[route] = self._rule(route, request)
-            if self.is_quick and route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
+            if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
                     self.known[route] = rule.find(request)
                 elif rule.values_of is not None:
                     self.known[route] = Varying(rule.known(route.method), None if rule.is_whole else rule.values_of)
         return rule.find(request)
-
-    def forget(self, request: Request) -> None:
-        """Find out anew about the route of *request* when it is asked for again."""
-        route = request.match_info.route
-        self._folding.pop(route, None)
-        self._rules.pop(route, None)
-        self.known.pop(route, None)
-
-    def slow_down(self) -> None:
-        """Leave :attr:`known` empty from now on."""
-        self.is_quick = False
-        self.known.clear()
 
     def fold(self, request: Request, made: T, rule: LabelRule[T]) -> None:
         """Have *made* found from now on for paths that have no place among the *rule*'s, of requests like this."""
@@ -141,8 +124,6 @@ class Labels(Generic[T]):
         return self._excluded is not None and self._excluded(label) is not None
 
     def _rule(self, route: AbstractRoute, request: Request) -> LabelRule[T]:
-        if not self._applies(request):
-            return LabelRule(self, None)
         resource = route.resource
         if resource is None:
             return LabelRule(self, UNMATCHED)
