@@ -45,7 +45,10 @@ def test_the_service(serve):
     found = counts(scrape(service))
     assert found["GET", "/cell_neighbour/{cell_id}/direction/north", "200"] == 2
     assert found["GET", "/cell_neighbour/{cell_id}/direction/east", "404"] == 1
-    assert service.stop() == (0, "", "")
+    code, output, errors = service.stop()
+    assert (code, output) == (0, "")
+    assert len(errors.splitlines()) == 1
+    assert "3 of 5 routes keep parameter values in labels" in errors
 
 
 def test_make_demo_sets_up_and_runs_the_service():

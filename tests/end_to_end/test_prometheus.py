@@ -76,7 +76,7 @@ def ours(service):
 @pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_prometheus_knows_what_happened(serve, prometheus, as_text, processes, form):
     """Each sample of ours arrives with its labels, odd ones too; counts are exact, and a quantile is in its bucket."""
-    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", *processes)
+    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", "--keep-values", "all", *processes)
     expected = {}
     for path, label, status, times in (
         ("/", "/", "200", 7),
@@ -194,7 +194,7 @@ ELSEWHERE = (WORKER_RESTARTS, ERRORS)
 
 def test_every_query_of_the_dashboard_finds_something(serve, prometheus, everything, traffic):
     """Every panel of a running application's dashboard has data, and every variable has values."""
-    options = ("--path-budget", "1", "--fixed-route", "put_item=*")
+    options = ("--path-budget", "1", "--fixed-route", "put_item=*", "--keep-values", "all")
     done = hr_prometheus("dashboard", "observed:create_app", *options, "--job", "shop")
     assert done.stderr == ""
     board = json.loads(done.stdout)
@@ -261,10 +261,10 @@ def test_the_rules_load_and_record(serve, prometheus, tmp_path):
 
 def test_odd_routes(serve, prometheus, promtool, tmp_path):
     """The files for an application with the oddest routes load, and each route is told from the others."""
-    settings = Settings(target="odd_routes:create_app", app_dir=str(APPS))
+    settings = Settings(target="odd_routes:create_app", app_dir=str(APPS), keep_values="all")
     table = rows(load_application(settings), settings)
     requests = sys.modules["odd_routes"].REQUESTS
-    service = serve("odd_routes:create_app", "--port", "0", "--metrics-port", "0")
+    service = serve("odd_routes:create_app", "--port", "0", "--metrics-port", "0", "--keep-values", "all")
     for paths in requests.values():
         for path in paths:
             assert get(service.url + path)[0] == 200

@@ -34,7 +34,7 @@ def connect(service, path: str) -> socket.socket:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_says_what_it_waits_for(serve, kind):
     """By method, route and age; a request that is answered meanwhile ends it."""
-    service = serve("served:app", "--port", "0", *kind)
+    service = serve("served:app", "--port", "0", "--fixed-route", "*", *kind)
     with connect(service, "/slow?secret"):
         service.process.send_signal(signal.SIGINT)
         code, out, error = service.end()
@@ -49,7 +49,7 @@ def test_a_stop_says_what_it_waits_for(serve, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_shutdown_timeout_is_the_whole_time(serve, kind):
     """It is not twice that, as with aiohttp alone."""
-    service = serve("served:app", "--port", "0", "--shutdown-timeout", "2", *kind)
+    service = serve("served:app", "--port", "0", "--fixed-route", "*", "--shutdown-timeout", "2", *kind)
     clients = [connect(service, "/endless") for _ in range(4)]
     code, _, error = service.stop(signal.SIGINT)
     for client in clients:
@@ -65,7 +65,7 @@ def test_the_shutdown_timeout_is_the_whole_time(serve, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_that_waits_for_nothing(serve, kind):
     """It says only that it has ended."""
-    service = serve("served:app", "--port", "0", *kind)
+    service = serve("served:app", "--port", "0", "--fixed-route", "*", *kind)
     assert service.stop(signal.SIGINT)[0] == 0
     assert re.fullmatch(r"Stopped after \d\.\d s\n", service.farewell)
 
