@@ -68,6 +68,8 @@ _QUICK_TYPES: Final = frozenset(
     {Counter, Enum, Histogram, Info, Summary, Store, ProcessCollector, PlatformCollector, GCCollector}
 )
 
+_logged: set[tuple[type, type[BaseException]]] = set()
+
 
 class Answer(NamedTuple):
     """What a collector has yielded, and what it then raised."""
@@ -140,7 +142,8 @@ class Collectors:
             if isawaitable(result):
                 result = await result
             if hasattr(result, "__aiter__"):
-                families += [family async for family in result]
+                async for family in result:
+                    families.append(family)  # noqa: PERF401  # what was yielded before an exception stays
             elif result is not None:
                 families += result
         except Exception as raised:  # noqa: BLE001  # of the application's
@@ -164,6 +167,19 @@ def count_error(registry: CollectorRegistry) -> None:
     with suppress(ConfigurationError, OSError):  # the application may have taken the name; a disk may be full
         page, index = self_store(registry).cells(ERRORS, ("collector",))
         page[index] += 1.0
+
+
+def failed(collector: object, error: BaseException, registry: CollectorRegistry) -> None:
+    """Count a collector that has raised an exception, and log it if it is the first of its kind."""
+    kind = (type(collector), type(error))
+    if kind not in _logged:
+        _logged.add(kind)
+        logger.error(
+            "%s has failed; its samples are missing. Further errors of this kind are only counted.",
+            _name(collector),
+            exc_info=error,
+        )
+    count_error(registry)
 
 
 def needs_loop(error: BaseException | None) -> bool:

@@ -177,14 +177,16 @@ async def test_target_information_stays(registry):
     assert b"".join(await found.body(TEXT, ("target_info",), is_gzip=False)).endswith(b'target_info{env="test"} 1.0\n')
 
 
-async def test_a_collector_that_raises_fails_the_scrape(registry):
-    """As with prometheus_client, whichever way it is asked."""
+async def test_an_asynchronous_collector_that_raises(registry):
+    """What it has yielded stays, and so do the others."""
+    collector = Collector("x")
 
     async def fail():
+        yield collector.family(1.0)
         raise KeyError("on purpose")
 
-    collector = Collector("x")
     collector.collect = fail
     registry.register(collector)
-    with pytest.raises(KeyError, match="on purpose"):
-        await Scrapes(registry).body(TEXT, (), is_gzip=False)
+    registry.register(Collector("y"))
+    shown = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
+    assert shown["x"] == shown["y"] == shown['hr_prometheus_errors_total{where="collector"}'] == 1
