@@ -68,6 +68,13 @@ _QUICK_TYPES: Final = frozenset(
     {Counter, Enum, Histogram, Info, Summary, Store, ProcessCollector, PlatformCollector, GCCollector}
 )
 
+#: By which exceptions asyncio and sqlite say that they are used in the wrong thread, and how the messages begin. An
+#: application's own errors may speak of threads and event loops, too.
+_NEEDS_LOOP: Final[Mapping[str, tuple[str, ...]]] = {
+    "builtins.RuntimeError": ("no running event loop", "There is no current event loop in thread"),
+    "sqlite3.ProgrammingError": ("SQLite objects created in a thread can only be used in that same thread",),
+}
+
 _logged: set[tuple[type, type[BaseException]]] = set()
 
 
@@ -183,8 +190,9 @@ def failed(collector: object, error: BaseException, registry: CollectorRegistry)
 
 
 def needs_loop(error: BaseException | None) -> bool:
-    """Whether a collector has failed because it was called in a thread, or there was none: ``asyncio`` and sqlite say so."""
-    return error is not None and any(word in str(error) for word in ("event loop", "thread"))
+    """Whether a collector has failed because it was called in a thread of its own: ``asyncio`` and sqlite say so."""
+    kind = type(error)
+    return str(error).startswith(_NEEDS_LOOP.get(f"{kind.__module__}.{kind.__qualname__}", ()))
 
 
 def answer_of(call: Callable[[], object]) -> Answer:
@@ -274,8 +282,8 @@ async def _in_thread(call: Callable[[], object], families: list[Family]) -> tupl
 
     try:
         threading.Thread(target=copy_context().run, args=(run,), name="hr-prometheus-collector", daemon=True).start()
-    except RuntimeError as error:  # there can be no more threads
-        return None, error
+    except RuntimeError:  # there can be no more threads
+        return _called(call, families)
     return await future
 
 
