@@ -68,6 +68,15 @@ _QUICK_TYPES: Final = frozenset(
     {Counter, Enum, Histogram, Info, Summary, Store, ProcessCollector, PlatformCollector, GCCollector}
 )
 
+#: By which exceptions asyncio and sqlite say that they are used in the wrong thread, and how the messages begin. An
+#: application's own errors may speak of threads and event loops, too.
+_NEEDS_LOOP: Final[Mapping[str, tuple[str, ...]]] = {
+    "builtins.RuntimeError": ("no running event loop", "There is no current event loop in thread"),
+    "sqlite3.ProgrammingError": ("SQLite objects created in a thread can only be used in that same thread",),
+}
+
+_logged: set[tuple[type, type[BaseException]]] = set()
+
 
 class Answer(NamedTuple):
     """What a collector has yielded, and what it then raised."""
@@ -140,7 +149,8 @@ class Collectors:
             if isawaitable(result):
                 result = await result
             if hasattr(result, "__aiter__"):
-                families += [family async for family in result]
+                async for family in result:
+                    families.append(family)  # noqa: PERF401  # what was yielded before an exception stays
             elif result is not None:
                 families += result
         except Exception as raised:  # noqa: BLE001  # of the application's
@@ -166,9 +176,23 @@ def count_error(registry: CollectorRegistry) -> None:
         page[index] += 1.0
 
 
+def failed(collector: object, error: BaseException, registry: CollectorRegistry) -> None:
+    """Count a collector that has raised an exception, and log it if it is the first of its kind."""
+    kind = (type(collector), type(error))
+    if kind not in _logged:
+        _logged.add(kind)
+        logger.error(
+            "%s has failed; its samples are missing. Further errors of this kind are only counted.",
+            _name(collector),
+            exc_info=error,
+        )
+    count_error(registry)
+
+
 def needs_loop(error: BaseException | None) -> bool:
-    """Whether a collector has failed because it was called in a thread, or there was none: ``asyncio`` and sqlite say so."""
-    return error is not None and any(word in str(error) for word in ("event loop", "thread"))
+    """Whether a collector has failed because it was called in a thread of its own: ``asyncio`` and sqlite say so."""
+    kind = type(error)
+    return str(error).startswith(_NEEDS_LOOP.get(f"{kind.__module__}.{kind.__qualname__}", ()))
 
 
 def answer_of(call: Callable[[], object]) -> Answer:
@@ -258,8 +282,8 @@ async def _in_thread(call: Callable[[], object], families: list[Family]) -> tupl
 
     try:
         threading.Thread(target=copy_context().run, args=(run,), name="hr-prometheus-collector", daemon=True).start()
-    except RuntimeError as error:  # there can be no more threads
-        return None, error
+    except RuntimeError:  # there can be no more threads
+        return _called(call, families)
     return await future
 
 

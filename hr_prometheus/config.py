@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.catalog import LATENCY_BUCKETS
-from hr_prometheus.errors import SettingError
+from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
 
 if TYPE_CHECKING:
@@ -115,6 +115,19 @@ class Settings:
             for name, of_route in plain["allow_values"].items()
         }
         return cls(**values)
+
+    def of_command(self, error: ConfigurationError) -> str:
+        """Return an error's sentence, with the option if it is about a policy that these settings give a route."""
+        if not isinstance(error, SettingError) or not error.words:
+            return str(error)
+        name, *parameters = error.words
+        if error.setting == "fixed_routes_parameters" and name in self.fixed_routes:
+            return error.of_command(f'--fixed-route "{name}={",".join(sorted(self.fixed_routes[name]))}"')
+        if error.setting == "allow_values" and name in self.allow_values:
+            allowed = self.allow_values[name]
+            parameter = parameters[0] if parameters else min(allowed)
+            return error.of_command(f'--allow-values "{name}.{parameter}={",".join(sorted(allowed[parameter]))}"')
+        return str(error)
 
 
 def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import sys
+import termios
 
 logger = logging.getLogger("hr_prometheus")
+
+_BYTES = b"12"
 
 
 class ServingProcesses:
@@ -18,8 +23,14 @@ class ServingProcesses:
         self._script = script
         self._noted: int | None = None
         self._bytes, theirs = os.pipe()
-        os.write(theirs, b"12")
+        os.write(theirs, _BYTES)
         os.close(theirs)
+
+    @property
+    def serve(self) -> bool:
+        """Whether one of them has begun to serve."""
+        left = fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4))
+        return int.from_bytes(left, sys.byteorder) < len(_BYTES)
 
     def note(self) -> None:
         """Note that this process is about to serve; the second one says what that means."""

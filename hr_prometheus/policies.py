@@ -45,6 +45,8 @@ class Policies:
         if keep_values not in KEEP_VALUES:
             raise ConfigurationError(f'keep_values is {keep_values!r}. Expected "safe" or "all".')
         self.keeps_all = keep_values == EVERY
+        #: The words of an error for those who gave the policies; a command has its own.
+        self.said: Callable[[ConfigurationError], str] = str
         self.fixed = fixed_parameters(fixed or {})
         self.allowed = allowed_values(allowed or {})
         for name, parameters in self.allowed.items():
@@ -86,7 +88,7 @@ class Policies:
         except ConfigurationError as error:
             if not (leniently and has_start_up(app)):
                 raise
-            logger.warning("%s", error)
+            logger.warning("%s", self.said(error))
 
     def _check(self, app: Application) -> None:
         if not self.fixed and not self.allowed:

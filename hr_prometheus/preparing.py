@@ -18,6 +18,7 @@ from hr_prometheus.errors import SettingError, TargetError
 from hr_prometheus.instrumentation import instrument
 from hr_prometheus.monitors import BaseRequestMonitor
 from hr_prometheus.policies import Policies
+from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.resources import has_start_up
 from hr_prometheus.routes import notices
 
@@ -73,6 +74,8 @@ class Preparation:
             detail=settings.detail or FULL,
             exclude=settings.exclude,
         )
+        for recorder in filter(None, map(recorder_of, app.middlewares)):
+            recorder.labels.policies.said = settings.of_command
         self._own_routes = _number_of_routes(app) - self.routes
         if context is not None:
             app.cleanup_ctx.insert(0, context)

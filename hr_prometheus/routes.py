@@ -156,8 +156,9 @@ def rows(app: Application, settings: Settings) -> list[Row]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
     """
-    settings = settings_of(app, settings)
+    said, settings = settings.of_command, settings_of(app, settings)
     policies = _policies(app, settings)
+    policies.said = said
     policies.check(app, leniently=True)
     of_domains = hosts(app)
     resources = dict.fromkeys(all_resources(app))  # one that two domains have is there twice

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _NEXT_TO_NOTHING = 0.001
 #: How many requests in progress are named.
 _NAMED = 3
+#: Turns of the event loop within which a connection that was taken is set up, and a request that has arrived begins.
+_TURNS = 10
 
 
 class InProgress(NamedTuple):
@@ -54,6 +56,17 @@ class Runner(AppRunner):
     def hurry(self) -> None:
         """Give up the requests in progress."""
         self._hurried.set()
+
+    async def cleanup(self) -> None:
+        """Stop. What was taken last is answered, if it has arrived; idle connections are closed.
+
+        A connection that aiohttp closes before it is set up stays open, and is waited for in vain.
+        """
+        for site in self.sites:
+            await site.stop()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        await super().cleanup()
 
     async def shutdown(self) -> None:
         """Let the application close what it keeps open, and wait for requests in progress."""

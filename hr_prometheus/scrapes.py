@@ -12,7 +12,7 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPServiceUnavailable
 
 from hr_prometheus.catalog import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
-from hr_prometheus.collectors import LIMIT, Answered, Collectors
+from hr_prometheus.collectors import LIMIT, Answered, Collectors, failed
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.series import self_store
 
@@ -58,7 +58,8 @@ class Scrapes:
     async def body(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
         """Return the metrics, or those with *names*, in parts; who comes while they are rendered shares them.
 
-        Raises :exc:`~aiohttp.web.HTTPServiceUnavailable` if too many are waiting, and whatever a collector raises.
+        A collector that raises loses what it has not yet yielded, and nothing else; it is logged once a kind and counted.
+        Raises :exc:`~aiohttp.web.HTTPServiceUnavailable` if too many are waiting.
         """
         if self._waiting >= _MOST_WAITING:
             raise HTTPServiceUnavailable(
@@ -110,13 +111,15 @@ class Scrapes:
     async def _part(self, names: tuple[str, ...]) -> Collectable:
         """Return what is to be rendered. Collectors that may be slow have been asked."""
         registry: Registry = self._registry
+        with suppress(ConfigurationError, OSError):  # as above
+            self_store(self._registry)  # is there, so that this scrape shows what is counted during it
         if self._gather is not None:
             registry = await self._gather()
         elif (answered := Answered(self._registry, names)).calls:
             answered.answers = await self._collectors.ask(answered.calls, LIMIT)
-            for answer in answered.answers.values():
+            for collector, answer in answered.answers.items():
                 if answer.error is not None:
-                    raise answer.error
+                    failed(collector, answer.error, self._registry)
             return answered
         return registry.restricted_registry(names) if names else registry
 

@@ -125,7 +125,7 @@ def say_that_nothing_is_served(target: str) -> None:
     """Say so on standard error."""
     with suppress(OSError, ValueError, AttributeError):  # it may be closed
         sys.stderr.write(
-            f'hr-prometheus: "{target}" has served nothing for {PATIENCE:g} s: this process has called neither '
-            "web.run_app nor AppRunner.setup. There are no metrics until it does.\n"
+            f'hr-prometheus: "{target}" has served nothing for {PATIENCE:g} s: neither this process nor one that it has '
+            "forked has called web.run_app or AppRunner.setup. There are no metrics until one does.\n"
         )
         sys.stderr.flush()

@@ -49,7 +49,12 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
 def _run_script(target: loading.Target, settings: Settings, announce: Callable[[str], None]) -> None:
     runners = ScriptRunners(settings, announce)
     processes = ServingProcesses(settings.target)
-    with interrupts.Raised(), words.alarm(PATIENCE, lambda: say_that_nothing_is_served(settings.target)) as serves:
+
+    def alarm() -> None:
+        if not processes.serve:
+            say_that_nothing_is_served(settings.target)
+
+    with interrupts.Raised(), words.alarm(PATIENCE, alarm) as serves:
 
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             serves()
@@ -61,6 +66,7 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
 
         async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
             serves()
+            processes.note()
             await runners.set_up(runner, original)
 
         run_script(target, settings.arguments, settings.app_dir, run_app, set_up)

@@ -168,6 +168,39 @@ async def test_what_a_thread_cannot_do_is_done_in_the_loop(registry):
     database.close()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("worker thread did not answer"),
+        TimeoutError("no running event loop"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("the event loop of the driver is closed"),
+        sqlite3.ProgrammingError("Cannot operate on a closed database of another thread"),
+    ],
+)
+async def test_a_collector_is_not_called_again_for_its_own_errors(registry, error):
+    """Its message may speak of threads and event loops; the second call would hold up every request."""
+
+    def fail():
+        raise error
+
+    collector = Collector("x", fail)
+    registry.register(collector)
+    await asked(Collectors(registry), registry, DEADLINE)
+    assert collector.calls == 1
+
+
+async def test_without_a_thread_a_collector_is_called_in_the_loop(registry, monkeypatch):
+    """There may be no more threads."""
+
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    registry.register(Collector("x"))
+    assert (await asked(Collectors(registry), registry, DEADLINE))["x"] == 1
+
+
 async def test_target_information_stays(registry):
     """As without a collector that may be slow."""
     registry.set_target_info({"env": "test"})
@@ -177,14 +210,16 @@ async def test_target_information_stays(registry):
     assert b"".join(await found.body(TEXT, ("target_info",), is_gzip=False)).endswith(b'target_info{env="test"} 1.0\n')
 
 
-async def test_a_collector_that_raises_fails_the_scrape(registry):
-    """As with prometheus_client, whichever way it is asked."""
+async def test_an_asynchronous_collector_that_raises(registry):
+    """What it has yielded stays, and so do the others."""
+    collector = Collector("x")
 
     async def fail():
+        yield collector.family(1.0)
         raise KeyError("on purpose")
 
-    collector = Collector("x")
     collector.collect = fail
     registry.register(collector)
-    with pytest.raises(KeyError, match="on purpose"):
-        await Scrapes(registry).body(TEXT, (), is_gzip=False)
+    registry.register(Collector("y"))
+    shown = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
+    assert shown["x"] == shown["y"] == shown['hr_prometheus_errors_total{where="collector"}'] == 1

@@ -8,7 +8,7 @@ from aiohttp import web
 from conftest import samples
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from hr_prometheus import scrapes
+from hr_prometheus import collectors, scrapes
 from hr_prometheus.exposition import TEXT, choose_format
 from hr_prometheus.scrapes import Scrapes
 from hr_prometheus.view import make_view
@@ -119,15 +119,17 @@ async def test_one_who_leaves_takes_nothing_from_the_others(registry, collector)
     assert first.cancelled()
 
 
-async def test_a_collector_that_fails(registry, collector):
-    """Everybody who waits gets its exception, which is counted once; the next scrape tries again."""
-    collector.error = RuntimeError("on purpose")
+async def test_a_collector_that_fails(registry, collector, monkeypatch, caplog):
+    """It is left out, named once and counted each time; all others are shown."""
+    monkeypatch.setattr(collectors, "_logged", set())
     found = Scrapes(registry)
-    results = await asyncio.gather(*[found.body(TEXT, (), is_gzip=False) for _ in range(2)], return_exceptions=True)
-    assert results == [collector.error] * 2
-    collector.error = None
-    text = b"".join(await found.body(TEXT, (), is_gzip=False)).decode()
-    assert samples(text)['hr_prometheus_errors_total{where="scrape"}'] == 1
+    for number, collector.error in enumerate((TimeoutError("on purpose"), TimeoutError("again"), SystemExit(3)), 1):
+        shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
+        assert shown['many{number="7"}'] == 7
+        assert shown['hr_prometheus_errors_total{where="collector"}'] == number
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        'The collector "test_scrapes.Collector" has failed'
+    ] * 2
 
 
 async def test_the_instrument_measures_itself(registry, collector):

@@ -8,8 +8,10 @@ import socket
 import ssl
 
 import pytest
+from aiohttp import web
 from conftest import DEADLINE
 
+from hr_prometheus.runner import Runner
 from hr_prometheus.workers.accepting import Acceptor, Counts
 
 
@@ -172,3 +174,50 @@ async def test_a_client_that_fails_at_tls_is_forgotten(counts):
     await until_connections(acceptor, 0)
     writer.close()
     acceptor.stop()
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+def requested(address: tuple[str, int]) -> socket.socket:
+    """Return a connection on which a request waits."""
+    sock = socket.create_connection(address, DEADLINE)
+    sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    sock.setblocking(False)
+    return sock
+
+
+async def answer(sock: socket.socket) -> bytes:
+    """Return the beginning of a response."""
+    with sock:
+        return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 12), DEADLINE)
+
+
+@pytest.mark.parametrize("turns", range(16))
+async def test_a_connection_that_comes_during_the_stop_of_a_worker(counts, turns):
+    """It is answered or refused, and the stop does not wait for it."""
+    app = web.Application()
+    app.router.add_get("/", hello)
+    runner = Runner(app, patience=10 * DEADLINE)
+    await runner.setup()
+    sock = FailingSocket()
+    address = sock.getsockname()
+    acceptor = Acceptor(runner.server, [sock], counts, 0, None)
+    acceptor.start()
+    waiting = requested(address)
+
+    async def stop() -> None:
+        await acceptor.drain(DEADLINE)
+        await runner.cleanup()
+
+    stopping = asyncio.create_task(stop())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    try:
+        late = requested(address)
+    except ConnectionRefusedError:
+        late = None
+    await asyncio.wait_for(stopping, DEADLINE)
+    assert await answer(waiting) == b"HTTP/1.1 200"
+    assert late is None or await answer(late) == b"HTTP/1.1 200"

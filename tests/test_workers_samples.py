@@ -12,17 +12,17 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import BucketSpan, Exemplar, NativeHistogram, Timestamp
 
+from hr_prometheus import collectors
 from hr_prometheus.catalog import ERRORS
 from hr_prometheus.request.records import Records
 from hr_prometheus.series import self_store
-from hr_prometheus.workers import samples
 from hr_prometheus.workers.samples import dump, load
 
 
 @pytest.fixture(autouse=True)
 def unlogged(monkeypatch):
     """Each test is the first in which something fails."""
-    monkeypatch.setattr(samples, "_logged", set())
+    monkeypatch.setattr(collectors, "_logged", set())
 
 
 class Collector:

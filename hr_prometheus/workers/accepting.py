@@ -34,8 +34,6 @@ REST = 0.001
 SHORT_LIVED = 1.0
 #: Seconds after which a process tries again when the operating system has let it take no connection.
 RETRY = 1.0
-#: Turns of the event loop within which a request that has arrived is read and its handler begins.
-_TURNS = 10
 #: More connections than these do not wait in front of a socket, unless somebody floods it.
 _MOST_WAITING = 4096
 
@@ -122,7 +120,7 @@ class Acceptor:
             self._loop.add_reader(each, self._readable, each)
 
     async def drain(self, seconds: float) -> None:
-        """Take all connections that wait, and return when their requests have begun, or after so many *seconds*.
+        """Take all connections that wait, and no more; return when they are set up, or give them up after so many *seconds*.
 
         When the last process closes a socket, the operating system resets what waits there.
         """
@@ -130,10 +128,11 @@ class Acceptor:
             for _ in range(_MOST_WAITING):
                 if not self._accept(each):
                     break
+        self.stop()  # at once, so that as few as can be come in between
         if self._entering:
-            await asyncio.wait(self._entering, timeout=seconds)
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
+            _, late = await asyncio.wait(self._entering, timeout=seconds)
+            for task in late:
+                task.cancel()
 
     def stop(self) -> None:
         """Take no more connections. Clients are refused when all processes have closed the sockets."""

@@ -6,7 +6,6 @@ gauges with ``set_function``. They travel as JSON.
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar, Sample
 
-from hr_prometheus.collectors import answer_of, count_error, may_be_slow, needs_loop, with_functions
+from hr_prometheus.collectors import answer_of, failed, may_be_slow, needs_loop, with_functions
 from hr_prometheus.series import Store
 
 if TYPE_CHECKING:
@@ -26,12 +25,8 @@ if TYPE_CHECKING:
 
     from hr_prometheus.collectors import Answer
 
-logger = logging.getLogger("hr_prometheus")
-
 #: What comes to the supervisor by way of files.
 _IN_FILES = (Counter, Gauge, Histogram, Summary, Store, MultiProcessCollector)
-
-_logged: set[tuple[type, type[Exception]]] = set()
 
 
 def dump(
@@ -60,8 +55,8 @@ def dump(
                 families.extend(map(_dumped, answer.families))
             if answer and answer.error is not None:
                 raise answer.error  # noqa: TRY301  # what was yielded before it stays
-        except Exception as error:  # noqa: BLE001  # of the application's
-            _failed(collector, error, registry)
+        except BaseException as error:  # noqa: BLE001  # of the application's
+            failed(collector, error, registry)
     gauges = [each for each in tuple(registry._collector_to_names) if isinstance(each, Gauge)]  # noqa: SLF001  # as above
     plain = [next(iter(gauge.describe())).name for gauge in gauges if _is_plain(gauge)]
     target = registry.get_target_info() or {}
@@ -116,7 +111,7 @@ def _function_family(gauge: Gauge, registry: CollectorRegistry) -> list[Family]:
         except Exception as error:
             if needs_loop(error):
                 raise
-            _failed(child, error, registry)
+            failed(child, error, registry)
             # It has no value, but the supervisor must know that its number in the file is none either.
             family.add_sample(family.name, labels, None)  # type: ignore[arg-type]
     return [family]
@@ -178,15 +173,3 @@ def _text(value: object) -> str:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _failed(collector: object, error: Exception, registry: CollectorRegistry) -> None:
-    kind = (type(collector), type(error))
-    if kind not in _logged:
-        _logged.add(kind)
-        logger.error(
-            "Collecting %r failed; its samples are missing. Further errors of this kind are only counted.",
-            collector,
-            exc_info=error,
-        )
-    count_error(registry)

@@ -169,11 +169,11 @@ class _Worker:
             acceptor.start()
             self.channel.send("ready", [self.preparation.routes, self.preparation.notices])
             await self.stopping.wait()
-            if not self.is_gentle:  # else others take them
-                await acceptor.drain(min(DRAIN_SECONDS, orders.shutdown_timeout))
-            acceptor.stop()
-            if self.is_gentle:
+            if self.is_gentle:  # others take those that wait
+                acceptor.stop()
                 await self._last_responses(acceptor)
+            else:
+                await acceptor.drain(min(DRAIN_SECONDS, orders.shutdown_timeout))
         finally:
             await runner.cleanup()
 

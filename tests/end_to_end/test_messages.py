@@ -319,3 +319,12 @@ def test_a_prefix_without_an_underscore(serve):
 def test_the_version():
     """-V is --version."""
     assert hr_prometheus("-V").stdout == hr_prometheus("--version").stdout != ""
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+@pytest.mark.parametrize("typed", [["--fixed-route", "lat=x"], ["--allow-values", "lat.x=1,2"]])
+def test_a_policy_that_fits_no_route_of_the_start_up(serve, workers, typed):
+    """The warning quotes the option as it was typed, in one process and in a worker; the command routes says the same."""
+    words = '{} "{}": the application has no route named "lat". '.format(*typed)
+    assert words in serve("starting:works", "--port", "0", *typed, *workers).stop()[2]
+    assert words in hr_prometheus("routes", "starting:works", *typed).stderr

@@ -96,8 +96,8 @@ def test_a_script_that_serves_nothing_for_a_while(tmp_path):
     )  # fmt: skip
     try:
         assert process.stderr.readline() == (
-            f'hr-prometheus: "{tmp_path}/waits.py" has served nothing for 0.01 s: this process has called neither '
-            "web.run_app nor AppRunner.setup. There are no metrics until it does.\n"
+            f'hr-prometheus: "{tmp_path}/waits.py" has served nothing for 0.01 s: neither this process nor one that it has '
+            "forked has called web.run_app or AppRunner.setup. There are no metrics until one does.\n"
         )
         process.stdin.write("go on\n")
         process.stdin.flush()
