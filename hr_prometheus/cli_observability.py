@@ -11,7 +11,7 @@ import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, Seconds, WholeNumber, metrics_option
-from hr_prometheus.cli_streams import say
+from hr_prometheus.cli_streams import say, show
 from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.interrupts import INTERRUPTED
@@ -176,6 +176,6 @@ def _write(outputs: dict[str, str | None], texts: list[str], settings: Settings)
     check_outputs(outputs, {"the target": script, "--certfile": settings.certfile, "--keyfile": settings.keyfile})
     for path, text in zip(outputs.values(), texts, strict=False):
         if path is None:
-            click.echo(text, nl=False)
+            show(text, nl=False)
         else:
             write(path, text)
