@@ -68,11 +68,14 @@ def main() -> None:
 @main.command(cls=Command, short_help="Serve an application, with its metrics.")
 @click.argument("target")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
-@server_option("-H", "--host", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all.")
+@server_option(
+    "-H", "--host", metavar="HOST", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all."
+)
 @server_option(
     "-P",
     "--port",
     type=WholeNumber(0, 65535, example=DEFAULT_PORT),
+    metavar="PORT",
     show_default=str(DEFAULT_PORT),
     help="Port to listen on; 0 picks a free one and prints it.",
 )
@@ -90,6 +93,7 @@ def main() -> None:
 @server_option(
     "--backlog",
     type=WholeNumber(1, 65535, example=DEFAULT_BACKLOG),
+    metavar="N",
     show_default=str(DEFAULT_BACKLOG),
     help="Connections that may wait to be accepted.",
 )
@@ -126,7 +130,7 @@ def main() -> None:
     "--loop",
     type=click.Choice(LOOPS),
     show_default="auto",
-    help="Event loop; auto is uvloop if that is installed (pip install hr-prometheus[uvloop]), else asyncio.",
+    help="Event loop; auto is uvloop if that is installed (the extra uvloop), else asyncio.",
 )
 @server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
 @server_option("--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own.")
@@ -163,9 +167,10 @@ def main() -> None:
 @metrics_option(
     "--metrics-port",
     type=WholeNumber(0, 65535, example=9100),
+    metavar="PORT",
     help="Serve the metrics on a port of their own and add no route to the application; 0 picks a free one.",
 )
-@metrics_option("--metrics-host", show_default="the application's", help="Address of the metrics port.")
+@metrics_option("--metrics-host", metavar="HOST", show_default="the application's", help="Address of the metrics port.")
 @metrics_option(
     "--fixed-route",
     "fixed_route",

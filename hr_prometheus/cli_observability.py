@@ -11,7 +11,7 @@ import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, Seconds, WholeNumber, metrics_option
-from hr_prometheus.cli_streams import say
+from hr_prometheus.cli_streams import say, show
 from hr_prometheus.config import DEFAULT_LEAST_REQUESTS
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.interrupts import INTERRUPTED
@@ -58,8 +58,8 @@ _output = metrics_option("--output", metavar="FILE", help="Write to this file in
 def dashboard(job: str, output: str | None, **options: Any) -> None:
     """Write a Grafana dashboard: of any application, or with a row for each route of TARGET; see `run` for TARGET and ARGS.
 
-    The same options make the same file, so that it can be kept with the code. Needs grafana-foundation-sdk:
-    pip install "hr-prometheus[dashboards]".
+    The same options make the same file, so that it can be kept with the code. Needs grafana-foundation-sdk, which comes with
+    the extra "dashboards".
     """
     with _errors():
         source, table, settings = _application(options)
@@ -69,8 +69,8 @@ def dashboard(job: str, output: str | None, **options: Any) -> None:
             if not str(error.name).startswith("grafana_foundation_sdk"):
                 raise
             raise ConfigurationError(
-                "dashboards are made with grafana-foundation-sdk, which is not installed. Install it with: "
-                'pip install "hr-prometheus[dashboards]"'
+                "dashboards are made with grafana-foundation-sdk, which is not installed. Install hr-prometheus with the "
+                'extra "dashboards".'
             ) from None
         _write({"--output": output}, [dashboards.grafana_dashboard(source, job, table)], settings)
 
@@ -176,6 +176,6 @@ def _write(outputs: dict[str, str | None], texts: list[str], settings: Settings)
     check_outputs(outputs, {"the target": script, "--certfile": settings.certfile, "--keyfile": settings.keyfile})
     for path, text in zip(outputs.values(), texts, strict=False):
         if path is None:
-            click.echo(text, nl=False)
+            show(text, nl=False)
         else:
             write(path, text)

@@ -13,7 +13,7 @@ import click
 
 from hr_prometheus.cli import fail, main, settings_of, shared_options
 from hr_prometheus.cli_options import Command, WholeNumber, metrics_option, said
-from hr_prometheus.cli_streams import say
+from hr_prometheus.cli_streams import say, show
 from hr_prometheus.errors import HrPrometheusError
 from hr_prometheus.interrupts import INTERRUPTED
 
@@ -77,12 +77,12 @@ def routes(**options: Any) -> None:
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}
         document["all_methods"] = module.USUAL_METHODS  # as which "*" is reckoned
-        click.echo(json.dumps(document, indent=2))
+        show(json.dumps(document, indent=2))
     else:
         # A file, or a program that reads, gets one line a route; a terminal of unknown width is taken for a usual one.
         unknown = 80 if sys.stdout.isatty() else 0
         width = shutil.get_terminal_size((unknown, 24)).columns
-        click.echo("\n".join(module.text_table(table, width or None)))
+        show("\n".join(module.text_table(table, width or None)))
     if max_series is not None and series > max_series:
         typed = said("max_series", click.get_current_context(), own="--max-series")
         say(

@@ -7,12 +7,15 @@ import errno
 import io
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hr_prometheus.cli_options import SuggestingGroup
 from hr_prometheus.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PREFIX = "HR_PROMETHEUS_"
 
@@ -29,12 +32,14 @@ class Group(SuggestingGroup):
     """The commands. What the operating system refuses is one sentence and exit code 1; a closed pipe is silence."""
 
     _is_refused = False
+    _has_terminal = False
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command, and exit."""
         _take_closed_descriptors()
         if sys.stdout is None:
             sys.stdout = Closed()
+        self._has_terminal = sys.stdout.isatty()
         code: Any = 1
         try:
             super().main(*args, **kwargs)
@@ -45,6 +50,11 @@ class Group(SuggestingGroup):
         self._flush()
         sys.exit(code or int(self._is_refused))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments, and show the help that they ask for."""
+        with _until_its_reader_is_gone():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name; say first which variables no command knows."""
         commands = self.commands.values()
@@ -54,11 +64,13 @@ class Group(SuggestingGroup):
                 rests = sorted(each.removeprefix(_PREFIX) for each in known)
                 hint = did_you_mean(name.removeprefix(_PREFIX), rests, prefix=_PREFIX)
                 say("Warning", f"{name} is not a setting of hr-prometheus.{hint}")
-        return super().invoke(ctx)
+        with _until_its_reader_is_gone():
+            return super().invoke(ctx)
 
     def refuse(self, error: OSError) -> None:
-        """Say once that standard output cannot be written, unless its reader has closed it."""
-        if error.errno != errno.EPIPE and not self._is_refused:
+        """Say once that standard output cannot be written, unless its reader or its terminal is gone."""
+        is_gone = error.errno == errno.EPIPE or (error.errno == errno.EIO and self._has_terminal)
+        if not (is_gone or self._is_refused):
             self._is_refused = True
             say("Error", f"standard output cannot be written: {error.strerror}. Send it somewhere else.")
 
@@ -84,6 +96,21 @@ class Group(SuggestingGroup):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is left
             except (AttributeError, ValueError):  # the application has closed or replaced it
                 pass
+
+
+@contextlib.contextmanager
+def _until_its_reader_is_gone() -> Iterator[None]:
+    """Be done when a pipe is closed, of which click makes exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(0) from None
+
+
+def show(text: str, *, nl: bool = True) -> None:
+    """Print what a command was asked for. A reader that has closed its pipe has what it wanted."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(text, nl=nl)
 
 
 def say(kind: str, text: str) -> None:

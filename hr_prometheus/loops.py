@@ -40,7 +40,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop  # noqa: PLC0415  # an extra
     except ImportError:
         raise SettingError(
-            "loop", "--loop uvloop", ': uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"'
+            "loop", "--loop uvloop", ': uvloop is not installed. Install hr-prometheus with the extra "uvloop".'
         ) from None
     # libuv ends a process that closes one of the first three descriptors, which is what a process that was started
     # without standard output would use for a socket.

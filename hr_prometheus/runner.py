@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp.web import AppRunner, BaseRunner
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: aiohttp's own time for requests in progress, which begins when ours has ended. It takes 0 as: without end.
 _NEXT_TO_NOTHING = 0.001
+#: Seconds for the application's clean-up, behind those for the requests in progress.
+CLEANUP_SECONDS = 5.0
 #: How many requests in progress are named.
 _NAMED = 3
 #: Turns of the event loop within which a connection that was taken is set up, and a request that has arrived begins.
@@ -35,7 +38,7 @@ class Runner(AppRunner):
     """A runner of ours. Its stop waits for requests in progress for *patience* seconds in all, or until it is hurried.
 
     aiohttp alone takes up to twice its ``shutdown_timeout``, and rounds it up. *on_stop* is called when the stop begins,
-    with the requests that it waits for.
+    with the requests that it waits for, and *on_cleanup* when only the application's clean-up is left.
     """
 
     setup = BaseRunner.setup  # not that of AppRunner, which is replaced while a script runs
@@ -46,10 +49,11 @@ class Runner(AppRunner):
         *,
         patience: float = 0.0,
         on_stop: Callable[[list[InProgress]], None] = lambda _requests: None,
+        on_cleanup: Callable[[], None] = lambda: None,
         **arguments: Any,
     ) -> None:
         super().__init__(app, shutdown_timeout=_NEXT_TO_NOTHING, **arguments)
-        self._patience, self._on_stop = patience, on_stop
+        self._patience, self._on_stop, self._on_cleanup = patience, on_stop, on_cleanup
         self._hurried = asyncio.Event()
         self.is_waiting = False
 
@@ -79,6 +83,7 @@ class Runner(AppRunner):
             self.is_waiting = True
             await self._wait(self.server, max(0.0, end - time()))
             self.is_waiting = False
+        self._on_cleanup()
 
     async def _wait(self, server: Server, seconds: float) -> None:
         tasks = [asyncio.ensure_future(each) for each in (server.shutdown(None), self._hurried.wait())]
@@ -105,9 +110,35 @@ def requests_in_progress(server: Server) -> list[InProgress]:
                 request, start = variables["request"], variables["start"]
             except (AttributeError, KeyError):
                 request, start = getattr(connection, "_current_request", None), None
-            method = str(getattr(request, "method", "a request"))
-            found.append(InProgress(method, _template(request), None if start is None else now - start))
+            found.append(_in_progress(request, start, now))
     return sorted(found, key=lambda each: -(each.age or 0.0))
+
+
+def _in_progress(request: Any, start: float | None, now: float) -> InProgress:
+    method = str(getattr(request, "method", "a request"))
+    return InProgress(method, _template(request), None if start is None else now - start)
+
+
+def hanging(loop: asyncio.AbstractEventLoop) -> str:
+    """Return words for what keeps a loop, or this process, from its end. It may be called in another thread."""
+    requests, parts = [], []
+    for task in asyncio.all_tasks(loop):
+        coroutine: Any = task.get_coro()
+        frame = getattr(coroutine, "cr_frame", None)
+        module = "" if frame is None else str(frame.f_globals.get("__name__"))
+        variables = {} if frame is None else frame.f_locals
+        if module.startswith("aiohttp."):
+            if "request" in variables and "start" in variables:  # the task of a connection
+                requests.append(_in_progress(variables["request"], variables["start"], loop.time()))
+        elif module.startswith("hr_prometheus."):
+            parts.append("the application's clean-up")
+        elif not module.startswith("asyncio."):
+            parts.append(f"the task {getattr(coroutine, '__qualname__', task.get_name())}")
+    parts = [described(requests)] * bool(requests) + list(dict.fromkeys(parts))
+    if not parts:
+        main = threading.main_thread()
+        parts = [f"the thread {each.name}" for each in threading.enumerate() if not (each.daemon or each is main)]
+    return " and ".join(parts[:_NAMED]) or "the application"
 
 
 def _template(request: Request) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import GracefulExit, SockSite, UnixSite
 
 from hr_prometheus import interrupts, words
+from hr_prometheus.deadline import Deadline
 from hr_prometheus.loops import loop_name
 from hr_prometheus.preparing import RUNNING
-from hr_prometheus.runner import Runner, described
+from hr_prometheus.runner import CLEANUP_SECONDS, Runner, described, hanging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds for the tasks of an application whose start was interrupted.
 _LAST_SECONDS = 5.0
+#: Seconds for tasks that go on when they have been cancelled, after a second signal.
+_LAST_MOMENT = 0.5
 #: aiohttp's time for requests in progress where a script does not say.
 _PATIENCE = 60.0
 
@@ -53,7 +56,10 @@ class Service:
         self._main: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._stopping_since = 0.0
-        self._is_serving = False
+        self._is_serving = self._is_hurried = False
+        self._deadline = Deadline(lambda: self._announce(words.stopped(self._stopping_since, self._hanging())))
+        #: Says what a stop waits for that is slow.
+        self._slow = ExitStack()
 
     def run(self, application: Coroutine[Any, Any, Application], loop: asyncio.AbstractEventLoop) -> None:
         """Serve in *loop*, and close it. Raises :exc:`KeyboardInterrupt` for an interruption before it served."""
@@ -78,16 +84,29 @@ class Service:
                     with suppress(asyncio.CancelledError):
                         loop.run_until_complete(main)
             finally:
-                _end(asyncio.all_tasks(loop), loop, _LAST_SECONDS if is_interrupted else None)
-                loop.run_until_complete(loop.shutdown_asyncgens())
-                loop.close()
+                if self._is_hurried:
+                    self._deadline.set(_LAST_MOMENT)
+                try:
+                    _end(asyncio.all_tasks(loop), loop, _LAST_SECONDS if is_interrupted else None)
+                    loop.run_until_complete(loop.shutdown_asyncgens())
+                    loop.close()
+                finally:
+                    self._slow.close()
+                    if self._preparation.is_script:  # which may go on; else only threads are left
+                        self._deadline.lift()
         if self._is_serving:
             self._announce(words.stopped(self._stopping_since))
 
     async def _serve(self, application: Coroutine[Any, Any, Application]) -> None:
         before = signal.getsignal(signal.SIGINT)
         app = await application
-        runner = Runner(app, patience=self._patience, on_stop=self._say_what_is_in_progress, **self._arguments)
+        runner = Runner(
+            app,
+            patience=self._patience,
+            on_stop=self._stop_begins,
+            on_cleanup=self._cleanup_begins,
+            **self._arguments,
+        )
         await runner.setup()
         try:
             for sock in self._listening.sockets:
@@ -122,18 +141,39 @@ class Service:
         if not self._stopping.is_set():
             self._stopping.set()
             self._stopping_since = monotonic()
+            self._deadline.set(self._patience + CLEANUP_SECONDS)
             if not self._is_serving:
                 self._main.cancel()
         elif number == signal.SIGHUP:
             pass  # the shell and the system send one each when a terminal is closed
         elif self._runner is not None and self._runner.is_waiting:
+            self._is_hurried = True
             self._runner.hurry()
         else:
+            self._is_hurried = True
+            self._deadline.set(_LAST_MOMENT)
             self._main.cancel()
 
-    def _say_what_is_in_progress(self, requests: list[InProgress]) -> None:
+    def _stop_begins(self, requests: list[InProgress]) -> None:
         if requests and self._patience:
             self._announce(words.stopping(described(requests), self._patience))
+        else:
+            self._say_if_slow(self._patience + CLEANUP_SECONDS)
+
+    def _cleanup_begins(self) -> None:
+        self._deadline.set(CLEANUP_SECONDS)
+        self._say_if_slow(CLEANUP_SECONDS)
+
+    def _say_if_slow(self, seconds: float) -> None:
+        def say() -> None:
+            self._announce(words.stopping(self._hanging(), seconds))
+
+        self._slow.close()
+        self._slow.enter_context(words.alarm(words.SLOW_CLEANUP, say))
+
+    def _hanging(self) -> str:
+        assert self._main is not None  # noqa: S101  # it runs
+        return hanging(self._main.get_loop())
 
 
 def _end(tasks: set[asyncio.Task[Any]], loop: asyncio.AbstractEventLoop, seconds: float | None = None) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Seconds after which a start is slow.
+#: Seconds after which a start is slow, and a clean-up.
 SLOW_START = 2.0
+SLOW_CLEANUP = 1.0
 
 
 def serving(announcement: str, loop: str) -> str:
@@ -31,9 +32,9 @@ def stopping(waited_for: str, seconds: float) -> str:
     return f"Stopping: waiting for {waited_for}, at most {seconds:g} s; Ctrl-C again to stop now"
 
 
-def stopped(since: float) -> str:
-    """Return the line for the end of a stop that began at *since*, by :func:`time.monotonic`."""
-    return f"Stopped after {monotonic() - since:.1f} s"
+def stopped(since: float, hanging: str = "") -> str:
+    """Return the line for the end of a stop that began at *since*, by :func:`time.monotonic`, with what has not ended."""
+    return f"Stopped after {monotonic() - since:.1f} s{f', without waiting for {hanging}' if hanging else ''}"
 
 
 @contextmanager

@@ -276,6 +276,8 @@ def test_what_is_not_published_is_installed_from_a_checkout():
     is_released = "(unreleased)" not in re.search(r"^## .*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
     first = blocks("shell")[0].splitlines()[0]
     assert first == ("pip install hr-prometheus" if is_released else "pip install .  # in a checkout")
+    texts = [README, HELP.read_text(), *(file.read_text() for file in (ROOT / "hr_prometheus").rglob("*.py"))]
+    assert is_released or not [text for text in texts if "hr-prometheus[" in text]  # which would be an older one
 
 
 def test_the_changelog_begins_with_this_version():

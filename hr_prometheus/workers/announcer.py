@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from hr_prometheus import interrupts, words
-from hr_prometheus.runner import described
+from hr_prometheus.runner import CLEANUP_SECONDS, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -53,6 +53,16 @@ class Announcer:
         parts += [f"worker {worker.slot}, which does not answer" for worker in silent]
         if parts and self._seconds:
             self._announce(words.stopping(" and ".join(parts), self._seconds))
+        await self._say_slow_cleanup(asked)
+
+    async def _say_slow_cleanup(self, workers: Collection[WorkerProcess]) -> None:
+        time = asyncio.get_running_loop().time
+        slow: list[str] = []
+        while not slow:
+            await asyncio.sleep(_POLL_SECONDS)
+            since = time() - words.SLOW_CLEANUP
+            slow = [f"worker {each.slot}" for each in workers if each.is_alive and each.cleaning_since <= since]
+        self._announce(words.stopping(f"the application's clean-up ({', '.join(slow)})", CLEANUP_SECONDS))
 
     def stopped(self) -> None:
         """Say that all workers have ended, if they ever served."""

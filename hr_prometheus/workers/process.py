@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
-from hr_prometheus.runner import InProgress
+from hr_prometheus.runner import CLEANUP_SECONDS, InProgress
 from hr_prometheus.workers.control import Channel
 
 if TYPE_CHECKING:
@@ -53,10 +54,13 @@ class WorkerProcess:
         self.reason = ""
         #: The requests in progress when its stop began, once it has said so.
         self.draining: list[InProgress] | None = None
+        #: When its application's clean-up began, by the loop's clock.
+        self.cleaning_since = inf
         #: Pings that it has not answered.
         self.unanswered = 0
         self._code: int | None = None
         self._is_hung_up = False
+        self._deadline: asyncio.TimerHandle | None = None
         self._loop = loop
         self._worn = worn
         self._channel = Channel(self._notified, asked, self._hung_up)
@@ -127,7 +131,7 @@ class WorkerProcess:
             self._channel.send("stop" if reason == STOP else "replace")
         elif self.is_alive:
             os.kill(self.pid, signal.SIGTERM)  # it may be importing, when it reads no messages
-        self._loop.call_later(seconds, self._end_late, seconds)
+        self._end_within(seconds)
 
     def kill(self, reason: str = "") -> None:
         """Kill it, with what it has started, if it has not ended."""
@@ -161,6 +165,11 @@ class WorkerProcess:
             self.booted.set_result(False)
         self.ended.set_result(self._code)
 
+    def _end_within(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, self._end_late, seconds)
+
     def _end_late(self, seconds: float) -> None:
         if self._code is None:
             logger.warning("Worker %d (pid %d) has not ended within %g s and is killed.", self.slot, self.pid, seconds)
@@ -179,6 +188,9 @@ class WorkerProcess:
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
         elif kind == "draining":
             self.draining = [InProgress(*each) for each in value]
+        elif kind == "cleaning":
+            self.cleaning_since = self._loop.time()
+            self._end_within(CLEANUP_SECONDS)
         elif kind == "worn":
             self._worn(self)
 

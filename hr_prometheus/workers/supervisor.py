@@ -18,6 +18,7 @@ from hr_prometheus.errors import ServingError, SettingError
 from hr_prometheus.listening import Listening, take_addresses, tls_context
 from hr_prometheus.loops import AUTO, chosen_name, loop_factory
 from hr_prometheus.preparing import configure_logging
+from hr_prometheus.runner import CLEANUP_SECONDS
 from hr_prometheus.terminal import Terminal
 from hr_prometheus.view import check_metrics_path
 from hr_prometheus.workers import values
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from hr_prometheus.config import Settings
 
 logger = logging.getLogger("hr_prometheus")
-
-#: Seconds for the application's clean-up, behind those for the requests in progress.
-CLEANUP_SECONDS = 5.0
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:

@@ -154,6 +154,7 @@ class _Worker:
             app,
             patience=orders.shutdown_timeout,
             on_stop=self._draining,
+            on_cleanup=lambda: self.channel.send("cleaning"),
             keepalive_timeout=(
                 DEFAULT_KEEPALIVE_TIMEOUT if settings.keepalive_timeout is None else settings.keepalive_timeout
             ),

@@ -110,8 +110,13 @@ def test_an_output_that_is_refused(command, output):
 
 @pytest.mark.parametrize("command", ENDING)
 def test_a_pipe_that_is_closed_is_silence(command):
-    """Its reader has what it wanted."""
-    assert in_a_shell(f"{command} | true")[1] == ""
+    """Its reader has what it wanted, so the exit code is 0."""
+    assert in_a_shell(f"{command} | true; exit ${{PIPESTATUS[0]}}") == (0, "")
+
+
+def test_a_pipe_that_is_closed_hides_nothing():
+    """What the exit code has to say, it says."""
+    assert in_a_shell("routes served:app --max-series 1 | true; exit ${PIPESTATUS[0]}")[0] == 4
 
 
 @pytest.mark.parametrize("output", ["2>/dev/full", "2>&-"])

@@ -106,9 +106,21 @@ def test_a_number_that_is_none(name, option, value):
     assert option.type.convert(found[2], option, None) == float(found[2])
 
 
+@pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[f"{name}-{option.name}" for name, option in NUMBERS])
+def test_the_word_for_a_number(name, option):
+    """The help has one that people use."""
+    assert option.metavar in {"PORT", "N", "SECONDS"}
+
+
 def test_there_are_numbers_to_test():
-    """The list above finds what it is for."""
+    """The list above finds what it is for, in every command."""
     assert len(NUMBERS) > 9
+    assert {
+        ("run", "port"),
+        ("rules", "least_requests"),
+        ("routes", "max_series"),
+        ("scrape-config", "metrics_port"),
+    } <= {(name, option.name) for name, option in NUMBERS}
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def test_dashboard_without_the_library_of_grafana(tmp_path):
     (tmp_path / "grafana_foundation_sdk.py").touch()
     done = hr_prometheus("dashboard", PYTHONPATH=str(tmp_path))
     assert done.stderr == (
-        "Error: dashboards are made with grafana-foundation-sdk, which is not installed. Install it with: "
-        'pip install "hr-prometheus[dashboards]"\n'
+        "Error: dashboards are made with grafana-foundation-sdk, which is not installed. Install hr-prometheus with the "
+        'extra "dashboards".\n'
     )
     assert done.returncode == 2
 

@@ -70,6 +70,68 @@ def test_a_stop_that_waits_for_nothing(serve, kind):
     assert re.fullmatch(r"Stopped after \d\.\d s\n", service.farewell)
 
 
+HANGING = {
+    "stuck": (r"1 request \(GET /stuck, \d+ s\)", "Stopped after .* s, without waiting for 1 request .*"),
+    "thread": (r"1 request \(GET /thread, \d+ s\)", "Stopped after .* s, without waiting for the thread .*"),
+}
+
+
+@pytest.mark.parametrize("path", HANGING)
+def test_a_request_that_does_not_end(serve, path):
+    """The process ends all the same, says what it has left, and its exit code is that of a stop."""
+    service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "0.5")
+    with connect(service, f"/{path}"):
+        code, out, error = service.stop(signal.SIGINT)
+    assert (code, out, error) == (0, "", "")
+    waits, last = HANGING[path]
+    assert re.match(rf"Stopping: waiting for {waits}, at most 0.5 s; ", service.farewell)
+    assert re.fullmatch(last, service.farewell.splitlines()[-1])
+
+
+def test_a_request_that_does_not_end_at_a_second_signal(serve):
+    """The stop is at once, whatever else was promised."""
+    service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "3600")
+    with connect(service, "/stuck"):
+        service.process.send_signal(signal.SIGINT)
+        assert read_line(service.process).startswith("Stopping: waiting for 1 request (GET /stuck, ")
+        assert service.stop(signal.SIGINT) == (0, "", "")
+    assert re.fullmatch(r"Stopped after .* s, without waiting for 1 request \(GET /stuck, .*\n", service.farewell)
+
+
+@pytest.mark.parametrize("app", ["cleanup", "blocked_cleanup", "shutdown"])
+def test_a_clean_up_that_does_not_end(serve, app):
+    """A line says what is waited for and how long, and another one that it was given up."""
+    service = serve(f"hanging:{app}", "--port", "0", "--shutdown-timeout", "0.5")
+    assert service.stop(signal.SIGINT) == (0, "", "")
+    seconds = "5.5" if app == "shutdown" else "5"
+    assert re.fullmatch(
+        rf"Stopping: waiting for the application's clean-up, at most {seconds} s; Ctrl-C again to stop now\n"
+        r"Stopped after .* s, without waiting for the application's clean-up\n",
+        service.farewell,
+    )
+
+
+def test_a_clean_up_of_workers_that_does_not_end(serve):
+    """The same line, and each worker is killed after this time."""
+    service = serve("hanging:cleanup", "--port", "0", "--shutdown-timeout", "3600", "--workers", "2")
+    code, out, error = service.stop(signal.SIGINT)
+    assert (code, out) == (0, "")
+    assert error.count(" has not ended within 5 s and is killed.") == error.count("\n") == 2
+    first, last = service.farewell.splitlines()
+    assert re.match(r"Stopping: waiting for the application's clean-up \(worker 0(, worker 1)?\), at most 5 s; ", first)
+    assert last.startswith("Stopped after ")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clean_up_that_does_not_end_at_a_second_signal(serve, kind):
+    """It is given up."""
+    service = serve("hanging:cleanup", "--port", "0", *kind)
+    service.process.send_signal(signal.SIGINT)
+    assert read_line(service.process).startswith("Stopping: waiting for the application's clean-up")
+    assert service.stop(signal.SIGINT) == (0, "", "")
+    assert re.fullmatch(r"Stopped after .* s\n", service.farewell)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slow_start(kind, tmp_path):
     """After two seconds a line says what is waited for."""
@@ -134,12 +196,12 @@ def read_until(terminal: int, word: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_closed_terminal_stops_what_runs_in_it(tmp_path, kind):
-    """No process stays, the workers included, and the exit code is that of a stop."""
+    """No process stays, the workers included, and the exit code is that of a stop, though its words go nowhere."""
     mark = str(tmp_path)
     with in_terminal(mark, *kind) as (pid, terminal):
         read_until(terminal, b"Ctrl-C to stop")
         os.close(terminal)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in (0, 120)  # 120: of an output that is gone
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         until(lambda: not processes(mark))
 
 

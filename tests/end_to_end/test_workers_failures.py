@@ -131,7 +131,7 @@ def test_uvloop_that_is_not_installed(more, tmp_path):
     done = hr_prometheus("run", "served:app", "--loop", "uvloop", *more, PYTHONPATH=str(tmp_path))
     assert done.returncode == USAGE
     assert done.stderr == (
-        'Error: --loop uvloop: uvloop is not installed. Install it with: pip install "hr-prometheus[uvloop]"\n'
+        'Error: --loop uvloop: uvloop is not installed. Install hr-prometheus with the extra "uvloop".\n'
     )
 
 

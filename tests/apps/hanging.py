@@ -1,0 +1,55 @@
+"""Applications whose stop hangs: in a request, in the clean-up, or in a thread."""
+
+import asyncio
+import contextlib
+import sys
+import time
+
+from aiohttp import web
+
+
+async def stuck(_request: web.Request) -> web.Response:
+    """Ignore every cancellation."""
+    sys.stdout.write("stuck request begun\n")
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+async def in_a_thread(_request: web.Request) -> web.Response:
+    sys.stdout.write("thread request begun\n")
+    await asyncio.to_thread(time.sleep, 3600)
+    return web.Response()
+
+
+async def waits(_app: web.Application) -> None:
+    await asyncio.sleep(3600)
+
+
+async def blocks(_app: web.Application) -> None:
+    time.sleep(3600)
+
+
+def requests() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/stuck", stuck)
+    app.router.add_get("/thread", in_a_thread)
+    return app
+
+
+def shutdown() -> web.Application:
+    app = web.Application()
+    app.on_shutdown.append(waits)
+    return app
+
+
+def cleanup() -> web.Application:
+    app = web.Application()
+    app.on_cleanup.append(waits)
+    return app
+
+
+def blocked_cleanup() -> web.Application:
+    app = web.Application()
+    app.on_cleanup.append(blocks)
+    return app
