@@ -42,6 +42,8 @@ logger = logging.getLogger("hr_prometheus")
 _PAGE = 65536
 _PAGE_CELLS = _PAGE // 8
 _CELLS, _SERIES = ".cells", ".series"
+#: The file that says to all slots that one has warned of an application which reads its own numbers.
+_WARNED = "read-alone"
 
 _NUMBERS = {metric.name: number for number, metric in enumerate(METRICS)}
 
@@ -168,9 +170,14 @@ def use(path: str, *, shown_at: str = "") -> None:
     slots can be seen, for an application that reads those of one.
     """
     pages_of_process[:] = [FilePages(path)]
+    warned = os.path.join(os.path.dirname(path), _WARNED)
 
     def notice() -> None:
         read_alone.clear()
+        try:
+            os.close(os.open(warned, os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError:  # another worker has said it, or the disk is full
+            return
         logger.warning(
             "The application reads its metrics itself, with generate_latest() for example: these are the numbers of one "
             "worker. Those of all workers are at %s.",

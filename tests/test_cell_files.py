@@ -300,3 +300,15 @@ def test_the_cells_of_a_file_are_cells(worker):
     assert again[index] == 2.0
     store = basic_store(series.REGISTRY)
     assert store.buckets(REQUEST_LATENCY) == LATENCY_BUCKETS
+
+
+def test_one_worker_of_all_warns_of_numbers_that_are_read_alone(monkeypatch, tmp_path, caplog):
+    """Also where it has been started again."""
+    for slot in (0, 1, 0):
+        monkeypatch.setattr(cell_files, "pages_of_process", [])
+        cell_files.use(str(tmp_path / f"w{slot}"), shown_at="http://metrics")
+        (notice,) = series.read_alone
+        notice()
+        assert not series.read_alone
+    (record,) = caplog.records
+    assert record.message.endswith("Those of all workers are at http://metrics.")
