@@ -49,7 +49,12 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
 def _run_script(target: loading.Target, settings: Settings, announce: Callable[[str], None]) -> None:
     runners = ScriptRunners(settings, announce)
     processes = ServingProcesses(settings.target)
-    with interrupts.Raised(), words.alarm(PATIENCE, lambda: say_that_nothing_is_served(settings.target)) as serves:
+
+    def say() -> None:
+        say_that_nothing_is_served(settings.target, has_runner=runners.are_set_up)
+
+    with interrupts.Raised(), words.alarm(PATIENCE, say) as serves:
+        runners.on_serving = serves
 
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             serves()
@@ -60,7 +65,6 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
                 loading.close(app)
 
         async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
-            serves()
             await runners.set_up(runner, original)
 
         run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
