@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
-from conftest import APPS, clean_environment, counts, hr_prometheus, read_line, wait_for
+from conftest import APPS, DEADLINE, clean_environment, counts, hr_prometheus, read_line, wait_for
 from test_serving import get, scrape
 
 
@@ -131,6 +132,8 @@ def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
         cwd=APPS, env=clean_environment(), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    timer = threading.Timer(DEADLINE, process.kill)
+    timer.start()
     try:
         assert process.stderr.readline() == (
             f'hr-prometheus: "{tmp_path}/waits.py" has served nothing for 0.5 s: {why} There are no metrics until then.\n'
@@ -141,4 +144,5 @@ def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
         process.terminate()
         assert process.communicate()[1] == ""
     finally:
+        timer.cancel()
         process.kill()
