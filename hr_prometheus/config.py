@@ -27,6 +27,8 @@ DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 #: Seconds.
 DEFAULT_WORKER_TIMEOUT = 30.0
 MOST_WORKERS = 256
+#: What makes a value of a list look like the beginning of another one: NAME.PARAM=
+_SETTING = re.compile(r"[^=]+\.\w+=")
 #: Requests in its long window with which an alert of an objective may fire: with fewer, a handful of errors is a large
 #: share of them.
 DEFAULT_LEAST_REQUESTS = 100
@@ -157,12 +159,15 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
         key, equals, listed = text.partition("=")
         name, dot, parameter = key.rpartition(".")
         values = [value.strip() for value in listed.split(",")]
-        if not (name and dot and parameter and equals and all(values)):
+        has_another = any(_SETTING.match(value) for value in values)
+        if has_another or not (name and dot and parameter and equals and all(values)):
             raise SettingError(
                 "allow_values",
                 f'--allow-values "{text}"',
                 " is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example "
-                "get_cell_neighbour.direction=north,south.",
+                "get_cell_neighbour.direction=north,south."
+                + " A comma separates only values of one parameter."
+                * has_another,
                 (text,),
             )
         of_route = allowed.setdefault(name, {})

@@ -32,7 +32,13 @@ def idle(patterns: Iterable[str], app: Application, policies: Policies, *more: s
         labels.append(form or template(resource).replace("%", "%%"))
     shown = [label for label in labels if "%" not in label]
     return {
-        pattern: f"matches no path label, so it leaves nothing out.{did_you_mean(pattern, shown)}"
+        pattern: f"matches no path label, so it leaves nothing out.{_hint(pattern, shown)}"
         for pattern in patterns
         if not any(may_overlap(pattern, label) for label in labels)
     }
+
+
+def _hint(pattern: str, labels: list[str]) -> str:
+    if "," in pattern:  # more likely several than one that is nearly right
+        return " A comma separates no patterns."
+    return did_you_mean(pattern, labels)

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiohttp import hdrs
+from aiohttp.web import View
 
 from hr_prometheus.policies import ALL, OTHER, safety_of
 from hr_prometheus.resources import valid_text
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
         policies: Policies
         path_budget: int
         folded: Callable[[str], None]
+
+        def find_unmatched(self, request: Request) -> T | None:
+            """Return what was made for the labels of a request that no route matches."""
 
         def excluded(self, label: str) -> bool:
             """Whether requests with this path label are left out."""
@@ -52,6 +56,13 @@ METHODS = frozenset(
     "QUERY REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF "
     "VERSION-CONTROL".split()
 )
+
+
+def _lacks_method(request: Request) -> bool:
+    """Whether a class-based view will answer 405, because its class does not define the request's method."""
+    handler = getattr(request.match_info, "handler", None)
+    is_view = isinstance(handler, type) and issubclass(handler, View)
+    return is_view and not (request.method in hdrs.METH_ALL and hasattr(handler, request.method.lower()))
 
 
 class LabelRule(Generic[T]):
@@ -132,6 +143,8 @@ class LabelRule(Generic[T]):
         """Make the labels of a request that is the first with this method and this key."""
         if self.template is None:
             return None
+        if self.template != UNMATCHED and _lacks_method(request):
+            return self._labels.find_unmatched(request)
         method = request.method if request.method in METHODS else self._own_method(request)
         if method == UNKNOWN and key in self.known(UNKNOWN):
             return self.known(UNKNOWN)[key]

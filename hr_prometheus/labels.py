@@ -105,7 +105,7 @@ class Labels(Generic[T]):
         if rule is None:
             if isinstance(match_info.http_exception, HTTPException):
                 # Each such match has a route of its own, so nothing may be kept of it.
-                return self._unrouted_rule(request).find(request)
+                return self.find_unmatched(request)
             rule = self._rules[route] = self._rule(route, request)
             if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
                 if rule.is_constant:
@@ -131,6 +131,10 @@ class Labels(Generic[T]):
         if resource not in self._patterns:
             self._patterns[resource] = self._pattern_rule(resource, self._host(request))
         return self._patterns[resource]
+
+    def find_unmatched(self, request: Request) -> T | None:
+        """Return what was made for the labels of a request that no route matches, or none with its method."""
+        return self._unrouted_rule(request).find(request)
 
     def _unrouted_rule(self, request: Request) -> LabelRule[T]:
         asked_for = _asked_for(request) if request.method == hdrs.METH_OPTIONS else None

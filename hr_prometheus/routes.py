@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 #: With how many different statuses a label is reckoned to be answered.
 STATUSES = (200, 302, 400, 404, 500)
+_EXCLUDE = "HR_PROMETHEUS_EXCLUDE"
 _MOST_NAMED = 3  # parameters, at the start
 #: With which methods a route for all of them is reckoned to be asked for.
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -252,7 +254,10 @@ def idle_exclusions(app: Application, settings: Settings) -> list[str]:
     """Return a sentence for each pattern of ``--exclude`` that leaves nothing out."""
     said = exclusions.idle(settings.exclude, app, _policies(app, settings), settings.metrics_path)
     may_change = " The application's start-up may add a route for it." if has_start_up(app) and not app.frozen else ""
-    return [f'--exclude "{pattern}" {problem}{may_change}' for pattern, problem in said.items()]
+    variable = os.environ.get(_EXCLUDE, "")  # in a worker as well
+    is_variable = tuple(variable.split()) == settings.exclude
+    typed = f'{_EXCLUDE}="{variable}" (values are separated by spaces):' if is_variable else "--exclude"
+    return [f'{typed} "{pattern}" {problem}{may_change}' for pattern, problem in said.items()]
 
 
 def text_table(table: Sequence[Row], width: int | None = None) -> list[str]:

@@ -34,7 +34,9 @@ logger = logging.getLogger("hr_prometheus")
 
 #: Seconds after which a script that serves nothing is worth a line.
 PATIENCE = 10.0
+#: Seconds between two looks for a site of a runner, at first and when it is late.
 _LOOK_SECONDS = 0.05
+_LATE_LOOK_SECONDS = 1.0
 #: Options that a runner of the script's own has no use for.
 _IGNORED = (
     "host", "port", "unix_path", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop", "certfile",
@@ -46,6 +48,9 @@ class ScriptRunners:
 
     def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
         self._settings, self._announce = settings, announce
+        #: Called when one of them serves.
+        self.on_serving: Callable[[], None] = lambda: None
+        self.are_set_up = False
         self._prepared: dict[Application, Preparation] = {}
         #: The metrics' own port, while one of the applications is up that share it.
         self._metrics: Runner | None = None
@@ -54,6 +59,7 @@ class ScriptRunners:
 
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup``, the *original*."""
+        self.are_set_up = True
         preparation = self._prepared.get(runner.app) or await self._prepare(runner.app)
         arguments: Any = getattr(runner, "_kwargs", None)
         if preparation is not None and isinstance(arguments, dict):  # else what the parser refuses is not counted
@@ -62,6 +68,8 @@ class ScriptRunners:
         if preparation is not None:
             interrupts.served()
             self._look(runner, preparation, int(PATIENCE / _LOOK_SECONDS))
+        else:
+            self.on_serving()
 
     async def _prepare(self, app: Application) -> Preparation | None:
         """Instrument an application; what is wrong with any but the first one is a warning, so that the others go on."""
@@ -108,6 +116,7 @@ class ScriptRunners:
         """Say where the application is served, when its sites have been started."""
         loop = asyncio.get_running_loop()
         if runner.addresses:
+            self.on_serving()
             scheme = "https" if any(site.name.startswith("https:") for site in runner.sites) else "http"
             texts = [
                 f"unix:{each}" if isinstance(each, str) else f"{scheme}://{addresses.host_and_port(*each[:2])}"
@@ -117,15 +126,23 @@ class ScriptRunners:
             line = f"hr-prometheus: {preparation.what()} on {', '.join(texts)}, metrics on {where}"
             self._announce(words.serving(line, loop_name(loop)))
             preparation.say_notices()
-        elif times:
-            loop.call_later(_LOOK_SECONDS, self._look, runner, preparation, times - 1)
+        elif runner.server is not None:  # it has not been cleaned up
+            if runner.server.requests_count:  # the script listens by itself
+                self.on_serving()
+            loop.call_later(
+                _LOOK_SECONDS if times > 0 else _LATE_LOOK_SECONDS, self._look, runner, preparation, times - 1
+            )
 
 
-def say_that_nothing_is_served(target: str) -> None:
+def say_that_nothing_is_served(target: str, *, has_runner: bool) -> None:
     """Say so on standard error."""
+    why = (
+        "it has an AppRunner, but no site of it has been started."
+        if has_runner
+        else "neither this process nor one that it has forked has called web.run_app or AppRunner.setup."
+    )
     with suppress(OSError, ValueError, AttributeError):  # it may be closed
         sys.stderr.write(
-            f'hr-prometheus: "{target}" has served nothing for {PATIENCE:g} s: neither this process nor one that it has '
-            "forked has called web.run_app or AppRunner.setup. There are no metrics until one does.\n"
+            f'hr-prometheus: "{target}" has served nothing for {PATIENCE:g} s: {why} There are no metrics until then.\n'
         )
         sys.stderr.flush()

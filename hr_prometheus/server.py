@@ -50,11 +50,12 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
     runners = ScriptRunners(settings, announce)
     processes = ServingProcesses(settings.target)
 
-    def alarm() -> None:
+    def say() -> None:
         if not processes.serve:
-            say_that_nothing_is_served(settings.target)
+            say_that_nothing_is_served(settings.target, has_runner=runners.are_set_up)
 
-    with interrupts.Raised(), words.alarm(PATIENCE, alarm) as serves:
+    with interrupts.Raised(), words.alarm(PATIENCE, say) as serves:
+        runners.on_serving = serves
 
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             serves()
@@ -65,7 +66,6 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
                 loading.close(app)
 
         async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
-            serves()
             processes.note()
             await runners.set_up(runner, original)
 

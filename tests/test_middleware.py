@@ -9,8 +9,9 @@ from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientError, web
+from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web_urldispatcher import PlainResource
-from conftest import DEADLINE, counts, samples, until
+from conftest import DEADLINE, counted, counts, full, samples, until
 from prometheus_client import Counter, generate_latest
 
 from hr_prometheus.errors import ConfigurationError
@@ -730,3 +731,24 @@ async def test_exclude_with_resources_of_the_applications_own(aiohttp_client, re
     assert (await client.get("/ok")).status == 200
     await until(ended(registry))
     assert counts(scrape(registry)) == {("GET", "/ok", "200"): 1}
+
+
+@pytest.mark.parametrize("path", ["/v", "/v/{number}"])
+async def test_a_method_that_a_class_based_view_lacks(registry, path):
+    """Its 405 is unmatched, as every other one; the view's own methods have its path."""
+
+    class View(web.View):
+        async def get(self):
+            return web.Response()
+
+    app = full(registry)
+    app.router.add_view(path, View)
+    asked = path.format(number=1)
+    async with TestClient(TestServer(app)) as client:
+        for method in ("DELETE", "GET", "DELETE", "OPTIONS"):
+            await client.request(method, asked)
+        assert await counted(registry) == {
+            ("GET", asked, "200"): 1,
+            ("DELETE", "unmatched", "405"): 2,
+            ("OPTIONS", "unmatched", "405"): 1,
+        }

@@ -132,6 +132,10 @@ def test_there_are_numbers_to_test():
         ),
         ("run", "FIXED_ROUTE", "* nonsense", " (values are separated by spaces) is not understood."),
         ("run", "ALLOW_VALUES", "cells.x=y", ' (values are separated by spaces): the application has no route named "cells".'),
+        (
+            "run", "ALLOW_VALUES", "get_cell_neighbour.direction=up,root.x=y",
+            " (values are separated by spaces) is not understood.",
+        ),
         ("rules", "OBJECTIVE", "99 x=1", " (values are separated by spaces)"),
         ("run", "BUCKETS", "2,1", " makes no histogram."),
         ("run", "BUCKETS", "fast", " is not understood."),

@@ -137,3 +137,12 @@ def test_what_can_go_wrong(arguments, code, words):
     done = hr_prometheus("routes", *arguments)
     assert words in done.stderr
     assert done.returncode == code
+
+
+def test_patterns_with_a_comma_in_the_environment():
+    """The warning names the variable, how its values are separated, and no pattern that is not meant."""
+    done = hr_prometheus("routes", "served:app", HR_PROMETHEUS_EXCLUDE="/slow,/missing")
+    assert done.stderr == (
+        'Warning: HR_PROMETHEUS_EXCLUDE="/slow,/missing" (values are separated by spaces): "/slow,/missing" matches no path '
+        "label, so it leaves nothing out. A comma separates no patterns.\n"
+    )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
-from conftest import APPS, clean_environment, counts, hr_prometheus, read_line, wait_for
+from conftest import APPS, DEADLINE, clean_environment, counts, hr_prometheus, read_line, wait_for
 from test_serving import get, scrape
 
 
@@ -78,26 +79,64 @@ def test_its_routes():
     assert '"/first"' in done.stdout
 
 
-def test_a_script_that_serves_nothing_for_a_while(tmp_path):
-    """After ten seconds one line says so, and the script goes on."""
-    (tmp_path / "waits.py").write_text(
-        "import sys\n"
-        "from aiohttp import web\n"
-        "sys.stdin.readline()\n"
-        "web.run_app(web.Application(), port=0, host='127.0.0.1')\n"
-    )
+WAITS = """
+import sys
+from aiohttp import web
+sys.stdin.readline()
+web.run_app(web.Application(), port=0, host='127.0.0.1')
+"""
+HAS_NO_SITE = """
+import asyncio, sys
+from aiohttp import web
+async def main():
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await asyncio.to_thread(sys.stdin.readline)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+HAS_A_SLOW_START = """
+import asyncio, sys
+from aiohttp import web
+async def start(app):
+    sys.stdin.readline()
+async def main():
+    app = web.Application()
+    app.on_startup.append(start)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+NO_SITE = "it has an AppRunner, but no site of it has been started."
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (WAITS, "neither this process nor one that it has forked has called web.run_app or AppRunner.setup."),
+        (HAS_NO_SITE, NO_SITE),
+        (HAS_A_SLOW_START, NO_SITE),
+    ],
+)
+def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
+    """After ten seconds one line says so and why, and the script goes on."""
+    (tmp_path / "waits.py").write_text(script)
     code = (
-        "from hr_prometheus import scripts\nscripts.PATIENCE = 0.01\nfrom hr_prometheus.__main__ import main\nmain()\n"
+        "from hr_prometheus import scripts\nscripts.PATIENCE = 0.5\nfrom hr_prometheus.__main__ import main\nmain()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "run", str(tmp_path / "waits.py")],
         cwd=APPS, env=clean_environment(), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    timer = threading.Timer(DEADLINE, process.kill)
+    timer.start()
     try:
         assert process.stderr.readline() == (
-            f'hr-prometheus: "{tmp_path}/waits.py" has served nothing for 0.01 s: neither this process nor one that it has '
-            "forked has called web.run_app or AppRunner.setup. There are no metrics until one does.\n"
+            f'hr-prometheus: "{tmp_path}/waits.py" has served nothing for 0.5 s: {why} There are no metrics until then.\n'
         )
         process.stdin.write("go on\n")
         process.stdin.flush()
@@ -105,4 +144,5 @@ def test_a_script_that_serves_nothing_for_a_while(tmp_path):
         process.terminate()
         assert process.communicate()[1] == ""
     finally:
+        timer.cancel()
         process.kill()
