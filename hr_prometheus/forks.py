@@ -27,10 +27,10 @@ class ServingProcesses:
         os.close(theirs)
 
     @property
-    def serve(self) -> bool:
-        """Whether one of them has begun to serve."""
-        left = fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4))
-        return int.from_bytes(left, sys.byteorder) < len(_BYTES)
+    def others_serve(self) -> bool:
+        """Whether one of them has begun to serve that is not this one."""
+        left = int.from_bytes(fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4)), sys.byteorder)
+        return len(_BYTES) - left > (self._noted == os.getpid())
 
     def note(self) -> None:
         """Note that this process is about to serve; the second one says what that means."""

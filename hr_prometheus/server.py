@@ -51,7 +51,7 @@ def _run_script(target: loading.Target, settings: Settings, announce: Callable[[
     processes = ServingProcesses(settings.target)
 
     def say() -> None:
-        if not processes.serve:
+        if not processes.others_serve:
             say_that_nothing_is_served(settings.target, has_runner=runners.are_set_up)
 
     with interrupts.Raised(), words.alarm(PATIENCE, say) as serves:

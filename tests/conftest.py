@@ -119,7 +119,7 @@ def count(record, status: int, seconds: float) -> None:
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """Return an environment in which nothing configures the command but *changes*."""
-    ours = ("HR_PROMETHEUS", "PROMETHEUS", "COLUMNS")
+    ours = ("HR_PROMETHEUS", "PROMETHEUS", "COLUMNS", "MAKE", "MFLAGS")  # make says more where make has called it
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, "PYTHONUNBUFFERED": "1", **changes}
 

@@ -81,7 +81,8 @@ def test_a_request_costs_no_more_than_it_did(found, name):
 @pytest.mark.parametrize("name", [name for name in MEASURED if name.endswith("scrape")])
 def test_a_line_of_a_scrape_costs_no_more_than_it_did(found, name):
     """Neither a loop nor a formatting is added for each line."""
-    assert MEASURED[name] * LESS <= found[name] <= MEASURED[name] * MORE
+    rounding = 0.1
+    assert MEASURED[name] * LESS <= found[name] <= MEASURED[name] * MORE + rounding
 
 
 def test_the_number_of_routes_does_not_matter(found):

@@ -14,12 +14,12 @@ from hr_prometheus.forks import ServingProcesses
 def test_the_second_process_says_it(caplog, monkeypatch):
     """Not the first, which may serve more than once, and not the third."""
     processes = ServingProcesses("script.py")
-    assert not processes.serve
+    assert not processes.others_serve
     for pid, messages in ((1, 0), (1, 0), (2, 1), (3, 1)):
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
         processes.note()
         assert len(caplog.records) == messages
-        assert processes.serve
+        assert processes.others_serve == (pid != 1)
     assert '"script.py" serves with several processes that it has started itself.' in caplog.text
 
 

@@ -91,7 +91,8 @@ def test_make_demo_is_silent_when_it_is_interrupted(tmp_path):
     (tmp_path / ".installed").touch()
     process = subprocess.Popen(
         ["make", "demo", f"VENV={tmp_path}"],  # noqa: S607
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
     )  # fmt: skip
     try:
         assert read_line(process) == "starting\n"
