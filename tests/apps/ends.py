@@ -56,8 +56,8 @@ class Scene:
     @property
     def is_in_drain(self) -> bool:
         """Whether the server must wait until its client reads."""
-        transport = self.request.transport if self.request is not None else None
-        return transport is not None and transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]
+        protocol = self.request.protocol if self.request is not None else None
+        return protocol is not None and protocol.writing_paused
 
     async def write(self, response: web.StreamResponse, data: bytes) -> None:
         if self.is_open:
