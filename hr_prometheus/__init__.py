@@ -2,10 +2,10 @@
 
 TYPE_CHECKING = False  # nothing is imported here: until it is, Ctrl-C is Python's
 if TYPE_CHECKING:
-    from hr_prometheus.access_log import access_log_class
     from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, TargetError
     from hr_prometheus.instrumentation import instrument
     from hr_prometheus.middleware import hrprometheus_middleware
+    from hr_prometheus.server.access_log import access_log_class
     from hr_prometheus.view import hrprometheus_view
 
 __version__ = "1.0.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "HrPrometheusError": "errors",
     "ServingError": "errors",
     "TargetError": "errors",
-    "access_log_class": "access_log",
+    "access_log_class": "server.access_log",
     "hrprometheus_middleware": "middleware",
     "hrprometheus_view": "view",
     "instrument": "instrumentation",

@@ -11,13 +11,13 @@ from aiohttp.web import HTTPNotFound, Resource, UrlDispatcher
 from aiohttp.web_urldispatcher import SystemRoute
 from prometheus_client import REGISTRY
 
-from hr_prometheus.catalog import FULL, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError, SettingError
-from hr_prometheus.middleware import hrprometheus_middleware
-from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE
+from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
+from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
+from hr_prometheus.labels.resources import are_foreign
+from hr_prometheus.metrics import FULL, LATENCY_BUCKETS
+from hr_prometheus.request.middleware import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
-from hr_prometheus.resources import are_foreign
-from hr_prometheus.view import check_metrics_path, is_view, make_view
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from aiohttp.web import Application, Request
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.monitors import BaseRequestMonitor
-    from hr_prometheus.policies import Policies
+    from hr_prometheus.labels.policies import Policies
+    from hr_prometheus.request.monitors import BaseRequestMonitor
 
 logger = logging.getLogger("hr_prometheus")
 

@@ -12,10 +12,10 @@ import click
 import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
 
-from hr_prometheus.catalog import METRICS
-from hr_prometheus.cli_commands import main
-from hr_prometheus.label_rules import MALFORMED, UNKNOWN, UNMATCHED
-from hr_prometheus.policies import OTHER
+from hr_prometheus.commands.group import main
+from hr_prometheus.labels.budget import MALFORMED, UNKNOWN, UNMATCHED
+from hr_prometheus.labels.policies import OTHER
+from hr_prometheus.metrics import METRICS
 from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import _code_label
 

@@ -12,15 +12,15 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from hr_prometheus import hrprometheus_middleware, instrument
-from hr_prometheus.cell_files import Reader
-from hr_prometheus.config import Settings
-from hr_prometheus.exposition import TEXT, Format
+from hr_prometheus.exposition.formats import TEXT, Format
+from hr_prometheus.labels.resources import domains
 from hr_prometheus.monitors import RequestMonitor
-from hr_prometheus.objectives import objectives, parse_objectives
-from hr_prometheus.reading import with_created
+from hr_prometheus.observability.objectives import objectives, parse_objectives
+from hr_prometheus.observability.route_table import rows, text_table
 from hr_prometheus.request.records import Records
-from hr_prometheus.resources import domains
-from hr_prometheus.routes import rows, text_table
+from hr_prometheus.settings import Settings
+from hr_prometheus.store.families import with_created
+from hr_prometheus.store.files import Reader
 
 
 async def ok(_request):
@@ -145,11 +145,11 @@ def test_domains_in_workers(tmp_path, own_files):
     """Our files and prometheus_client's tell domains apart, and a worker goes on with its predecessor's series."""
     code = """
         from prometheus_client import REGISTRY
-        from hr_prometheus import cell_files
+        from hr_prometheus.store import files
         from hr_prometheus.request.records import Records
 
         if {own_files}:
-            cell_files.use({path!r})
+            files.use({path!r})
         for labels in (("GET", "/"), ("GET", "/", "a.example")):
             record = Records(REGISTRY).request(labels)
             record.enter()

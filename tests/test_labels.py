@@ -10,8 +10,8 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.labels import Labels
-from hr_prometheus.policies import Policies
+from hr_prometheus.labels.labels import Labels
+from hr_prometheus.labels.policies import Policies
 
 
 async def handler(_request):

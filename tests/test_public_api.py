@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 import hr_prometheus
-from hr_prometheus.cli_commands import main
+from hr_prometheus.commands.group import main
 
 
 def test_the_public_names():
@@ -49,7 +49,7 @@ def test_importing_registers_nothing_and_loads_no_click():
         "before = list(prometheus_client.REGISTRY.collect())\n"
         "import hr_prometheus, hr_prometheus.monitors\n"
         "assert len(list(prometheus_client.REGISTRY.collect())) == len(before)\n"
-        "print([name for name in ('click', 'difflib', 'runpy', 'hr_prometheus.cli') if name in sys.modules])\n"
+        "print([name for name in ('click', 'difflib', 'runpy', 'hr_prometheus.commands.run') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
@@ -62,7 +62,7 @@ def test_help_and_version_wait_for_no_server(arguments):
         "import atexit, sys\n"
         "heavy = ('aiohttp', 'asyncio', 'prometheus_client')\n"
         "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))\n"
-        "from hr_prometheus.cli_commands import main\n"
+        "from hr_prometheus.commands.group import main\n"
         "main()\n"
     )
     command = [sys.executable, "-c", code, *arguments]
@@ -74,7 +74,7 @@ def test_help_and_version_wait_for_no_server(arguments):
 def test_a_name_can_be_imported_before_and_after_everything_else(name):
     """No module of the package takes the place of a public name."""
     first = f"from hr_prometheus import {name} as it\n"
-    everything = "import hr_prometheus.server, hr_prometheus.workers.supervisor, hr_prometheus.cli_commands\n"
+    everything = "import hr_prometheus.server.run, hr_prometheus.workers.supervisor, hr_prometheus.commands.group\n"
     code = f"{everything if name == 'instrument' else ''}{first}{everything}import hr_prometheus\n"
     code += f"assert it is hr_prometheus.{name} and callable(it) and {name!r} in dir(hr_prometheus)\n"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

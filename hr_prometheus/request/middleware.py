@@ -16,7 +16,7 @@ from aiohttp.hdrs import UPGRADE
 from aiohttp.web import RequestHandler, middleware
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
+from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.earlier import EarlierExchange
 from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor

@@ -9,14 +9,14 @@ from aiohttp import hdrs
 from aiohttp.web import Response, WebSocketResponse
 from prometheus_client import REGISTRY
 
-from hr_prometheus import exclusions
-from hr_prometheus.catalog import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.failures import Failures
-from hr_prometheus.labels import MALFORMED, UNKNOWN, Labels
+from hr_prometheus.labels import exclusions
+from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, Labels
+from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
 from hr_prometheus.request.records import DetailedRequestRecord, Records, RequestRecord
 from hr_prometheus.request.websocket import WebSocketConnection
+from hr_prometheus.store.failures import Failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.policies import Policies
+    from hr_prometheus.labels.policies import Policies
     from hr_prometheus.request.exchange import Exchange, Record
     from hr_prometheus.request.monitors import BaseRequestMonitor
 

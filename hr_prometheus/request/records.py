@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD
 
-from hr_prometheus.catalog import (
+from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
     FULL,
@@ -22,19 +23,18 @@ from hr_prometheus.catalog import (
     WEBSOCKET_DURATION,
     WEBSOCKETS_IN_PROGRESS,
 )
-from hr_prometheus.errors import ConfigurationError, did_you_mean
 from hr_prometheus.request.body import receive
 from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
-from hr_prometheus.series import basic_store, full_store
+from hr_prometheus.store.store import basic_store, full_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.reading import Page
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.series import Store
+    from hr_prometheus.store.families import Page
+    from hr_prometheus.store.store import Store
 
 
 class Records:

@@ -6,8 +6,8 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from hr_prometheus import interrupts, words
-from hr_prometheus.runner import CLEANUP_SECONDS, described
+from hr_prometheus.server import interrupts, messages
+from hr_prometheus.server.runner import CLEANUP_SECONDS, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.02
 
 
 class Announcer:
-    """Says the lines of :mod:`hr_prometheus.words`; *seconds* is how long a stop waits for requests in progress."""
+    """Says the lines of :mod:`hr_prometheus.server.messages`; *seconds* is how long a stop waits for requests in progress."""
 
     def __init__(self, announce: Callable[[str], None], seconds: float) -> None:
         self._announce, self._seconds = announce, seconds
@@ -29,14 +29,14 @@ class Announcer:
         self.has_served = False
         what = "the application's start-up"
         loop = asyncio.get_running_loop()
-        self._slow = loop.call_later(words.SLOW_START, lambda: announce(words.starting(what)))
+        self._slow = loop.call_later(messages.SLOW_START, lambda: announce(messages.starting(what)))
 
     def serving(self, announcement: str, loop: str) -> None:
         """Say that all workers serve."""
         self._slow.cancel()
         self.has_served = True
         interrupts.served()
-        self._announce(words.serving(announcement, loop))
+        self._announce(messages.serving(announcement, loop))
 
     async def stopping(self, workers: Collection[WorkerProcess]) -> None:
         """Say what a stop waits for, if there is anything and it waits at all."""
@@ -52,7 +52,7 @@ class Announcer:
         parts = [described(requests)] * bool(requests)
         parts += [f"worker {worker.slot}, which does not answer" for worker in silent]
         if parts and self._seconds:
-            self._announce(words.stopping(" and ".join(parts), self._seconds))
+            self._announce(messages.stopping(" and ".join(parts), self._seconds))
         await self._say_slow_cleanup(asked)
 
     async def _say_slow_cleanup(self, workers: Collection[WorkerProcess]) -> None:
@@ -60,11 +60,11 @@ class Announcer:
         slow: list[str] = []
         while not slow:
             await asyncio.sleep(_POLL_SECONDS)
-            since = time() - words.SLOW_CLEANUP
+            since = time() - messages.SLOW_CLEANUP
             slow = [f"worker {each.slot}" for each in workers if each.is_alive and each.cleaning_since <= since]
-        self._announce(words.stopping(f"the application's clean-up ({', '.join(slow)})", CLEANUP_SECONDS))
+        self._announce(messages.stopping(f"the application's clean-up ({', '.join(slow)})", CLEANUP_SECONDS))
 
     def stopped(self) -> None:
         """Say that all workers have ended, if they ever served."""
         if self.has_served and self._stopping_since is not None:
-            self._announce(words.stopped(self._stopping_since))
+            self._announce(messages.stopped(self._stopping_since))

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY
 
-from hr_prometheus import cell_files, view
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.exposition import choose_format
-from hr_prometheus.scrapes import Scrapes
-from hr_prometheus.workers import samples, values
-from hr_prometheus.workers.naming import identifier
-from hr_prometheus.workers.slots import Slots
-from hr_prometheus.workers.truth import Truth
+from hr_prometheus.exposition import view
+from hr_prometheus.exposition.formats import choose_format
+from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.multiprocess import dump, values
+from hr_prometheus.multiprocess.collector import Truth
+from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.multiprocess.slots import Slots
+from hr_prometheus.store import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hr_prometheus.workers.truth import Scrape
+    from hr_prometheus.multiprocess.collector import Scrape
 
 _slots: list[Slots] = []
 #: The slots of the workers, by their age, which gunicorn counts.
@@ -65,11 +66,11 @@ def post_fork(_server: Any, worker: Any) -> None:
         raise ConfigurationError(_replaced("pre_fork"))
     directory, slot = _slots[0].path, _taken[worker.age]
     values.use_slot(directory, slot)
-    cell_files.use(os.path.join(directory, identifier(slot)), shown_at="the route of hrprometheus_view")
-    truth = Truth(directory, [cell_files.Reader(directory)], is_alone=False)
+    files.use(os.path.join(directory, identifier(slot)), shown_at="the route of hrprometheus_view")
+    truth = Truth(directory, [files.Reader(directory)], is_alone=False)
 
     async def gather() -> Scrape:
-        return truth.scrape({slot: samples.without_answers()})
+        return truth.scrape({slot: dump.without_answers()})
 
     scrapes = Scrapes(REGISTRY, gather)
 
@@ -87,7 +88,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 def _free(age: int) -> None:
     slot = _taken.pop(age)
-    cell_files.clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
+    files.clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
     _slots[0].reclaim(slot)
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
-from hr_prometheus.runner import CLEANUP_SECONDS, InProgress
-from hr_prometheus.workers.control import Channel
+from hr_prometheus.server.runner import CLEANUP_SECONDS, InProgress
+from hr_prometheus.workers.channel import Channel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -12,28 +12,31 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus import addresses, cell_files, interrupts, loading
-from hr_prometheus.config import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
 from hr_prometheus.errors import ServingError, SettingError
-from hr_prometheus.listening import Listening, take_addresses, tls_context
-from hr_prometheus.loops import AUTO, chosen_name, loop_factory
-from hr_prometheus.preparing import configure_logging
-from hr_prometheus.runner import CLEANUP_SECONDS
-from hr_prometheus.terminal import Terminal
-from hr_prometheus.view import check_metrics_path
-from hr_prometheus.workers import values
-from hr_prometheus.workers.accepting import Counts
+from hr_prometheus.exposition.view import check_metrics_path
+from hr_prometheus.multiprocess import values
+from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.multiprocess.slots import Slots
+from hr_prometheus.server import interrupts
+from hr_prometheus.server.addresses import Listening, take_addresses, tls_context
+from hr_prometheus.server.loops import AUTO, chosen_name, loop_factory
+from hr_prometheus.server.runner import CLEANUP_SECONDS
+from hr_prometheus.server.setup import configure_logging
+from hr_prometheus.server.sockets import bind_unix
+from hr_prometheus.server.target import parse_target
+from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
+from hr_prometheus.store import files
+from hr_prometheus.workers.acceptor import Counts
 from hr_prometheus.workers.announcer import Announcer
-from hr_prometheus.workers.naming import identifier
-from hr_prometheus.workers.pauses import FIRST_PAUSE, LONGEST_PAUSE, Pauses
+from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Pauses
 from hr_prometheus.workers.process import STOP, WorkerProcess, describe_end
-from hr_prometheus.workers.scraping import Scraping
-from hr_prometheus.workers.slots import Slots
+from hr_prometheus.workers.scrape import Scraping
+from hr_prometheus.workers.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from hr_prometheus.config import Settings
+    from hr_prometheus.settings import Settings
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -42,10 +45,10 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve the target with ``settings.workers`` processes until SIGINT or SIGTERM.
 
     *announce* is called when all workers serve, and with a line for a slow start, for a stop that has to wait, and for
-    its end. Raises what :func:`hr_prometheus.server.run` raises, if the first worker cannot serve or a worker fails when
+    its end. Raises what :func:`hr_prometheus.server.run.run` raises, if the first worker cannot serve or a worker fails when
     it is stopped.
     """
-    if loading.parse_target(settings.target).attribute is None:
+    if parse_target(settings.target).attribute is None:
         raise SettingError(
             "workers",
             "--workers",
@@ -59,7 +62,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     with interrupts.Raised(), ExitStack() as stack:
         listening = take_addresses(settings, {}, stack)
         for path in listening.paths:
-            listening.sockets.append(addresses.bind_unix(path))
+            listening.sockets.append(bind_unix(path))
             stack.callback(listening.sockets[-1].close)
         counts = Counts(Counts.make())
         stack.callback(counts.close)
@@ -271,7 +274,7 @@ class Supervisor:
                     if worker.is_alive and worker.pid == found[0]:
                         worker.reaped(found[1])
                         self.counts.clear(worker.slot)
-                        cell_files.clear_gauges(os.path.join(self.slots.path, identifier(worker.slot)))
+                        files.clear_gauges(os.path.join(self.slots.path, identifier(worker.slot)))
                         with suppress(ServingError):  # the next start says so
                             self.slots.reclaim(worker.slot)
 

@@ -20,20 +20,24 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import hdrs
 from prometheus_client import REGISTRY
 
-from hr_prometheus import addresses, cell_files, errors, loading, view
-from hr_prometheus.collectors import SLOW, Collectors
-from hr_prometheus.config import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
+from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError
-from hr_prometheus.listening import tls_context
-from hr_prometheus.loops import AUTO, loop_factory
-from hr_prometheus.preparing import LISTENING, RUNNING, Preparation
+from hr_prometheus.exposition import view
+from hr_prometheus.exposition.collectors import SLOW, Collectors
+from hr_prometheus.multiprocess import dump, values
+from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.request.exchange import SWITCHING_PROTOCOLS
 from hr_prometheus.request.recorder import recorder_of
-from hr_prometheus.runner import InProgress, Runner
-from hr_prometheus.workers import samples, values
-from hr_prometheus.workers.accepting import Acceptor, Counts
-from hr_prometheus.workers.control import Channel, encode, receive
-from hr_prometheus.workers.naming import identifier
+from hr_prometheus.server.addresses import tls_context
+from hr_prometheus.server.loops import AUTO, loop_factory
+from hr_prometheus.server.runner import InProgress, Runner
+from hr_prometheus.server.setup import LISTENING, RUNNING, Preparation
+from hr_prometheus.server.sockets import address_refused
+from hr_prometheus.server.target import close_unawaited, load_target, parse_target
+from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
+from hr_prometheus.store import files
+from hr_prometheus.workers.acceptor import Acceptor, Counts
+from hr_prometheus.workers.channel import Channel, encode, receive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -111,17 +115,17 @@ class _Worker:
     def run(self) -> None:
         """Import the application and serve it."""
         settings = self.settings
-        target = loading.parse_target(settings.target)
+        target = parse_target(settings.target)
         slot, directory = self.orders.slot, self.orders.directory
         values.use_slot(directory, slot)
-        cell_files.use(os.path.join(directory, identifier(slot)), shown_at=self.orders.metrics_text)
+        files.use(os.path.join(directory, identifier(slot)), shown_at=self.orders.metrics_text)
         view.forward_to(self._scrape)
-        value = loading.load(target, settings.arguments, settings.app_dir)
+        value = load_target(target, settings.arguments, settings.app_dir)
         try:
             with asyncio.Runner(loop_factory=loop_factory(settings.loop or AUTO)) as loop:
                 loop.run(self._main(value))
         finally:
-            loading.close(value)
+            close_unawaited(value)
 
     async def _main(self, value: Application | Awaitable[object]) -> None:
         loop = asyncio.get_running_loop()
@@ -139,7 +143,7 @@ class _Worker:
                 raise
         except Exception as error:
             if isinstance(error, OSError) and self.preparation.phase == LISTENING:
-                raise addresses.refused(", ".join(self.orders.texts), error) from error
+                raise address_refused(", ".join(self.orders.texts), error) from error
             raise self.preparation.failed(error) from error
         finally:
             self.channel.close()
@@ -225,8 +229,8 @@ class _Worker:
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:
-        answers = await self.collectors.ask(samples.calls(), SLOW)  # a little less than the supervisor waits
-        return json.dumps(samples.dump(answers=answers)).encode()
+        answers = await self.collectors.ask(dump.calls(), SLOW)  # a little less than the supervisor waits
+        return json.dumps(dump.dump(answers=answers)).encode()
 
     async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
         body = await self.channel.ask("scrape", [accept, names, is_gzip])

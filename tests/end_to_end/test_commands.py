@@ -16,7 +16,7 @@ import click
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, hr_prometheus
 
-from hr_prometheus.cli_commands import main
+from hr_prometheus.commands.group import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

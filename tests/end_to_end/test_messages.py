@@ -15,7 +15,7 @@ import click
 import pytest
 from conftest import hr_prometheus
 
-from hr_prometheus.cli_commands import main
+from hr_prometheus.commands.group import main
 
 OS_REFUSED, USAGE = 1, 2
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import DEADLINE, clean_environment, hr_prometheus
 
-from hr_prometheus.cli_commands import main
+from hr_prometheus.commands.group import main
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 EXAMPLE = EXAMPLES / "observability"

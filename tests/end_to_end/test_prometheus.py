@@ -21,15 +21,15 @@ from conftest import APPS, DEADLINE, counts, hr_prometheus, samples, wait_for
 from prometheus_client import CollectorRegistry
 from test_serving import get, scrape
 
-from hr_prometheus.catalog import ERRORS, IN_PROGRESS, METRICS, WORKER_RESTARTS
-from hr_prometheus.config import Settings
-from hr_prometheus.exposition import TEXT
-from hr_prometheus.objectives import objectives
-from hr_prometheus.queries import Source, of_route
-from hr_prometheus.routes import load_application, rows
-from hr_prometheus.rule_tests import rule_tests
-from hr_prometheus.rules import rules
-from hr_prometheus.series import Store
+from hr_prometheus.exposition.formats import TEXT
+from hr_prometheus.metrics import ERRORS, IN_PROGRESS, METRICS, WORKER_RESTARTS
+from hr_prometheus.observability.objectives import objectives
+from hr_prometheus.observability.promql import Source, of_route
+from hr_prometheus.observability.route_table import load_application, rows
+from hr_prometheus.observability.rule_tests import rule_tests
+from hr_prometheus.observability.rules import rules
+from hr_prometheus.settings import Settings
+from hr_prometheus.store.store import Store
 
 
 class Relay(http.server.BaseHTTPRequestHandler):

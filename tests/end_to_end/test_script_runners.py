@@ -124,9 +124,7 @@ NO_SITE = "it has an AppRunner, but no site of it has been started."
 def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
     """After ten seconds one line says so and why, and the script goes on."""
     (tmp_path / "waits.py").write_text(script)
-    code = (
-        "from hr_prometheus import scripts\nscripts.PATIENCE = 0.5\nfrom hr_prometheus.__main__ import main\nmain()\n"
-    )
+    code = "from hr_prometheus.server import script_runners\nscript_runners.PATIENCE = 0.5\nfrom hr_prometheus.cli import main\nmain()\n"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "run", str(tmp_path / "waits.py")],
         cwd=APPS, env=clean_environment(), text=True,

@@ -1,0 +1,1 @@
+"""A scrape, from a registry to bytes."""

@@ -1,0 +1,149 @@
+"""From families to the text of a scrape, piece by piece, so that whoever renders can let others run in between.
+
+The bytes are those of prometheus_client, which renders all families but ours. A family of ours is still in its cells:
+the text of a series is one format string, made once for the family, filled with its labels and its numbers.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import Metric as Family
+
+from hr_prometheus.metrics import HOST, IN_PROGRESS
+from hr_prometheus.store.families import StoredFamily, go_text, in_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeAlias
+
+    from prometheus_client.core import Sample
+
+    Generate: TypeAlias = Callable[["Families"], bytes]
+
+#: How many samples of a family that is not ours are rendered at once; about 13 microseconds each.
+_SAMPLES = 100
+#: How many series of ours are; at most 20 lines each, and about 0.2 microseconds a line.
+_SERIES = 50
+
+
+class Families:
+    """Some families, as prometheus_client's functions want to collect them."""
+
+    def __init__(self, *families: Family) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        """Return the families."""
+        return self._families
+
+
+def pieces(
+    families: Iterable[Family], generate: Generate, *, is_openmetrics: bool, is_escaped: bool, with_created: bool
+) -> Iterator[bytes]:
+    """Yield the text of *families*, as *generate* writes it, in pieces of a millisecond or less each.
+
+    *is_escaped* says whether it writes names of ours in another way than they are, which is then left to it;
+    *with_created* whether families of ours have ``_created`` samples.
+    """
+    for family in families:
+        if isinstance(family, StoredFamily) and not is_escaped and ":" not in family.name:
+            yield generate(Families(Family(family.name, family.documentation, family.type)))
+            template = _template(family, with_created=with_created)
+            for start in range(0, len(family.series), _SERIES):
+                yield _text(family, template, start, with_created=with_created).encode()
+        elif len(family.samples) <= _SAMPLES:
+            yield generate(Families(family))
+        else:
+            yield from _long(family, generate, is_openmetrics=is_openmetrics)
+
+
+def _template(family: StoredFamily, *, with_created: bool) -> str:
+    """Return the lines of one series, with a place for the labels and one for the number in each."""
+    name, braces = family.name, "{%s}" if family.metric.labels else "%s"
+    if family.type == "gauge":
+        return f"{name}{braces} %s\n"
+    created = f"{name}_created{braces} %s\n" if with_created else ""
+    if family.type == "counter":
+        return f"{name}_total{braces} %s\n{created}"
+    comma = "," if family.metric.labels else ""
+    bounds = [go_text(bound) for bound in (*family.bounds, float("inf"))]
+    buckets = "".join(f'{name}_bucket{{le="{bound}"{comma}%s}} %s\n' for bound in bounds)
+    return f"{buckets}{name}_count{braces} %s\n{name}_sum{braces} %s\n{created}"
+
+
+def _text(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
+    """Return the lines of some series of ours, from number *start* on."""
+    own = family.metric.labels
+    names = sorted(enumerate(own), key=itemgetter(1))
+    with_host = sorted(enumerate((*own, HOST)), key=itemgetter(1))
+    bounds = len(family.bounds)
+    buckets = bounds + 1 if family.type == "histogram" else 0
+    may_be_empty = family.metric in IN_PROGRESS
+    lines = []
+    for values, (page, first) in family.series[start : start + _SERIES]:
+        lines_of_one, shown = template, names
+        if len(values) > len(own):
+            if buckets:  # prometheus_client sorts the labels, and "host" is before "le"
+                host = _escaped(values[-1]).replace("%", "%%")
+                lines_of_one = template.replace("{", f'{{{HOST}="{host}",')
+            else:
+                shown = with_host
+        labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in shown])
+        last = first + buckets
+        if buckets:
+            numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
+            if may_be_empty and numbers[-1] == "0.0":
+                continue
+            numbers += (numbers[-1], _number(page[first]))
+        else:
+            numbers = [_number(in_progress(page, first, bounds) if bounds else page[first])]
+        if with_created and family.type != "gauge":
+            numbers.append(go_text(page[last + 1]))
+        places = [labels] * (2 * len(numbers))
+        places[1::2] = numbers
+        lines.append(lines_of_one % tuple(places))
+    return "".join(lines)
+
+
+def _number(value: float) -> str:
+    # Up to a million Go writes a number as Python does.
+    return repr(value) if 0.0 <= value < 1e6 else go_text(value)
+
+
+class _Counts(dict[float, str]):
+    """The texts of whole numbers, of which the buckets of histograms have many that are the same."""
+
+    def __missing__(self, count: float) -> str:
+        if len(self) >= _MOST_COUNTS:
+            self.clear()
+        text = self[count] = go_text(count)
+        return text
+
+
+_MOST_COUNTS = 4096
+_counts = _Counts()
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _long(family: Family, generate: Generate, *, is_openmetrics: bool) -> Iterator[bytes]:
+    """Yield the text of a long family that is not ours. Each piece is made with a header, which is left out again."""
+    groups: dict[str, list[Sample]] = {"": []}
+    for sample in family.samples:
+        # In the text format these stand behind all others, with a header for each suffix.
+        suffix = sample.name.removeprefix(family.name)
+        is_late = suffix in ("_created", "_gsum", "_gcount") and not is_openmetrics
+        groups.setdefault(suffix if is_late else "", []).append(sample)
+    part = Family(family.name, family.documentation, family.type, family.unit)
+    header = generate(Families(part))
+    yield header
+    for suffix, samples in sorted(groups.items()):
+        for start in range(0, len(samples), _SAMPLES):
+            part.samples = samples[start : start + _SAMPLES]
+            text = generate(Families(part)).removeprefix(header)
+            yield text.split(b"\n", 2)[2] if suffix and start else text

@@ -1,0 +1,136 @@
+"""The body of a scrape: rendered beside the requests, not in front of them, and once for all who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+from aiohttp.web import HTTPServiceUnavailable
+
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.exposition.collectors import LIMIT, Answered, Collectors, failed
+from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
+from hr_prometheus.store.store import self_store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import Protocol
+
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.exposition.formats import Collectable, Format
+
+    class Registry(Collectable, Protocol):
+        """What can be rendered as a whole or in part."""
+
+        def restricted_registry(self, names: Iterable[str]) -> Collectable:
+            """Return the part with these samples."""
+
+
+#: How many seconds of rendering are enough before others get their turn.
+_TURN = 0.0005
+#: How many scrapes may wait for their bodies at a time.
+_MOST_WAITING = 32
+#: About how many bytes a part of a body has. What is longer is compressed in a thread.
+_PART = 65536
+#: The parameter of zlib that makes it write gzip (zlib's manual, deflateInit2).
+_GZIP = zlib.MAX_WBITS + 16
+
+
+class Scrapes:
+    """The scrapes of one registry in one event loop, of which one is rendered at a time.
+
+    If *gather* is given, what it returns is rendered instead, and *registry* only has the metrics of the scrapes.
+    """
+
+    def __init__(self, registry: CollectorRegistry, gather: Callable[[], Awaitable[Registry]] | None = None) -> None:
+        self._registry = registry
+        self._gather = gather
+        self._collectors = Collectors(registry)
+        self._rendering = asyncio.Lock()
+        self._tasks: dict[object, asyncio.Task[list[bytes]]] = {}
+        self._waiting = 0
+
+    async def body(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
+        """Return the metrics, or those with *names*, in parts; who comes while they are rendered shares them.
+
+        A collector that raises loses what it has not yet yielded, and nothing else; it is logged once a kind and counted.
+        Raises :exc:`~aiohttp.web.HTTPServiceUnavailable` if too many are waiting.
+        """
+        if self._waiting >= _MOST_WAITING:
+            raise HTTPServiceUnavailable(
+                text=f"{self._waiting} scrapes are waiting for their metrics already. Scrape less often, or from fewer "
+                "places.\n",
+                headers={hdrs.RETRY_AFTER: "1"},
+            )
+        key = (form, names, is_gzip)
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = asyncio.create_task(self._render(form, names, is_gzip=is_gzip))
+            task.add_done_callback(lambda task: self._rendered(key, task))
+        self._waiting += 1
+        try:
+            return await asyncio.shield(task)  # one who leaves takes nothing from the others
+        finally:
+            self._waiting -= 1
+
+    async def _render(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
+        began = perf_counter()
+        parts: list[bytes] = []
+        part, lines = bytearray(), 0
+        async with self._rendering:
+            registry = await self._part(names)
+            turn = perf_counter()
+            for piece in form.pieces(registry):
+                lines += piece.count(b"\n")
+                part += piece
+                if len(part) >= _PART:
+                    parts.append(bytes(part))
+                    part.clear()
+                if perf_counter() - turn > _TURN:
+                    await asyncio.sleep(0)
+                    turn = perf_counter()
+            if part or not parts:
+                parts.append(bytes(part))
+            if is_gzip and len(parts) > 1:
+                parts = [await asyncio.get_running_loop().run_in_executor(None, _compressed, parts)]
+            elif is_gzip:
+                parts = [_compressed(parts)]
+        with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
+            store = self_store(self._registry)
+            store.observe(SCRAPE_DURATION, (), perf_counter() - began)
+            if not names:
+                page, index = store.cells(SCRAPE_LINES, ())
+                page[index] = lines
+        return parts
+
+    async def _part(self, names: tuple[str, ...]) -> Collectable:
+        """Return what is to be rendered. Collectors that may be slow have been asked."""
+        registry: Registry = self._registry
+        with suppress(ConfigurationError, OSError):  # as above
+            self_store(self._registry)  # is there, so that this scrape shows what is counted during it
+        if self._gather is not None:
+            registry = await self._gather()
+        elif (answered := Answered(self._registry, names)).calls:
+            answered.answers = await self._collectors.ask(answered.calls, LIMIT)
+            for collector, answer in answered.answers.items():
+                if answer.error is not None:
+                    failed(collector, answer.error, self._registry)
+            return answered
+        return registry.restricted_registry(names) if names else registry
+
+    def _rendered(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
+        del self._tasks[key]
+        if not task.cancelled() and task.exception() is not None:  # raised to all who wait, if any are left
+            with suppress(ConfigurationError, OSError):
+                page, index = self_store(self._registry).cells(ERRORS, ("scrape",))
+                page[index] += 1.0
+
+
+def _compressed(parts: list[bytes]) -> bytes:
+    compressor = zlib.compressobj(wbits=_GZIP)
+    return b"".join([*map(compressor.compress, parts), compressor.flush()])

@@ -1,0 +1,101 @@
+"""The handler of the metrics route."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet
+
+from aiohttp import hdrs
+from aiohttp.web import HTTPMethodNotAllowed, HTTPServiceUnavailable, Request, Response, StreamResponse
+from prometheus_client import REGISTRY
+
+from hr_prometheus.errors import SettingError
+from hr_prometheus.exposition.formats import accepts_gzip, choose_format
+from hr_prometheus.exposition.scrape import Scrapes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
+    from prometheus_client import CollectorRegistry
+
+    #: Returns the parts of a body for an ``Accept`` header, the names of ``name[]``, and whether it shall be gzip.
+    Source: TypeAlias = Callable[[str, tuple[str, ...], bool], Awaitable[list[bytes]]]
+
+# What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
+_PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
+
+_views: WeakSet[object] = WeakSet()
+_elsewhere: Source | None = None
+
+
+def forward_to(source: Source) -> None:
+    """Have every metrics route of this process answer with what *source* says: in a worker, with the one truth."""
+    global _elsewhere  # noqa: PLW0603  # there is one in a process
+    _elsewhere = source
+
+
+def make_view(
+    registry: CollectorRegistry, source: Source | None = None
+) -> Callable[[Request], Awaitable[StreamResponse]]:
+    """Make a handler that answers GET and HEAD with the metrics of *registry*, or with what *source* says.
+
+    The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
+    sample to be returned alone. Any other method is answered with 405, and a scrape too many with 503.
+    """
+    scrapes: WeakKeyDictionary[asyncio.AbstractEventLoop, Scrapes] = WeakKeyDictionary()
+
+    async def hrprometheus_view(request: Request) -> StreamResponse:
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
+        accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
+        form = choose_format(accept)
+        is_gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
+        names = tuple(sorted(set(request.query.getall("name[]", []))))
+        if ask := source or _elsewhere:
+            try:
+                parts = await ask(accept, names, is_gzip)
+            except ConnectionError as error:
+                raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.\n") from error
+        else:
+            loop = asyncio.get_running_loop()
+            if loop not in scrapes:
+                scrapes[loop] = Scrapes(registry)
+            parts = await scrapes[loop].body(form, names, is_gzip=is_gzip)
+        headers = {hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        if is_gzip:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        if len(parts) == 1:
+            return Response(body=parts[0], headers=headers)
+        headers[hdrs.CONTENT_LENGTH] = str(sum(map(len, parts)))
+        response = StreamResponse(headers=headers)
+        await response.prepare(request)
+        if request.method == hdrs.METH_GET:
+            for part in parts:
+                await response.write(part)
+                await asyncio.sleep(0)  # to hand it over takes its time, and waits for nobody while there is room
+        return response
+
+    _views.add(hrprometheus_view)
+    return hrprometheus_view
+
+
+def check_metrics_path(path: str) -> None:
+    """Check that *path* can be the path of a metrics route."""
+    if not re.fullmatch(_PATH, path):
+        raise SettingError(
+            "metrics_path",
+            f'metrics_path="{path}"',
+            ' cannot be served. Expected a path that begins with "/", without parameters, query or percent-escapes.',
+        )
+
+
+def is_view(handler: object) -> bool:
+    """Whether *handler* was made by :func:`make_view`."""
+    return handler in _views
+
+
+#: The handler for the global registry, as ``app.router.add_get("/metrics", hrprometheus_view)`` uses it.
+hrprometheus_view = make_view(REGISTRY)

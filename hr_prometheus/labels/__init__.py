@@ -1,0 +1,1 @@
+"""Which labels a request is recorded under."""

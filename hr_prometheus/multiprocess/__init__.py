@@ -1,0 +1,1 @@
+"""The numbers of several processes, read as one."""

@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana need to know of an application: rules, dashboards and scrape configurations."""

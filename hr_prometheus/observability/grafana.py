@@ -1,0 +1,151 @@
+"""A Grafana dashboard of an application, made with Grafana's own grafana-foundation-sdk."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.common import BigValueGraphMode, LegendDisplayMode, LegendPlacement, VizOrientation
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    FieldColorModeId,
+    GridPos,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from hr_prometheus.metrics import REQUEST_COUNT
+from hr_prometheus.observability.panels import INSTANCE, JOB, sections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hr_prometheus.observability.panels import Panel, Section
+    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.route_table import Row
+
+#: Grafana's names of the units; anything else is a plain number.
+UNITS = {"seconds": "s", "bytes": "bytes", "share": "percentunit"}
+_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_COLUMNS, _HEIGHTS = 24, {"number": 4}
+
+
+def grafana_dashboard(source: Source, job: str, table: Sequence[Row]) -> str:
+    """Return the JSON of a dashboard which begins with the application that Prometheus scrapes as *job*.
+
+    The same JSON comes of the same arguments, letter for letter.
+    """
+    board = (
+        dashboard.Dashboard(job)
+        .uid(_uid(job))
+        .description("Made by `hr-prometheus dashboard`; make it again rather than change it.")
+        .tags(["aiohttp", "hr-prometheus"])
+        .time("now-30m", "now")
+        .refresh("30s")
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    )
+    requests = source.name(REQUEST_COUNT) + "_total"
+    for label, matchers in (("job", ""), ("instance", f"{{{JOB}}}"), ("path", f"{{{JOB},{INSTANCE}}}")):
+        board.with_variable(_variable(label, f"label_values({requests}{matchers}, {label})", job))
+    numbers = count(1)
+    top = 0
+    for section in sections(source, table):
+        row = dashboard.Row(section.title).id(next(numbers)).grid_pos(GridPos(h=1, w=_COLUMNS, x=0, y=top))
+        places = _places(section, top + 1)
+        panels = [
+            _panel(panel).id(next(numbers)).grid_pos(place) for panel, place in zip(section.panels, places, strict=True)
+        ]
+        if section.is_folded:
+            for panel in panels:
+                row.with_panel(panel)
+            board.with_row(row.collapsed(True))
+            top += 1
+        else:
+            board.with_row(row)
+            for panel in panels:
+                board.with_panel(panel)
+            top = max(place.y + place.h for place in places)
+    return json.dumps(board.build(), cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def _variable(label: str, query: str, job: str) -> dashboard.QueryVariable:
+    first = VariableOption(selected=True, text=[job], value=[job])
+    every = VariableOption(selected=True, text=["All"], value=["$__all"])
+    return (
+        dashboard.QueryVariable(label)
+        .label(label.capitalize())
+        .datasource(_SOURCE)
+        .query(query)
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(first if label == "job" else every)
+    )
+
+
+def _uid(job: str) -> str:
+    """Return an identifier as Grafana wants it: at most 40 letters, digits, hyphens and underscores."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"hr-prometheus-{job}")[:40]
+
+
+def _places(section: Section, top: int) -> list[GridPos]:
+    """Return where the panels of a section are, from left to right and downwards from *top*; the last one fills its row."""
+    places, left, height = [], 0, 0
+    for panel in section.panels:
+        if left + panel.width > _COLUMNS:
+            left, top = 0, top + height
+        height = _HEIGHTS.get(panel.kind, 8)
+        places.append(GridPos(h=height, w=panel.width, x=left, y=top))
+        left += panel.width
+    places[-1].w = _COLUMNS - places[-1].x
+    return places
+
+
+def _panel(panel: Panel) -> Any:
+    """Return the builder of a panel."""
+    builder: Any = {"graph": _graph, "number": _number, "bars": _bars, "heatmap": _heatmap}[panel.kind]()
+    builder.title(panel.title).description(panel.description).datasource(_SOURCE)
+    unit = UNITS.get(panel.unit, "short")
+    if panel.kind == "heatmap":
+        builder.y_axis(heatmap.YAxisConfig().unit(unit))
+    else:
+        builder.unit(unit).min(0)
+    for letter, query in zip("ABCDEFGH", panel.queries, strict=False):
+        target = prometheus.Dataquery().ref_id(letter).expr(query.expression).legend_format(query.legend)
+        if panel.kind == "heatmap":
+            target.format(PromQueryFormat.HEATMAP)
+        builder.with_target(target.instant() if panel.kind == "bars" else target.range())
+    return builder
+
+
+def _graph() -> Any:
+    legend = common.VizLegendOptions().show_legend(True)
+    legend.display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM)
+    return timeseries.Panel().fill_opacity(10).legend(legend)
+
+
+def _number() -> Any:
+    return stat.Panel().graph_mode(BigValueGraphMode.AREA).reduce_options(_last())
+
+
+def _bars() -> Any:
+    bars = bargauge.Panel().orientation(VizOrientation.HORIZONTAL).reduce_options(_last())
+    return bars.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.CONTINUOUS_BL_PU))
+
+
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"])
+
+
+def _heatmap() -> Any:
+    colour = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+    return heatmap.Panel().color(colour.exponent(0.5).fill("dark-orange"))

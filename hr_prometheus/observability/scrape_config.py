@@ -1,0 +1,98 @@
+"""What Prometheus needs to scrape an application: a scrape configuration, or what Kubernetes asks instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.exposition.view import check_metrics_path
+from hr_prometheus.observability.yaml_text import document
+from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from hr_prometheus.settings import Settings
+
+#: What the address to listen on for all stands for, to a Prometheus on the same machine.
+_EVERYWHERE = {"0.0.0.0": DEFAULT_HOST, "::": "::1"}  # noqa: S104
+
+
+def scrape_config(settings: Settings, job: str) -> str:
+    """Return the ``scrape_configs`` of a Prometheus on the machine of an application that is run with *settings*.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the settings leave open where the metrics are.
+    """
+    host, port, scheme = _where(settings)
+    host = _EVERYWHERE.get(host, host)
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    config: dict[str, Any] = {"job_name": job, "scheme": scheme, "metrics_path": settings.metrics_path}
+    if scheme == "https" and settings.certfile is not None:
+        # The certificate may be a self-signed one; what a public authority has signed needs no such line.
+        config["tls_config"] = {"ca_file": os.path.abspath(settings.certfile)}
+    config["static_configs"] = [{"targets": [target]}]
+    return document(
+        {"scrape_configs": [config]},
+        "Add this to prometheus.yml, with the name by which Prometheus reaches the machine.",
+    )
+
+
+def kubernetes(settings: Settings, job: str) -> str:
+    """Return a ``PodMonitor`` for the Prometheus operator, and annotations for a Prometheus without one.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`scrape_config` does, and for a job that can be no name.
+    """
+    host, port, scheme = _where(settings)
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", job):
+        raise ConfigurationError(
+            f'--job "{job}" can be no name in Kubernetes. Expected at most 63 lower-case letters, digits and hyphens.'
+        )
+    if host not in _EVERYWHERE:
+        raise ConfigurationError(
+            f'the metrics would listen on "{host}", and Prometheus scrapes a pod at its own address. Give --host 0.0.0.0, '
+            "or --metrics-host 0.0.0.0 with --metrics-port, here and where the application is run."
+        )
+    endpoint = {"port": "metrics", "scheme": scheme, "path": settings.metrics_path}
+    monitor = document(
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PodMonitor",
+            "metadata": {"name": job, "labels": {"app.kubernetes.io/name": job}},
+            "spec": {
+                "jobLabel": "app.kubernetes.io/name",
+                "selector": {"matchLabels": {"app.kubernetes.io/name": job}},
+                "podMetricsEndpoints": [endpoint],
+            },
+        },
+        "For the Prometheus operator. The pods carry this label, and their container has a port with this name:",
+        f"  ports: [{{name: metrics, containerPort: {port}}}]",
+    )
+    annotations = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/scheme": scheme,
+        "prometheus.io/path": settings.metrics_path,
+        "prometheus.io/port": str(port),
+    }
+    patch = document(
+        {"spec": {"template": {"metadata": {"annotations": annotations}}}},
+        "Or, for a Prometheus that looks for annotations: kubectl patch deployment NAME --patch-file FILE",
+    )
+    return f"{monitor}---\n{patch}"
+
+
+def _where(settings: Settings) -> tuple[str, int, str]:
+    """Return host, port and scheme of the metrics."""
+    check_metrics_path(settings.metrics_path)
+    host, port, scheme = settings.host or DEFAULT_HOST, settings.port, "http"
+    if settings.metrics_port is not None:
+        host, port = settings.metrics_host or host, settings.metrics_port
+    elif settings.unix_path is not None and settings.host is None and port is None:
+        raise ConfigurationError(
+            f'the metrics are on the unix socket "{settings.unix_path}", and Prometheus scrapes TCP ports only. Serve '
+            "them on a port of their own: --metrics-port 9100."
+        )
+    elif settings.certfile is not None:
+        scheme = "https"
+    if port == 0:
+        raise ConfigurationError("port 0 is another one each time, so it cannot be configured. Choose a port.")
+    return host, DEFAULT_PORT if port is None else port, scheme

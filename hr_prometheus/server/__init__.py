@@ -1,0 +1,1 @@
+"""The launcher: from a target to a process that serves it."""

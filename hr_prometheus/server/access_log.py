@@ -1,0 +1,87 @@
+"""Counting the requests that aiohttp's parser refuses, which reach no middleware.
+
+They do reach the access log. So the class made here, given to aiohttp's runner as ``access_log_class``, counts
+them and leaves everything else to the class that would have been there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.web import Application, Request
+from aiohttp.web_log import AccessLogger
+
+from hr_prometheus.exposition.view import is_view
+from hr_prometheus.request.recorder import recorder_of
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from aiohttp.abc import AbstractMatchInfo
+    from aiohttp.web import BaseRequest, StreamResponse
+
+
+class QuietAccessLogger(AccessLogger):
+    """aiohttp's own, without scrapes."""
+
+    def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
+        """Log a request, if it is none of the metrics route."""
+        match = _match(request)
+        if match is None or not is_view(match.handler):
+            super().log(request, response, time)
+
+
+def access_log_class(
+    app: Application | Callable[[], Application | None], base: type[AbstractAccessLogger] | None = AccessLogger
+) -> type[AbstractAccessLogger]:
+    """Make an ``access_log_class`` for *app* which also counts malformed requests, as ``path="malformed"``.
+
+    Pass it to ``web.run_app`` or ``web.AppRunner``, whose *access_log* must not be ``None``. What is logged, and
+    whether, is left to *base*; ``None`` logs nothing. *app* is an application that carries the middleware by the
+    time it serves, or a function which returns it then.
+    """
+    served = app if callable(app) and not isinstance(app, Application) else lambda: app
+
+    class RecordingAccessLogger(AbstractAccessLogger):
+        def __init__(self, logger: logging.Logger, log_format: str) -> None:
+            super().__init__(logger, log_format)
+            self._base = base(logger, log_format) if base is not None else None
+
+        @property
+        def enabled(self) -> bool:
+            return True
+
+        def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
+            if getattr(request.writer, "on_body_write", None) is None:
+                _count_unseen(served(), request, response, time)
+            if self._base is not None and self._base.enabled:
+                self._base.log(request, response, time)
+
+    return RecordingAccessLogger
+
+
+def _count_unseen(app: Application | None, request: BaseRequest, response: StreamResponse, seconds: float) -> None:
+    """Count a request that aiohttp has answered before any middleware of *app*."""
+    for candidate in app.middlewares if app is not None else ():
+        recorder = recorder_of(candidate)
+        if recorder is None:
+            continue
+        if _match(request) is None:
+            recorder.malformed(response, seconds)
+        elif (
+            hdrs.EXPECT in request.headers  # which aiohttp cannot meet
+            and isinstance(request, Request)
+            and hasattr(request.writer, "__dict__")  # else the middleware could not mark what it has seen
+        ):
+            recorder.refused(request, response, seconds)
+
+
+def _match(request: BaseRequest) -> AbstractMatchInfo | None:
+    """Return what the router has found for *request*; ``None`` if the parser has refused it before."""
+    try:
+        return getattr(request, "match_info", None)
+    except AssertionError:  # by which aiohttp says so
+        return None

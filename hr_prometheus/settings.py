@@ -1,0 +1,223 @@
+"""The settings of ``hr-prometheus run``, and how their written forms are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hr_prometheus.errors import ConfigurationError, SettingError
+from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
+from hr_prometheus.metrics import LATENCY_BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8080
+DEFAULT_BACKLOG = 128
+DEFAULT_LOG_LEVEL = "info"
+#: Seconds. aiohttp's default of 60 outlives the 30 seconds which Kubernetes and most service managers give a process
+#: to stop.
+DEFAULT_SHUTDOWN_TIMEOUT = 10.0
+#: Seconds, as in ``aiohttp.web.run_app``.
+DEFAULT_KEEPALIVE_TIMEOUT = 75.0
+#: Seconds.
+DEFAULT_WORKER_TIMEOUT = 30.0
+MOST_WORKERS = 256
+#: What makes a value of a list look like the beginning of another one: NAME.PARAM=
+_SETTING = re.compile(r"[^=]+\.\w+=")
+#: Requests in its long window with which an alert of an objective may fire: with fewer, a handful of errors is a large
+#: share of them.
+DEFAULT_LEAST_REQUESTS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that ``hr-prometheus run`` was told. ``None`` means: not said, so a script's own value holds."""
+
+    target: str
+    arguments: tuple[str, ...] = ()
+    app_dir: str = "."
+    # the application's server
+    host: str | None = None
+    port: int | None = None
+    unix_path: str | None = None
+    unix_mode: int | None = None
+    backlog: int | None = None
+    reuse_port: bool | None = None
+    shutdown_timeout: float | None = None
+    keepalive_timeout: float | None = None
+    access_log: bool | None = None
+    log_level: str | None = None
+    loop: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    # the workers; None: one process, without a supervisor
+    workers: int | None = None
+    worker_timeout: float | None = None
+    max_requests: int | None = None
+    # the metrics
+    metrics_path: str = "/metrics"
+    metrics_port: int | None = None
+    metrics_host: str | None = None
+    fixed_routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    monitor: str | None = None
+    allow_values: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    keep_values: str = SAFE
+    path_budget: int = DEFAULT_PATH_BUDGET
+    buckets: tuple[float, ...] = LATENCY_BUCKETS
+    metric_prefix: str = ""
+    detail: str | None = None
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not os.path.isdir(self.app_dir):
+            problem = " is no directory. Expected one to import from."
+            raise SettingError("app_dir", f'--app-dir "{self.app_dir}"', problem)
+        for setting, host in (("host", self.host), ("metrics_host", self.metrics_host)):
+            if host is not None and (set(host) & set("/[]") or host.count(":") == 1):
+                port = f"--{setting.removesuffix('host')}port".replace("_", "-")
+                problem = f" is no address or name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
+                raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
+        if self.keyfile is not None and self.certfile is None:
+            problem = " was given without --certfile. TLS needs the certificate as well."
+            raise SettingError("keyfile", "--keyfile", problem)
+        if self.metrics_host is not None and self.metrics_port is None:
+            problem = " was given without --metrics-port. Metrics have a host only with a port of their own."
+            raise SettingError("metrics_host", "--metrics-host", problem)
+        for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
+            if self.workers is None and value is not None:
+                problem = " was given without --workers. It is for a supervisor, which there is only with --workers."
+                raise SettingError(name, f"--{name.replace('_', '-')}", problem)
+        if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
+            raise SettingError(
+                "monitor",
+                "--monitor",
+                " was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
+                "A monitor of your own names and buckets its metrics itself.",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`from_json` makes the same settings of; all of it can be written as JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=sorted))
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Settings:
+        """Return the settings that :meth:`to_json` was called of."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        values["fixed_routes"] = {name: frozenset(fixed) for name, fixed in plain["fixed_routes"].items()}
+        values["allow_values"] = {
+            name: {parameter: frozenset(allowed) for parameter, allowed in of_route.items()}
+            for name, of_route in plain["allow_values"].items()
+        }
+        return cls(**values)
+
+    def of_command(self, error: ConfigurationError) -> str:
+        """Return an error's sentence, with the option if it is about a policy that these settings give a route."""
+        if not isinstance(error, SettingError) or not error.words:
+            return str(error)
+        name, *parameters = error.words
+        if error.setting == "fixed_routes_parameters" and name in self.fixed_routes:
+            return error.of_command(f'--fixed-route "{name}={",".join(sorted(self.fixed_routes[name]))}"')
+        if error.setting == "allow_values" and name in self.allow_values:
+            allowed = self.allow_values[name]
+            parameter = parameters[0] if parameters else min(allowed)
+            return error.of_command(f'--allow-values "{name}.{parameter}={",".join(sorted(allowed[parameter]))}"')
+        return str(error)
+
+
+def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Read ``NAME=PARAM[,PARAM…]``, ``NAME=*`` and ``*``; the parameters of a repeated name add up."""
+    fixed: dict[str, frozenset[str]] = {}
+    for text in texts:
+        name, equals, listed = text.partition("=")
+        if text == ALL:
+            equals, listed = "=", ALL
+        parameters = [parameter.strip() for parameter in listed.split(",")]
+        if not name or not equals or not all(parameters):
+            raise SettingError(
+                "fixed_route",
+                f'--fixed-route "{text}"',
+                " is not understood. Expected NAME=PARAM[,PARAM…], for example "
+                "get_cell=cell_id; NAME=* for all parameters of a route; * for all of every route.",
+                (text,),
+            )
+        fixed[name] = fixed.get(name, frozenset()) | frozenset(parameters)
+    return fixed
+
+
+def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[str]]]:
+    """Read ``NAME.PARAM=VALUE[,VALUE…]``; the values of a repeated parameter add up."""
+    allowed: dict[str, dict[str, frozenset[str]]] = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        name, dot, parameter = key.rpartition(".")
+        values = [value.strip() for value in listed.split(",")]
+        has_another = any(_SETTING.match(value) for value in values)
+        if has_another or not (name and dot and parameter and equals and all(values)):
+            raise SettingError(
+                "allow_values",
+                f'--allow-values "{text}"',
+                " is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example "
+                "get_cell_neighbour.direction=north,south."
+                + " A comma separates only values of one parameter."
+                * has_another,
+                (text,),
+            )
+        of_route = allowed.setdefault(name, {})
+        of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
+    return allowed
+
+
+def parse_buckets(text: str) -> tuple[float, ...]:
+    """Read upper bounds in seconds, separated by commas."""
+    try:
+        return tuple(float(bound) for bound in text.split(","))
+    except ValueError:
+        raise SettingError(
+            "buckets",
+            f'--buckets "{text}"',
+            " is not understood. Expected upper bounds in seconds separated by commas, for example 0.05,0.1,0.5,1,5.",
+        ) from None
+
+
+def parse_mode(text: str) -> int:
+    """Read the permissions of a file."""
+    if not re.fullmatch("(0o|0)?[0-7]{3}", text):
+        problem = " is not understood. Expected the permissions of a file as three octal digits, for example 660."
+        raise SettingError("unix_mode", f'--unix-mode "{text}"', problem)
+    return int(text.removeprefix("0o"), 8)
+
+
+def parse_workers(text: str) -> int:
+    """Read a number of workers, or ``auto`` for as many as there are processors to run them."""
+    if text == "auto":
+        return min(available_processors(), MOST_WORKERS)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise SettingError(
+            "workers",
+            f'--workers "{text}"',
+            f" is not understood. Expected a number from 1 to {MOST_WORKERS}, or auto for as many as there are processors.",
+        )
+    return number
+
+
+def available_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Return how many processors this process may use: those it may run on, less what its container's quota cuts off."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open(cpu_max, encoding="ascii") as file:
+            quota, period = file.read().split()
+        return max(1, min(number, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control groups, or "max": no quota
+        return number

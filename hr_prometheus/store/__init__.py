@@ -1,0 +1,1 @@
+"""The numbers: where they are kept, and how they are read."""

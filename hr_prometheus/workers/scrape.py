@@ -1,0 +1,106 @@
+"""Answering scrapes in the supervisor: of its own port, and of those that the workers forward."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import AppRunner, HTTPServiceUnavailable
+from prometheus_client import REGISTRY
+from prometheus_client.core import Metric as Family
+
+from hr_prometheus.exposition.formats import choose_format
+from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.exposition.view import make_view
+from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
+from hr_prometheus.multiprocess.collector import Truth
+from hr_prometheus.server.addresses import serve_metrics
+from hr_prometheus.store import files
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from hr_prometheus.metrics import Metric
+    from hr_prometheus.multiprocess.collector import Scrape
+    from hr_prometheus.workers.process import WorkerProcess
+
+#: Seconds that a scrape waits for what the workers tell of themselves.
+ANSWER_SECONDS = 0.5
+
+
+class Scraping:
+    """One truth about *workers*, which are kept by slot, and about their *restarts*, by slot and reason."""
+
+    def __init__(
+        self, directory: str, workers: Mapping[int, WorkerProcess], restarts: Mapping[tuple[int, str], int]
+    ) -> None:
+        self._workers, self._restarts = workers, restarts
+        # What the supervisor counts itself is added to what the workers count.
+        files.use(os.path.join(directory, "supervisor"))
+        self._truth = Truth(directory, [self, files.Reader(directory)])
+        self._scrapes = Scrapes(REGISTRY, self._gather)
+        self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the metrics of the workers as the supervisor sees them."""
+        up = _family(WORKER_UP)
+        for slot, worker in sorted(self._workers.items()):
+            up.add_sample(WORKER_UP.exported_name, {"worker": str(slot)}, float(worker.is_serving))
+        yield up
+        restarts = _family(WORKER_RESTARTS)
+        for (slot, reason), number in sorted(self._restarts.items()):
+            restarts.add_sample(WORKER_RESTARTS.exported_name, {"worker": str(slot), "reason": reason}, float(number))
+        yield restarts
+
+    async def scrape(self, accept: str, names: Iterable[str], is_gzip: bool) -> list[bytes]:
+        """Return the body of a scrape, in parts; raise :exc:`ConnectionError` if too many are waiting."""
+        try:
+            return await self._scrapes.body(choose_format(accept), tuple(names), is_gzip=is_gzip)
+        except HTTPServiceUnavailable as error:
+            raise ConnectionError((error.text or "").rstrip(".\n")) from None
+
+    async def serve(self, path: str, sockets: Sequence[socket.socket]) -> AppRunner:
+        """Serve scrapes at *path* on sockets of their own, until the result is cleaned up."""
+        return await serve_metrics(path, make_view(REGISTRY, self.scrape), sockets)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._truth.close()
+
+    async def _gather(self) -> Scrape:
+        return self._truth.scrape(*await self._ask())
+
+    async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:
+        """Return what the workers tell of themselves, and the pids of those that do not in time, or not yet.
+
+        A worker that has not yet answered the last scrape is not asked again.
+        """
+        asked = {worker: self._question(worker) for worker in self._workers.values() if worker.is_running}
+        if asked:
+            await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
+        silent = {worker.slot: worker.pid for worker in self._workers.values() if worker.is_alive}
+        dumps = {}
+        for worker, question in asked.items():
+            with suppress(asyncio.InvalidStateError, ConnectionError):
+                dumps[worker.slot] = json.loads(question.result())
+                silent.pop(worker.slot, None)
+        return dumps, silent
+
+    def _question(self, worker: WorkerProcess) -> asyncio.Task[bytes]:
+        def answered(question: asyncio.Task[bytes]) -> None:
+            del self._questions[worker]
+            with suppress(asyncio.CancelledError):
+                question.exception()  # it may be that nobody waits for it any more
+
+        if worker not in self._questions:
+            self._questions[worker] = question = asyncio.ensure_future(worker.ask("dump"))
+            question.add_done_callback(answered)
+        return self._questions[worker]
+
+
+def _family(metric: Metric) -> Family:
+    return Family(metric.name, metric.help, metric.type)

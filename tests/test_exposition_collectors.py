@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+
+import pytest
+from conftest import DEADLINE, samples
+from prometheus_client import Counter, Enum, Gauge, Histogram, Info, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+
+from hr_prometheus.exposition import collectors
+from hr_prometheus.exposition.collectors import Answered, Collectors, may_be_slow
+from hr_prometheus.exposition.formats import TEXT
+from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.metrics import BASIC_METRICS
+from hr_prometheus.store.store import Store
+
+
+class Collector:
+    """A collector whose samples come from a function, as those of any application's do."""
+
+    def __init__(self, name, value=lambda: 1.0):
+        self.name, self.value = name, value
+        self.calls = 0
+
+    def describe(self):
+        return []
+
+    def collect(self):
+        self.calls += 1
+        yield self.family(self.value())
+
+    def family(self, value):
+        return GaugeMetricFamily(self.name, "Help", value=value)
+
+
+class Asynchronous(Collector):
+    async def collect(self):
+        await asyncio.sleep(0)
+        yield self.family(len(asyncio.all_tasks()))
+
+
+class Awaitable(Collector):
+    async def collect(self):
+        await asyncio.sleep(0)
+        return [self.family(self.value())]
+
+
+@pytest.fixture
+def gate():
+    """What a slow collector waits for; it opens with the end of the test."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+def slow(name, gate):
+    """Return a collector that waits for a gate."""
+    return Collector(name, lambda: float(gate.wait(DEADLINE)))
+
+
+async def asked(found, registry, seconds=0.0):
+    """Return the samples that are there after so many seconds."""
+    answered = Answered(registry)
+    answered.answers = await found.ask(answered.calls, seconds)
+    return samples(TEXT.render(answered).decode())
+
+
+def threads():
+    """Return how many threads there are in which a collector is called."""
+    return sum(thread.name == "hr-prometheus-collector" for thread in threading.enumerate())
+
+
+async def until(condition):
+    """Wait for a condition while the loop runs."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.001)
+
+
+def test_who_may_be_slow(registry, tmp_path):
+    """What prometheus_client and hr-prometheus have at hand is not; functions and all other collectors are."""
+    labelled = Gauge("labelled", "Help", ["a"], registry=registry)
+    labelled.labels("b").set_function(lambda: 1)
+    function = Gauge("function", "Help", registry=registry)
+    function.set_function(lambda: 1)
+    assert all(map(may_be_slow, [labelled, function, Collector("x"), Asynchronous("y")]))
+    for kind in (Counter, Gauge, Histogram, Info):
+        assert not may_be_slow(kind(kind.__name__.lower(), "Help", registry=registry))
+    own = [Enum("e", "Help", states=["a"], registry=None), Store(BASIC_METRICS), ProcessCollector(registry=None)]
+    assert not any(map(may_be_slow, [*own, PlatformCollector(registry=None)]))
+
+
+async def test_a_slow_collector_hides_no_other(registry, gate, caplog, monkeypatch):
+    """What is ready is there; the slow one is named once, counted each time, and shown when it is ready."""
+    monkeypatch.setattr(collectors, "_PATIENCE", 0.01)
+    for each in (Collector("first"), slow("slow", gate), Asynchronous("last")):
+        registry.register(each)
+    found = Collectors(registry)
+    ready = asyncio.get_running_loop().create_task(asked(found, registry, DEADLINE))
+    await until(lambda: threads() == 1)
+    shown = await asked(found, registry, 0.1)
+    shown = await asked(found, registry, 0.1)
+    assert shown["first"] == 1
+    assert shown["last"] > 0
+    assert "slow" not in shown
+    assert shown['hr_prometheus_errors_total{where="collector"}'] >= 2
+    gate.set()
+    assert (await ready)["slow"] == 1
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message.startswith('The collector "test_exposition_collectors.Collector" has not answered a scrape')
+
+
+async def test_one_that_never_answers_has_one_thread(registry, gate):
+    """It is not called again before it has answered."""
+    collector = slow("slow", gate)
+    registry.register(collector)
+    found = Collectors(registry)
+    for _ in range(5):
+        await asked(found, registry)
+    assert collector.calls == threads() == 1
+    gate.set()
+    await until(lambda: not threads())
+    assert (await asked(found, registry, DEADLINE))["slow"] == 1
+
+
+async def test_the_loop_runs_while_collectors_block(registry):
+    """A scrape of one process waits for a collector and for the function of a gauge, and nothing else does."""
+    loop = asyncio.get_running_loop()
+
+    def value():
+        """Block until the loop has run."""
+        return asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 7.0), loop).result(DEADLINE)
+
+    registry.register(Collector("blocking", value))
+    Gauge("function", "Help", registry=registry).set_function(value)
+    shown = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
+    assert shown["blocking"] == shown["function"] == 7
+
+
+async def test_asynchronous_collectors_are_awaited(registry):
+    """As generators and as coroutines, by themselves and by name."""
+    registry.register(Asynchronous("generator"))
+    registry.register(Awaitable("coroutine"))
+    Gauge("gauge", "Help", registry=registry).set_function(lambda: 3)
+    found = Scrapes(registry)
+    shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
+    assert shown["generator"] > 0
+    assert (shown["coroutine"], shown["gauge"]) == (1, 3)
+    assert b"".join(await found.body(TEXT, ("gauge",), is_gzip=False)).endswith(b"\ngauge 3.0\n")
+
+
+async def test_what_a_thread_cannot_do_is_done_in_the_loop(registry):
+    """Collectors that ask for the running loop, or that sqlite keeps in their thread, go on working."""
+    database = sqlite3.connect(":memory:")
+    registry.register(Collector("sqlite", lambda: database.execute("SELECT 5").fetchone()[0]))
+    Gauge("tasks", "Help", registry=registry).set_function(lambda: len(asyncio.all_tasks()))
+    found = Collectors(registry)
+    for _ in range(2):
+        shown = await asked(found, registry, DEADLINE)
+        assert shown["sqlite"] == 5
+        assert shown["tasks"] > 0
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("worker thread did not answer"),
+        TimeoutError("no running event loop"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("the event loop of the driver is closed"),
+        sqlite3.ProgrammingError("Cannot operate on a closed database of another thread"),
+    ],
+)
+async def test_a_collector_is_not_called_again_for_its_own_errors(registry, error):
+    """Its message may speak of threads and event loops; the second call would hold up every request."""
+
+    def fail():
+        raise error
+
+    collector = Collector("x", fail)
+    registry.register(collector)
+    await asked(Collectors(registry), registry, DEADLINE)
+    assert collector.calls == 1
+
+
+async def test_without_a_thread_a_collector_is_called_in_the_loop(registry, monkeypatch):
+    """There may be no more threads."""
+
+    def start(_thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    registry.register(Collector("x"))
+    assert (await asked(Collectors(registry), registry, DEADLINE))["x"] == 1
+
+
+async def test_target_information_stays(registry):
+    """As without a collector that may be slow."""
+    registry.set_target_info({"env": "test"})
+    registry.register(Collector("x"))
+    found = Scrapes(registry)
+    assert b'target_info{env="test"} 1.0\n' in b"".join(await found.body(TEXT, (), is_gzip=False))
+    assert b"".join(await found.body(TEXT, ("target_info",), is_gzip=False)).endswith(b'target_info{env="test"} 1.0\n')
+
+
+async def test_an_asynchronous_collector_that_raises(registry):
+    """What it has yielded stays, and so do the others."""
+    collector = Collector("x")
+
+    async def fail():
+        yield collector.family(1.0)
+        raise KeyError("on purpose")
+
+    collector.collect = fail
+    registry.register(collector)
+    registry.register(Collector("y"))
+    shown = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
+    assert shown["x"] == shown["y"] == shown['hr_prometheus_errors_total{where="collector"}'] == 1

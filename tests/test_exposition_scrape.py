@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+import pytest
+from aiohttp import web
+from conftest import samples
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from hr_prometheus.exposition import collectors, scrape
+from hr_prometheus.exposition.formats import TEXT, choose_format
+from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.exposition.view import make_view
+
+OPENMETRICS = choose_format("application/openmetrics-text")
+
+
+class Collector:
+    """Counts how often it is asked, and can fail."""
+
+    def __init__(self):
+        self.asked = 0
+        self.error: Exception | None = None
+
+    def describe(self):
+        """Describe nothing."""
+        return []
+
+    def collect(self):
+        """Yield nothing, or fail."""
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return []
+
+
+@pytest.fixture
+def collector(registry) -> Collector:
+    """A collector in the registry, beside a gauge with a thousand series."""
+    found = Collector()
+    registry.register(found)
+    gauge = Gauge("many", "Many", ["number"], registry=registry)
+    for number in range(1000):
+        gauge.labels(str(number)).set(number)
+    return found
+
+
+async def test_scrapes_that_come_at_once_share_one_rendering(registry, collector):
+    """Each format is rendered once for all who wait for it, and again for who comes later."""
+    found = Scrapes(registry)
+    bodies = await asyncio.gather(*[found.body(TEXT, (), is_gzip=False) for _ in range(20)])
+    assert collector.asked == 1
+    assert all(body is bodies[0] for body in bodies)
+    await asyncio.gather(found.body(TEXT, (), is_gzip=False), found.body(OPENMETRICS, (), is_gzip=False))
+    assert collector.asked == 3
+
+
+async def test_others_run_while_a_scrape_is_rendered(registry, collector, monkeypatch):
+    """Rendering gives up its turn after each piece."""
+    monkeypatch.setattr(scrape, "_TURN", -1.0)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await Scrapes(registry).body(TEXT, (), is_gzip=False)
+    task.cancel()
+    assert turns >= 10
+
+
+async def test_one_is_rendered_at_a_time(registry, monkeypatch):
+    """Whoever wants something else waits until it is done."""
+    monkeypatch.setattr(scrape, "_TURN", -1.0)
+    running, most = 0, 0
+
+    class Slow:
+        def __init__(self, number):
+            self.number = number
+
+        def pieces(self, _registry):
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            for _ in range(10):
+                yield b"# x\n"
+            running -= 1
+
+    found = Scrapes(registry)
+    await asyncio.gather(*[found.body(Slow(number), (), is_gzip=False) for number in range(5)])
+    assert most == 1
+
+
+async def test_too_many_scrapes_are_refused(registry, collector, monkeypatch):
+    """Those beyond the limit are told so; the others get their metrics."""
+    monkeypatch.setattr(scrape, "_MOST_WAITING", 3)
+    found = Scrapes(registry)
+    results = await asyncio.gather(*[found.body(TEXT, (), is_gzip=False) for _ in range(5)], return_exceptions=True)
+    refused = [result for result in results if isinstance(result, web.HTTPServiceUnavailable)]
+    assert len(refused) == 2
+    assert refused[0].text.startswith("3 scrapes are waiting for their metrics already.")
+    assert refused[0].headers["Retry-After"] == "1"
+    assert all(b"many" in b"".join(result) for result in results if result not in refused)
+    assert await found.body(TEXT, (), is_gzip=False)
+
+
+async def test_one_who_leaves_takes_nothing_from_the_others(registry, collector):
+    """A scrape whose client has gone is rendered to its end for those who share it."""
+    found = Scrapes(registry)
+    first = asyncio.create_task(found.body(TEXT, (), is_gzip=False))
+    second = asyncio.create_task(found.body(TEXT, (), is_gzip=False))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert b"many" in b"".join(await second)
+    assert first.cancelled()
+
+
+async def test_a_collector_that_fails(registry, collector, monkeypatch, caplog):
+    """It is left out, named once and counted each time; all others are shown."""
+    monkeypatch.setattr(collectors, "_logged", set())
+    found = Scrapes(registry)
+    for number, collector.error in enumerate((TimeoutError("on purpose"), TimeoutError("again"), SystemExit(3)), 1):
+        shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
+        assert shown['many{number="7"}'] == 7
+        assert shown['hr_prometheus_errors_total{where="collector"}'] == number
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        'The collector "test_exposition_scrape.Collector" has failed'
+    ] * 2
+
+
+async def test_the_instrument_measures_itself(registry, collector):
+    """The next scrape shows how long the last one took and how many lines it had; a part of all has no say in that."""
+    found = Scrapes(registry)
+    first = b"".join(await found.body(TEXT, (), is_gzip=False))
+    await found.body(TEXT, ("many",), is_gzip=False)
+    shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
+    assert shown["hr_prometheus_scrape_lines"] == first.count(b"\n")
+    assert shown["hr_prometheus_scrape_duration_seconds_count"] == 2
+    assert shown["hr_prometheus_scrape_duration_seconds_sum"] > 0
+
+
+@pytest.mark.parametrize("number", [1, 5000])
+async def test_bodies_come_in_parts(number):
+    """Long bodies are cut, so that no single write is; compressed they are one."""
+    registry = CollectorRegistry()
+    gauge = Gauge("many", "Many", ["number"], registry=registry)
+    for each in range(number):
+        gauge.labels(str(each)).set(each)
+    expected = generate_latest(registry)
+    parts = await Scrapes(registry).body(TEXT, (), is_gzip=False)
+    assert b"".join(parts) == expected
+    assert (len(parts) > 1) == (number > 1)
+    assert max(map(len, parts)) < 100_000
+    (compressed,) = await Scrapes(CollectorRegistry()).body(TEXT, (), is_gzip=True)
+    assert zlib.decompress(compressed, 31) == b""
+
+
+@pytest.mark.parametrize("is_head", [False, True])
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_long_bodies_over_the_wire(aiohttp_client, registry, collector, is_head, coding):
+    """A body in parts has its length and arrives whole; HEAD has the length alone."""
+    gauge = Gauge("more", "More", ["number"], registry=registry)
+    for number in range(5000):
+        gauge.labels(str(number)).set(number)
+    app = web.Application()
+    app.router.add_get("/metrics", make_view(registry))
+    client = await aiohttp_client(app)
+    expected = generate_latest(registry)
+    method = client.head if is_head else client.get
+    response = await method("/metrics", headers={"Accept-Encoding": coding})
+    body = await response.read()
+    assert body == (b"" if is_head else expected)
+    assert int(response.headers["Content-Length"]) == (
+        len(expected) if coding == "identity" else pytest.approx(30000, rel=0.9)
+    )
+
+
+async def test_others_run_while_a_long_body_is_written(aiohttp_client, monkeypatch):
+    """However fast the client takes it."""
+    registry = CollectorRegistry()
+    gauge = Gauge("many", "Many", ["number"], registry=registry)
+    for number in range(20_000):
+        gauge.labels(str(number)).set(number)
+    turns, seen = 0, []
+    write = web.StreamResponse.write
+
+    async def noted(response, part):
+        seen.append(turns)
+        await write(response, part)
+
+    async def others():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    monkeypatch.setattr(web.StreamResponse, "write", noted)
+    app = web.Application()
+    app.router.add_get("/metrics", make_view(registry))
+    client = await aiohttp_client(app)
+    task = asyncio.create_task(others())
+    response = await client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    await response.read()
+    task.cancel()
+    assert len(seen) > 5
+    assert seen == sorted(set(seen))
+
+
+async def test_a_scrape_is_answered_where_it_cannot_be_counted(registry, collector, monkeypatch):
+    """Neither a full disk nor a name that is taken costs the metrics."""
+
+    def full(_registry):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scrape, "self_store", full)
+    assert b"many" in b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False))

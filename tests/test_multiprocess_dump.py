@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from conftest import count
+from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import BucketSpan, Exemplar, NativeHistogram, Timestamp
+
+from hr_prometheus.exposition import collectors
+from hr_prometheus.metrics import ERRORS
+from hr_prometheus.multiprocess.dump import dump, load
+from hr_prometheus.request.records import Records
+from hr_prometheus.store.store import self_store
+
+
+@pytest.fixture(autouse=True)
+def unlogged(monkeypatch):
+    """Each test is the first in which something fails."""
+    monkeypatch.setattr(collectors, "_logged", set())
+
+
+class Collector:
+    """A custom collector, which yields what it is given and raises what it is given."""
+
+    def __init__(self, *families):
+        self.families = families
+
+    def describe(self):
+        return []
+
+    def collect(self):
+        for family in self.families:
+            if isinstance(family, Exception):
+                raise family
+            yield family
+
+
+def travelled(registry):
+    """Return the target, the families and the functions of a registry after the way to the supervisor."""
+    return load(json.loads(json.dumps(dump(registry))))
+
+
+def errors(registry):
+    """Return how many failures of collectors were counted."""
+    page, index = self_store(registry).cells(ERRORS, ("collector",))
+    return page[index]
+
+
+def names(families):
+    """Return the names of the families."""
+    return [family.name for family in families]
+
+
+def test_what_the_files_do_not_carry_travels(registry):
+    """Custom collectors, Info and Enum arrive as they were collected, their types and units with them."""
+    custom = CounterMetricFamily("custom_seconds", "A counter", labels=["a"], unit="seconds", created=None)
+    custom.add_metric(["x"], 3.5, created=7.0, timestamp=1.5)
+    histogram = HistogramMetricFamily("custom_histogram", "A histogram")
+    histogram.add_metric([], [("1.0", 2), ("+Inf", 3)], 9)
+    registry.register(Collector(custom, histogram))
+    Info("build", "Build", registry=registry).info({"version": "1"})
+    Enum("state", "State", states=["up", "down"], registry=registry).state("down")
+    expected = list(registry.collect())
+    _, families, functions = travelled(registry)
+    assert families == expected
+    assert functions == []
+
+
+def test_what_the_files_carry_does_not(registry, tmp_path):
+    """Counters, gauges, histograms, summaries and hr-prometheus's own numbers are not told twice."""
+    for kind in (Counter, Gauge, Histogram, Summary):
+        kind(kind.__name__.lower(), "Help", registry=registry)
+        kind(f"labelled_{kind.__name__.lower()}", "Help", ["a"], registry=registry).labels("b")
+    count(Records(registry).request(("GET", "/")), 200, 0.1)
+    file = MmapedDict(str(tmp_path / "gauge_all_w0.db"))
+    file.write_value(mmap_key("in_file", "in_file", [], [], "Help"), 1.0, 0.0)
+    file.close()
+    collector = MultiProcessCollector(registry, str(tmp_path))
+    assert len(list(collector.collect())) == 1
+    assert travelled(registry) == ({}, [], [])
+
+
+def test_gauges_with_functions_are_told_by_their_own_list(registry):
+    """The supervisor has to know that the numbers of these series in the files are none."""
+    Gauge("alone", "Help", registry=registry).set_function(lambda: 5)
+    both = Gauge("both", "Help", ["a"], registry=registry)
+    both.labels("function").set_function(lambda: 6)
+    both.labels("number").set(7)
+    Gauge("number", "Help", registry=registry).set(8)
+    _, families, functions = travelled(registry)
+    assert families == []
+    assert [(family.name, family.type, family.documentation) for family in functions] == [
+        ("alone", "gauge", "Help"),
+        ("both", "gauge", "Help"),
+    ]
+    assert [sample[:3] for family in functions for sample in family.samples] == [
+        ("alone", {}, 5),
+        ("both", {"a": "function"}, 6),
+    ]
+
+
+def test_a_collector_that_fails_does_not_lose_the_others(registry, caplog):
+    """What it has yielded stays; it is logged once a kind, and counted."""
+    first = GaugeMetricFamily("first", "Help", value=1)
+    registry.register(Collector(first, ValueError("broken"), GaugeMetricFamily("never", "Help", value=1)))
+    registry.register(Collector(GaugeMetricFamily("second", "Help", value=2)))
+    for times in (1, 2):
+        _, families, _ = travelled(registry)
+        assert names(families) == ["first", "second"]
+        assert errors(registry) == times
+    (record,) = caplog.records
+    assert record.exc_info[1].args == ("broken",)
+
+
+def test_a_function_that_fails_loses_its_own_value_only(registry, caplog):
+    """Its series is still known to be one that no file has."""
+    gauge = Gauge("gauge", "Help", ["a"], registry=registry)
+    gauge.labels("broken").set_function(lambda: 1 / 0)
+    gauge.labels("whole").set_function(lambda: 1)
+    _, _, (family,) = travelled(registry)
+    assert [(sample.labels["a"], sample.value) for sample in family.samples] == [("broken", None), ("whole", 1)]
+    assert errors(registry) == 1
+    assert len(caplog.records) == 1
+
+
+def test_failures_are_not_counted_under_a_name_that_is_taken(registry):
+    """Nor is the name being taken another failure."""
+    Counter("hr_prometheus_errors", "The application's", registry=registry)
+    registry.register(Collector(ValueError()))
+    assert travelled(registry) == ({}, [], [])
+
+
+def test_odd_values_are_made_plain(registry):
+    """Labels that are no text, text that UTF-8 cannot encode, numbers that are no floats, and numbers that are none."""
+    family = Family("odd", "\udc80", "unknown")
+    family.add_sample("odd", {"a": 1, "b": "\udc81"}, True, timestamp=Timestamp(1, 500_000_000))
+    family.add_sample("odd", {"a": None}, math.inf)
+    family.add_sample("odd", {}, math.nan)
+    registry.register(Collector(family))
+    _, (arrived,), _ = travelled(registry)
+    assert arrived.documentation == "\\udc80"
+    first, second, third = arrived.samples
+    assert first[:4] == ("odd", {"a": "1", "b": "\\udc81"}, 1.0, 1.5)
+    assert (second.labels, second.value) == ({"a": "None"}, math.inf)
+    assert math.isnan(third.value)
+
+
+def test_exemplars_travel_and_native_histograms_stay(registry):
+    """OpenMetrics 1.0.0 has the first and not the second."""
+    family = HistogramMetricFamily("h", "Help")
+    family.add_metric([], [("1.0", 2, Exemplar({"trace": "x"}, 0.5, 1.25)), ("+Inf", 3)], 9)
+    plain = list(family.samples)
+    spans = [BucketSpan(0, 1)]
+    family.add_sample("h", {}, None, native_histogram=NativeHistogram(1, 1, 0, 0.1, 0, spans, None, [1], None))
+    registry.register(Collector(family))
+    assert travelled(registry)[1][0].samples == plain
+
+
+def test_the_target_travels(registry):
+    """The labels that the application has given to the whole target."""
+    registry.set_target_info({"env": "test"})
+    assert travelled(registry) == ({"env": "test"}, [], [])
+
+
+@pytest.mark.parametrize("nonsense", [None, {}, [], {"target": {}, "families": [{}], "functions": []}, "text"])
+def test_an_answer_that_is_none_is_refused(nonsense):
+    """An exception is what the supervisor expects then."""
+    with pytest.raises((TypeError, KeyError, AttributeError)):
+        load(nonsense)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from conftest import DEADLINE, in_worker, read_line, start_worker
+
+from hr_prometheus.multiprocess.ended import join_ended
+from hr_prometheus.multiprocess.reader import Files
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A directory of slots."""
+    return str(tmp_path)
+
+
+def read(directory):
+    """Return the samples in the files as text and number."""
+    files = Files(directory)
+    found = {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in files.collect()
+        for sample in family.samples
+    }
+    files.close()
+    return found
+
+
+FORKING = """
+import os
+from prometheus_client import Counter, Gauge, Histogram, Summary
+made, seen, took = Counter("made", "Help", ["by"]), Summary("seen", "Help"), Histogram("took", "Help", buckets=(1, 2))
+gauges = [Gauge(mode, "Help", multiprocess_mode=mode) for mode in ("all", "liveall", "min", "max", "sum", "mostrecent")]
+
+def work(number):
+    made.labels("all").inc(number)
+    made.labels(str(number)).inc()
+    seen.observe(number)
+    took.observe(number)
+    for gauge in gauges:
+        gauge.set(number)
+
+work(2)
+if not os.fork():
+    work(1)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_forks_that_have_ended_share_their_files(directory):
+    """Their counts are kept, and files and bytes do not become more with each of them."""
+    sizes = set()
+    for run in range(1, 4):
+        in_worker(directory, 0, FORKING)
+        before = read(directory)
+        join_ended(directory)
+        assert not [name for name in os.listdir(directory) if "-" in name]
+        joined = read(directory)
+        assert before.items() - joined.items() == {
+            (name, value) for name, value in before.items() if "('worker', '0-" in name
+        }
+        assert joined["made_total[('by', 'all')]"] == 3 * run
+        assert joined["seen_sum[]"] == 3 * run
+        assert joined["took_bucket[('le', '1.0')]"] == run
+        assert joined["took_count[]"] == 2 * run
+        assert (joined["all[('worker', '0')]"], joined["min[]"], joined["max[]"]) == (2, 1, 2)
+        assert joined["mostrecent[]"] == 1
+        sizes.add(sum(os.path.getsize(os.path.join(directory, name)) for name in os.listdir(directory)))
+    assert len(sizes) == 1
+
+
+def test_a_program_that_has_ended_joins_them(directory):
+    """One that the application started, which names its files by its pid."""
+    code = """
+    import subprocess, sys
+    subprocess.run([sys.executable, "-c", "import prometheus_client as p; p.Counter('made', 'Help').inc(2)"], check=True)
+    """
+    in_worker(directory, 1, code)
+    join_ended(directory)
+    assert os.listdir(directory) == ["counter_ended.db"]
+    assert read(directory) == {"made_total[]": 2}
+
+
+def test_a_fork_that_lives_keeps_its_files(directory):
+    """It may outlive its worker, and goes on counting."""
+    code = """
+    import os
+    from prometheus_client import Counter
+    made = Counter("made", "Help")
+    made.inc()
+    print("made", flush=True)
+    input()
+    """
+    path = os.path.join(directory, f"counter_w0-{os.getpid()}.db")
+    process = start_worker(directory, 0, code)
+    read_line(process)
+    os.rename(os.path.join(directory, "counter_w0.db"), path)
+    join_ended(directory)
+    assert os.path.exists(path)
+    process.communicate("\n", timeout=DEADLINE)
+
+
+def test_a_fork_whose_numbers_have_no_room_stays(directory, monkeypatch, caplog):
+    """Nothing is lost, and the supervisor is not killed, as one is that writes to mapped memory without room."""
+    in_worker(directory, 0, FORKING)
+    before = read(directory)
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    join_ended(directory)
+    assert not [name for name in os.listdir(directory) if name.endswith(".new")]
+    kept = {name: value for name, value in before.items() if "('worker', '0-" not in name}
+    assert kept.items() <= read(directory).items() <= before.items()
+    (record,) = caplog.records
+    assert record.getMessage().endswith("No space left on device")
+
+
+def test_what_may_be_alive_is_left_alone(directory, monkeypatch):
+    """A process of another user, which may not be asked; and a number that no pid is."""
+
+    def refuse(*_):
+        raise PermissionError
+
+    for identifier in ("w0-4711", "9" * 30):
+        open(os.path.join(directory, f"counter_{identifier}.db"), "w").close()
+    monkeypatch.setattr(os, "kill", refuse)
+    join_ended(directory)
+    monkeypatch.undo()
+    os.remove(os.path.join(directory, "counter_w0-4711.db"))
+    join_ended(directory)
+    assert os.listdir(directory) == [f"counter_{'9' * 30}.db"]

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from types import SimpleNamespace
+
+import pytest
+from conftest import DEADLINE, clean_environment, in_worker, read_line, start_worker
+
+from hr_prometheus.errors import ServingError
+from hr_prometheus.multiprocess import slots as slots_module
+from hr_prometheus.multiprocess.reader import Files
+from hr_prometheus.multiprocess.slots import Slots
+
+
+@pytest.fixture
+def slots(tmp_path):
+    """A directory of a supervisor, as it is at the start."""
+    slots = Slots(str(tmp_path / "base"))
+    yield slots
+    slots.remove()
+
+
+def read(slots):
+    """Return the samples in the files as text and number."""
+    files = Files(slots.path)
+    found = {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in files.collect()
+        for sample in family.samples
+    }
+    files.close()
+    return found
+
+
+def named(slots):
+    """Return the names of the files of metrics."""
+    return sorted(name for name in os.listdir(slots.path) if name.endswith(".db"))
+
+
+@pytest.fixture
+def supervisor():
+    """Start another supervisor, which makes a directory in a base and lives until it is killed."""
+    started = []
+
+    def start(base):
+        code = f"import sys; from hr_prometheus.multiprocess.slots import Slots; print(Slots({base!r}).path); sys.stdin.read()"
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-c", code],
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process, read_line(process).strip()
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_the_directory_is_private_and_goes_with_its_supervisor(tmp_path):
+    """Other programs' files in the base are neither read nor removed."""
+    (tmp_path / "counter_1.db").write_bytes(b"somebody else's")
+    slots = Slots(str(tmp_path))
+    assert os.path.dirname(slots.path) == str(tmp_path)
+    assert f"-{os.getpid()}-" in slots.path
+    assert stat.S_IMODE(os.stat(slots.path).st_mode) == 0o700
+    assert read(slots) == {}
+    slots.remove()
+    slots.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["counter_1.db"]
+
+
+def test_without_a_base_the_first_place_with_room_is_taken(tmp_path, monkeypatch):
+    """Shared memory, or else the directory of temporary files; a place that is missing is passed over."""
+    monkeypatch.setattr(slots_module, "PLACES", (str(tmp_path / "missing"), str(tmp_path)))
+    slots = Slots()
+    assert os.path.dirname(slots.path) == str(tmp_path)
+    slots.remove()
+
+
+def full(free):
+    """Return a ``statvfs`` of a file system with *free* bytes."""
+    return lambda _: SimpleNamespace(f_bavail=free // 4096, f_frsize=4096)
+
+
+def test_a_full_file_system_is_refused_in_words(tmp_path, monkeypatch):
+    """Whoever writes to memory that a file system has no room for is killed, so it is looked at before."""
+    monkeypatch.setattr(os, "statvfs", full(300 * 1024))
+    with pytest.raises(ServingError) as caught:
+        Slots(str(tmp_path))
+    assert str(caught.value) == (
+        f'the numbers of the workers cannot be kept ("{tmp_path}": only 300 KiB are free). Name a directory that can '
+        "be written, with 16 MiB free, in the environment variable PROMETHEUS_MULTIPROC_DIR."
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_place_is_passed_over(tmp_path, monkeypatch):
+    """Docker gives shared memory of 64 MB; if that is used up, the temporary files have room."""
+    places = [tmp_path / "shm", tmp_path / "tmp"]
+    for place in places:
+        place.mkdir()
+    monkeypatch.setattr(slots_module, "PLACES", tuple(map(str, places)))
+    statvfs = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: full(0)(path) if path == str(places[0]) else statvfs(path))
+    slots = Slots()
+    assert os.path.dirname(slots.path) == str(places[1])
+    slots.remove()
+
+
+def test_a_base_that_cannot_be_written_is_refused_in_words(tmp_path):
+    """The directory and the reason are named."""
+    base = tmp_path / "file" / "base"
+    base.parent.touch()
+    with pytest.raises(ServingError, match=rf'cannot be kept \("{base}": Not a directory\)'):
+        Slots(str(base))
+
+
+def test_what_a_killed_supervisor_left_is_swept(tmp_path, supervisor):
+    """At the next start; what belongs to a living one stays."""
+    (_, alive), (process, dead) = supervisor(str(tmp_path)), supervisor(str(tmp_path))
+    process.kill()
+    process.wait()
+    assert os.path.exists(dead)
+    slots = Slots(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted(map(os.path.basename, [alive, slots.path]))
+    slots.remove()
+
+
+def test_a_pid_in_use_does_not_protect_what_is_left_over(tmp_path):
+    """Pids come back, in containers most of all: what counts is the lock."""
+    left = tmp_path / f"hr-prometheus-{os.getpid()}-abc"
+    left.mkdir()
+    (left / "counter_w0.db").touch()
+    (tmp_path / "hr-prometheus-1-empty").mkdir()
+    slots = Slots(str(tmp_path))
+    assert os.listdir(tmp_path) == [os.path.basename(slots.path)]
+    slots.remove()
+
+
+def test_only_directories_of_that_name_are_swept(tmp_path):
+    """A link that is named like one of ours stays, and what it points to is left alone; so does a file, and a pipe."""
+    outside, base = tmp_path / "outside", tmp_path / "base"
+    outside.mkdir()
+    base.mkdir()
+    (base / "hr-prometheus-1-link").symlink_to(outside)
+    (base / "hr-prometheus-2-file").touch()
+    os.mkfifo(base / "hr-prometheus-3-pipe")
+    (base / "somebody's").mkdir()
+    slots = Slots(str(base))
+    assert len(os.listdir(base)) == 5
+    assert os.listdir(outside) == []
+    slots.remove()
+
+
+def test_only_directories_of_ones_own_are_swept(tmp_path, monkeypatch):
+    """Shared memory and temporary files are for all users."""
+    theirs = tmp_path / "hr-prometheus-3-theirs"
+    theirs.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(theirs).st_uid + 1)
+    slots = Slots(str(tmp_path))
+    assert os.listdir(theirs) == []
+    slots.remove()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_directory_that_is_swept_while_it_is_made_is_made_again(moment, tmp_path, monkeypatch):
+    """Two supervisors may start at once: a new directory is not locked for a moment, before or after it is looked at."""
+    lock, taken = slots_module._locked, []
+
+    def swept(path):
+        taken.append(path)
+        if len(taken) == 1 and moment == "before":
+            os.rmdir(path)
+        descriptor = lock(path)
+        if len(taken) == 1 and moment == "after":
+            os.rmdir(path)
+        return descriptor
+
+    monkeypatch.setattr(slots_module, "_locked", swept)
+    slots = Slots(str(tmp_path))
+    assert [slots.path] == taken[1:]
+    slots.remove()
+
+
+def test_a_place_where_nothing_stays_is_refused(tmp_path, monkeypatch):
+    """Somebody else removes whatever is made there."""
+    monkeypatch.setattr(slots_module, "_locked", os.rmdir)
+    with pytest.raises(ServingError, match="somebody removes what is made there"):
+        Slots(str(tmp_path))
+
+
+def test_a_directory_that_another_is_sweeping_is_made_again(tmp_path, monkeypatch):
+    """The other one has the lock until all is removed."""
+    mkdtemp, taken = tempfile.mkdtemp, []
+
+    def locked(**options):
+        path = mkdtemp(**options)
+        if not taken:
+            taken.append((path, slots_module._locked(path)))
+        return path
+
+    monkeypatch.setattr(tempfile, "mkdtemp", locked)
+    slots = Slots(str(tmp_path))
+    assert slots.path != taken[0][0]
+    slots.remove()
+    os.close(taken[0][1])
+
+
+GAUGES = """
+from prometheus_client import Counter, Gauge
+Counter("made", "Help").inc(2)
+for mode in ("all", "min", "max", "sum", "mostrecent"):
+    for name in (mode, "live" + mode):
+        Gauge(name, "Help", multiprocess_mode=name).set({number})
+"""
+
+
+def test_the_gauges_of_a_dead_worker_go_and_its_counts_stay(slots):
+    """Where a mode includes dead workers they stay, but not as the state of the next one; other slots are left alone."""
+    for slot in (1, 10):
+        in_worker(slots.path, slot, GAUGES.format(number=slot))
+    slots.reclaim(1)
+    live = {
+        "liveall[('worker', '10')]": 10,
+        "livemin[]": 10,
+        "livemax[]": 10,
+        "livesum[]": 10,
+        "livemostrecent[]": 10,
+    }
+    kept = {"all[('worker', '10')]": 10, "min[]": 1, "max[]": 10, "sum[]": 11}
+    assert read(slots) == {"made_total[]": 4, **live, **kept, "mostrecent[]": 10}
+
+
+@pytest.mark.parametrize("damage", [b"", b"\1\2\3", b"\xff" * 64, b"\x40\0\0\0\0\0\0\0" + b"\xff" * 56])
+def test_a_file_that_cannot_be_read_does_not_outlive_its_worker(damage, slots):
+    """Left as it is, it would make each later scrape of prometheus_client's, or the next worker, fail."""
+    path = os.path.join(slots.path, "counter_w0.db")
+    with open(path, "wb") as file:
+        file.write(damage)
+    slots.reclaim(0)
+    assert named(slots) == []
+    in_worker(slots.path, 0, "from prometheus_client import Counter; Counter('made', 'Help').inc()")
+    assert read(slots) == {"made_total[]": 1}
+
+
+def test_kills_lose_no_count_and_leave_no_file(slots):
+    """A worker that is killed and followed by another, again and again, has one set of files and all its counts."""
+    code = """
+    from prometheus_client import Counter, Gauge
+    made, busy = Counter("made", "Help"), Gauge("busy", "Help", multiprocess_mode="livesum")
+    busy.inc()
+    Gauge("state", "Help").inc()
+    made.inc()
+    print("made", flush=True)
+    input()
+    """
+    for run in range(1, 4):
+        process = start_worker(slots.path, 0, code)
+        read_line(process)
+        assert read(slots) == {"made_total[]": run, "busy[]": 1, "state[('worker', '0')]": 1}
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=DEADLINE)
+        slots.reclaim(0)
+        assert named(slots) == ["counter_w0.db"]
+        assert read(slots) == {"made_total[]": run}
+
+
+def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
+    """Restarts leave no more files, whether somebody scrapes or not."""
+    code = """
+    import os
+    from prometheus_client import Counter
+    made = Counter("made", "Help")
+    if not os.fork():
+        made.inc()
+        os._exit(0)
+    os.wait()
+    """
+    in_worker(slots.path, 0, code)
+    slots.reclaim(0)
+    assert named(slots) == ["counter_ended.db", "counter_w0.db"]
+    assert read(slots) == {"made_total[]": 1}
+
+
+def test_a_directory_that_is_gone_is_named(slots):
+    """Somebody has cleaned up too well; the next worker would fail with its first metric."""
+    os.rmdir(slots.path)
+    with pytest.raises(ServingError, match=f'"{slots.path}": No such file or directory'):
+        slots.reclaim(0)
+
+
+def test_a_worker_is_not_started_where_no_room_is_left(slots, monkeypatch):
+    """It would be killed by its first number."""
+    monkeypatch.setattr(os, "statvfs", full(4096))
+    with pytest.raises(ServingError, match="only 4 KiB are free"):
+        slots.reclaim(0)

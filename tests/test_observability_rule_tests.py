@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from test_observability_promql import table  # noqa: F401  # a fixture
+
+from hr_prometheus.metrics import LATENCY_BUCKETS
+from hr_prometheus.observability.objectives import objectives, parse_objectives
+from hr_prometheus.observability.promql import Source
+from hr_prometheus.observability.rule_tests import rule_tests
+from hr_prometheus.observability.rules import rules
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write the rules and their tests; return both files."""
+
+    def write(routes, percentages, latency, source=None):
+        found = objectives(parse_objectives(percentages), list(routes), "/metrics")
+        arguments = (source or Source(), "the shop", found)
+        (tmp_path / "rules.yml").write_text(rules(*arguments, buckets=LATENCY_BUCKETS, latency=latency))
+        tests = rule_tests(*arguments, buckets=LATENCY_BUCKETS, latency=latency, rule_file="rules.yml")
+        (tmp_path / "tests.yml").write_text(tests)
+        return tmp_path / "rules.yml", tmp_path / "tests.yml"
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "arguments", [(["rest=99.5"], None, Source()), (["90"], 0.5, Source("app_")), (["50"], None, Source())]
+)
+def test_promtool_agrees(table, written, promtool, arguments):  # noqa: F811
+    """The rules are right, and each alert fires when its test says so, and no other does."""
+    files = written(table, *arguments)
+    checked = promtool("check", "rules", files[0])
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert promtool("test", "rules", files[1]).stdout.endswith("SUCCESS\n\n")
+
+
+def test_five_percent_of_errors_fire_the_right_alert(written, promtool):
+    """20 minutes of 5 % errors after three good days page by the window of an hour, and by nothing else.
+
+    This is what `rules --tests` writes: 99.9 is the default.
+    """
+    _, file = written([], [], None)
+    tests = yaml.safe_load(file.read_text())["tests"]
+    test, _few = [test for test in tests if "fail" in test["name"]]
+    assert test["name"] == "5 % of the requests fail (errors, route *) for 20 minutes"
+    fired = [(check["eval_time"], check["exp_alerts"]) for check in test["alert_rule_test"] if check["exp_alerts"]]
+    ((time, (alert,)),) = fired
+    assert time == "4340m"
+    assert alert["exp_labels"] == {
+        "job": "the shop",
+        "objective": "errors",
+        "route": "*",
+        "window": "1h",
+        "severity": "page",
+    }
+    assert {check["alertname"] for check in test["alert_rule_test"]} >= {
+        "RequestErrorsBurnBudget",
+        "HrPrometheusErrors",
+    }
+    assert promtool("test", "rules", file).stdout.endswith("SUCCESS\n\n")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"),
+    [
+        (r"> 0\.0144", "> 0.0244"),  # a page that comes too late
+        (r"\[3d\]", "[1h]"),  # a ticket that comes too early
+        (r"route=\\?\"\*\\?\"", 'route="cell"'),  # an alert that looks at another route
+        (r">= 100", ">= 40"),  # a page for a handful of errors
+        (r">= 100", ">= 300"),  # none although there are enough requests
+        (r"== 0 or absent", "== 1 or absent"),
+        (r"> 2", "> 200"),
+        (r"max-requests\|reload", "nothing"),
+    ],
+)
+def test_a_wrong_rule_is_noticed(written, promtool, pattern, replacement):
+    """The tests that are written can fail."""
+    rule_file, file = written([], [], None)
+    changed, times = re.subn(pattern, replacement, rule_file.read_text())
+    assert times
+    rule_file.write_text(changed)
+    done = promtool("test", "rules", file)
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout + done.stderr
+
+
+def test_few_requests_fire_nothing(written, promtool):
+    """Just after a start a handful of errors is a large share; without a least number of requests they page."""
+    rule_file, file = written([], [], 0.5)
+    few = [test for test in yaml.safe_load(file.read_text())["tests"] if "few requests" in test["name"]]
+    assert [test["name"] for test in few] == [
+        f"5 % of few requests fail ({kind}, route *): 50, then 200" for kind in ("errors", "latency")
+    ]
+    for test in few:
+        fired = [
+            (check["eval_time"], len(check["exp_alerts"])) for check in test["alert_rule_test"] if check["exp_alerts"]
+        ]
+        assert fired == [("140m", 3)]
+    assert promtool("test", "rules", file).returncode == 0
+    none = rules(Source(), "the shop", objectives(parse_objectives([]), [], "/metrics"), buckets=LATENCY_BUCKETS,
+                 latency=0.5, least_requests=0)  # fmt: skip
+    rule_file.write_text(none)
+    failed = promtool("test", "rules", file)
+    assert failed.returncode == 1
+    assert "time: 1h20m" in failed.stdout + failed.stderr

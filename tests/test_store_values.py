@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from conftest import samples
+from prometheus_client import CollectorRegistry, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from hr_prometheus.metrics import REQUEST_LATENCY, SCRAPE_LINES
+from hr_prometheus.store.store import basic_store, self_store
+
+LABELS = ("GET", "/")
+COUNT = 'request_latency_count{method="GET",path="/"}'
+IN_PROGRESS = 'requests_in_progress{method="GET",path="/"}'
+
+
+@pytest.fixture
+def process(tmp_path, monkeypatch):
+    """The identifier of this process, which is in prometheus_client's multi-process mode; a list, to be changed."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    names = ["1"]
+    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: names[0]))
+    return names
+
+
+def shown(tmp_path) -> dict[str, float]:
+    """Return what a MultiProcessCollector shows of all processes."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(tmp_path))
+    return samples(generate_latest(registry).decode())
+
+
+def test_our_numbers_are_in_prometheus_clients_files(registry, tmp_path, process):
+    """What has ended, what is in progress, and a gauge; the process itself shows the same."""
+    store = basic_store(registry)
+    page, first = store.cells(REQUEST_LATENCY, LABELS)
+    page[first - 1] += 3.0  # three have begun,
+    store.observe(REQUEST_LATENCY, LABELS, 0.02)  # one has ended,
+    page[first - 1] -= 1.0  # and one ends without being observed
+    lines, index = self_store(registry).cells(SCRAPE_LINES, ())
+    lines[index] = 7.0
+    own = samples(generate_latest(registry).decode())
+    for found in (shown(tmp_path), own):
+        assert (found[COUNT], found[IN_PROGRESS], found["hr_prometheus_scrape_lines"]) == (1, 1, 7)
+        assert found['request_latency_bucket{le="0.025",method="GET",path="/"}'] == 1
+        assert found['request_latency_bucket{le="0.01",method="GET",path="/"}'] == 0
+        assert found['request_latency_sum{method="GET",path="/"}'] == 0.02
+
+
+def test_a_forked_process_begins_with_nothing(registry, tmp_path, process, monkeypatch):
+    """Its numbers are in files of its own, and nothing is in progress in it that its parent has begun."""
+    store = basic_store(registry)
+    page, first = store.cells(REQUEST_LATENCY, LABELS)
+    page[first - 1] += 2.0
+    store.observe(REQUEST_LATENCY, LABELS, 0.02)
+    process[0] = "2"
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    page[first - 1] += 1.0
+    assert samples(generate_latest(registry).decode())[IN_PROGRESS] == 1
+    store.observe(REQUEST_LATENCY, LABELS, 0.02)
+    found = shown(tmp_path)
+    assert (found[COUNT], found[IN_PROGRESS]) == (2, 1)
+
+
+def test_a_directory_that_is_gone_costs_no_request(registry, process, monkeypatch, caplog):
+    """The numbers are then in memory, which is said once."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere/at/all")
+    store = basic_store(registry)
+    for path in ("/a", "/b"):
+        store.observe(REQUEST_LATENCY, ("GET", path), 0.02)
+    assert samples(generate_latest(registry).decode())['request_latency_count{method="GET",path="/b"}'] == 1
+    (record,) = caplog.records
+    assert "cannot keep numbers in PROMETHEUS_MULTIPROC_DIR" in record.message
