@@ -6,17 +6,14 @@ import os
 import struct
 import tempfile
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 from conftest import metrics_kept_in_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import Counter, Gauge, Histogram, Summary, generate_latest, values
+from prometheus_client import Counter, Gauge, Histogram, Summary, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.multiprocess.identity import shown_as
 from hr_prometheus.multiprocess.reader import Files
@@ -363,52 +360,3 @@ def test_a_file_that_heals_is_read_as_usual(worker, files, tmp_path):
     assert read(files) == {"counter_total[]": 1}
     worker("w0", "counter", {"a": "new"}, 2)
     assert read(files) == {"counter_total[]": 1, "counter_total[('a', 'new')]": 2}
-
-
-def body_of(family, escaping, generate=generate_latest):
-    """Return the lines of a family's samples as prometheus_client writes them."""
-    body = generate(SimpleNamespace(collect=lambda: [family]), escaping).decode()
-    return [line for line in body.split("\n") if line and not line.startswith("#")]
-
-
-@settings(deadline=None)
-@given(st.lists(changes, max_size=12))
-def test_the_prepared_lines_are_those_of_prometheus_client(events):
-    """In both formats, to the last byte, and the same at the next scrape."""
-    with tempfile.TemporaryDirectory() as directory, workers_in(directory) as use:
-        files = Files(directory)
-        for identifier, kind, *what in events:
-            use(identifier)
-            change(kind, *what)
-        for _ in range(2):
-            for family in files.collect():
-                lines = family.lines()
-                if "mostrecent" in family.name:
-                    assert lines is None
-                    continue
-                text = [prefix + floatToGoString(value) for prefix, value in lines]
-                assert text == body_of(family, "allow-utf-8")
-                assert text == body_of(family, "underscores", generate_openmetrics)
-        files.close()
-
-
-@pytest.mark.parametrize("names", [("a.metric", "a"), ("metric", "a.label"), ("metric", "a:label")])
-def test_there_are_no_lines_where_the_escaping_decides(names, tmp_path, files):
-    """A scraper may ask for names with other characters in several ways."""
-    metric, label = names
-    with workers_in(str(tmp_path)) as use:
-        use("w0")
-        Counter(metric, "Help", [label], registry=None).labels("x").inc()
-        (family,) = files.collect()
-        assert family.lines() is None
-        assert len(family.samples) == 1
-
-
-def test_there_are_no_lines_once_the_samples_are_set(worker, files):
-    """Whoever changes the samples means them."""
-    worker("w0", "counter", {}, 1)
-    (family,) = files.collect()
-    assert list(family.lines()) == [("counter_total ", 1.0)]
-    family.samples = family.samples * 2
-    assert family.lines() is None
-    assert len(family.samples) == 2

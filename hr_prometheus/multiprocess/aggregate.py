@@ -7,7 +7,6 @@ come and adds each to its place, without looking at keys or labels.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 _go: Callable[[float], str] = floatToGoString
 _INFINITY = float("inf")
-_NAME = re.compile("[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
-_LABEL = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
-_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
 @dataclass(eq=False, slots=True)
@@ -214,13 +210,12 @@ class _Shape:
     names: list[str]
     labels: list[dict[str, str]]
     values: Callable[[Numbers], list[Any]]
-    prefixes: list[str] | None = None
 
 
 class PreparedFamily(Family):
     """A family whose samples have the names and labels that they had at the last scrape.
 
-    So the samples are made only if they are asked for, and the text of their lines is kept.
+    So the samples are made only if they are asked for.
     """
 
     def __init__(self, planned: _Planned, shape: _Shape, values: list[float]) -> None:
@@ -240,27 +235,6 @@ class PreparedFamily(Family):
     @samples.setter
     def samples(self, samples: list[Sample]) -> None:
         self._samples, self._shape = samples, None
-
-    def lines(self) -> Iterable[tuple[str, float]] | None:
-        """Return the samples as the text of their lines up to the value, ``name{label="value"} ``, and the value.
-
-        The text is the same in all formats and escapings. Where it is not, because a name has other characters
-        than letters, digits and underscores, and where the samples have been set, there are no lines: ``None``.
-        """
-        if self._shape is None:
-            return None
-        if self._shape.prefixes is None:
-            prefixes = list(map(_prefix, self._shape.names, self._shape.labels))
-            self._shape.prefixes = prefixes if all(prefixes) else []
-        return zip(self._shape.prefixes, self._values, strict=True) if self._shape.prefixes else None
-
-
-def _prefix(name: str, labels: dict[str, str]) -> str:
-    """Return a sample's line up to its value; nothing if that depends on the format."""
-    if not _NAME(name) or not all(map(_LABEL, labels)):
-        return ""
-    pairs = ",".join(f'{label}="{labels[label].translate(_ESCAPES)}"' for label in sorted(labels))
-    return f"{name}{{{pairs}}} " if pairs else f"{name} "
 
 
 def _add(numbers: Numbers, targets: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
