@@ -27,6 +27,9 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from hr_prometheus import hrprometheus_middleware, instrument
+from hr_prometheus.request.records import Records
+from hr_prometheus.store.files import FileAllocator
+from hr_prometheus.store.store import allocators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,6 +231,18 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def worker_records(monkeypatch, tmp_path) -> Callable[..., Records]:
+    """A function that makes the records of a worker with a slot in the test's directory, as a new process would."""
+
+    def start(slot: int, registry: CollectorRegistry | None = None, **options) -> Records:
+        registry = registry or CollectorRegistry()
+        monkeypatch.setitem(allocators, registry, FileAllocator(str(tmp_path / f"w{slot}")))
+        return Records(registry, **options)
+
+    return start
 
 
 @contextmanager

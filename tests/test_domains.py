@@ -15,12 +15,12 @@ from hr_prometheus import hrprometheus_middleware, instrument
 from hr_prometheus.exposition.formats import TEXT, Format
 from hr_prometheus.labels.resources import domains
 from hr_prometheus.monitors import RequestMonitor
+from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.observability.objectives import objectives, parse_objectives
 from hr_prometheus.observability.route_table import rows, text_table
 from hr_prometheus.request.records import Records
 from hr_prometheus.settings import Settings
 from hr_prometheus.store.families import with_created
-from hr_prometheus.store.files import Reader
 
 
 async def ok(_request):
@@ -145,11 +145,11 @@ def test_domains_in_workers(tmp_path, own_files):
     """Our files and prometheus_client's tell domains apart, and a worker goes on with its predecessor's series."""
     code = """
         from prometheus_client import REGISTRY
-        from hr_prometheus.store import files
+        from hr_prometheus.store.files import store_in_files
         from hr_prometheus.request.records import Records
 
         if {own_files}:
-            files.use({path!r})
+            store_in_files({path!r})
         for labels in (("GET", "/"), ("GET", "/", "a.example")):
             record = Records(REGISTRY).request(labels)
             record.enter()
@@ -159,7 +159,7 @@ def test_domains_in_workers(tmp_path, own_files):
         in_worker(str(tmp_path), slot, code.format(own_files=own_files, path=str(tmp_path / f"w{slot}")))
     registry = CollectorRegistry()
     if own_files:
-        registry.register(Reader(str(tmp_path)))
+        registry.register(CellCollector(str(tmp_path)))
     else:
         MultiProcessCollector(registry, path=str(tmp_path))
     found = samples(generate_latest(registry).decode())

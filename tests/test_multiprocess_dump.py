@@ -48,7 +48,7 @@ def travelled(registry):
 
 def errors(registry):
     """Return how many failures of collectors were counted."""
-    page, index = self_store(registry).cells(ERRORS, ("collector",))
+    page, index = self_store(registry).allocate(ERRORS, ("collector",))
     return page[index]
 
 

@@ -18,8 +18,9 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.metrics import BASIC_METRICS, REQUEST_COUNT
 from hr_prometheus.request.records import Records
-from hr_prometheus.store.families import in_progress, with_created
-from hr_prometheus.store.store import PAGE_CELLS, Store, basic_store, full_store, self_store
+from hr_prometheus.store.cells import PAGE_CELLS, in_progress
+from hr_prometheus.store.families import with_created
+from hr_prometheus.store.store import Store, basic_store, full_store, self_store
 
 GET = ("GET", "/")
 
@@ -76,8 +77,8 @@ def test_a_bound_belongs_to_its_own_bucket(registry):
     assert registry.get_sample_value("request_latency_bucket", {"method": "GET", "path": "/", "le": "0.1"}) == 1
 
 
-def test_what_is_in_progress_is_what_has_not_ended(registry):
-    """Whatever the end: observed, an upgrade, given up. Who has not begun leaves the gauge alone."""
+def test_in_progress_is_what_has_not_ended(registry):
+    """Each end counts: observed, upgraded or abandoned. An end without a beginning leaves the gauge alone."""
     records = Records(registry, buckets=(0.1, 0.2))
     seen = []
     for end in (
@@ -98,8 +99,8 @@ def test_what_is_in_progress_is_what_has_not_ended(registry):
 
 
 @pytest.mark.parametrize(("meanwhile", "expected"), [(0, {3}), (1, {3}), (5, {3}), (10**9, {0, 1, 2, 3})])
-def test_what_is_in_progress_is_read_at_one_moment(meanwhile, expected):
-    """Requests begin and end while their cells are read, by another thread or process; then these are read again."""
+def test_in_progress_is_true_of_one_moment(meanwhile, expected):
+    """The cells are read again if another thread or process begins requests meanwhile."""
 
     class Busy(list):
         left = meanwhile
@@ -115,7 +116,7 @@ def test_what_is_in_progress_is_read_at_one_moment(meanwhile, expected):
     assert in_progress(Busy([5.0, 0.7, 1.0, 1.0, 0.0]), 1, 1) in expected
 
 
-def test_a_histogram_in_which_nothing_has_ended_has_no_samples(registry):
+def test_a_series_without_observations_has_no_samples(registry):
     """A request in progress has no latency yet, and an upgrade never has."""
     records = Records(registry)
     records.request(("GET", "/begun")).enter()
@@ -128,7 +129,7 @@ def test_a_histogram_in_which_nothing_has_ended_has_no_samples(registry):
     assert TEXT.render(registry) == generate_latest(registry)
 
 
-def test_created_samples_only_where_they_are_asked_for(registry):
+def test_created_samples_are_for_openmetrics_only(registry):
     """Without OpenMetrics no _created sample is collected; with it there is one a counter and histogram."""
     count(Records(registry).request(GET), 200, 0.1)
     token = with_created.set(True)
@@ -140,11 +141,11 @@ def test_created_samples_only_where_they_are_asked_for(registry):
     assert not any(s.name.endswith("_created") for family in registry.collect() for s in family.samples)
 
 
-def test_pages_fill_up_without_losing_a_series():
-    """More series than a page has cells keep their own numbers."""
+def test_more_series_than_a_page_can_hold():
+    """Series on several pages keep their own numbers."""
     store = Store(BASIC_METRICS)
     for number in range(PAGE_CELLS):
-        page, index = store.cells(REQUEST_COUNT, ("GET", str(number), "200"))
+        page, index = store.allocate(REQUEST_COUNT, ("GET", str(number), "200"))
         page[index] += number
     (family,) = store.collect()
     assert {sample.labels["path"]: sample.value for sample in family.samples} == {
@@ -170,8 +171,8 @@ def test_a_store_returns_to_a_registry_that_was_emptied(registry):
     assert len(list(registry.collect())) == len(BASIC_METRICS)
 
 
-def test_a_taken_name_is_one_sentence(registry):
-    """A metric of the application's with one of our names is named, with the setting that cures it."""
+def test_a_taken_name_is_refused(registry):
+    """The error names the application's metric, and the setting that repairs it."""
     Counter("request_count", "The application's", registry=registry)
     with pytest.raises(ConfigurationError, match=r'already has a metric named "request_count".*metric_prefix="myapp_"'):
         basic_store(registry)
@@ -186,19 +187,19 @@ def test_other_buckets_for_the_same_metric_are_refused(registry):
 
 
 @pytest.mark.parametrize("buckets", [(), (2, 1), (1, 1), (0, 1), (-1,), (float("nan"),), (float("inf"),)])
-def test_buckets_that_are_no_histogram(registry, buckets):
+def test_invalid_buckets_are_refused(registry, buckets):
     """Bounds must be positive, finite and ascending."""
-    with pytest.raises(ConfigurationError, match="makes no histogram"):
+    with pytest.raises(ConfigurationError, match="invalid buckets"):
         basic_store(registry, buckets=buckets)
 
 
 def test_the_bucket_of_infinity_is_implied(registry):
-    """A final +Inf may be written, as for prometheus_client, and means nothing more."""
+    """A final +Inf changes nothing; prometheus_client accepts it, too."""
     assert basic_store(registry, buckets=(1, float("inf"))).latency_buckets == (1.0,)
 
 
 @pytest.mark.parametrize("prefix", ["9_", "my-app_", "a b", "ü_"])
 def test_a_prefix_must_begin_a_name(registry, prefix):
-    """A prefix that no metric's name can have is refused, in words."""
+    """A prefix with which no metric's name can begin is refused."""
     with pytest.raises(ConfigurationError, match="metric_prefix"):
         basic_store(registry, prefix=prefix)

@@ -17,41 +17,41 @@ IN_PROGRESS = 'requests_in_progress{method="GET",path="/"}'
 
 @pytest.fixture
 def process(tmp_path, monkeypatch):
-    """The identifier of this process, which is in prometheus_client's multi-process mode; a list, to be changed."""
+    """Enter prometheus_client's multi-process mode; a list of one, the identifier of this process."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     names = ["1"]
     monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: names[0]))
     return names
 
 
-def shown(tmp_path) -> dict[str, float]:
-    """Return what a MultiProcessCollector shows of all processes."""
+def of_all_processes(tmp_path) -> dict[str, float]:
+    """Return the samples that a MultiProcessCollector collects of all processes."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(tmp_path))
     return samples(generate_latest(registry).decode())
 
 
-def test_our_numbers_are_in_prometheus_clients_files(registry, tmp_path, process):
-    """What has ended, what is in progress, and a gauge; the process itself shows the same."""
+def test_the_numbers_are_in_the_files_of_prometheus_client(registry, tmp_path, process):
+    """Histograms, what is in progress and gauges are; the process itself shows the same."""
     store = basic_store(registry)
-    page, first = store.cells(REQUEST_LATENCY, LABELS)
+    page, first = store.allocate(REQUEST_LATENCY, LABELS)
     page[first - 1] += 3.0  # three have begun,
     store.observe(REQUEST_LATENCY, LABELS, 0.02)  # one has ended,
     page[first - 1] -= 1.0  # and one ends without being observed
-    lines, index = self_store(registry).cells(SCRAPE_LINES, ())
+    lines, index = self_store(registry).allocate(SCRAPE_LINES, ())
     lines[index] = 7.0
     own = samples(generate_latest(registry).decode())
-    for found in (shown(tmp_path), own):
-        assert (found[COUNT], found[IN_PROGRESS], found["hr_prometheus_scrape_lines"]) == (1, 1, 7)
-        assert found['request_latency_bucket{le="0.025",method="GET",path="/"}'] == 1
-        assert found['request_latency_bucket{le="0.01",method="GET",path="/"}'] == 0
-        assert found['request_latency_sum{method="GET",path="/"}'] == 0.02
+    for numbers in (of_all_processes(tmp_path), own):
+        assert (numbers[COUNT], numbers[IN_PROGRESS], numbers["hr_prometheus_scrape_lines"]) == (1, 1, 7)
+        assert numbers['request_latency_bucket{le="0.025",method="GET",path="/"}'] == 1
+        assert numbers['request_latency_bucket{le="0.01",method="GET",path="/"}'] == 0
+        assert numbers['request_latency_sum{method="GET",path="/"}'] == 0.02
 
 
-def test_a_forked_process_begins_with_nothing(registry, tmp_path, process, monkeypatch):
-    """Its numbers are in files of its own, and nothing is in progress in it that its parent has begun."""
+def test_a_forked_process_begins_at_zero(registry, tmp_path, process, monkeypatch):
+    """Its numbers are in files of its own, and no request of its parent is in progress in it."""
     store = basic_store(registry)
-    page, first = store.cells(REQUEST_LATENCY, LABELS)
+    page, first = store.allocate(REQUEST_LATENCY, LABELS)
     page[first - 1] += 2.0
     store.observe(REQUEST_LATENCY, LABELS, 0.02)
     process[0] = "2"
@@ -59,12 +59,12 @@ def test_a_forked_process_begins_with_nothing(registry, tmp_path, process, monke
     page[first - 1] += 1.0
     assert samples(generate_latest(registry).decode())[IN_PROGRESS] == 1
     store.observe(REQUEST_LATENCY, LABELS, 0.02)
-    found = shown(tmp_path)
-    assert (found[COUNT], found[IN_PROGRESS]) == (2, 1)
+    numbers = of_all_processes(tmp_path)
+    assert (numbers[COUNT], numbers[IN_PROGRESS]) == (2, 1)
 
 
-def test_a_directory_that_is_gone_costs_no_request(registry, process, monkeypatch, caplog):
-    """The numbers are then in memory, which is said once."""
+def test_a_missing_directory_loses_no_request(registry, process, monkeypatch, caplog):
+    """The numbers are in memory then, and one warning says so."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere/at/all")
     store = basic_store(registry)
     for path in ("/a", "/b"):

@@ -172,7 +172,7 @@ class Collectors:
 def count_error(registry: CollectorRegistry) -> None:
     """Count a collector that has failed, or is slow."""
     with suppress(ConfigurationError, OSError):  # the application may have taken the name; a disk may be full
-        page, index = self_store(registry).cells(ERRORS, ("collector",))
+        page, index = self_store(registry).allocate(ERRORS, ("collector",))
         page[index] += 1.0
 
 

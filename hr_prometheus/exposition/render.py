@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import Metric as Family
 
 from hr_prometheus.metrics import HOST, IN_PROGRESS
-from hr_prometheus.store.families import StoredFamily, go_text, in_progress
+from hr_prometheus.store.cells import in_progress
+from hr_prometheus.store.families import StoredFamily, go_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

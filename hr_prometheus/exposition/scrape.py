@@ -104,7 +104,7 @@ class Scrapes:
             store = self_store(self._registry)
             store.observe(SCRAPE_DURATION, (), perf_counter() - began)
             if not names:
-                page, index = store.cells(SCRAPE_LINES, ())
+                page, index = store.allocate(SCRAPE_LINES, ())
                 page[index] = lines
         return parts
 
@@ -127,7 +127,7 @@ class Scrapes:
         del self._tasks[key]
         if not task.cancelled() and task.exception() is not None:  # raised to all who wait, if any are left
             with suppress(ConfigurationError, OSError):
-                page, index = self_store(self._registry).cells(ERRORS, ("scrape",))
+                page, index = self_store(self._registry).allocate(ERRORS, ("scrape",))
                 page[index] += 1.0
 
 

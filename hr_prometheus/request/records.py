@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.store.families import Page
+    from hr_prometheus.store.cells import Page
     from hr_prometheus.store.store import Store
 
 
@@ -77,8 +77,8 @@ class _StatusCells(dict[str, "tuple[Page, int]"]):
     def __missing__(self, status: str) -> tuple[Page, int]:
         # A status may come from a client, by way of a handler.
         if not (len(status) == 3 and status.isdecimal() and "100" <= status <= "599"):
-            return self._store.cells(REQUEST_COUNT, (*self._own, "other", *self._host))
-        cells = self[status] = self._store.cells(REQUEST_COUNT, (*self._own, status, *self._host))
+            return self._store.allocate(REQUEST_COUNT, (*self._own, "other", *self._host))
+        cells = self[status] = self._store.allocate(REQUEST_COUNT, (*self._own, status, *self._host))
         return cells
 
 
@@ -91,7 +91,7 @@ class RequestRecord:
     __slots__ = ("bounds", "latency", "page", "statuses")
 
     def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
-        self.page, self.latency = records.basic.cells(REQUEST_LATENCY, labels)
+        self.page, self.latency = records.basic.allocate(REQUEST_LATENCY, labels)
         self.bounds = records.basic.latency_buckets
         self.statuses = _StatusCells(records.basic, labels)
 
@@ -183,7 +183,7 @@ class DetailedRequestRecord(RequestRecord):
     def _make_cells(self) -> tuple[Page, int, Page, int, Page, int]:
         metrics = (REQUEST_FIRST_BYTE_LATENCY, RESPONSE_SIZE, REQUEST_SIZE)
         (page, first), (sent, sent_first), (received, received_first) = (
-            self._store.cells(metric, self._labels) for metric in metrics
+            self._store.allocate(metric, self._labels) for metric in metrics
         )
         self._cells = page, first, sent, sent_first, received, received_first
         return self._cells
@@ -197,7 +197,7 @@ class WebSocketRecord:
     def __init__(self, store: Store, labels: tuple[str, ...]) -> None:
         self._store = store
         self._labels = labels
-        self._progress: tuple[Page, int] = store.cells(WEBSOCKETS_IN_PROGRESS, labels)
+        self._progress: tuple[Page, int] = store.allocate(WEBSOCKETS_IN_PROGRESS, labels)
 
     def begin(self) -> None:
         """Count one connection more that is open."""
@@ -214,7 +214,7 @@ class WebSocketRecord:
         self.leave()
         self._store.observe(WEBSOCKET_DURATION, self._labels, seconds)
         path, *host = self._labels
-        page, index = self._store.cells(WEBSOCKET_CLOSES, (path, _code_label(code), by, *host))
+        page, index = self._store.allocate(WEBSOCKET_CLOSES, (path, _code_label(code), by, *host))
         page[index] += 1.0
 
 

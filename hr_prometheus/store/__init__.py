@@ -1,1 +1,1 @@
-"""The numbers: where they are kept, and how they are read."""
+"""The numbers: in which cells a store keeps them, and the families by which they are read."""

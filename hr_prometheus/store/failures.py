@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.metrics import Metric
-    from hr_prometheus.store.families import Page
+    from hr_prometheus.store.cells import Page
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -46,7 +46,7 @@ class Failures:
         if cells is None:
             # Where the application has taken the name, or a disk is full, there is no number, but no error either.
             with suppress(ConfigurationError, OSError):
-                cells = self._cells[metric, label] = self_store(self._registry).cells(metric, (label,))
+                cells = self._cells[metric, label] = self_store(self._registry).allocate(metric, (label,))
         if cells is not None:
             page, index = cells
             page[index] += 1.0

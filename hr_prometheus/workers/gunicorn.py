@@ -18,10 +18,11 @@ from hr_prometheus.exposition import view
 from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.multiprocess import dump, values
+from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.multiprocess.collector import Truth
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.slots import Slots
-from hr_prometheus.store import files
+from hr_prometheus.store.files import clear_gauges, store_in_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,8 +67,8 @@ def post_fork(_server: Any, worker: Any) -> None:
         raise ConfigurationError(_replaced("pre_fork"))
     directory, slot = _slots[0].path, _taken[worker.age]
     values.use_slot(directory, slot)
-    files.use(os.path.join(directory, identifier(slot)), shown_at="the route of hrprometheus_view")
-    truth = Truth(directory, [files.Reader(directory)], is_alone=False)
+    store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")
+    truth = Truth(directory, [CellCollector(directory)], is_alone=False)
 
     async def gather() -> Scrape:
         return truth.scrape({slot: dump.without_answers()})
@@ -88,7 +89,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 def _free(age: int) -> None:
     slot = _taken.pop(age)
-    files.clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
+    clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
     _slots[0].reclaim(slot)
 
 

@@ -16,9 +16,10 @@ from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
+from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.multiprocess.collector import Truth
 from hr_prometheus.server.addresses import serve_metrics
-from hr_prometheus.store import files
+from hr_prometheus.store.files import store_in_files
 
 if TYPE_CHECKING:
     import socket
@@ -40,8 +41,8 @@ class Scraping:
     ) -> None:
         self._workers, self._restarts = workers, restarts
         # What the supervisor counts itself is added to what the workers count.
-        files.use(os.path.join(directory, "supervisor"))
-        self._truth = Truth(directory, [self, files.Reader(directory)])
+        store_in_files(os.path.join(directory, "supervisor"))
+        self._truth = Truth(directory, [self, CellCollector(directory)])
         self._scrapes = Scrapes(REGISTRY, self._gather)
         self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
 

@@ -25,7 +25,7 @@ from hr_prometheus.server.setup import configure_logging
 from hr_prometheus.server.sockets import bind_unix
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
-from hr_prometheus.store import files
+from hr_prometheus.store.files import clear_gauges
 from hr_prometheus.workers.acceptor import Counts
 from hr_prometheus.workers.announcer import Announcer
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Pauses
@@ -274,7 +274,7 @@ class Supervisor:
                     if worker.is_alive and worker.pid == found[0]:
                         worker.reaped(found[1])
                         self.counts.clear(worker.slot)
-                        files.clear_gauges(os.path.join(self.slots.path, identifier(worker.slot)))
+                        clear_gauges(os.path.join(self.slots.path, identifier(worker.slot)))
                         with suppress(ServingError):  # the next start says so
                             self.slots.reclaim(worker.slot)
 

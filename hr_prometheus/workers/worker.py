@@ -35,7 +35,7 @@ from hr_prometheus.server.setup import LISTENING, RUNNING, Preparation
 from hr_prometheus.server.sockets import address_refused
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, Settings
-from hr_prometheus.store import files
+from hr_prometheus.store.files import store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 
@@ -118,7 +118,7 @@ class _Worker:
         target = parse_target(settings.target)
         slot, directory = self.orders.slot, self.orders.directory
         values.use_slot(directory, slot)
-        files.use(os.path.join(directory, identifier(slot)), shown_at=self.orders.metrics_text)
+        store_in_files(os.path.join(directory, identifier(slot)), totals_at=self.orders.metrics_text)
         view.forward_to(self._scrape)
         value = load_target(target, settings.arguments, settings.app_dir)
         try:

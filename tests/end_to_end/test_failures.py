@@ -98,7 +98,7 @@ SENTENCES = [
         'Did you mean "cell_id"? Its parameters: cell_id, direction.',
     ),
     (["--fixed-route", "cells", "served:create_app"], USAGE, 'Error: --fixed-route "cells" is not understood.'),
-    (["--buckets", "2,1", "served:create_app"], USAGE, 'Error: --buckets "2,1" makes no histogram.'),
+    (["--buckets", "2,1", "served:create_app"], USAGE, 'Error: --buckets "2,1": invalid buckets.'),
     (["--metric-prefix", "9", "served:create_app"], USAGE, 'Error: --metric-prefix "9" cannot begin'),
     (["--metrics-path", "metrics", "served:app"], USAGE, 'Error: --metrics-path "metrics" cannot be served.'),
     (

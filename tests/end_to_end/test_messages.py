@@ -137,7 +137,7 @@ def test_there_are_numbers_to_test():
             " (values are separated by spaces) is not understood.",
         ),
         ("rules", "OBJECTIVE", "99 x=1", " (values are separated by spaces)"),
-        ("run", "BUCKETS", "2,1", " makes no histogram."),
+        ("run", "BUCKETS", "2,1", ": invalid buckets."),
         ("run", "BUCKETS", "fast", " is not understood."),
         ("run", "METRIC_PREFIX", "9", " cannot begin a metric's name."),
         ("run", "METRICS_PATH", "x", " cannot be served."),

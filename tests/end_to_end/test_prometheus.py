@@ -125,7 +125,7 @@ def everything():
     registry, store = CollectorRegistry(), Store(METRICS)
     registry.register(store)
     series = [
-        (metric, *store.cells(metric, tuple(f"{label}{number}" for label in metric.labels)))
+        (metric, *store.allocate(metric, tuple(f"{label}{number}" for label in metric.labels)))
         for metric in METRICS
         for number in range(2)
         if metric.ends_in is None  # else its cells are those of the histogram

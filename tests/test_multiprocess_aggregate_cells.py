@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from conftest import count, samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from hr_prometheus.multiprocess.aggregate_cells import CellCollector
+from hr_prometheus.request.records import Records
+from hr_prometheus.store.files import FileAllocator
+from hr_prometheus.store.store import allocators
+
+LABELS = ("GET", "/x")
+
+
+def read(directory) -> dict[str, float]:
+    """Return the samples of all slots in a directory."""
+    return samples(generate_latest(CellCollector(str(directory))).decode())
+
+
+def test_the_numbers_of_all_slots_are_summed(worker_records, tmp_path):
+    """Counters, histograms and gauges of one series are one sample; a series of one slot is shown, too."""
+    for slot in range(3):
+        record = worker_records(slot, detail="full").request(LABELS)
+        record.enter()
+        count(record, 200, 0.02)
+        record.measure(0.001, 100, 0)
+    count(worker_records(3).request(("GET", "/y")), 404, 1)
+    sums = read(tmp_path)
+    assert sums['request_count_total{method="GET",path="/x",status="200"}'] == 3
+    assert sums['request_count_total{method="GET",path="/y",status="404"}'] == 1
+    assert sums['requests_in_progress{method="GET",path="/x"}'] == 3
+    assert sums['request_latency_sum{method="GET",path="/x"}'] == pytest.approx(0.06)
+    assert sums['request_latency_bucket{le="0.01",method="GET",path="/x"}'] == 0
+    assert sums['request_latency_bucket{le="0.025",method="GET",path="/x"}'] == 3
+    assert sums['response_size_bytes_sum{method="GET",path="/x"}'] == 300
+
+
+def test_histograms_with_different_buckets_are_not_mixed(worker_records, tmp_path):
+    """Each has the counts of its own workers."""
+    count(worker_records(0, prefix="a_").request(LABELS), 200, 1.0)
+    count(worker_records(1, prefix="b_", buckets=(1.0, 2.0)).request(LABELS), 200, 1.5)
+    sums = read(tmp_path)
+    assert sums['b_request_latency_bucket{le="1.0",method="GET",path="/x"}'] == 0
+    assert sums['b_request_latency_bucket{le="2.0",method="GET",path="/x"}'] == 1
+    assert 'b_request_latency_bucket{le="0.005",method="GET",path="/x"}' not in sums
+    assert sums['a_request_latency_count{method="GET",path="/x"}'] == 1
+
+
+def test_in_progress_is_summed_over_all_buckets(worker_records, tmp_path):
+    """After a reload workers may have other buckets than those they replace; the gauge is the sum of all."""
+    for slot, buckets in enumerate([(1.0,), (1.0, 2.0), (1.0,)]):
+        record = worker_records(slot, buckets=buckets).request(LABELS)
+        record.enter()
+        count(record, 200, 0.5)
+    assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 3
+    record = worker_records(0, buckets=(5.0,)).request(LABELS)  # nothing of its predecessor is in progress
+    record.enter()
+    record.enter()
+    assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 4
+
+
+def test_a_histogram_without_observations_does_not_take_the_name(worker_records, tmp_path):
+    """Requests that have only begun in a worker with older buckets hide no latencies of its successors."""
+    worker_records(0, buckets=(0.1,)).request(LABELS).enter()
+    count(worker_records(1, buckets=(0.5,)).request(LABELS), 200, 0.2)
+    (latency,) = [family for family in CellCollector(str(tmp_path)).collect() if family.name == "request_latency"]
+    assert latency.bounds == (0.5,)
+
+
+def test_a_truncated_file_hides_no_other_slot(worker_records, tmp_path):
+    """A scrape shows what can be read: of the other slots, and of this one once its next worker has repaired the file."""
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    count(worker_records(1).request(LABELS), 200, 1.0)
+    os.truncate(tmp_path / "w0.cells", 0)
+    assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 1
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 2
+
+
+paths = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), paths, st.floats(0, 20), st.sampled_from([200, 404]))))
+def test_the_sum_is_that_of_one_process(tmp_path_factory, requests):
+    """However requests are spread over workers, the numbers are those of one process that got them all."""
+    directory = tmp_path_factory.mktemp("slots")
+    one_process = CollectorRegistry()
+    alone, workers = Records(one_process), {}
+    with pytest.MonkeyPatch.context() as patch:
+        for slot in range(4):
+            registry = CollectorRegistry()
+            patch.setitem(allocators, registry, FileAllocator(str(directory / f"w{slot}")))
+            workers[slot] = Records(registry)
+    for slot, path, seconds, status in requests:
+        for records in (alone, workers[slot]):
+            records.request(("GET", path)).enter()
+            records.request(("GET", path)).finish(str(status), seconds)
+    assert read(directory) == pytest.approx(samples(generate_latest(one_process).decode()))
