@@ -264,7 +264,10 @@ def metrics_kept_in_files() -> Iterator[None]:
 
 def start_worker(directory: str, slot: int, code: str, **changes: str) -> subprocess.Popen[str]:
     """Start *code* in a process whose metrics are kept in the files of *slot*, as a worker imports an application."""
-    first = f"from hr_prometheus.multiprocess import values\nvalues.use_slot({directory!r}, {slot})\n"
+    first = (
+        "from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode\n"
+        f"enter_multiprocess_mode({directory!r}, {slot})\n"
+    )
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", first + textwrap.dedent(code)],
         env=clean_environment(**changes),

@@ -23,7 +23,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
 from hr_prometheus.exposition.formats import TEXT, choose_format
-from hr_prometheus.multiprocess.collector import Truth
+from hr_prometheus.multiprocess.collector import MultiProcessCollector
 from hr_prometheus.multiprocess.dump import dump
 from hr_prometheus.multiprocess.slots import Slots
 
@@ -39,11 +39,11 @@ def slots(tmp_path):
 
 
 @pytest.fixture
-def truth(slots):
-    """The numbers of that supervisor's workers, and none of its own."""
-    truth = Truth(slots.path)
-    yield truth
-    truth.close()
+def collector(slots):
+    """The collector of that supervisor, which has no collectors of its own."""
+    collector = MultiProcessCollector(slots.path)
+    yield collector
+    collector.close()
 
 
 class Collector:
@@ -59,8 +59,8 @@ class Collector:
         return self.families
 
 
-def answer(*families):
-    """Return what a worker answers which has these families in a custom collector."""
+def dump_of(*families):
+    """Return the dump of a worker that has these families in a custom collector."""
     registry = CollectorRegistry()
     registry.register(Collector(*families))
     return json.loads(json.dumps(dump(registry)))
@@ -74,17 +74,17 @@ def gauge(name, value=1.0, **labels):
 
 
 def rendered(scrape):
-    """Return the samples of a scrape, as its text says them; OpenMetrics must say the same."""
+    """Return the samples of a scrape in the text format; OpenMetrics must have the same."""
     body = TEXT.render(scrape).decode()
     text = samples(body)
-    assert len(text) == sum(not line.startswith("#") for line in body.splitlines())  # none is there twice
-    found = {}
+    assert len(text) == sum(not line.startswith("#") for line in body.splitlines())  # none is in it twice
+    openmetrics = {}
     for family in openmetrics_families(OPENMETRICS.render(scrape).decode()):
         for sample in family.samples:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    assert found.keys() == text.keys()
-    for name, value in found.items():
+            openmetrics[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    assert openmetrics.keys() == text.keys()
+    for name, value in openmetrics.items():
         if not name.startswith("process_"):  # time goes on
             assert repr(value) == repr(text[name])
     return text
@@ -110,80 +110,76 @@ print(json.dumps(dump()))
 """
 
 
-def of_application(found):
+def of_application(numbers):
     """Return a scrape's samples without those which prometheus_client has of the process."""
-    return {name: value for name, value in found.items() if not name.startswith(("process_", "python_"))}
+    return {name: value for name, value in numbers.items() if not name.startswith(("process_", "python_"))}
 
 
-def test_everything_an_application_has_appears_once(slots, truth):
-    """What has a sum is summed, and the rest has the label of its worker."""
-    answers = {slot: json.loads(in_worker(slots.path, slot, APPLICATION.format(number=slot + 1))) for slot in (0, 1)}
-    found = rendered(truth.scrape(answers))
-    assert (
-        of_application(found)
-        == {
-            'orders_total{kind="tea"}': 3,
-            "wait_seconds_count": 2,
-            "wait_seconds_sum": 3,
-            'weight_grams_bucket{le="1.0"}': 1,
-            'weight_grams_bucket{le="5.0"}': 2,
-            'weight_grams_bucket{le="+Inf"}': 2,
-            "weight_grams_count": 2,
-            "weight_grams_sum": 3,
-            'all_depth{worker="0"}': 1,
-            'all_depth{worker="1"}': 2,
-            "livesum_depth": 3,
-            "max_depth": 2,
-            'answer{worker="0"}': 41,
-            'answer{worker="1"}': 42,
-            'summed_answer{exported_worker="of the application",worker="0"}': 1,
-            'summed_answer{exported_worker="of the application",worker="1"}': 2,
-            'summed_answer{worker="set"}': 3,
-            'build_info{version="1",worker="0"}': 1,
-            'build_info{version="2",worker="1"}': 1,
-            'state{state="up",worker="0"}': 0,
-            'state{state="down",worker="0"}': 1,
-            'state{state="up",worker="1"}': 0,
-            'state{state="down",worker="1"}': 1,
-        }
-        | {}
-    )
+def test_everything_an_application_has_appears_once(slots, collector):
+    """Metrics that have a sum are summed, and the others have the label of their worker."""
+    dumps = {slot: json.loads(in_worker(slots.path, slot, APPLICATION.format(number=slot + 1))) for slot in (0, 1)}
+    numbers = rendered(collector.scrape(dumps))
+    assert of_application(numbers) == {
+        'orders_total{kind="tea"}': 3,
+        "wait_seconds_count": 2,
+        "wait_seconds_sum": 3,
+        'weight_grams_bucket{le="1.0"}': 1,
+        'weight_grams_bucket{le="5.0"}': 2,
+        'weight_grams_bucket{le="+Inf"}': 2,
+        "weight_grams_count": 2,
+        "weight_grams_sum": 3,
+        'all_depth{worker="0"}': 1,
+        'all_depth{worker="1"}': 2,
+        "livesum_depth": 3,
+        "max_depth": 2,
+        'answer{worker="0"}': 41,
+        'answer{worker="1"}': 42,
+        'summed_answer{exported_worker="of the application",worker="0"}': 1,
+        'summed_answer{exported_worker="of the application",worker="1"}': 2,
+        'summed_answer{worker="set"}': 3,
+        'build_info{version="1",worker="0"}': 1,
+        'build_info{version="2",worker="1"}': 1,
+        'state{state="up",worker="0"}': 0,
+        'state{state="down",worker="0"}': 1,
+        'state{state="up",worker="1"}': 0,
+        'state{state="down",worker="1"}': 1,
+    }
     for worker in "01":
-        assert found[f'process_resident_memory_bytes{{worker="{worker}"}}'] > 1e6
-        assert f'python_gc_collections_total{{generation="0",worker="{worker}"}}' in found
-    assert len([name for name in found if name.startswith("python_info")]) == 2
+        assert numbers[f'process_resident_memory_bytes{{worker="{worker}"}}'] > 1e6
+        assert f'python_gc_collections_total{{generation="0",worker="{worker}"}}' in numbers
+    assert len([name for name in numbers if name.startswith("python_info")]) == 2
 
 
-def test_promtool_finds_nothing_wrong(slots, truth, component):
+def test_promtool_accepts_a_scrape(slots, collector, component):
     """The real linter reads what an application's workers export."""
-    answers = {slot: json.loads(in_worker(slots.path, slot, APPLICATION.format(number=slot + 1))) for slot in (0, 1)}
-    text = TEXT.render(truth.scrape(answers, {2: os.getpid()}))
+    dumps = {slot: json.loads(in_worker(slots.path, slot, APPLICATION.format(number=slot + 1))) for slot in (0, 1)}
+    text = TEXT.render(collector.scrape(dumps, {2: os.getpid()}))
     command = [component("promtool"), "check", "metrics"]
     result = subprocess.run(command, input=text, capture_output=True, check=False)
     assert (result.returncode, result.stdout + result.stderr) == (0, b"")
 
 
-def test_a_silent_worker_shows_what_the_system_knows(slots, truth):
-    """Its counts are in the files; /proc has its process_*; a function's wrong 0 is not shown for it."""
-    answers = {slot: json.loads(in_worker(slots.path, slot, APPLICATION.format(number=slot + 1))) for slot in (0, 1)}
-    found = rendered(truth.scrape({0: answers[0]}, {1: os.getpid()}))
-    assert found['orders_total{kind="tea"}'] == 3
-    assert found['process_start_time_seconds{worker="1"}'] == pytest.approx(
+def test_a_silent_worker_shows_what_the_system_knows(slots, collector):
+    """Its counts are in the files and its process_* in /proc; the wrong 0 of its functions is not shown."""
+    dumps = {slot: json.loads(in_worker(slots.path, slot, APPLICATION.format(number=slot + 1))) for slot in (0, 1)}
+    numbers = rendered(collector.scrape({0: dumps[0]}, {1: os.getpid()}))
+    assert numbers['orders_total{kind="tea"}'] == 3
+    assert numbers['process_start_time_seconds{worker="1"}'] == pytest.approx(
         next(
             family.samples[0].value
             for family in ProcessCollector(registry=None).collect()
             if family.name == "process_start_time_seconds"
         )
     )
-    assert [name for name in found if "answer" in name] == [
+    assert [name for name in numbers if "answer" in name] == [
         'answer{worker="0"}',
         'summed_answer{worker="set"}',
         'summed_answer{exported_worker="of the application",worker="0"}',
     ]
-    assert not [name for name in found if name.startswith("python_") and 'worker="1"' in name]
+    assert not [name for name in numbers if name.startswith("python_") and 'worker="1"' in name]
 
 
-def test_a_function_of_one_worker_hides_no_number_of_another(slots, truth):
+def test_a_function_of_one_worker_hides_no_number_of_another(slots, collector):
     """A gauge may have a function in one worker and be set in the others."""
     code = """
     import json
@@ -194,15 +190,15 @@ def test_a_function_of_one_worker_hides_no_number_of_another(slots, truth):
     print(json.dumps(dump()))
     """
     acts = {0: "gauge.set_function(lambda: 5)", 1: "gauge.set(6)"}
-    answers = {slot: json.loads(in_worker(slots.path, slot, code.format(act=act))) for slot, act in acts.items()}
+    dumps = {slot: json.loads(in_worker(slots.path, slot, code.format(act=act))) for slot, act in acts.items()}
     expected = {'gauge{worker="0"}': 5, 'gauge{worker="1"}': 6}
-    assert of_application(rendered(truth.scrape(answers))) == expected
-    # And from now on it is known, whether the workers answer or not.
-    assert of_application(rendered(truth.scrape({}))) == {'gauge{worker="1"}': 6}
+    assert of_application(rendered(collector.scrape(dumps))) == expected
+    # The next scrapes know it, too, whether the workers send a dump or not.
+    assert of_application(rendered(collector.scrape({}))) == {'gauge{worker="1"}': 6}
 
 
-def test_a_gauge_that_nobody_knows_of_is_not_zero(slots, truth):
-    """A worker that has not yet answered may have functions; what was set to anything else is shown."""
+def test_a_zero_of_an_unknown_gauge_is_not_shown(slots, collector):
+    """A worker that has sent no dump yet may have functions; any other value was set, and is shown."""
     code = """
     from prometheus_client import Gauge
     for mode in ("all", "livesum", "max"):
@@ -210,12 +206,12 @@ def test_a_gauge_that_nobody_knows_of_is_not_zero(slots, truth):
         Gauge(f"{mode}_set", "Help", multiprocess_mode=mode).set(6)
     """
     in_worker(slots.path, 0, code)
-    found = of_application(rendered(truth.scrape({}, {0: os.getpid()})))
-    assert found == {'all_set{worker="0"}': 6, "livesum_set": 6, "max_set": 6}
+    numbers = of_application(rendered(collector.scrape({}, {0: os.getpid()})))
+    assert numbers == {'all_set{worker="0"}': 6, "livesum_set": 6, "max_set": 6}
 
 
-def test_a_gauge_that_is_known_is_zero(slots, truth):
-    """What one worker has said of its gauges holds for those that have not answered."""
+def test_a_zero_of_a_plain_gauge_is_shown(slots, collector):
+    """A dump that names a gauge as plain counts for the workers that have sent none."""
     code = """
     import json
     from prometheus_client import Gauge
@@ -223,37 +219,39 @@ def test_a_gauge_that_is_known_is_zero(slots, truth):
     Gauge("all", "Help"), Gauge("sum", "Help", multiprocess_mode="livesum")
     print(json.dumps(dump()))
     """
-    answers = [json.loads(in_worker(slots.path, slot, code)) for slot in (0, 1)]
-    found = of_application(rendered(truth.scrape({0: answers[0]}, {1: os.getpid()})))
-    assert found == {'all{worker="0"}': 0, 'all{worker="1"}': 0, "sum": 0}
+    dumps = [json.loads(in_worker(slots.path, slot, code)) for slot in (0, 1)]
+    numbers = of_application(rendered(collector.scrape({0: dumps[0]}, {1: os.getpid()})))
+    assert numbers == {'all{worker="0"}': 0, 'all{worker="1"}': 0, "sum": 0}
 
 
-def test_a_process_that_is_gone_has_no_numbers(truth):
+def test_a_process_that_has_ended_has_no_samples(collector):
     """It has ended since the supervisor last looked."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert rendered(truth.scrape({}, {0: process.pid})) == {}
+    assert rendered(collector.scrape({}, {0: process.pid})) == {}
 
 
-def test_a_system_that_prometheus_client_cannot_read_costs_nothing_else(truth, monkeypatch, caplog):
-    """Some /proc has no line that it relies on."""
+def test_a_proc_that_cannot_be_read_loses_nothing_else(collector, monkeypatch, caplog):
+    """Some systems' /proc lacks a line that prometheus_client expects."""
     monkeypatch.setattr(ProcessCollector, "collect", lambda _: 1 / 0)
     for _ in range(2):
-        assert rendered(truth.scrape({0: answer(gauge("g"))}, {1: 1})) == {'g{worker="0"}': 1}
+        assert rendered(collector.scrape({0: dump_of(gauge("g"))}, {1: 1})) == {'g{worker="0"}': 1}
     assert len(caplog.records) == 1
 
 
-def test_nonsense_of_one_worker_costs_no_other(truth, caplog):
-    """An answer that cannot be used is left out, and logged once."""
+def test_an_invalid_dump_of_one_worker_loses_no_other(collector, caplog):
+    """A dump that cannot be used is left out, and logged once."""
     for _ in range(2):
-        assert rendered(truth.scrape({0: {"families": 3}, 1: answer(gauge("g"))})) == {'g{worker="1"}': 1}
+        assert rendered(collector.scrape({0: {"families": 3}, 1: dump_of(gauge("g"))})) == {'g{worker="1"}': 1}
     (record,) = caplog.records
     assert "worker 0 gave an answer that cannot be used" in record.getMessage()
 
 
-def test_workers_need_not_have_the_same_families(truth):
+def test_workers_need_not_have_the_same_families(collector):
     """A family is written once, with the samples of those that have it."""
-    scrape = truth.scrape({0: answer(gauge("a"), gauge("b", 2)), 2: answer(gauge("b", 3)), 1: answer(gauge("c", 4))})
+    scrape = collector.scrape(
+        {0: dump_of(gauge("a"), gauge("b", 2)), 2: dump_of(gauge("b", 3)), 1: dump_of(gauge("c", 4))}
+    )
     assert rendered(scrape) == {
         'a{worker="0"}': 1,
         'b{worker="0"}': 2,
@@ -263,10 +261,10 @@ def test_workers_need_not_have_the_same_families(truth):
     assert [family.name for family in scrape.collect()] == ["a", "b", "c"]
 
 
-def test_a_type_is_that_of_the_first_worker(truth, caplog):
+def test_a_type_is_that_of_the_first_worker(collector, caplog):
     """While a new version is rolled out, a family may have two types, and only one can be shown."""
     for _ in range(2):
-        scrape = truth.scrape({0: answer(gauge("x")), 1: answer(CounterMetricFamily("x", "Help", value=5))})
+        scrape = collector.scrape({0: dump_of(gauge("x")), 1: dump_of(CounterMetricFamily("x", "Help", value=5))})
         assert rendered(scrape) == {'x{worker="0"}': 1}
     (record,) = caplog.records
     assert record.getMessage() == (
@@ -275,56 +273,58 @@ def test_a_type_is_that_of_the_first_worker(truth, caplog):
 
 
 @pytest.mark.parametrize("late", [gauge("x_total"), gauge("x"), SummaryMetricFamily("x", "Help", 1, 1)])
-def test_a_name_that_anothers_samples_have_is_taken(late, truth, caplog):
-    """As a registry refuses it in one process."""
-    scrape = truth.scrape({0: answer(CounterMetricFamily("x", "Help", value=5)), 1: answer(late)})
+def test_a_name_of_another_familys_samples_is_taken(late, collector, caplog):
+    """A registry in one process refuses it, too."""
+    scrape = collector.scrape({0: dump_of(CounterMetricFamily("x", "Help", value=5)), 1: dump_of(late)})
     assert rendered(scrape) == {'x_total{worker="0"}': 5}
     assert len(caplog.records) == 1
 
 
-def test_the_supervisors_own_come_first_and_are_not_added_to(slots):
-    """Families are in the order of the supervisor's own, and then of their names."""
+def test_the_supervisors_own_families_come_first(slots):
+    """They keep their order and get no samples from others, which are sorted by name."""
     own = [Collector(gauge("z", 1, worker="0")), Collector(gauge("a", 2))]
-    truth = Truth(slots.path, own)
-    answers = {0: answer(gauge("z", 7), gauge("m", 8), gauge("b", 9))}
-    assert rendered(truth.scrape(answers)) == {'z{worker="0"}': 1, "a": 2, 'm{worker="0"}': 8, 'b{worker="0"}': 9}
-    assert [family.name for family in truth.scrape(answers).collect()] == ["z", "a", "b", "m"]
-    assert [len(family.samples) for family in truth.scrape(answers).collect()] == [1] * 4
-    truth.close()
+    collector = MultiProcessCollector(slots.path, own)
+    dumps = {0: dump_of(gauge("z", 7), gauge("m", 8), gauge("b", 9))}
+    assert rendered(collector.scrape(dumps)) == {'z{worker="0"}': 1, "a": 2, 'm{worker="0"}': 8, 'b{worker="0"}': 9}
+    assert [family.name for family in collector.scrape(dumps).collect()] == ["z", "a", "b", "m"]
+    assert [len(family.samples) for family in collector.scrape(dumps).collect()] == [1] * 4
+    collector.close()
 
 
-def test_what_a_worker_says_twice_is_shown_once(truth):
-    """Two collectors may yield one series; a scrape in which one is twice is none."""
-    assert rendered(truth.scrape({0: answer(gauge("g", 1, a="b"), gauge("g", 2, a="b"), gauge("g", 3, a="c"))})) == {
+def test_a_series_that_a_worker_sends_twice_is_shown_once(collector):
+    """Two collectors may yield one series; Prometheus refuses a scrape that has one twice."""
+    assert rendered(
+        collector.scrape({0: dump_of(gauge("g", 1, a="b"), gauge("g", 2, a="b"), gauge("g", 3, a="c"))})
+    ) == {
         'g{a="b",worker="0"}': 1,
         'g{a="c",worker="0"}': 3,
     }
 
 
-def test_the_target_is_one_for_all_workers(truth):
-    """Its labels are those of the whole, so it has no worker."""
+def test_the_target_info_is_one_for_all_workers(collector):
+    """Its labels describe the whole application, so it has no label worker."""
     registry = CollectorRegistry(target_info={"env": "test"})
-    assert rendered(truth.scrape({0: dump(registry), 1: dump(registry)})) == {'target_info{env="test"}': 1}
+    assert rendered(collector.scrape({0: dump(registry), 1: dump(registry)})) == {'target_info{env="test"}': 1}
 
 
-def test_chosen_samples(slots, truth):
-    """As a registry does it for name[]."""
+def test_a_scrape_can_be_restricted_to_names(slots, collector):
+    """A scrape with name[] has only those samples, as of a registry."""
     in_worker(slots.path, 0, "from prometheus_client import Summary; Summary('s', 'Help').observe(2)")
-    scrape = truth.scrape({0: answer(gauge("a"), gauge("b"))})
+    scrape = collector.scrape({0: dump_of(gauge("a"), gauge("b"))})
     assert rendered(scrape.restricted_registry(["s_sum", "b", "missing"])) == {"s_sum": 2, 'b{worker="0"}': 1}
 
 
-def test_samples_of_a_dead_worker(slots, truth):
-    """Its live gauges go when its slot is reclaimed; its counts stay."""
+def test_a_dead_worker_keeps_its_counts(slots, collector):
+    """Its live gauges are removed when its slot is reclaimed."""
     in_worker(slots.path, 0, APPLICATION.format(number=1))
-    assert of_application(rendered(truth.scrape({})))["livesum_depth"] == 1
+    assert of_application(rendered(collector.scrape({})))["livesum_depth"] == 1
     slots.reclaim(0)
-    found = of_application(rendered(truth.scrape({})))
-    assert "livesum_depth" not in found
-    assert found['orders_total{kind="tea"}'] == 1
+    numbers = of_application(rendered(collector.scrape({})))
+    assert "livesum_depth" not in numbers
+    assert numbers['orders_total{kind="tea"}'] == 1
 
 
-def test_scrapes_keep_the_files_few(slots, truth):
+def test_scrapes_keep_the_files_few(slots, collector):
     """An application that forks for each task leaves its counts, and no more files than it has kinds of metrics."""
     code = """
     import os
@@ -338,19 +338,19 @@ def test_scrapes_keep_the_files_few(slots, truth):
     """
     in_worker(slots.path, 0, code)
     assert len(os.listdir(slots.path)) == 4
-    assert rendered(truth.scrape({})) == {"tasks_total": 3}
+    assert rendered(collector.scrape({})) == {"tasks_total": 3}
     assert sorted(os.listdir(slots.path)) == ["counter_ended.db", "counter_w0.db"]
 
 
-def test_what_belongs_together_stays_together(truth):
-    """A series is not split by what another collector says of it later: no reader of OpenMetrics takes that."""
+def test_a_group_of_samples_is_in_one_place(collector):
+    """A later collector does not split a series, which no parser of OpenMetrics accepts."""
     first, second = (CounterMetricFamily("x", "Help", labels=["a"]) for _ in range(2))
     first.add_metric(["one"], 1)
     first.add_metric(["two"], 2)
     second.add_metric(["one"], 3, created=4)
     second.add_metric(["three"], 5, created=6)
-    found = rendered(truth.scrape({0: answer(first, second)}))
-    assert found == {
+    numbers = rendered(collector.scrape({0: dump_of(first, second)}))
+    assert numbers == {
         'x_total{a="one",worker="0"}': 1,
         'x_total{a="two",worker="0"}': 2,
         'x_total{a="three",worker="0"}': 5,
@@ -388,7 +388,7 @@ def custom_families(draw):
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory):
-    """A directory in which an application's worker has left files."""
+    """A directory with the files of an application's worker."""
     slots = Slots(str(tmp_path_factory.mktemp("used")))
     in_worker(slots.path, 0, APPLICATION.format(number=1))
     yield slots.path
@@ -398,10 +398,10 @@ def used(tmp_path_factory):
 @settings(deadline=None)
 @given(workers=st.dictionaries(st.integers(0, 3), st.lists(custom_families(), max_size=4), max_size=3))
 def test_every_scrape_can_be_read(workers, used):
-    """Whatever the workers say, both formats are valid, no family is there twice, and the files' numbers are in it."""
+    """Whatever the workers send, both formats are valid, no family is in it twice, and the files' values are in it."""
     logging.getLogger("hr_prometheus").disabled = True
-    truth = Truth(used)
-    scrape = truth.scrape({worker: answer(*families) for worker, families in workers.items()})
+    collector = MultiProcessCollector(used)
+    scrape = collector.scrape({worker: dump_of(*families) for worker, families in workers.items()})
     for form, parse in ((TEXT, text_families), (OPENMETRICS, openmetrics_families)):
         text = form.render(scrape).decode()
         families = list(parse(text))
@@ -410,5 +410,5 @@ def test_every_scrape_can_be_read(workers, used):
         series = [(sample.name, *sorted(sample.labels.items())) for family in families for sample in family.samples]
         assert len(series) == len(set(series))
         assert ("orders_total", ("kind", "tea")) in series
-    truth.close()
+    collector.close()
     logging.getLogger("hr_prometheus").disabled = False

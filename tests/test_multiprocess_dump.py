@@ -14,7 +14,7 @@ from prometheus_client.samples import BucketSpan, Exemplar, NativeHistogram, Tim
 
 from hr_prometheus.exposition import collectors
 from hr_prometheus.metrics import ERRORS
-from hr_prometheus.multiprocess.dump import dump, load
+from hr_prometheus.multiprocess.dump import dump, dump_without_calls, load
 from hr_prometheus.request.records import Records
 from hr_prometheus.store.store import self_store
 
@@ -41,8 +41,8 @@ class Collector:
             yield family
 
 
-def travelled(registry):
-    """Return the target, the families and the functions of a registry after the way to the supervisor."""
+def sent(registry):
+    """Return the dump of a registry as the supervisor loads it."""
     return load(json.loads(json.dumps(dump(registry))))
 
 
@@ -52,13 +52,8 @@ def errors(registry):
     return page[index]
 
 
-def names(families):
-    """Return the names of the families."""
-    return [family.name for family in families]
-
-
-def test_what_the_files_do_not_carry_travels(registry):
-    """Custom collectors, Info and Enum arrive as they were collected, their types and units with them."""
+def test_what_is_in_no_file_is_sent(registry):
+    """Custom collectors, Info and Enum arrive as they were collected, with their types and units."""
     custom = CounterMetricFamily("custom_seconds", "A counter", labels=["a"], unit="seconds", created=None)
     custom.add_metric(["x"], 3.5, created=7.0, timestamp=1.5)
     histogram = HistogramMetricFamily("custom_histogram", "A histogram")
@@ -67,13 +62,12 @@ def test_what_the_files_do_not_carry_travels(registry):
     Info("build", "Build", registry=registry).info({"version": "1"})
     Enum("state", "State", states=["up", "down"], registry=registry).state("down")
     expected = list(registry.collect())
-    _, families, functions = travelled(registry)
-    assert families == expected
-    assert functions == []
+    assert sent(registry).families == expected
+    assert sent(registry).functions == []
 
 
-def test_what_the_files_carry_does_not(registry, tmp_path):
-    """Counters, gauges, histograms, summaries and hr-prometheus's own numbers are not told twice."""
+def test_what_is_in_files_is_not_sent(registry, tmp_path):
+    """Counters, gauges, histograms, summaries and hr-prometheus's own metrics are not counted twice."""
     for kind in (Counter, Gauge, Histogram, Summary):
         kind(kind.__name__.lower(), "Help", registry=registry)
         kind(f"labelled_{kind.__name__.lower()}", "Help", ["a"], registry=registry).labels("b")
@@ -83,18 +77,19 @@ def test_what_the_files_carry_does_not(registry, tmp_path):
     file.close()
     collector = MultiProcessCollector(registry, str(tmp_path))
     assert len(list(collector.collect())) == 1
-    assert travelled(registry) == ({}, [], [])
+    assert sent(registry) == ({}, [], [], {"gauge", "labelled_gauge"})
 
 
-def test_gauges_with_functions_are_told_by_their_own_list(registry):
-    """The supervisor has to know that the numbers of these series in the files are none."""
+def test_gauges_with_functions_have_a_list_of_their_own(registry):
+    """The supervisor has to know which series have a meaningless 0 in the files."""
     Gauge("alone", "Help", registry=registry).set_function(lambda: 5)
     both = Gauge("both", "Help", ["a"], registry=registry)
     both.labels("function").set_function(lambda: 6)
     both.labels("number").set(7)
     Gauge("number", "Help", registry=registry).set(8)
-    _, families, functions = travelled(registry)
+    _, families, functions, plain_gauges = sent(registry)
     assert families == []
+    assert plain_gauges == {"number"}
     assert [(family.name, family.type, family.documentation) for family in functions] == [
         ("alone", "gauge", "Help"),
         ("both", "gauge", "Help"),
@@ -105,45 +100,44 @@ def test_gauges_with_functions_are_told_by_their_own_list(registry):
     ]
 
 
-def test_a_collector_that_fails_does_not_lose_the_others(registry, caplog):
-    """What it has yielded stays; it is logged once a kind, and counted."""
+def test_a_collector_that_fails_loses_no_other(registry, caplog):
+    """What it has yielded stays. The failure is logged once a kind, and counted."""
     first = GaugeMetricFamily("first", "Help", value=1)
     registry.register(Collector(first, ValueError("broken"), GaugeMetricFamily("never", "Help", value=1)))
     registry.register(Collector(GaugeMetricFamily("second", "Help", value=2)))
     for times in (1, 2):
-        _, families, _ = travelled(registry)
-        assert names(families) == ["first", "second"]
+        assert [family.name for family in sent(registry).families] == ["first", "second"]
         assert errors(registry) == times
     (record,) = caplog.records
     assert record.exc_info[1].args == ("broken",)
 
 
 def test_a_function_that_fails_loses_its_own_value_only(registry, caplog):
-    """Its series is still known to be one that no file has."""
+    """The supervisor still learns that the series has a function."""
     gauge = Gauge("gauge", "Help", ["a"], registry=registry)
     gauge.labels("broken").set_function(lambda: 1 / 0)
     gauge.labels("whole").set_function(lambda: 1)
-    _, _, (family,) = travelled(registry)
+    (family,) = sent(registry).functions
     assert [(sample.labels["a"], sample.value) for sample in family.samples] == [("broken", None), ("whole", 1)]
     assert errors(registry) == 1
     assert len(caplog.records) == 1
 
 
-def test_failures_are_not_counted_under_a_name_that_is_taken(registry):
-    """Nor is the name being taken another failure."""
+def test_a_failure_is_not_counted_under_a_taken_name(registry):
+    """The application has the name, which is no failure either."""
     Counter("hr_prometheus_errors", "The application's", registry=registry)
     registry.register(Collector(ValueError()))
-    assert travelled(registry) == ({}, [], [])
+    assert sent(registry) == ({}, [], [], set())
 
 
-def test_odd_values_are_made_plain(registry):
-    """Labels that are no text, text that UTF-8 cannot encode, numbers that are no floats, and numbers that are none."""
+def test_odd_values_become_text_and_floats(registry):
+    """Labels may not be text, text may not be UTF-8, and values may not be floats or finite."""
     family = Family("odd", "\udc80", "unknown")
     family.add_sample("odd", {"a": 1, "b": "\udc81"}, True, timestamp=Timestamp(1, 500_000_000))
     family.add_sample("odd", {"a": None}, math.inf)
     family.add_sample("odd", {}, math.nan)
     registry.register(Collector(family))
-    _, (arrived,), _ = travelled(registry)
+    (arrived,) = sent(registry).families
     assert arrived.documentation == "\\udc80"
     first, second, third = arrived.samples
     assert first[:4] == ("odd", {"a": "1", "b": "\\udc81"}, 1.0, 1.5)
@@ -151,7 +145,7 @@ def test_odd_values_are_made_plain(registry):
     assert math.isnan(third.value)
 
 
-def test_exemplars_travel_and_native_histograms_stay(registry):
+def test_exemplars_are_sent_and_native_histograms_are_not(registry):
     """OpenMetrics 1.0.0 has the first and not the second."""
     family = HistogramMetricFamily("h", "Help")
     family.add_metric([], [("1.0", 2, Exemplar({"trace": "x"}, 0.5, 1.25)), ("+Inf", 3)], 9)
@@ -159,17 +153,25 @@ def test_exemplars_travel_and_native_histograms_stay(registry):
     spans = [BucketSpan(0, 1)]
     family.add_sample("h", {}, None, native_histogram=NativeHistogram(1, 1, 0, 0.1, 0, spans, None, [1], None))
     registry.register(Collector(family))
-    assert travelled(registry)[1][0].samples == plain
+    assert sent(registry).families[0].samples == plain
 
 
-def test_the_target_travels(registry):
-    """The labels that the application has given to the whole target."""
+def test_a_dump_without_calls_names_the_functions(registry):
+    """Under gunicorn no collector is called; the dump still names the series whose zeros are meaningless."""
+    Gauge("gauge", "Help", registry=registry).set_function(lambda: 1 / 0)
+    registry.register(Collector(ValueError()))
+    (family,) = load(dump_without_calls(registry)).functions
+    assert [sample[:3] for sample in family.samples] == [("gauge", {}, None)]
+
+
+def test_the_target_info_is_sent(registry):
+    """It has the labels that the application has given to the whole target."""
     registry.set_target_info({"env": "test"})
-    assert travelled(registry) == ({"env": "test"}, [], [])
+    assert sent(registry).target == {"env": "test"}
 
 
 @pytest.mark.parametrize("nonsense", [None, {}, [], {"target": {}, "families": [{}], "functions": []}, "text"])
-def test_an_answer_that_is_none_is_refused(nonsense):
-    """An exception is what the supervisor expects then."""
+def test_an_invalid_dump_is_refused(nonsense):
+    """The supervisor expects an exception then."""
     with pytest.raises((TypeError, KeyError, AttributeError)):
         load(nonsense)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from prometheus_client import Gauge
 
-from hr_prometheus.multiprocess.identity import FILE, identifier, shown_as, with_worker
+from hr_prometheus.multiprocess.identity import FILE, add_worker_label, identifier, worker_label
 
 
-def test_every_file_of_prometheus_client_is_known():
-    """Those of all its kinds and modes, and no others; an identifier may have any characters."""
+def test_the_file_names_of_prometheus_client_match():
+    """Those of all kinds and modes match, and no others; an identifier may have any characters."""
     kinds = ["counter", "summary", "histogram", *(f"gauge_{mode}" for mode in Gauge._MULTIPROC_MODES)]
     for kind in kinds:
         parts = FILE.fullmatch(f"{kind}_my_own.name.db")
@@ -21,11 +21,11 @@ def test_every_file_of_prometheus_client_is_known():
 
 
 @pytest.mark.parametrize(
-    ("named", "shown"), [(identifier(0), "0"), (identifier(12), "12"), ("w0-4711", "0-4711"), ("4711", "pid-4711")]
+    ("name", "label"), [(identifier(0), "0"), (identifier(12), "12"), ("w0-4711", "0-4711"), ("4711", "pid-4711")]
 )
-def test_a_process_is_shown_by_its_slot(named, shown):
-    """Or by its pid, if it is no worker's: a pid is never taken for a slot."""
-    assert shown_as(named) == shown
+def test_a_process_is_labelled_with_its_slot(name, label):
+    """A process that is not a worker is labelled with its pid, which is never taken for a slot."""
+    assert worker_label(name) == label
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,6 @@ def test_a_process_is_shown_by_its_slot(named, shown):
         ),
     ],
 )
-def test_a_label_that_is_there_makes_way_for_the_worker(labels, expected):
-    """As with Prometheus's own labels of a target."""
-    assert with_worker(labels, "3") == expected
+def test_a_label_worker_of_the_application_is_renamed(labels, expected):
+    """Prometheus does the same for labels of a target that collide with its own."""
+    assert add_worker_label(labels, "3") == expected

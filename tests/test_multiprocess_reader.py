@@ -15,15 +15,15 @@ from prometheus_client import Counter, Gauge, Histogram, Summary, values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from hr_prometheus.multiprocess.identity import shown_as
-from hr_prometheus.multiprocess.reader import Files
+from hr_prometheus.multiprocess.identity import worker_label
+from hr_prometheus.multiprocess.reader import ValueCollector
 
 MODES = sorted(Gauge._MULTIPROC_MODES)
 
 
 @contextmanager
 def workers_in(directory):
-    """Have the metrics made after ``use(identifier)`` keep their values in *directory*; all is as before at the end."""
+    """Have the metrics made after ``use(identifier)`` keep their values in *directory*; undo that at the end."""
     classes = {}
 
     def use(identifier):
@@ -39,17 +39,17 @@ def workers_in(directory):
 
 def comparable(families, *, of_prometheus_client=False):
     """Return families as something that can be compared: samples without order, numbers to the last bit."""
-    found = {}
+    result = {}
     for family in families:
         samples = []
         for sample in family.samples:
             labels = dict(sample.labels)
             if of_prometheus_client and family.type == "gauge" and "pid" in labels:
-                labels["worker"] = shown_as(labels.pop("pid"))
+                labels["worker"] = worker_label(labels.pop("pid"))
             samples.append((sample.name, sorted(labels.items()), repr(sample.value)))
         if samples:
-            found[family.name] = (family.type, family.documentation, sorted(samples))
-    return found
+            result[family.name] = (family.type, family.documentation, sorted(samples))
+    return result
 
 
 def of_prometheus_client(directory):
@@ -97,7 +97,7 @@ def change(kind, documentation, labels, number, shared_mode="sum"):
 def test_the_samples_are_those_of_prometheus_client(scrapes):
     """Whatever the workers do between the scrapes, each of them shows what prometheus_client's collector reads."""
     with tempfile.TemporaryDirectory() as directory, workers_in(directory) as use:
-        files = Files(directory)
+        collector = ValueCollector(directory)
         for events in scrapes:
             for event in events:
                 if isinstance(event, str):  # this worker has died, and will come again
@@ -108,19 +108,19 @@ def test_the_samples_are_those_of_prometheus_client(scrapes):
                 use(identifier)
                 change(kind, *what, shared_mode="all" if identifier == "w1" else "max")
             expected = of_prometheus_client(directory)
-            assert comparable(files.collect()) == expected
-            assert comparable(Files(directory).collect()) == expected
-        files.close()
+            assert comparable(collector.collect()) == expected
+            assert comparable(ValueCollector(directory).collect()) == expected
+        collector.close()
 
 
-def test_a_gauge_has_the_mode_of_the_last_file(worker, files, tmp_path):
+def test_a_gauge_has_the_mode_of_the_last_file(worker, collector, tmp_path):
     """As in prometheus_client, while workers of an old and a new version of the application live side by side."""
     worker("w0", "all", {}, 1)
     for identifier, number in (("w1", 5), ("w0", 7), ("w1", 6)):  # in w1 its mode is "all", in the others "max"
         worker(identifier, "shared", {}, number, shared_mode="all" if identifier == "w1" else "max")
         worker(identifier, "all", {}, number)
-        assert comparable(files.collect()) == of_prometheus_client(str(tmp_path))
-    assert read(files) == {"shared[]": 7, "gauge_all[('worker', '0')]": 7, "gauge_all[('worker', '1')]": 6}
+        assert comparable(collector.collect()) == of_prometheus_client(str(tmp_path))
+    assert read(collector) == {"shared[]": 7, "gauge_all[('worker', '0')]": 7, "gauge_all[('worker', '1')]": 6}
 
 
 @pytest.fixture
@@ -136,73 +136,73 @@ def worker(tmp_path):
 
 
 @pytest.fixture
-def files(tmp_path):
-    """A reader of the directory of the test."""
-    files = Files(str(tmp_path))
-    yield files
-    files.close()
+def collector(tmp_path):
+    """A collector of the directory of the test."""
+    collector = ValueCollector(str(tmp_path))
+    yield collector
+    collector.close()
 
 
-def read(files):
+def read(collector):
     """Return the samples as text and number."""
     return {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
-        for family in files.collect()
+        for family in collector.collect()
         for sample in family.samples
     }
 
 
-def test_a_repeated_collect_parses_nothing(worker, files, monkeypatch):
-    """Only keys that are new since the last scrape are looked at: its cost does not depend on history."""
+def test_a_repeated_scrape_parses_nothing(worker, collector, monkeypatch):
+    """Only keys that are new since the last scrape are parsed: its cost does not depend on history."""
     for number in range(200):  # more than one page
         worker("w0", "counter", {"a": str(number)}, 1)
-    assert len(read(files)) == 200
+    assert len(read(collector)) == 200
     parsed = []
     monkeypatch.setattr("hr_prometheus.multiprocess.aggregate.json.loads", lambda text: parsed.append(text) or 1 / 0)
     worker("w0", "counter", {"a": "0"}, 5)
-    assert read(files)["counter_total[('a', '0')]"] == 6
+    assert read(collector)["counter_total[('a', '0')]"] == 6
     assert not parsed
     monkeypatch.undo()
     worker("w0", "counter", {"a": "new"}, 7)
-    assert read(files)["counter_total[('a', 'new')]"] == 7
+    assert read(collector)["counter_total[('a', 'new')]"] == 7
 
 
-def test_the_samples_of_a_file_that_is_gone_are_gone(worker, files, tmp_path):
-    """What only it had is no longer shown, and no descriptor stays open for it."""
+def test_the_samples_of_a_file_that_is_gone_are_gone(worker, collector, tmp_path):
+    """Series that only it had are no longer shown, and no descriptor stays open for it."""
     worker("w0", "liveall", {}, 1)
     worker("w1", "liveall", {}, 2)
-    assert read(files) == {"gauge_liveall[('worker', '0')]": 1, "gauge_liveall[('worker', '1')]": 2}
+    assert read(collector) == {"gauge_liveall[('worker', '0')]": 1, "gauge_liveall[('worker', '1')]": 2}
     before = len(os.listdir("/proc/self/fd"))
     (tmp_path / "gauge_liveall_w1.db").unlink()
-    assert read(files) == {"gauge_liveall[('worker', '0')]": 1}
+    assert read(collector) == {"gauge_liveall[('worker', '0')]": 1}
     assert len(os.listdir("/proc/self/fd")) == before - 1
 
 
-def test_a_file_that_is_made_anew_is_read_anew(worker, files, tmp_path):
-    """A successor of the same name has other keys at the same places."""
+def test_a_file_that_is_replaced_is_read_again(worker, collector, tmp_path):
+    """A later file of the same name has other keys at the same positions."""
     worker("w0", "counter", {"a": "one"}, 1)
-    assert read(files) == {"counter_total[('a', 'one')]": 1}
+    assert read(collector) == {"counter_total[('a', 'one')]": 1}
     (tmp_path / "counter_w0.db").unlink()
     with workers_in(str(tmp_path)) as use:
         use("w0")
         change("counter", "Help", {"a": "two"}, 5)
-        assert read(files) == {"counter_total[('a', 'two')]": 5}
+        assert read(collector) == {"counter_total[('a', 'two')]": 5}
 
 
 def test_a_directory_that_is_gone_is_an_error(tmp_path):
-    """A scrape that fails can be told from an application that has counted nothing."""
+    """A scrape that fails differs from an application that has counted nothing."""
     with pytest.raises(FileNotFoundError):
-        Files(str(tmp_path / "gone")).collect()
+        ValueCollector(str(tmp_path / "gone")).collect()
 
 
-def test_an_empty_file_hides_nothing_else(worker, files, tmp_path, caplog):
-    """A worker killed while it makes a file leaves it empty: the scrape goes on, and needs no word."""
+def test_an_empty_file_hides_nothing_else(worker, collector, tmp_path, caplog):
+    """A worker that is killed while it makes a file leaves it empty: the scrape goes on without a warning."""
     (tmp_path / "counter_w1.db").touch()
     worker("w0", "counter", {}, 1)
-    assert read(files) == {"counter_total[]": 1}
+    assert read(collector) == {"counter_total[]": 1}
     assert not caplog.records
     worker("w1", "counter", {}, 2)
-    assert read(files) == {"counter_total[]": 3}
+    assert read(collector) == {"counter_total[]": 3}
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_an_empty_file_hides_nothing_else(worker, files, tmp_path, caplog):
     [
         lambda data: data[:-8],  # cut off in its last number
         lambda data: data[:3],
-        lambda data: data[:8] + struct.pack("i", -28) + data[12:],  # a length that leads round in circles
+        lambda data: data[:8] + struct.pack("i", -28) + data[12:],  # a length that leads back to the same entry
         lambda data: data[:8] + struct.pack("i", 1 << 30) + data[12:],
         lambda data: struct.pack("i", 1 << 30) + data[4:],
         lambda data: struct.pack("i", -1) + data[4:],
@@ -218,8 +218,8 @@ def test_an_empty_file_hides_nothing_else(worker, files, tmp_path, caplog):
         lambda data: data[:12] + b'{"not":"a key"}     ' + data[32:],
     ],
 )
-def test_a_damaged_file_hides_nothing_else(damage, worker, files, tmp_path, caplog):
-    """What is torn is left out and named once in the log; every scrape answers with the rest."""
+def test_a_damaged_file_hides_nothing_else(damage, worker, collector, tmp_path, caplog):
+    """The damaged entries are left out and logged once; every scrape has the rest."""
     worker("w0", "counter", {}, 1)
     path = tmp_path / "counter_w1.db"
     worker("w1", "summary", {"a": "whole"}, 1)
@@ -228,106 +228,106 @@ def test_a_damaged_file_hides_nothing_else(damage, worker, files, tmp_path, capl
     (tmp_path / "summary_w1.db").unlink()
     path.write_bytes(damage(data[:used]))
     for _ in range(3):
-        assert read(files)["counter_total[]"] == 1
+        assert read(collector)["counter_total[]"] == 1
     assert [record.getMessage().startswith(str(path)) for record in caplog.records] in ([True], [])
 
 
-def test_the_whole_entries_of_a_torn_file_are_kept(worker, files, tmp_path, caplog):
-    """prometheus_client's reader takes over, and what it reads before the damage counts."""
+def test_the_entries_before_the_damage_are_kept(worker, collector, tmp_path, caplog):
+    """prometheus_client's reader takes over, and its entries up to the damage count."""
     worker("w0", "summary", {}, 3)
     path = tmp_path / "summary_w0.db"
     (used,) = struct.unpack_from("i", data := path.read_bytes())
     path.write_bytes(data[: used - 4])
-    assert read(files) == {"summary_count[]": 1}
-    assert read(files) == {"summary_count[]": 1}
+    assert read(collector) == {"summary_count[]": 1}
+    assert read(collector) == {"summary_count[]": 1}
     (record,) = caplog.records
     assert record.getMessage().startswith(f"{path} cannot be read beyond its entry 1: ")
 
 
-def test_a_format_that_is_not_known_here_is_left_to_prometheus_client(worker, files, monkeypatch):
-    """If a later prometheus_client writes other files, its own reader is asked, at every scrape."""
+def test_an_unknown_format_is_left_to_prometheus_client(worker, collector, monkeypatch):
+    """If a later prometheus_client writes other files, its own reader reads them at every scrape."""
     worker("w0", "counter", {}, 1)
-    monkeypatch.setattr("hr_prometheus.multiprocess.reader._File._read", lambda *_: 1 / 0)
+    monkeypatch.setattr("hr_prometheus.multiprocess.reader.used_bytes", lambda _: 1 / 0)
     key = mmap_key("other", "other_total", ["a"], ["b"], "Help")
     monkeypatch.setattr(MmapedDict, "read_all_values_from_file", lambda _: iter([(key, 5.0, 0.0, 8)]))
-    assert read(files) == {"other_total[('a', 'b')]": 5}
+    assert read(collector) == {"other_total[('a', 'b')]": 5}
 
 
-def test_other_files_are_not_read(files, tmp_path):
-    """Only what is named like a file of prometheus_client's is one."""
+def test_other_files_are_not_read(collector, tmp_path):
+    """Only files with the names of prometheus_client's are read."""
     for name in ("cells-0.bin", "unknown_w0.db", "counter.db", "lock", "gauge_w0.db"):
         (tmp_path / name).write_bytes(b"\1\2\3\4\5\6\7\x08" * 9)
-    assert read(files) == {}
+    assert read(collector) == {}
 
 
-def test_an_identifier_with_underscores_is_shown_whole(worker, files):
+def test_an_identifier_with_underscores_is_a_label_as_a_whole(worker, collector):
     """prometheus_client's collector takes the first part of such a name, less three characters, for the process."""
     worker("my_own_name", "all", {}, 1)
-    assert read(files) == {"gauge_all[('worker', 'pid-my_own_name')]": 1}
+    assert read(collector) == {"gauge_all[('worker', 'pid-my_own_name')]": 1}
 
 
-def test_labels_named_worker_and_pid_survive(worker, files):
+def test_labels_named_worker_and_pid_survive(worker, collector):
     """prometheus_client's collector loses a label "pid" of a gauge's."""
     worker("w0", "all", {"pid": "1", "worker": "me", "exported_worker": "you"}, 1)
     worker("w0", "sum", {"pid": "1", "worker": "me"}, 2)
-    assert read(files) == {
+    assert read(collector) == {
         "gauge_all[('exported_exported_worker', 'me'), ('exported_worker', 'you'), ('pid', '1'), ('worker', '0')]": 1,
         "gauge_sum[('pid', '1'), ('worker', 'me')]": 2,
     }
 
 
-def test_text_that_no_scrape_can_carry_is_escaped(worker, files):
+def test_text_that_is_not_utf8_is_escaped(worker, collector):
     """A lone surrogate, as undecodable bytes become, does not make every later scrape fail."""
     worker("w0", "counter", {"a": "\udc80"}, 1, documentation="\udc81")
-    (family,) = files.collect()
+    (family,) = collector.collect()
     assert family.documentation == "\\udc81"
     assert family.samples[0].labels == {"a": "\\udc80"}
 
 
-def test_a_histogram_that_is_just_being_made_is_left_out(worker, files, tmp_path):
-    """A histogram without +Inf is none; its other series go on."""
+def test_a_histogram_that_is_just_being_made_is_left_out(worker, collector, tmp_path):
+    """A series without the bucket +Inf is not shown; the other series are."""
     worker("w0", "histogram", {"a": "whole"}, 1)
     file = MmapedDict(str(tmp_path / "histogram_w0.db"))
     file.write_value(mmap_key("histogram", "histogram_sum", ["a"], ["half"], "Help"), 1.0, 0.0)
     file.write_value(mmap_key("histogram", "histogram_bucket", ["a", "le"], ["half", "0.5"], "Help"), 1.0, 0.0)
     file.close()
-    assert {sample.labels["a"] for family in files.collect() for sample in family.samples} == {"whole"}
+    assert {sample.labels["a"] for family in collector.collect() for sample in family.samples} == {"whole"}
 
 
-def test_a_histogram_of_negative_numbers_has_no_sum(tmp_path, files):
-    """As in one process: its sum can fall, and so is no counter."""
+def test_a_histogram_of_negative_numbers_has_no_sum(tmp_path, collector):
+    """As in one process: the sum can fall, so it is not a counter."""
     with workers_in(str(tmp_path)) as use:
         use("w0")
         Histogram("below", "Help", buckets=(-1, 1), registry=None).observe(-2)
-        assert [sample.name for family in files.collect() for sample in family.samples] == [
+        assert [sample.name for family in collector.collect() for sample in family.samples] == [
             *["below_bucket"] * 3,
             "below_count",
         ]
 
 
-def test_two_metrics_of_one_name_and_two_types_stay_two(tmp_path, files):
-    """Which of them is shown is not for the reader to say, but their numbers are not mixed."""
+def test_two_metrics_of_one_name_and_two_types_stay_two(tmp_path, collector):
+    """The numbers are not mixed; which of the two is shown is decided elsewhere."""
     with workers_in(str(tmp_path)) as use:
         use("w0")
         Counter("both", "Help", registry=None).inc(1)
         use("w1")
         Gauge("both", "Help", registry=None, multiprocess_mode="sum").set(2)
-        found = {family.type: [sample.value for sample in family.samples] for family in files.collect()}
-    assert found == {"counter": [1], "gauge": [2]}
+        values_by_type = {family.type: [sample.value for sample in family.samples] for family in collector.collect()}
+    assert values_by_type == {"counter": [1], "gauge": [2]}
 
 
-def test_a_damaged_file_is_not_planned_anew_at_each_scrape(worker, files, tmp_path, monkeypatch):
-    """It may stay for as long as its worker is not started again, and shall not make each scrape expensive."""
+def test_a_damaged_file_does_not_make_each_scrape_expensive(worker, collector, tmp_path):
+    """It may stay for as long as its worker runs. The labels of the other files are made once all the same."""
     worker("w0", "counter", {}, 1)
     (tmp_path / "counter_w1.db").touch()
     (tmp_path / "counter_w2.db").write_bytes((tmp_path / "counter_w0.db").read_bytes()[:50])
-    first = read(files)
-    monkeypatch.setattr("hr_prometheus.multiprocess.aggregate.Plan._start", lambda *_: 1 / 0)
-    assert read(files) == first
+    (first,), (second,) = collector.collect(), collector.collect()
+    assert first.samples == second.samples
+    assert first.samples[0].labels is second.samples[0].labels
 
 
-def test_a_file_that_grows_while_it_is_read_is_whole(worker, files, monkeypatch):
-    """The reader sees as much as was in use when it first looked."""
+def test_a_file_that_grows_while_it_is_read_is_whole(worker, collector, monkeypatch):
+    """The reader takes the entries that were in use when it first looked."""
     for number in range(100):
         worker("w0", "counter", {"a": str(number)}, 1)
     pread, calls = os.pread, []
@@ -340,13 +340,13 @@ def test_a_file_that_grows_while_it_is_read_is_whole(worker, files, monkeypatch)
         return data
 
     monkeypatch.setattr(os, "pread", growing)
-    assert len(read(files)) == 100
+    assert len(read(collector)) == 100
     assert len(calls) == 2
-    assert len(read(files)) == 101
+    assert len(read(collector)) == 101
 
 
-def test_a_file_that_heals_is_read_as_usual(worker, files, tmp_path):
-    """One that was damaged for a moment is not counted twice."""
+def test_a_file_that_is_repaired_is_read_as_usual(worker, collector, tmp_path):
+    """A file that was damaged for a moment is not counted twice."""
     worker("w0", "counter", {}, 1)
     path = tmp_path / "counter_w0.db"
     data = path.read_bytes()
@@ -354,9 +354,9 @@ def test_a_file_that_heals_is_read_as_usual(worker, files, tmp_path):
     with path.open("r+b") as file:
         file.write(struct.pack("i", end + 16) + data[4:])
         file.flush()
-        assert read(files) == {"counter_total[]": 1}
+        assert read(collector) == {"counter_total[]": 1}
         file.seek(0)
         file.write(data)
-    assert read(files) == {"counter_total[]": 1}
+    assert read(collector) == {"counter_total[]": 1}
     worker("w0", "counter", {"a": "new"}, 2)
-    assert read(files) == {"counter_total[]": 1, "counter_total[('a', 'new')]": 2}
+    assert read(collector) == {"counter_total[]": 1, "counter_total[('a', 'new')]": 2}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -9,12 +10,17 @@ import tempfile
 from types import SimpleNamespace
 
 import pytest
-from conftest import DEADLINE, clean_environment, in_worker, read_line, start_worker
+from conftest import DEADLINE, clean_environment, in_worker, read_line, samples, start_worker
+from prometheus_client import CollectorRegistry, generate_latest
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess import slots as slots_module
-from hr_prometheus.multiprocess.reader import Files
+from hr_prometheus.multiprocess.aggregate_cells import CellCollector
+from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.multiprocess.slots import Slots
+from hr_prometheus.request.records import Records
+from hr_prometheus.store.files import FileAllocator
+from hr_prometheus.store.store import allocators
 
 
 @pytest.fixture
@@ -27,14 +33,14 @@ def slots(tmp_path):
 
 def read(slots):
     """Return the samples in the files as text and number."""
-    files = Files(slots.path)
-    found = {
+    collector = ValueCollector(slots.path)
+    values = {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
-        for family in files.collect()
+        for family in collector.collect()
         for sample in family.samples
     }
-    files.close()
-    return found
+    collector.close()
+    return values
 
 
 def named(slots):
@@ -68,7 +74,7 @@ def supervisor():
 
 def test_the_directory_is_private_and_goes_with_its_supervisor(tmp_path):
     """Other programs' files in the base are neither read nor removed."""
-    (tmp_path / "counter_1.db").write_bytes(b"somebody else's")
+    (tmp_path / "counter_1.db").write_bytes(b"another program's")
     slots = Slots(str(tmp_path))
     assert os.path.dirname(slots.path) == str(tmp_path)
     assert f"-{os.getpid()}-" in slots.path
@@ -93,7 +99,7 @@ def full(free):
 
 
 def test_a_full_file_system_is_refused_in_words(tmp_path, monkeypatch):
-    """Whoever writes to memory that a file system has no room for is killed, so it is looked at before."""
+    """A process that writes to mapped memory for which the file system has no room is killed."""
     monkeypatch.setattr(os, "statvfs", full(300 * 1024))
     with pytest.raises(ServingError) as caught:
         Slots(str(tmp_path))
@@ -126,7 +132,7 @@ def test_a_base_that_cannot_be_written_is_refused_in_words(tmp_path):
 
 
 def test_what_a_killed_supervisor_left_is_swept(tmp_path, supervisor):
-    """At the next start; what belongs to a living one stays."""
+    """At the next start. The directory of a living supervisor stays."""
     (_, alive), (process, dead) = supervisor(str(tmp_path)), supervisor(str(tmp_path))
     process.kill()
     process.wait()
@@ -137,7 +143,7 @@ def test_what_a_killed_supervisor_left_is_swept(tmp_path, supervisor):
 
 
 def test_a_pid_in_use_does_not_protect_what_is_left_over(tmp_path):
-    """Pids come back, in containers most of all: what counts is the lock."""
+    """Pids are used again, in containers most of all: what counts is the lock."""
     left = tmp_path / f"hr-prometheus-{os.getpid()}-abc"
     left.mkdir()
     (left / "counter_w0.db").touch()
@@ -148,14 +154,14 @@ def test_a_pid_in_use_does_not_protect_what_is_left_over(tmp_path):
 
 
 def test_only_directories_of_that_name_are_swept(tmp_path):
-    """A link that is named like one of ours stays, and what it points to is left alone; so does a file, and a pipe."""
+    """A link of that name stays, and so does its target; so do a file and a pipe."""
     outside, base = tmp_path / "outside", tmp_path / "base"
     outside.mkdir()
     base.mkdir()
     (base / "hr-prometheus-1-link").symlink_to(outside)
     (base / "hr-prometheus-2-file").touch()
     os.mkfifo(base / "hr-prometheus-3-pipe")
-    (base / "somebody's").mkdir()
+    (base / "another").mkdir()
     slots = Slots(str(base))
     assert len(os.listdir(base)) == 5
     assert os.listdir(outside) == []
@@ -174,46 +180,57 @@ def test_only_directories_of_ones_own_are_swept(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_directory_that_is_swept_while_it_is_made_is_made_again(moment, tmp_path, monkeypatch):
-    """Two supervisors may start at once: a new directory is not locked for a moment, before or after it is looked at."""
-    lock, taken = slots_module._locked, []
+    """Another supervisor may sweep a new directory before it is locked, and before or after it is opened."""
+    mkdtemp, flock, made = tempfile.mkdtemp, fcntl.flock, []
 
-    def swept(path):
-        taken.append(path)
-        if len(taken) == 1 and moment == "before":
-            os.rmdir(path)
-        descriptor = lock(path)
-        if len(taken) == 1 and moment == "after":
-            os.rmdir(path)
-        return descriptor
+    def make(**options):
+        made.append(mkdtemp(**options))
+        if len(made) == 1 and moment == "before":
+            os.rmdir(made[0])
+        return made[-1]
 
-    monkeypatch.setattr(slots_module, "_locked", swept)
+    def lock(*arguments):
+        if len(made) == 1 and moment == "after":
+            os.rmdir(made[0])
+        flock(*arguments)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make)
+    monkeypatch.setattr(fcntl, "flock", lock)
     slots = Slots(str(tmp_path))
-    assert [slots.path] == taken[1:]
+    assert [slots.path] == made[1:]
     slots.remove()
 
 
 def test_a_place_where_nothing_stays_is_refused(tmp_path, monkeypatch):
-    """Somebody else removes whatever is made there."""
-    monkeypatch.setattr(slots_module, "_locked", os.rmdir)
-    with pytest.raises(ServingError, match="somebody removes what is made there"):
+    """Another process removes each directory that is made there."""
+    mkdtemp = tempfile.mkdtemp
+
+    def make(**options):
+        path = mkdtemp(**options)
+        os.rmdir(path)
+        return path
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make)
+    with pytest.raises(ServingError, match="another process removes each directory"):
         Slots(str(tmp_path))
 
 
 def test_a_directory_that_another_is_sweeping_is_made_again(tmp_path, monkeypatch):
-    """The other one has the lock until all is removed."""
-    mkdtemp, taken = tempfile.mkdtemp, []
+    """The other supervisor has the lock until the directory is removed."""
+    mkdtemp, locks = tempfile.mkdtemp, []
 
-    def locked(**options):
+    def make(**options):
         path = mkdtemp(**options)
-        if not taken:
-            taken.append((path, slots_module._locked(path)))
+        if not locks:
+            locks.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(locks[0], fcntl.LOCK_EX)
         return path
 
-    monkeypatch.setattr(tempfile, "mkdtemp", locked)
+    monkeypatch.setattr(tempfile, "mkdtemp", make)
     slots = Slots(str(tmp_path))
-    assert slots.path != taken[0][0]
+    assert not os.path.samestat(os.stat(slots.path), os.fstat(locks[0]))
     slots.remove()
-    os.close(taken[0][1])
+    os.close(locks[0])
 
 
 GAUGES = """
@@ -226,7 +243,7 @@ for mode in ("all", "min", "max", "sum", "mostrecent"):
 
 
 def test_the_gauges_of_a_dead_worker_go_and_its_counts_stay(slots):
-    """Where a mode includes dead workers they stay, but not as the state of the next one; other slots are left alone."""
+    """Gauges of modes that include dead workers stay, except "all"; so do those of other slots."""
     for slot in (1, 10):
         in_worker(slots.path, slot, GAUGES.format(number=slot))
     slots.reclaim(1)
@@ -243,7 +260,7 @@ def test_the_gauges_of_a_dead_worker_go_and_its_counts_stay(slots):
 
 @pytest.mark.parametrize("damage", [b"", b"\1\2\3", b"\xff" * 64, b"\x40\0\0\0\0\0\0\0" + b"\xff" * 56])
 def test_a_file_that_cannot_be_read_does_not_outlive_its_worker(damage, slots):
-    """Left as it is, it would make each later scrape of prometheus_client's, or the next worker, fail."""
+    """It would make each later scrape of prometheus_client's, or the next worker, fail."""
     path = os.path.join(slots.path, "counter_w0.db")
     with open(path, "wb") as file:
         file.write(damage)
@@ -276,7 +293,7 @@ def test_kills_lose_no_count_and_leave_no_file(slots):
 
 
 def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
-    """Restarts leave no more files, whether somebody scrapes or not."""
+    """Restarts leave no more files, even if nothing scrapes."""
     code = """
     import os
     from prometheus_client import Counter
@@ -292,15 +309,32 @@ def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
     assert read(slots) == {"made_total[]": 1}
 
 
+def test_nothing_of_a_dead_worker_is_in_progress(slots, monkeypatch):
+    """Its counts stay; the requests and connections that were open have ended with it."""
+    registry = CollectorRegistry()
+    monkeypatch.setitem(allocators, registry, FileAllocator(os.path.join(slots.path, "w0")))
+    records = Records(registry, detail="full")
+    record = records.request(("GET", "/"))
+    record.enter()
+    record.enter()
+    record.finish("200", 1.0)
+    record.websocket().begin()
+    slots.reclaim(0)
+    sums = samples(generate_latest(CellCollector(slots.path)).decode())
+    assert sums['requests_in_progress{method="GET",path="/"}'] == 0
+    assert sums['websocket_connections_in_progress{path="/"}'] == 0
+    assert sums['request_count_total{method="GET",path="/",status="200"}'] == 1
+
+
 def test_a_directory_that_is_gone_is_named(slots):
-    """Somebody has cleaned up too well; the next worker would fail with its first metric."""
+    """The next worker would fail with its first metric."""
     os.rmdir(slots.path)
     with pytest.raises(ServingError, match=f'"{slots.path}": No such file or directory'):
         slots.reclaim(0)
 
 
 def test_a_worker_is_not_started_where_no_room_is_left(slots, monkeypatch):
-    """It would be killed by its first number."""
+    """It would be killed when it counts."""
     monkeypatch.setattr(os, "statvfs", full(4096))
     with pytest.raises(ServingError, match="only 4 KiB are free"):
         slots.reclaim(0)

@@ -1,1 +1,1 @@
-"""The numbers of several processes, read as one."""
+"""The numbers of several processes, collected as those of one."""

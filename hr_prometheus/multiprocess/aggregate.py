@@ -1,133 +1,133 @@
-"""Adds up the numbers of several files, in the way that prometheus_client's ``MultiProcessCollector`` does.
+"""Sums the values of the application's metrics over the workers, as prometheus_client's ``MultiProcessCollector`` does.
 
-Where each number of a file goes is found once and kept in a :class:`Plan`. A scrape then takes the numbers as they
-come and adds each to its place, without looking at keys or labels.
+Gauges are combined as their mode says. The total to which each value of a file goes is looked up once and kept, so a
+scrape adds values to totals by index and looks at no keys and labels.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
-from hr_prometheus.multiprocess.identity import shown_as, with_worker
+from hr_prometheus.multiprocess.identity import add_worker_label, worker_label
+from hr_prometheus.store.families import go_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    Labels: TypeAlias = tuple[tuple[str, str], ...]
-    #: What a scrape adds to: floats, ``None`` where there is none yet, and pairs of time and value for ``mostrecent``.
-    Numbers: TypeAlias = list[Any]
-    Combine: TypeAlias = Callable[[Numbers, Iterable[int], Iterable[float], Iterable[float]], None]
+    LabelPairs: TypeAlias = tuple[tuple[str, str], ...]
+    #: Floats, ``None`` before the first value, and pairs of timestamp and value for ``mostrecent``.
+    Totals: TypeAlias = list[Any]
+    #: Combines values, with their timestamps, with the totals of these indexes.
+    Combine: TypeAlias = Callable[[Totals, Iterable[int], Iterable[float], Iterable[float]], None]
 
-_go: Callable[[float], str] = floatToGoString
 _INFINITY = float("inf")
 
 
 @dataclass(eq=False, slots=True)
-class Key:
-    """The key of a number in a file: of which metric and which series it is."""
+class SampleKey:
+    """The key of a value in a file: its metric and its series."""
 
     metric: str
     sample: str
-    labels: Labels
+    labels: LabelPairs
     help: str
 
     @classmethod
-    def parsed(cls, text: bytes) -> Key:
-        """Read a key as prometheus_client writes it; raises a ``ValueError`` or ``TypeError`` if it is none."""
+    def parse(cls, text: bytes) -> SampleKey:
+        """Read a key as prometheus_client writes it. Raises a ``ValueError`` or ``TypeError`` for anything else."""
         metric, sample, labels, documentation = json.loads(text)
-        pairs = ((name, _valid(value)) for name, value in sorted(labels.items()))
-        return cls(metric, sample, tuple(pairs), _valid(documentation))
+        pairs = ((name, _encodable(value)) for name, value in sorted(labels.items()))
+        return cls(metric, sample, tuple(pairs), _encodable(documentation))
 
 
 @dataclass(eq=False, slots=True)
-class Source:
-    """The numbers of one file: of which kind and mode they are, whose, and one value for each key.
+class FileContents:
+    """The values of one file, with the kind and mode of their metrics and the identifier of their process.
 
-    *times* are needed of gauges only. Keys may be appended; everything else that changes makes a new source.
+    There is one value for each key, and for gauges one timestamp. Keys may be appended; any other change needs a new object.
     """
 
     kind: str
     mode: str
     identifier: str
-    keys: list[Key] = field(default_factory=list)
+    keys: list[SampleKey] = field(default_factory=list)
     values: Sequence[float] = ()
-    times: Sequence[float] = ()
+    timestamps: Sequence[float] = ()
 
 
-class Plan:
-    """Where each number of the sources goes, kept from one scrape to the next."""
+class Aggregator:
+    """Totals of several files. It keeps from one scrape to the next to which total each value goes."""
 
     def __init__(self) -> None:
         self._start([])
 
-    def families(self, sources: list[Source]) -> list[Family]:
-        """Return the families of which there is a sample; *sources* are in the order in which they are added up."""
-        if not self._is_extended(sources):
-            self._start(sources)
-        numbers = self._none.copy()
-        for source in sources:
-            for combine, (positions, targets) in self._steps[source].items():
-                values, times = source.values, source.times
+    def families(self, files: list[FileContents]) -> list[Family]:
+        """Return the families that have a sample. The order of *files* decides which gauge is the last."""
+        if not self._extend_all(files):
+            self._start(files)
+        totals = self._initial.copy()
+        for file in files:
+            for combine, (positions, indexes) in self._steps[file].items():
+                values, timestamps = file.values, file.timestamps
                 if len(positions) < len(values):
-                    values, times = ([each[i] for i in positions] for each in (values, times or values))
-                combine(numbers, targets, values, times)
-        families = (planned.family(numbers) for planned in self._families.values())
-        return [family for family in families if family is not None]
+                    values, timestamps = ([each[i] for i in positions] for each in (values, timestamps or values))
+                combine(totals, indexes, values, timestamps)
+        families = (family.collect(totals) for family in self._families.values())
+        return [family for family in families if family.samples]
 
-    def _is_extended(self, sources: list[Source]) -> bool:
-        """Add what is new in the sources; ``False`` if that changes what was planned for others."""
-        return self._steps.keys() <= set(sources) and all(map(self._extend, sources))
+    def _extend_all(self, files: list[FileContents]) -> bool:
+        """Add the new keys of all files; ``False`` if a file is gone, or the new keys change what is kept of others."""
+        return self._steps.keys() <= set(files) and all(map(self._extend, files))
 
-    def _start(self, sources: list[Source]) -> None:
-        self._families: dict[tuple[str, str], _Planned] = {}
-        #: What the numbers are before anything is added to them.
-        self._none: Numbers = []
-        self._number_of: dict[Key, int] = {}
-        self._steps: dict[Source, dict[Combine, tuple[list[int], list[int]]]] = {}
-        self._metrics: dict[Source, set[str]] = {}
-        # As in prometheus_client, the last word on a gauge's mode is the last file's.
-        modes = {key.metric: source.mode for source in sources if source.kind == "gauge" for key in source.keys}
-        for source in sources:
-            self._extend(source, modes)
+    def _start(self, files: list[FileContents]) -> None:
+        self._families: dict[tuple[str, str], _FamilyTotals] = {}
+        self._initial: Totals = []
+        self._index_of: dict[SampleKey, int] = {}
+        #: By file, which of its values go to which totals, and how they are combined.
+        self._steps: dict[FileContents, dict[Combine, tuple[list[int], list[int]]]] = {}
+        self._metrics: dict[FileContents, set[str]] = {}
+        # As in prometheus_client, the last file decides the mode of a gauge.
+        modes = {key.metric: file.mode for file in files if file.kind == "gauge" for key in file.keys}
+        for file in files:
+            self._extend(file, modes)
 
-    def _extend(self, source: Source, modes: dict[str, str] | None = None) -> bool:
-        steps = self._steps.setdefault(source, {})
-        metrics = self._metrics.setdefault(source, set())
-        for position in range(sum(len(targets) for _, targets in steps.values()), len(source.keys)):
-            key = source.keys[position]
+    def _extend(self, file: FileContents, modes: dict[str, str] | None = None) -> bool:
+        steps = self._steps.setdefault(file, {})
+        metrics = self._metrics.setdefault(file, set())
+        for position in range(sum(len(indexes) for _, indexes in steps.values()), len(file.keys)):
+            key = file.keys[position]
             if key.metric not in metrics:
-                if modes is None and (source.kind, key.metric) in self._families:
+                if modes is None and (file.kind, key.metric) in self._families:
                     return False  # its help text or mode may now be that of this file
                 metrics.add(key.metric)
-            planned, number = self._placed(source, key, modes or {})
-            positions, targets = steps.setdefault(planned.combine, ([], []))
+            family, index = self._locate(file, key, modes or {})
+            positions, indexes = steps.setdefault(family.combine, ([], []))
             positions.append(position)
-            targets.append(number)
+            indexes.append(index)
         return True
 
-    def _placed(self, source: Source, key: Key, modes: dict[str, str]) -> tuple[_Planned, int]:
-        """Return the family of a key and the index of its number."""
-        planned = self._families.get((source.kind, key.metric))
-        if planned is None:
-            mode = modes.get(key.metric, source.mode)
-            planned = self._families[source.kind, key.metric] = _Planned(key.metric, key.help, source.kind, mode)
-        number = None if source.kind == "gauge" else self._number_of.get(key)
-        if number is None:
-            number = planned.number(key, source.identifier, len(self._none))
-            if number == len(self._none):
-                self._none.append(0.0 if planned.combine is _add else None)
-            self._number_of[key] = number
-        return planned, number
+    def _locate(self, file: FileContents, key: SampleKey, modes: dict[str, str]) -> tuple[_FamilyTotals, int]:
+        """Return the family of a key and the index of its total."""
+        family = self._families.get((file.kind, key.metric))
+        if family is None:
+            mode = modes.get(key.metric, file.mode)
+            family = self._families[file.kind, key.metric] = _FamilyTotals(key.metric, key.help, file.kind, mode)
+        index = None if file.kind == "gauge" else self._index_of.get(key)
+        if index is None:
+            index = family.index(key, file.identifier, len(self._initial))
+            if index == len(self._initial):
+                self._initial.append(0.0 if family.combine is _add else None)
+            self._index_of[key] = index
+        return family, index
 
 
-class _Planned:
-    """One family: which of the numbers are its samples, and what these are called."""
+class _FamilyTotals:
+    """One family: which of the totals are its samples, and how these are named and labelled."""
 
     def __init__(self, name: str, documentation: str, kind: str, mode: str) -> None:
         self.name = name
@@ -135,137 +135,113 @@ class _Planned:
         self.kind = kind
         self._is_per_worker = mode in ("all", "liveall")
         self.combine: Combine = _COMBINE[mode.removeprefix("live")]
-        self._groups: dict[Labels, dict[str, int]] = {}
-        self._buckets: dict[Labels, dict[float, int]] = {}
-        self._shape: _Shape | None = None
+        self._indexes: dict[LabelPairs, dict[str, int]] = {}
+        self._buckets: dict[LabelPairs, dict[float, int]] = {}
+        self._layout: _SampleLayout | None = None
 
-    def number(self, key: Key, identifier: str, new: int) -> int:
-        """Return the index of the number of one series; *new* if there was none."""
+    def index(self, key: SampleKey, identifier: str, new: int) -> int:
+        """Return the index of the total of a key; *new* if it had none."""
         labels = key.labels
         if self._is_per_worker:
-            labels = tuple(with_worker(dict(labels), shown_as(identifier)).items())
+            labels = tuple(add_worker_label(dict(labels), worker_label(identifier)).items())
         bound = _bound(labels) if self.kind == "histogram" else None
         if bound is None:
-            number = self._groups.setdefault(labels, {}).setdefault(key.sample, new)
+            index = self._indexes.setdefault(labels, {}).setdefault(key.sample, new)
         else:
             group = tuple(pair for pair in labels if pair[0] != "le")
-            number = self._buckets.setdefault(group, {}).setdefault(bound, new)
-        if number == new:
-            self._shape = None
-        return number
+            index = self._buckets.setdefault(group, {}).setdefault(bound, new)
+        if index == new:
+            self._layout = None
+        return index
 
-    def family(self, numbers: Numbers) -> Family | None:
-        """Return the family with its numbers as they are now; ``None`` if there is no sample."""
-        if self._shape is None:
-            self._shape = self._histogram() if self.kind == "histogram" else self._plain()
-        family = PreparedFamily(self, self._shape, self._shape.values(numbers))
+    def collect(self, totals: Totals) -> Family:
+        """Return the family, which may have no samples."""
+        if self._layout is None:
+            self._layout = self._lay_out_histogram() if self.kind == "histogram" else self._lay_out()
+        names, labels, values = self._layout
+        samples = list(map(Sample, names, labels, values(totals)))
         if self.combine is _latest:
-            family.samples = [sample for sample in family.samples if sample.value is not None]
-            return family if family.samples else None
-        return family if self._shape.names else None
+            samples = [sample for sample in samples if sample.value is not None]
+        family = Family(self.name, self.help, self.kind)
+        family.samples = samples
+        return family
 
-    def _plain(self) -> _Shape:
+    def _lay_out(self) -> _SampleLayout:
         names: list[str] = []
         labels: list[dict[str, str]] = []
         indexes: list[int] = []
-        for group, series in self._groups.items():
+        for group, series in self._indexes.items():
             names += series
             labels += [dict(group)] * len(series)
             indexes += series.values()
         if self.combine is _latest:
-            return _Shape(names, labels, lambda numbers: [(numbers[index] or (0.0, None))[1] for index in indexes])
-        return _Shape(names, labels, lambda numbers: [numbers[index] for index in indexes])
+            return _SampleLayout(names, labels, lambda totals: [(totals[i] or (0.0, None))[1] for i in indexes])
+        return _SampleLayout(names, labels, lambda totals: [totals[i] for i in indexes])
 
-    def _histogram(self) -> _Shape:
-        names, labels, runs = [], [], []
-        for group in {**self._groups, **self._buckets}:
+    def _lay_out_histogram(self) -> _SampleLayout:
+        names, labels, groups = [], [], []
+        for group in {**self._indexes, **self._buckets}:
             buckets = sorted(self._buckets.get(group, {}).items())
             if not buckets or buckets[-1][0] != _INFINITY:
                 continue
-            others = {name: index for name, index in self._groups.get(group, {}).items() if buckets[0][0] >= 0}
+            others = {name: index for name, index in self._indexes.get(group, {}).items() if buckets[0][0] >= 0}
             names += [*others, *[f"{self.name}_bucket"] * len(buckets), f"{self.name}_count"]
             labels += [dict(group)] * len(others)
-            labels += [{**dict(group), "le": _go(bound)} for bound, _ in buckets]
+            labels += [{**dict(group), "le": go_text(bound)} for bound, _ in buckets]
             labels.append(dict(group))
-            runs.append((list(others.values()), [index for _, index in buckets]))
+            groups.append((list(others.values()), [index for _, index in buckets]))
 
-        def values(numbers: Numbers) -> list[float]:
-            found = []
-            for others, buckets in runs:
-                found += [numbers[index] for index in others]
-                total = 0.0
+        def values(totals: Totals) -> list[float]:
+            result = []
+            for others, buckets in groups:
+                result += [totals[index] for index in others]
+                count = 0.0
                 for index in buckets:
-                    total += numbers[index]
-                    found.append(total)
-                found.append(total)
-            return found
+                    count += totals[index]
+                    result.append(count)
+                result.append(count)
+            return result
 
-        return _Shape(names, labels, values)
+        return _SampleLayout(names, labels, values)
 
 
-@dataclass(slots=True)
-class _Shape:
-    """What the samples of a family are called, and how their values follow from the numbers."""
+class _SampleLayout(NamedTuple):
+    """The names and labels of a family's samples, and a function that gives their values."""
 
     names: list[str]
     labels: list[dict[str, str]]
-    values: Callable[[Numbers], list[Any]]
+    values: Callable[[Totals], list[Any]]
 
 
-class PreparedFamily(Family):
-    """A family whose samples have the names and labels that they had at the last scrape.
-
-    So the samples are made only if they are asked for.
-    """
-
-    def __init__(self, planned: _Planned, shape: _Shape, values: list[float]) -> None:
-        super().__init__(planned.name, planned.help, planned.kind)
-        self._shape: _Shape | None = shape
-        self._values = values
-        self._samples: list[Sample] | None = None
-
-    @property
-    def samples(self) -> list[Sample]:
-        """The samples, whose labels are shared with other scrapes."""
-        if self._samples is None:
-            shape = self._shape
-            self._samples = list(map(Sample, shape.names, shape.labels, self._values)) if shape else []
-        return self._samples
-
-    @samples.setter
-    def samples(self, samples: list[Sample]) -> None:
-        self._samples, self._shape = samples, None
+def _add(totals: Totals, indexes: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
+    for index, value in zip(indexes, values):  # noqa: B905  # the longest loop of a scrape; both are as long
+        totals[index] += value
 
 
-def _add(numbers: Numbers, targets: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
-    for target, value in zip(targets, values):  # noqa: B905  # as many, and many
-        numbers[target] += value
+def _last(totals: Totals, indexes: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
+    for index, value in zip(indexes, values, strict=True):
+        totals[index] = value
 
 
-def _last(numbers: Numbers, targets: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
-    for target, value in zip(targets, values, strict=True):
-        numbers[target] = value
+def _least(totals: Totals, indexes: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
+    for index, value in zip(indexes, values, strict=True):
+        if totals[index] is None or value < totals[index]:
+            totals[index] = value
 
 
-def _least(numbers: Numbers, targets: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
-    for target, value in zip(targets, values, strict=True):
-        if numbers[target] is None or value < numbers[target]:
-            numbers[target] = value
+def _greatest(totals: Totals, indexes: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
+    for index, value in zip(indexes, values, strict=True):
+        if totals[index] is None or value > totals[index]:
+            totals[index] = value
 
 
-def _greatest(numbers: Numbers, targets: Iterable[int], values: Iterable[float], _: Iterable[float]) -> None:
-    for target, value in zip(targets, values, strict=True):
-        if numbers[target] is None or value > numbers[target]:
-            numbers[target] = value
+def _latest(totals: Totals, indexes: Iterable[int], values: Iterable[float], timestamps: Iterable[float]) -> None:
+    for index, value, timestamp in zip(indexes, values, timestamps, strict=True):
+        if timestamp > (totals[index] or (0.0,))[0]:  # a gauge that was never set has the timestamp 0
+            totals[index] = (timestamp, value)
 
 
-def _latest(numbers: Numbers, targets: Iterable[int], values: Iterable[float], times: Iterable[float]) -> None:
-    for target, value, time in zip(targets, values, times, strict=True):
-        if time > (numbers[target] or (0.0,))[0]:  # one that was never set has no time
-            numbers[target] = (time, value)
-
-
-#: By a gauge's mode without "live"; what is no gauge has none.
+#: By the mode of a gauge without "live"; other metrics have no mode.
 _COMBINE: dict[str, Combine] = {
     "": _add,
     "sum": _add,
@@ -276,7 +252,7 @@ _COMBINE: dict[str, Combine] = {
 }
 
 
-def _bound(labels: Labels) -> float | None:
+def _bound(labels: LabelPairs) -> float | None:
     """Return the upper bound of a bucket; ``None`` for any other series."""
     for name, value in labels:
         if name == "le":
@@ -284,6 +260,6 @@ def _bound(labels: Labels) -> float | None:
     return None
 
 
-def _valid(text: str) -> str:
+def _encodable(text: str) -> str:
     """Return *text* as UTF-8 can encode it; prometheus_client's files can hold what no scrape can."""
     return text.encode("utf-8", "backslashreplace").decode()

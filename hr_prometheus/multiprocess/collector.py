@@ -1,10 +1,11 @@
-"""One scrape of all workers: what stands in their files, and what they tell of themselves, in one set of families.
+"""Scrapes all workers: merges their numbers from four sources.
 
-Three sources, in the order in which they win over each other where two say different things of one name:
+Where two sources have a family of one name, the first wins:
 
-1. collectables of the supervisor's own;
-2. the files of the workers' metrics: counters, summaries and histograms added up, gauges as their mode says;
-3. what each worker answers (:mod:`hr_prometheus.multiprocess.dump`), with the label ``worker``.
+1. collectors of the supervisor's own;
+2. the cells of the workers, summed: hr-prometheus's own metrics;
+3. the files of prometheus_client: counters, summaries and histograms summed, gauges combined as their mode says;
+4. the dump of each worker (:mod:`hr_prometheus.multiprocess.dump`), with the label ``worker``.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
 from hr_prometheus.exposition.collectors import target_family
-from hr_prometheus.multiprocess.dump import load, plain_gauges
-from hr_prometheus.multiprocess.ended import join_ended
-from hr_prometheus.multiprocess.identity import with_worker
-from hr_prometheus.multiprocess.reader import Files
+from hr_prometheus.multiprocess.aggregate_cells import CellCollector
+from hr_prometheus.multiprocess.compaction import compact
+from hr_prometheus.multiprocess.dump import load
+from hr_prometheus.multiprocess.function_gauges import FunctionGauges, sample_id
+from hr_prometheus.multiprocess.identity import add_worker_label
+from hr_prometheus.multiprocess.reader import ValueCollector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import TypeAlias
 
     from prometheus_client.samples import Sample
 
     from hr_prometheus.exposition.formats import Collectable
-
-    _Series: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
+    from hr_prometheus.multiprocess.function_gauges import SampleId
 
 logger = logging.getLogger("hr_prometheus")
 
-#: What may stand behind a family's name in those of its samples, as prometheus_client's registry sees it.
+#: The suffixes that the samples of a family add to its name, as prometheus_client's registry reserves them.
 _SUFFIXES = {
     "counter": ("_total", "_created"),
     "summary": ("_sum", "_count", "_created"),
@@ -42,111 +43,80 @@ _SUFFIXES = {
     "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
     "info": ("_info",),
 }
-#: The label by which the samples of one series differ; in a stateset it is that of the family's name.
-_APART = {"histogram": "le", "gaugehistogram": "le", "summary": "quantile"}
+#: The label by which the samples of one group differ; in a stateset it is that of the family's name.
+_GROUPED_BY = {"histogram": "le", "gaugehistogram": "le", "summary": "quantile"}
 
 
-class Truth:
-    """All numbers of a supervisor and its workers.
+class MultiProcessCollector:
+    """Collects the numbers of a supervisor and its workers.
 
-    *directory* is that of the slots; *own* yield families that have their labels already. *is_alone*
-    says that no other process reads the same directory, so that files of processes that have ended can be joined.
+    *directory* is that of the slots. *own* are collectors whose families have the label ``worker`` already, if they need
+    it. *is_compacting* says whether a scrape compacts the files of processes that have ended, for which no other process
+    may read the directory.
     """
 
-    def __init__(self, directory: str, own: Iterable[Collectable] = (), *, is_alone: bool = True) -> None:
+    def __init__(self, directory: str, own: Iterable[Collectable] = (), *, is_compacting: bool = True) -> None:
         self._directory = directory
-        self._is_alone = is_alone
-        self._files = Files(directory)
-        self._own = tuple(own)
-        #: By worker, the gauges that a function gives the value of, as it last said.
-        self._functions: dict[str, _Functions] = {}
-        #: The gauges of which a worker has said that none of its samples comes from a function.
-        self._plain: frozenset[str] = frozenset()
+        self._is_compacting = is_compacting
+        self._own = (*own, CellCollector(directory))
+        self._values = ValueCollector(directory)
+        self._function_gauges = FunctionGauges()
         self._logged: set[object] = set()
 
     def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
-        """Return what can be rendered.
+        """Return a scrape, to be rendered as a registry is.
 
-        *dumps* has what each worker has answered, by slot; *silent* the pids of those that have not answered in
-        time, of which the system is asked what it knows: ``process_*``.
+        *dumps* are those of the workers, by slot. *silent* are the pids of the workers that have sent none in time:
+        their ``process_*`` samples come from the system.
         """
         return Scrape(self, dumps, silent or {})
 
     def close(self) -> None:
         """Close the files."""
-        self._files.close()
+        self._values.close()
 
     def families(self, dumps: Mapping[int, object], silent: Mapping[int, int]) -> Iterator[Family]:
-        """Yield each family once: those of *own* in their order, then all others by name."""
-        merged = _Merged(self._log_once)
+        """Yield each family once: the supervisor's own and those of the cells in their order, then all others by name."""
+        merged = _MergedFamilies(self._log_once)
         for collectable in self._own:
             for family in collectable.collect():
                 merged.add(family, may_join=False)
         own = list(merged.families)
-        answers = self._answers(dumps)
-        for family in self._in_files():
-            kept = self._without_functions(family, silent)
-            if kept is not None:
+        workers = self._load(dumps)
+        if self._is_compacting:
+            compact(self._directory)
+        for family in self._values.collect():
+            kept = self._function_gauges.remove_zeros(family, silent)
+            if kept.samples:
                 merged.add(kept, may_join=False)
-        for families in answers.values():
+        processes = [self._process_families(slot, pid) for slot, pid in sorted(silent.items())]
+        for families in [*workers.values(), *processes]:
             for family in families:
-                merged.add(family, may_join=family.name not in own)
-        for worker, pid in sorted(silent.items()):
-            for family in self._process(worker, pid):
                 merged.add(family, may_join=family.name not in own)
         for name in [*own, *sorted(merged.families.keys() - set(own))]:
             yield merged.families[name]
 
-    def _in_files(self) -> Iterable[Family]:
-        if self._is_alone:
-            join_ended(self._directory)
-        return self._files.collect()
-
-    def _answers(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
-        """Return the families of each worker, with its label, and remember which of its gauges have functions."""
-        answers = {}
-        for worker, dumped in sorted(dumps.items()):
+    def _load(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
+        """Return the families of each worker's dump, with its label, and keep which of its gauges have functions."""
+        workers: dict[int, list[Family]] = {}
+        for slot, dumped in sorted(dumps.items()):
             try:
-                target, families, functions = load(dumped)
-            except Exception as error:  # noqa: BLE001  # one worker's nonsense shall not cost the others' numbers
-                self._log_once(("answer", worker), "worker %s gave an answer that cannot be used: %r", worker, error)
+                dump = load(dumped)
+            except Exception as error:  # noqa: BLE001  # one worker's nonsense costs no other's numbers
+                self._log_once(("dump", slot), "worker %s gave an answer that cannot be used: %r", slot, error)
                 continue
-            self._functions[str(worker)] = _Functions.of(functions)
-            self._plain = self._plain.difference(family.name for family in functions).union(plain_gauges(dumped))
-            taken: set[_Series] = set()
-            labelled = (_labelled(family, worker, taken) for family in [*families, *functions])
-            answers[worker] = [family for family in labelled if family.samples]
-            if target and not any(family.name == "target" for one in answers.values() for family in one):
-                answers[worker].append(target_family(target))
-        return answers
+            self._function_gauges.update(slot, dump)
+            ids: set[SampleId] = set()
+            labelled = (_add_worker(family, slot, ids) for family in [*dump.families, *dump.functions])
+            workers[slot] = [family for family in labelled if family.samples]
+            if dump.target and not any(family.name == "target" for each in workers.values() for family in each):
+                workers[slot].append(target_family(dump.target))
+        return workers
 
-    def _without_functions(self, family: Family, silent: Mapping[int, int]) -> Family | None:
-        """Return a family less the samples which are 0 because a function gives their value; ``None`` if none is left.
-
-        Of a worker that is silent nobody knows for which of its gauges that is so, unless another answer has said it: none
-        of the others is shown with 0.
-        """
-        is_unknown = silent and family.name not in self._plain
-        functions = {worker: known for worker, known in self._functions.items() if family.name in known.names}
-        if family.type != "gauge" or not (functions or is_unknown):
-            return family
-        kept = _like(family)
-        for sample in family.samples:
-            slot = sample.labels.get("worker", "").partition("-")[0]
-            if not sample.value and is_unknown and (not slot.isdecimal() or int(slot) in silent):
-                continue
-            # A worker that has never answered is taken to be like the others.
-            of_worker = [self._functions[slot]] if slot in self._functions else functions.values()
-            if not any(known.has_merged(sample) for known in functions.values()) and not any(
-                known.has(sample) for known in of_worker
-            ):
-                kept.samples.append(sample)
-        return kept if kept.samples else None
-
-    def _process(self, worker: int, pid: int) -> list[Family]:
+    def _process_families(self, slot: int, pid: int) -> list[Family]:
         collector = ProcessCollector(pid=lambda: pid, registry=None)
         try:
-            return [_labelled(family, worker, set()) for family in collector.collect()]
+            return [_add_worker(family, slot, set()) for family in collector.collect()]
         except Exception as error:  # noqa: BLE001  # some systems' /proc lacks what prometheus_client expects
             self._log_once("process", "prometheus_client cannot read the state of process %s: %r", pid, error)
             return []
@@ -159,32 +129,30 @@ class Truth:
 
 @dataclass(frozen=True)
 class Scrape:
-    """The numbers of one moment, to be rendered as a registry is. They are fetched when they are collected."""
+    """One scrape of all workers, with the interface of a registry. The numbers are read when they are collected."""
 
-    truth: Truth
+    collector: MultiProcessCollector
     dumps: Mapping[int, object]
     silent: Mapping[int, int]
     names: frozenset[str] | None = None
 
     def restricted_registry(self, names: Iterable[str]) -> Scrape:
-        """Return the same scrape, of only those samples whose names are given."""
+        """Return the same scrape with only the samples of these *names*."""
         return replace(self, names=frozenset(names))
 
     def collect(self) -> Iterator[Family]:
         """Yield the families."""
-        for family in self.truth.families(self.dumps, self.silent):
+        for family in self.collector.families(self.dumps, self.silent):
             if self.names is None:
                 yield family
                 continue
             samples = [sample for sample in family.samples if sample.name in self.names]
             if samples:
-                restricted = _like(family)
-                restricted.samples = samples
-                yield restricted
+                yield _with_samples(family, samples)
 
 
-class _Merged:
-    """Families by name, none of which has a name that another one's samples have."""
+class _MergedFamilies:
+    """Families by name. No name of a family or its samples belongs to two of them."""
 
     def __init__(self, log_once: Callable[..., None]) -> None:
         self.families: dict[str, Family] = {}
@@ -192,12 +160,10 @@ class _Merged:
         self._owner: dict[str, str] = {}
 
     def add(self, family: Family, *, may_join: bool = True) -> None:
-        """Add a family, or its samples to the family that it is a part of; leave it out if its name is taken."""
-        known = self.families.get(family.name)
-        if known is not None and known.type == family.type and may_join:
-            joined = _like(known)
-            joined.samples = known.samples + family.samples
-            self.families[family.name] = joined
+        """Add a family, or its samples to the family of its name and type; leave it out if its name is taken."""
+        present = self.families.get(family.name)
+        if present is not None and present.type == family.type and may_join:
+            self.families[family.name] = _with_samples(present, present.samples + family.samples)
             return
         names = [family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))]
         owners = {self._owner[name] for name in names if name in self._owner}
@@ -214,63 +180,27 @@ class _Merged:
         self.families[family.name] = family
 
 
-@dataclass(frozen=True)
-class _Functions:
-    """The series of one worker's gauges whose values come from functions."""
+def _add_worker(family: Family, slot: int, groups: set[SampleId]) -> Family:
+    """Return a worker's family with its label, without samples that have no value or are there twice.
 
-    names: frozenset[str]
-    #: The series as the file of a gauge shows them if its mode makes one number of those of all workers,
-    merged: frozenset[_Series]
-    #: and as it shows them otherwise, less the label of the worker.
-    shown: frozenset[_Series]
-
-    @classmethod
-    def of(cls, families: list[Family]) -> _Functions:
-        """Return what the families of :func:`~hr_prometheus.multiprocess.dump.load` say."""
-        samples = [sample for family in families for sample in family.samples]
-        labelled = [sample._replace(labels=with_worker(sample.labels, "")) for sample in samples]
-        return cls(
-            frozenset(sample.name for sample in samples),
-            frozenset(map(_series, samples)),
-            frozenset(map(_without_worker, labelled)),
-        )
-
-    def has_merged(self, sample: Sample) -> bool:
-        """Whether a sample of a file is one of these, with the number of all workers."""
-        return _series(sample) in self.merged
-
-    def has(self, sample: Sample) -> bool:
-        """Whether a sample of a file is one of these, with the number of one worker."""
-        return _without_worker(sample) in self.shown
-
-
-def _series(sample: Sample) -> _Series:
-    return sample.name, frozenset(sample.labels.items())
-
-
-def _without_worker(sample: Sample) -> _Series:
-    return sample.name, frozenset(pair for pair in sample.labels.items() if pair[0] != "worker")
-
-
-def _labelled(family: Family, worker: int, taken: set[_Series]) -> Family:
-    """Return a worker's family with its label, less samples without a value and what the worker has said before.
-
-    *taken* are the groups of samples of the worker's families before this one. OpenMetrics wants a group in one place.
+    *groups* are those of the families before, to which this one's are added. A group that is there already is left out:
+    OpenMetrics wants its samples in one place.
     """
-    labelled = _like(family)
-    samples: dict[_Series, Sample] = {}
-    groups = set()
-    apart = family.name if family.type == "stateset" else _APART.get(family.type)
+    samples: dict[SampleId, Sample] = {}
+    own_groups = set()
+    grouped_by = family.name if family.type == "stateset" else _GROUPED_BY.get(family.type)
     for sample in family.samples:
-        group = family.name, frozenset(pair for pair in sample.labels.items() if pair[0] != apart)
-        groups.add(group)
-        shown = sample._replace(labels=with_worker(sample.labels, str(worker)))
-        if sample.value is not None and group not in taken:
-            samples.setdefault(_series(shown), shown)
-    taken |= groups
-    labelled.samples = list(samples.values())
-    return labelled
+        group = family.name, frozenset(pair for pair in sample.labels.items() if pair[0] != grouped_by)
+        own_groups.add(group)
+        labelled = sample._replace(labels=add_worker_label(sample.labels, str(slot)))
+        if sample.value is not None and group not in groups:
+            samples.setdefault(sample_id(labelled), labelled)
+    groups |= own_groups
+    return _with_samples(family, list(samples.values()))
 
 
-def _like(family: Family) -> Family:
-    return Family(family.name, family.documentation, family.type, family.unit)
+def _with_samples(family: Family, samples: list[Sample]) -> Family:
+    """Return a family that differs from *family* in its samples only."""
+    copy = Family(family.name, family.documentation, family.type, family.unit)
+    copy.samples = samples
+    return copy

@@ -1,7 +1,7 @@
-"""The entries of prometheus_client's files, as its ``MmapedDict`` describes them.
+"""The format of prometheus_client's files, as its ``MmapedDict`` describes it.
 
-At 0 stands the number of bytes in use. From 8 on there are entries: the length of a key, the key, padded with 1 to 8
-blanks, a value, and the time at which it was set. Entries are only ever appended, and their numbers do not move.
+At 0 stands the number of bytes in use. Entries follow from 8 on: the length of a key, the key, padded with 1 to 8
+blanks, a value and its timestamp. Entries are only ever appended, so their values keep their positions.
 """
 
 from __future__ import annotations
@@ -13,57 +13,57 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import TypeAlias
 
-    #: A value, and the time at which it was set in seconds since the epoch; 0.0 if nobody asked for that.
-    Timed: TypeAlias = tuple[float, float]
+    #: A value, and the time at which it was set in seconds since the epoch; only gauges of the mode ``mostrecent`` have one.
+    TimedValue: TypeAlias = tuple[float, float]
 
 FIRST_ENTRY: Final = 8
 
-#: Returns the value and the time that stand at a position.
-timed: Callable[[bytes, int], Timed] = struct.Struct("dd").unpack_from
+#: Returns the value and the timestamp at a position.
+read_value: Callable[[bytes, int], TimedValue] = struct.Struct("dd").unpack_from
 
-_int = struct.Struct("i").unpack_from
+_read_int = struct.Struct("i").unpack_from
 
 
-def used(data: bytes) -> int:
-    """Return how many bytes of a file are in use; raises an exception if the file is empty, or ends within that."""
-    (size,) = _int(data)
+def used_bytes(data: bytes) -> int:
+    """Return how many bytes of a file are in use. Raises :exc:`struct.error` if it is empty."""
+    (size,) = _read_int(data)
     return size or FIRST_ENTRY  # a file that was just made is all zeros
 
 
 def entries(data: bytes, end: int, position: int = FIRST_ENTRY) -> Iterator[tuple[bytes, int]]:
-    """Yield the keys from *position* to *end*, each with the position of its two numbers.
+    """Yield the keys from *position* to *end*, each with the position of its value.
 
-    Raises a ``ValueError`` or :exc:`struct.error` where the file is damaged. prometheus_client's own reader can go
-    round in circles there.
+    Raises a ``ValueError`` or :exc:`struct.error` where the file is damaged. prometheus_client's own reader can loop
+    for ever there.
     """
     while position < end:
-        (length,) = _int(data, position)
+        (length,) = _read_int(data, position)
         start = position + 4
-        numbers = start + length + 8 - (length + 4) % 8
-        if length < 0 or numbers + 16 > len(data):
+        value = start + length + 8 - (length + 4) % 8
+        if length < 0 or value + 16 > len(data):
             raise ValueError(f"the entry at {position} goes beyond the end of the file")
-        yield data[start : start + length], numbers
-        position = numbers + 16
+        yield data[start : start + length], value
+        position = value + 16
     if position != end:
         raise ValueError(f"the entries end at {position} and not at {end}")
 
 
-def packed(numbers: Mapping[str, Timed]) -> bytes:
-    """Return what a file with these entries contains."""
+def pack(values: Mapping[str, TimedValue]) -> bytes:
+    """Return the content of a file with these values, by key."""
     data = bytearray(FIRST_ENTRY)
-    for key, (value, time) in numbers.items():
+    for key, (value, timestamp) in values.items():
         text = key.encode()
         padded = text + b" " * (8 - (len(text) + 4) % 8)
-        data += struct.pack(f"i{len(padded)}sdd", len(text), padded, value, time)
+        data += struct.pack(f"i{len(padded)}sdd", len(text), padded, value, timestamp)
     struct.pack_into("i", data, 0, len(data))
     return bytes(data)
 
 
-def contents(path: str) -> dict[str, Timed] | None:
-    """Return all keys and numbers of a file; ``None`` if it is empty, damaged or not there."""
+def read_file(path: str) -> dict[str, TimedValue] | None:
+    """Return the values of a file by key; ``None`` if it is empty, damaged or missing."""
     try:
         with open(path, "rb") as file:
             data = file.read()
-        return {key.decode(): timed(data, position) for key, position in entries(data, used(data))}
+        return {key.decode(): read_value(data, position) for key, position in entries(data, used_bytes(data))}
     except (struct.error, ValueError, FileNotFoundError):
         return None

@@ -1,14 +1,14 @@
-"""Reads what the workers' metrics have left in prometheus_client's files, and remembers where it stood.
+"""Reads prometheus_client's files, and remembers where it stopped.
 
 prometheus_client's own ``MultiProcessCollector`` parses every key of every file at every scrape. But keys are only
-ever appended to a file, so here each is parsed once: what remains is to fetch the numbers from the places where
-they are known to be, and to add them up. The samples are those of ``MultiProcessCollector``, but for:
+ever appended to a file. Here each is parsed once, and a scrape reads the values at the positions known from then.
+The samples are those of ``MultiProcessCollector``, except:
 
-- a gauge of the mode ``all`` or ``liveall`` has the label ``worker`` where that has ``pid``;
-- a label ``pid`` of the application's own survives in a gauge;
-- a histogram that a worker is just making (``+Inf`` is its last bucket) is left out;
-- a histogram with a negative bound has no ``_sum``, as in one process: it is no counter;
-- text that UTF-8 cannot encode is escaped, and two metrics of one name and different types stay two.
+- a gauge of the mode ``all`` or ``liveall`` has the label ``worker`` in the place of ``pid``;
+- a gauge keeps a label ``pid`` of the application's own;
+- a histogram that a worker is just making is left out, which is one without the bucket ``+Inf``;
+- a histogram with a negative bound has no ``_sum``, as in one process: its sum is not a counter;
+- text that UTF-8 cannot encode is escaped, and two metrics of one name and different types are not mixed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.mmap_dict import MmapedDict
 
-from hr_prometheus.multiprocess.aggregate import Key, Plan, Source
+from hr_prometheus.multiprocess.aggregate import Aggregator, FileContents, SampleKey
 from hr_prometheus.multiprocess.identity import FILE
-from hr_prometheus.multiprocess.mmap_format import FIRST_ENTRY, entries, used
+from hr_prometheus.multiprocess.mmap_format import FIRST_ENTRY, entries, used_bytes
 
 if TYPE_CHECKING:
     import re
@@ -32,41 +32,41 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Bytes that are read of a file that is not known yet.
+#: Bytes that are read of a new file.
 _HEAD: Final = 4096
 
 
-class Files:
-    """All files in a directory, as one collectable.
+class ValueCollector:
+    """The values in all files of a directory, as a collector for prometheus_client.
 
-    The samples of successive scrapes share their labels: look at them, do not change them.
+    The samples of successive scrapes share their labels: do not change them.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._files: dict[str, _File] = {}
-        self._keys: dict[str, dict[bytes, Key]] = {}
-        self._plan = Plan()
+        self._files: dict[str, _MmapFile] = {}
+        self._keys: dict[str, dict[bytes, SampleKey]] = {}
+        self._aggregator = Aggregator()
 
     def collect(self) -> list[Family]:
-        """Return the families of which there is a sample.
+        """Return the families that have a sample.
 
-        What cannot be read of a file is left out, and logged once. A directory that is gone is an ``OSError``.
+        What cannot be read of a file is left out, and logged once. Raises :exc:`OSError` if the directory is gone.
         """
         parts = {name: parts for name in os.listdir(self._directory) if (parts := FILE.fullmatch(name))}
         for name, file in list(self._files.items()):
-            if name not in parts or not file.is_there():
+            if name not in parts or not file.is_current():
                 self._files.pop(name).close()
-                self._keys = {}  # so that keys which nobody has any more do not stay for ever
+                self._keys = {}  # so that keys of files that are gone do not stay for ever
         for name in parts.keys() - self._files.keys():
             with suppress(FileNotFoundError):
-                self._files[name] = _File(os.path.join(self._directory, name), parts[name])
-        sources = []
+                self._files[name] = _MmapFile(os.path.join(self._directory, name), parts[name])
+        contents = []
         for name in sorted(self._files):
             file = self._files[name]
-            file.read(self._keys.setdefault(file.source.kind, {}))
-            sources.append(file.source)
-        return self._plan.families(sources)
+            file.read(self._keys.setdefault(file.contents.kind, {}))
+            contents.append(file.contents)
+        return self._aggregator.families(contents)
 
     def close(self) -> None:
         """Close the files, which stay open from one scrape to the next."""
@@ -75,10 +75,10 @@ class Files:
         self._files = {}
 
 
-class _File:
-    """One file, and where its numbers are.
+class _MmapFile:
+    """One file, and the positions of its values.
 
-    It stays open, so that its inode is given to no other file, by which a successor of the same name is told.
+    It stays open, so that no other file gets its inode, which tells it from a later file of the same name.
     """
 
     def __init__(self, path: str, parts: re.Match[str]) -> None:
@@ -90,17 +90,17 @@ class _File:
         self._forget()
 
     def _forget(self) -> None:
-        self.source = Source(
+        self.contents = FileContents(
             self._parts["kind"].partition("_")[0], self._parts["mode"] or "", self._parts["identifier"]
         )
         self._end = FIRST_ENTRY
         self._format = [f"={FIRST_ENTRY}x"]
         self._layout = struct.Struct("")
-        #: The keys, if they were not read here but by prometheus_client.
-        self._foreign: list[str] | None = None
+        #: The keys, if prometheus_client's reader has read them.
+        self._fallback_keys: list[str] | None = None
 
-    def is_there(self) -> bool:
-        """Whether this is still the file of its name."""
+    def is_current(self) -> bool:
+        """Whether the path still leads to this file."""
         try:
             return os.stat(self._path).st_ino == self._inode
         except FileNotFoundError:
@@ -109,65 +109,65 @@ class _File:
     def close(self) -> None:
         os.close(self._file)
 
-    def read(self, keys: dict[bytes, Key]) -> None:
-        """Bring :attr:`source` up to date; it is a new one if the file is not the one that was read before."""
+    def read(self, keys: dict[bytes, SampleKey]) -> None:
+        """Bring :attr:`contents` up to date; it is a new object if it can no longer be extended."""
         try:
             self._read(keys)
-        except Exception as error:  # noqa: BLE001  # whatever is in it, the other files shall be read
-            self._read_as_prometheus_client_does(error)
+        except Exception as error:  # noqa: BLE001  # whatever is in this file, the others are read
+            self._read_with_prometheus_client(error)
 
-    def _read(self, keys: dict[bytes, Key]) -> None:
+    def _read(self, keys: dict[bytes, SampleKey]) -> None:
         data = os.pread(self._file, max(self._end, _HEAD), 0)
-        end = used(data)
+        end = used_bytes(data)
         if end > len(data):
             data = os.pread(self._file, end, 0)
         if end != self._end:
             self._read_keys(data, end, keys)
         values = self._layout.unpack_from(data)
-        if self.source.kind == "gauge":
-            self.source.values, self.source.times = values[::2], values[1::2]
+        if self.contents.kind == "gauge":
+            self.contents.values, self.contents.timestamps = values[::2], values[1::2]
         else:
-            self.source.values = values
+            self.contents.values = values
 
-    def _read_keys(self, data: bytes, end: int, keys: dict[bytes, Key]) -> None:
-        """Take note of the entries that are new, and of where their numbers are."""
-        number = "xdd" if self.source.kind == "gauge" else "xd8x"
+    def _read_keys(self, data: bytes, end: int, keys: dict[bytes, SampleKey]) -> None:
+        """Parse the entries that are new, and keep the positions of their values."""
+        value_format = "xdd" if self.contents.kind == "gauge" else "xd8x"
         position = self._end
-        found, steps = [], []
-        for text, numbers in entries(data, end, position):
+        added, steps = [], []
+        for text, value in entries(data, end, position):
             key = keys.get(text)
             if key is None:
-                key = keys[text] = Key.parsed(text)
-            found.append(key)
-            steps.append(f"{numbers - position}{number}")
-            position = numbers + 16
-        if self._foreign:
+                key = keys[text] = SampleKey.parse(text)
+            added.append(key)
+            steps.append(f"{value - position}{value_format}")
+            position = value + 16
+        if self._fallback_keys:
             self._forget()
-        self.source.keys += found
+        self.contents.keys += added
         self._format += steps
         self._layout = struct.Struct("".join(self._format))
         self._end = position
 
-    def _read_as_prometheus_client_does(self, error: Exception) -> None:
-        """Take what prometheus_client's own reader can get out of the file, without remembering it."""
+    def _read_with_prometheus_client(self, error: Exception) -> None:
+        """Read what prometheus_client's own reader can, without keeping positions."""
         size = os.fstat(self._file).st_size
         texts: list[str] = []
-        parsed, values, times = [], [], []
+        keys, values, timestamps = [], [], []
         try:
             rows = MmapedDict.read_all_values_from_file(self._path)  # type: ignore[no-untyped-call]
-            for text, value, time, _ in rows:
-                parsed.append(Key.parsed(text.encode()))
+            for text, value, timestamp, _ in rows:
+                keys.append(SampleKey.parse(text.encode()))
                 texts.append(text)
                 values.append(value)
-                times.append(time)
+                timestamps.append(timestamp)
         except Exception as second:  # noqa: BLE001  # as above
             error = second
         # An empty file is one that its worker is just making, or was killed while it made it.
         if size and not self._is_logged:
             self._is_logged = True
             logger.warning("%s cannot be read beyond its entry %d: %s", self._path, len(texts), error)
-        if texts != self._foreign:
+        if texts != self._fallback_keys:
             self._forget()
-            self._foreign = texts
-            self.source.keys = parsed
-        self.source.values, self.source.times = values, times
+            self._fallback_keys = texts
+            self.contents.keys = keys
+        self.contents.values, self.contents.timestamps = values, timestamps

@@ -1,9 +1,8 @@
-"""The directory in which the workers keep their numbers.
+"""The directory of the workers' files, private to one supervisor.
 
-It is private to one supervisor. It is made in the directory which ``PROMETHEUS_MULTIPROC_DIR`` names, or in shared
-memory, or among the temporary files, so that nothing else that is there is ever read or removed. The supervisor holds
-its lock for as long as it lives: a directory whose lock is free was left over, whatever process its pid belongs to
-by now.
+It is made in the directory that ``PROMETHEUS_MULTIPROC_DIR`` names, or in shared memory, or among the temporary files.
+Nothing else that is there is ever read or removed. The supervisor holds a lock on its directory for as long as it lives.
+A directory whose lock is free was left over, even if its name has the pid of a living process.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ import tempfile
 from contextlib import suppress
 
 from hr_prometheus.errors import ServingError
-from hr_prometheus.multiprocess.ended import join_ended
+from hr_prometheus.multiprocess.compaction import compact
 from hr_prometheus.multiprocess.identity import FILE, identifier
-from hr_prometheus.multiprocess.mmap_format import contents
+from hr_prometheus.multiprocess.mmap_format import read_file
+from hr_prometheus.store.files import clear_gauges
 
-#: Where the directory is made if ``PROMETHEUS_MULTIPROC_DIR`` does not say.
+#: Where the directory is made if ``PROMETHEUS_MULTIPROC_DIR`` is not set.
 PLACES = ("/dev/shm", tempfile.gettempdir())  # noqa: S108  # a private directory in it
-#: Bytes that must be free there. Whoever writes to memory that the file system has no room for is killed.
+#: Bytes that must be free there. A process that writes to mapped memory for which a file system has no room is killed.
 ROOM = 16 * 1024 * 1024
 
 _PREFIX = "hr-prometheus-"
@@ -30,10 +30,10 @@ _ATTEMPTS = 10
 
 
 class Slots:
-    """A directory for the numbers of one supervisor's workers.
+    """The directory of one supervisor, in which each worker writes to the files of its slot.
 
     *base* is the directory to make it in; by default the first of :data:`PLACES` that can be written and has room.
-    Raises :exc:`~hr_prometheus.errors.ServingError` if there is none. :attr:`path` is for this user alone.
+    Raises :exc:`~hr_prometheus.errors.ServingError` if there is none. Only this user can read :attr:`path`.
     """
 
     def __init__(self, base: str | None = None) -> None:
@@ -45,7 +45,7 @@ class Slots:
                     os.makedirs(place, exist_ok=True)
                 _sweep(place)
                 _check_room(place, ROOM)
-                self.path, self._lock = _made_in(place)
+                self.path, self._lock = _make_directory(place)
             except OSError as error:
                 refusals.append(_reason(place, error))
             else:
@@ -53,19 +53,20 @@ class Slots:
         raise _no_place("; ".join(refusals))
 
     def reclaim(self, slot: int) -> None:
-        """Make the files of *slot* fit for its next worker, and end what the last one said of itself.
+        """Make the files of *slot* fit for its next worker, and remove what described the last one.
 
-        To be called after the last worker was waited for (``waitpid``), and before the next one starts. Gauges of
-        a live mode go, as prometheus_client's ``mark_process_dead`` does it, and those of the mode ``all``: the next
-        worker would go on from a state that is not its own. So do files that cannot be read: a worker that is
-        killed while it makes one leaves it empty.
+        To be called after the last worker was waited for (``waitpid``), and before the next one starts. Requests of the
+        last one are no longer in progress. Gauges of a live mode are removed, as by prometheus_client's
+        ``mark_process_dead``, and those of the mode ``all``, which would be the state of another process. So are
+        files that cannot be read: a worker that is killed while it makes a file leaves it empty.
 
         Raises :exc:`~hr_prometheus.errors.ServingError` if no room is left for the next worker's files, or the
         directory is gone.
         """
         try:
-            self._clean(identifier(slot))
-            join_ended(self.path)
+            clear_gauges(os.path.join(self.path, identifier(slot)))
+            self._remove_files(identifier(slot))
+            compact(self.path)
             _check_room(self.path, ROOM // 16)
         except OSError as error:
             raise _no_place(_reason(self.path, error)) from None
@@ -77,13 +78,13 @@ class Slots:
             os.close(self._lock)
             self._lock = None
 
-    def _clean(self, name: str) -> None:
-        """Remove what the worker of this identifier has left that its successor cannot use, or that is over with it."""
+    def _remove_files(self, name: str) -> None:
+        """Remove the files of a worker that its successor must not or cannot use."""
         for file in os.listdir(self.path):
             parts = FILE.fullmatch(file)
             if parts and parts["identifier"] == name:
                 path = os.path.join(self.path, file)
-                if (parts["mode"] or "").startswith(("live", "all")) or contents(path) is None:
+                if (parts["mode"] or "").startswith(("live", "all")) or read_file(path) is None:
                     os.remove(path)
 
 
@@ -105,20 +106,20 @@ def _no_place(reason: str) -> ServingError:
     )
 
 
-def _made_in(place: str) -> tuple[str, int]:
-    """Make a directory whose lock is ours; return its path and the lock's descriptor."""
+def _make_directory(place: str) -> tuple[str, int]:
+    """Make a directory and lock it. Return its path and the descriptor of the lock."""
     for _ in range(_ATTEMPTS):
         path = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place)
-        # Another supervisor that is just sweeping may take the new directory for one left over.
+        # Another supervisor may sweep the new directory before it is locked.
         with suppress(FileNotFoundError):
-            lock = _locked(path)
+            lock = _try_lock(path)
             if lock is not None and os.path.exists(path):
                 return path, lock
-    raise OSError(errno.EBUSY, "somebody removes what is made there")
+    raise OSError(errno.EBUSY, "another process removes each directory that is made there")
 
 
-def _locked(path: str) -> int | None:
-    """Take the lock of a directory, which also keeps systemd-tmpfiles from it; ``None`` if another process has it."""
+def _try_lock(path: str) -> int | None:
+    """Lock a directory, also against systemd-tmpfiles. Return the descriptor; ``None`` if another process has the lock."""
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,11 +130,10 @@ def _locked(path: str) -> int | None:
 
 
 def _sweep(place: str) -> None:
-    """Remove the directories whose supervisor has ended without removing them."""
+    """Remove the directories that this user's killed supervisors have left."""
     for name in os.listdir(place):
-        # What only points here, or belongs to somebody else, is none of ours.
-        with suppress(OSError):
-            lock = _locked(os.path.join(place, name)) if name.startswith(_PREFIX) else None
+        with suppress(OSError):  # a link, a file, or another user's directory
+            lock = _try_lock(os.path.join(place, name)) if name.startswith(_PREFIX) else None
             if lock is not None:
                 if os.fstat(lock).st_uid == os.geteuid():
                     shutil.rmtree(os.path.join(place, name), ignore_errors=True)

@@ -17,12 +17,12 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
-from hr_prometheus.multiprocess import dump, values
-from hr_prometheus.multiprocess.aggregate_cells import CellCollector
-from hr_prometheus.multiprocess.collector import Truth
+from hr_prometheus.multiprocess.collector import MultiProcessCollector
+from hr_prometheus.multiprocess.dump import dump_without_calls
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.slots import Slots
-from hr_prometheus.store.files import clear_gauges, store_in_files
+from hr_prometheus.multiprocess.value_class import VARIABLE, enter_multiprocess_mode, leave_multiprocess_mode
+from hr_prometheus.store.files import store_in_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +44,9 @@ def on_starting(server: Any) -> None:
     for hook in (pre_fork, post_fork, child_exit, on_exit):
         if not _has(getattr(server.cfg, hook.__name__), hook):
             server.log.warning(_replaced(hook.__name__))
-    _slots.append(Slots(values.take_base()))
+    _slots.append(Slots(leave_multiprocess_mode()))
     # For a mark_process_dead in the configuration, which needs it and does nothing there.
-    os.environ[values.VARIABLE] = _slots[0].path
+    os.environ[VARIABLE] = _slots[0].path
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -66,12 +66,12 @@ def post_fork(_server: Any, worker: Any) -> None:
     if worker.age not in _taken:
         raise ConfigurationError(_replaced("pre_fork"))
     directory, slot = _slots[0].path, _taken[worker.age]
-    values.use_slot(directory, slot)
+    enter_multiprocess_mode(directory, slot)
     store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")
-    truth = Truth(directory, [CellCollector(directory)], is_alone=False)
+    collector = MultiProcessCollector(directory, is_compacting=False)
 
     async def gather() -> Scrape:
-        return truth.scrape({slot: dump.without_answers()})
+        return collector.scrape({slot: dump_without_calls()})
 
     scrapes = Scrapes(REGISTRY, gather)
 
@@ -88,9 +88,7 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def _free(age: int) -> None:
-    slot = _taken.pop(age)
-    clear_gauges(os.path.join(_slots[0].path, identifier(slot)))
-    _slots[0].reclaim(slot)
+    _slots[0].reclaim(_taken.pop(age))
 
 
 def on_exit(_server: Any) -> None:

@@ -16,8 +16,7 @@ from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
-from hr_prometheus.multiprocess.aggregate_cells import CellCollector
-from hr_prometheus.multiprocess.collector import Truth
+from hr_prometheus.multiprocess.collector import MultiProcessCollector
 from hr_prometheus.server.addresses import serve_metrics
 from hr_prometheus.store.files import store_in_files
 
@@ -34,7 +33,7 @@ ANSWER_SECONDS = 0.5
 
 
 class Scraping:
-    """One truth about *workers*, which are kept by slot, and about their *restarts*, by slot and reason."""
+    """The scrapes of all *workers*, which are kept by slot, and about their *restarts*, by slot and reason."""
 
     def __init__(
         self, directory: str, workers: Mapping[int, WorkerProcess], restarts: Mapping[tuple[int, str], int]
@@ -42,7 +41,7 @@ class Scraping:
         self._workers, self._restarts = workers, restarts
         # What the supervisor counts itself is added to what the workers count.
         store_in_files(os.path.join(directory, "supervisor"))
-        self._truth = Truth(directory, [self, CellCollector(directory)])
+        self._collector = MultiProcessCollector(directory, [self])
         self._scrapes = Scrapes(REGISTRY, self._gather)
         self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
 
@@ -70,10 +69,10 @@ class Scraping:
 
     def close(self) -> None:
         """Close the files."""
-        self._truth.close()
+        self._collector.close()
 
     async def _gather(self) -> Scrape:
-        return self._truth.scrape(*await self._ask())
+        return self._collector.scrape(*await self._ask())
 
     async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:
         """Return what the workers tell of themselves, and the pids of those that do not in time, or not yet.

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError, SettingError
 from hr_prometheus.exposition.view import check_metrics_path
-from hr_prometheus.multiprocess import values
-from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.slots import Slots
+from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.addresses import Listening, take_addresses, tls_context
 from hr_prometheus.server.loops import AUTO, chosen_name, loop_factory
@@ -25,7 +24,6 @@ from hr_prometheus.server.setup import configure_logging
 from hr_prometheus.server.sockets import bind_unix
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
-from hr_prometheus.store.files import clear_gauges
 from hr_prometheus.workers.acceptor import Counts
 from hr_prometheus.workers.announcer import Announcer
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Pauses
@@ -66,7 +64,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
             stack.callback(listening.sockets[-1].close)
         counts = Counts(Counts.make())
         stack.callback(counts.close)
-        slots = Slots(values.take_base())
+        slots = Slots(leave_multiprocess_mode())
         stack.callback(slots.remove)
         supervisor = Supervisor(settings, listening, slots, counts, announce)
         asyncio.run(supervisor.run())
@@ -274,7 +272,6 @@ class Supervisor:
                     if worker.is_alive and worker.pid == found[0]:
                         worker.reaped(found[1])
                         self.counts.clear(worker.slot)
-                        clear_gauges(os.path.join(self.slots.path, identifier(worker.slot)))
                         with suppress(ServingError):  # the next start says so
                             self.slots.reclaim(worker.slot)
 

@@ -24,8 +24,9 @@ from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.collectors import SLOW, Collectors
-from hr_prometheus.multiprocess import dump, values
+from hr_prometheus.multiprocess.dump import dump, slow_calls
 from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
 from hr_prometheus.request.exchange import SWITCHING_PROTOCOLS
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.addresses import tls_context
@@ -117,7 +118,7 @@ class _Worker:
         settings = self.settings
         target = parse_target(settings.target)
         slot, directory = self.orders.slot, self.orders.directory
-        values.use_slot(directory, slot)
+        enter_multiprocess_mode(directory, slot)
         store_in_files(os.path.join(directory, identifier(slot)), totals_at=self.orders.metrics_text)
         view.forward_to(self._scrape)
         value = load_target(target, settings.arguments, settings.app_dir)
@@ -229,8 +230,8 @@ class _Worker:
             self.stop()
 
     async def _asked(self, _kind: str, _value: Any) -> bytes:
-        answers = await self.collectors.ask(dump.calls(), SLOW)  # a little less than the supervisor waits
-        return json.dumps(dump.dump(answers=answers)).encode()
+        answers = await self.collectors.ask(slow_calls(), SLOW)  # a little less than the supervisor waits
+        return json.dumps(dump(answers=answers)).encode()
 
     async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
         body = await self.channel.ask("scrape", [accept, names, is_gzip])

@@ -6,8 +6,8 @@ import os
 import pytest
 from conftest import DEADLINE, in_worker, read_line, start_worker
 
-from hr_prometheus.multiprocess.ended import join_ended
-from hr_prometheus.multiprocess.reader import Files
+from hr_prometheus.multiprocess.compaction import compact
+from hr_prometheus.multiprocess.reader import ValueCollector
 
 
 @pytest.fixture
@@ -18,14 +18,14 @@ def directory(tmp_path):
 
 def read(directory):
     """Return the samples in the files as text and number."""
-    files = Files(directory)
-    found = {
+    collector = ValueCollector(directory)
+    values = {
         f"{sample.name}{sorted(sample.labels.items())}": sample.value
-        for family in files.collect()
+        for family in collector.collect()
         for sample in family.samples
     }
-    files.close()
-    return found
+    collector.close()
+    return values
 
 
 FORKING = """
@@ -50,41 +50,41 @@ os.wait()
 """
 
 
-def test_forks_that_have_ended_share_their_files(directory):
-    """Their counts are kept, and files and bytes do not become more with each of them."""
+def test_ended_forks_share_their_files(directory):
+    """Their counts are kept, and neither files nor bytes grow with each of them."""
     sizes = set()
     for run in range(1, 4):
         in_worker(directory, 0, FORKING)
         before = read(directory)
-        join_ended(directory)
+        compact(directory)
         assert not [name for name in os.listdir(directory) if "-" in name]
-        joined = read(directory)
-        assert before.items() - joined.items() == {
+        after = read(directory)
+        assert before.items() - after.items() == {
             (name, value) for name, value in before.items() if "('worker', '0-" in name
         }
-        assert joined["made_total[('by', 'all')]"] == 3 * run
-        assert joined["seen_sum[]"] == 3 * run
-        assert joined["took_bucket[('le', '1.0')]"] == run
-        assert joined["took_count[]"] == 2 * run
-        assert (joined["all[('worker', '0')]"], joined["min[]"], joined["max[]"]) == (2, 1, 2)
-        assert joined["mostrecent[]"] == 1
+        assert after["made_total[('by', 'all')]"] == 3 * run
+        assert after["seen_sum[]"] == 3 * run
+        assert after["took_bucket[('le', '1.0')]"] == run
+        assert after["took_count[]"] == 2 * run
+        assert (after["all[('worker', '0')]"], after["min[]"], after["max[]"]) == (2, 1, 2)
+        assert after["mostrecent[]"] == 1
         sizes.add(sum(os.path.getsize(os.path.join(directory, name)) for name in os.listdir(directory)))
     assert len(sizes) == 1
 
 
-def test_a_program_that_has_ended_joins_them(directory):
+def test_an_ended_program_shares_them(directory):
     """One that the application started, which names its files by its pid."""
     code = """
     import subprocess, sys
     subprocess.run([sys.executable, "-c", "import prometheus_client as p; p.Counter('made', 'Help').inc(2)"], check=True)
     """
     in_worker(directory, 1, code)
-    join_ended(directory)
+    compact(directory)
     assert os.listdir(directory) == ["counter_ended.db"]
     assert read(directory) == {"made_total[]": 2}
 
 
-def test_a_fork_that_lives_keeps_its_files(directory):
+def test_a_living_fork_keeps_its_files(directory):
     """It may outlive its worker, and goes on counting."""
     code = """
     import os
@@ -98,13 +98,13 @@ def test_a_fork_that_lives_keeps_its_files(directory):
     process = start_worker(directory, 0, code)
     read_line(process)
     os.rename(os.path.join(directory, "counter_w0.db"), path)
-    join_ended(directory)
+    compact(directory)
     assert os.path.exists(path)
     process.communicate("\n", timeout=DEADLINE)
 
 
-def test_a_fork_whose_numbers_have_no_room_stays(directory, monkeypatch, caplog):
-    """Nothing is lost, and the supervisor is not killed, as one is that writes to mapped memory without room."""
+def test_without_room_the_files_stay(directory, monkeypatch, caplog):
+    """No count is lost. The supervisor is not killed either, as it would be if it wrote to mapped memory without room."""
     in_worker(directory, 0, FORKING)
     before = read(directory)
 
@@ -112,7 +112,7 @@ def test_a_fork_whose_numbers_have_no_room_stays(directory, monkeypatch, caplog)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", refuse)
-    join_ended(directory)
+    compact(directory)
     assert not [name for name in os.listdir(directory) if name.endswith(".new")]
     kept = {name: value for name, value in before.items() if "('worker', '0-" not in name}
     assert kept.items() <= read(directory).items() <= before.items()
@@ -120,8 +120,8 @@ def test_a_fork_whose_numbers_have_no_room_stays(directory, monkeypatch, caplog)
     assert record.getMessage().endswith("No space left on device")
 
 
-def test_what_may_be_alive_is_left_alone(directory, monkeypatch):
-    """A process of another user, which may not be asked; and a number that no pid is."""
+def test_the_files_of_a_process_that_may_live_stay(directory, monkeypatch):
+    """That of another user may not be signalled; and a number may be too large for a pid."""
 
     def refuse(*_):
         raise PermissionError
@@ -129,8 +129,8 @@ def test_what_may_be_alive_is_left_alone(directory, monkeypatch):
     for identifier in ("w0-4711", "9" * 30):
         open(os.path.join(directory, f"counter_{identifier}.db"), "w").close()
     monkeypatch.setattr(os, "kill", refuse)
-    join_ended(directory)
+    compact(directory)
     monkeypatch.undo()
     os.remove(os.path.join(directory, "counter_w0-4711.db"))
-    join_ended(directory)
+    compact(directory)
     assert os.listdir(directory) == [f"counter_{'9' * 30}.db"]

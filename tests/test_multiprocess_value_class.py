@@ -8,21 +8,25 @@ import pytest
 from conftest import clean_environment, in_worker, metrics_kept_in_files
 from prometheus_client import Counter
 
-from hr_prometheus.multiprocess.reader import Files
-from hr_prometheus.multiprocess.values import identify, take_base, use_slot
+from hr_prometheus.multiprocess.reader import ValueCollector
+from hr_prometheus.multiprocess.value_class import (
+    enter_multiprocess_mode,
+    leave_multiprocess_mode,
+    process_identifier,
+)
 
 
 def total(directory, name="made_total"):
     """Return the sum that the files of a directory hold of one counter."""
-    files = Files(str(directory))
-    (value,) = [sample.value for family in files.collect() for sample in family.samples if sample.name == name]
-    files.close()
+    collector = ValueCollector(str(directory))
+    (value,) = [sample.value for family in collector.collect() for sample in family.samples if sample.name == name]
+    collector.close()
     return value
 
 
 @pytest.fixture
 def restored(monkeypatch):
-    """Whatever a test does to prometheus_client's choice and the environment is undone."""
+    """Undo at the end what a test does to prometheus_client's value class and the environment."""
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         monkeypatch.setenv(variable, "")  # so that it is restored whatever happens
         monkeypatch.delenv(variable)
@@ -31,7 +35,7 @@ def restored(monkeypatch):
 
 
 def test_metrics_are_kept_in_the_files_of_the_slot(tmp_path):
-    """The next worker in the slot goes on where the last one has ended, in the same files."""
+    """The next worker in the slot goes on with the same files and counts."""
     code = "from prometheus_client import Counter; Counter('made', 'Help').inc(2)"
     for run in range(1, 4):
         in_worker(str(tmp_path), 7, code)
@@ -41,7 +45,7 @@ def test_metrics_are_kept_in_the_files_of_the_slot(tmp_path):
 
 @pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
 def test_the_environment_may_name_another_directory_before(variable, tmp_path):
-    """prometheus_client looks at the environment when it is imported, and again at each metric; the slot's counts."""
+    """prometheus_client reads the environment when it is imported, and at each metric; the directory of the slot wins."""
     other = tmp_path / "other"
     other.mkdir()
     slots = tmp_path / "slots"
@@ -87,14 +91,14 @@ def test_a_program_that_the_application_starts_counts_too(tmp_path):
 
 def test_an_identifier_has_no_underscore():
     """prometheus_client takes the names of files apart at underscores."""
-    assert identify(0)() == "w0"
-    assert identify(12)() == "w12"
+    assert process_identifier(0)() == "w0"
+    assert process_identifier(12)() == "w12"
 
 
-def test_a_slot_is_used_by_what_is_made_afterwards(tmp_path, restored):
-    """What was made before stays in memory."""
+def test_metrics_that_were_made_before_stay_in_memory(tmp_path, restored):
+    """Only those made after the mode was entered are in the files of the slot."""
     before = Counter("before", "Help", registry=None)
-    use_slot(str(tmp_path), 3)
+    enter_multiprocess_mode(str(tmp_path), 3)
     after = Counter("made", "Help", registry=None)
     before.inc()
     after.inc()
@@ -102,12 +106,12 @@ def test_a_slot_is_used_by_what_is_made_afterwards(tmp_path, restored):
 
 
 def test_the_supervisor_leaves_no_files(tmp_path):
-    """It takes the variable out of its environment, though prometheus_client has been imported by then."""
+    """Its metrics stay in memory, although prometheus_client is imported before the variable is removed."""
     code = """
-    from hr_prometheus.multiprocess.values import take_base
+    from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
     import os
     import prometheus_client
-    print(take_base())
+    print(leave_multiprocess_mode())
     prometheus_client.Counter("made", "Help").inc()
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
     """
@@ -119,13 +123,13 @@ def test_the_supervisor_leaves_no_files(tmp_path):
 
 
 def test_the_base_is_what_the_environment_names(restored):
-    """The name in capitals wins; an empty one is none."""
-    assert take_base() is None
+    """The name in capitals wins; an empty value counts as unset."""
+    assert leave_multiprocess_mode() is None
     restored.setenv("prometheus_multiproc_dir", "/old")
-    assert take_base() == "/old"
+    assert leave_multiprocess_mode() == "/old"
     restored.setenv("prometheus_multiproc_dir", "/old")
     restored.setenv("PROMETHEUS_MULTIPROC_DIR", "/new")
-    assert take_base() == "/new"
+    assert leave_multiprocess_mode() == "/new"
     restored.setenv("PROMETHEUS_MULTIPROC_DIR", "")
-    assert take_base() is None
+    assert leave_multiprocess_mode() is None
     assert not {"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"} & os.environ.keys()
