@@ -4,7 +4,7 @@ A cell is one double, and a page is a buffer of cells. The cells of a series are
 
 - of a counter or gauge: the value, and the time of its creation;
 - of a histogram: the sum, a count for each bucket (not cumulative, ``+Inf`` last), and the time of its creation;
-- of a histogram that a gauge ends in, such as ``request_latency``: before these, a count of what has begun.
+- of a histogram that a gauge ends in, such as ``request_latency``: the count of what has begun, and then the same.
 
 The *first* cell of a series is that of its value or sum. Times are in seconds since the epoch.
 
