@@ -1,4 +1,4 @@
-"""The parts of the benchmark. All variants are measured in turns, in rounds too short for the machine to change its mind."""
+"""The parts of the benchmark. The variants take turns in short rounds, so that whatever slows the machine slows them all."""
 
 from __future__ import annotations
 

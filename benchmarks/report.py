@@ -25,10 +25,7 @@ class Section:
 
 
 SECTIONS = {
-    "overhead": Section(
-        "A request, over the bare application, × empty middleware",
-        KINDS,
-    ),
+    "overhead": Section("A request, over the bare application, × empty middleware", KINDS),
     "growth": Section(
         "The same with more routes", {"10": "10 routes", "1000": "1,000 routes", "10000": "10,000 routes"}
     ),
