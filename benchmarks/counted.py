@@ -1,6 +1,6 @@
-"""Count what a request and a scrape cost, where no clock has a say: instructions, calls, bytes.
+"""Count what a request and a scrape cost, without a clock: instructions, calls, bytes.
 
-What is printed is what tests/test_cost.py compares with its table.
+tests/test_cost.py compares the output with its table.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import threading
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
-from variants import BUILDERS, Variant, paths
-from wire import Wire, get, lines
+from variants import KINDS, Variant, make_runner, requests
+from wire import Loop, Wire, get, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from types import FrameType
 
-_VARIANTS = ("empty", "basic-middleware", "full-middleware", "basic", "full")
-_CASES = ("plain", "parametrised", "fixed", "folded", "hidden")
+_OURS = ("run-basic", "run-full")  # with all that the middleware alone does
 _REPEATED = 7  # times, of which the least counts: once a second aiohttp formats a date
 _SCRAPED_PATHS = 100
 _KEPT_REQUESTS = 1000
@@ -76,73 +75,80 @@ async def peak(act: Callable[[], Awaitable[object]]) -> int:
     """Return how many bytes *act* needs at once."""
     tracemalloc.start()
     await act()
-    found = tracemalloc.get_traced_memory()[1]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return found
+    return peak_bytes
 
 
-async def requests(case: str, variant: str, routes: int = 0) -> list[int]:
+async def costs(variant: str, kind: str, routes: int = 0) -> list[int]:
     """Return the instructions, calls and bytes of a request that is not the first of its path."""
-    wire = await Wire.to(BUILDERS[variant](Variant(fixed=case == "fixed", routes=routes)))
-    asked = [get(path) for path in paths(case)]
-    await wire.exchange(asked * 2)
+    wire = await Wire.to(make_runner(variant, Variant(kind, routes=routes)))
+    different = requests(kind)
+    await wire.exchange([*different, *different])
     gc.collect()
     gc.disable()
-    last = asked[-1:]
-    found = [
-        min([await measure(lambda: wire.exchange(last)) for _ in range(_REPEATED)])
-        for measure in (instructions, calls, peak)
+    last = different[-1:]
+    counts = [
+        min([await count(lambda: wire.exchange(last)) for _ in range(_REPEATED)])
+        for count in (instructions, calls, peak)
     ]
     gc.enable()
     await wire.runner.cleanup()
-    return found
+    return counts
+
+
+async def costs_over_bare(variants: Iterable[str], kind: str, routes: int = 0) -> dict[str, list[int]]:
+    """Return what a request costs more than in the bare application, by variant."""
+    bare, over = await costs("bare", kind, routes), {}
+    for variant in variants:  # no comprehension, whose own frame would count
+        own = await costs(variant, kind, routes)
+        over[variant] = [mine - its for mine, its in zip(own, bare, strict=True)]
+    return over
 
 
 async def kept(variant: str) -> int:
-    """Return how many blocks of memory are in use that were not before a thousand requests."""
-    wire = await Wire.to(BUILDERS[variant](Variant()))
-    asked = [get(paths("plain")[0])] * _KEPT_REQUESTS
-    found = []
+    """Return how many more blocks of memory are in use after a thousand requests."""
+    wire = await Wire.to(make_runner(variant, Variant()))
+    thousand = [*requests("plain")] * _KEPT_REQUESTS
+    blocks = []
     for _ in range(3):
-        await wire.exchange(asked)
+        await wire.exchange(thousand)
         gc.collect()
-        found.append(sys.getallocatedblocks())
+        blocks.append(sys.getallocatedblocks())
     await wire.runner.cleanup()
-    return found[2] - found[1]
+    return blocks[2] - blocks[1]
 
 
 async def scrape(variant: str) -> float:
     """Return the calls for each line of a scrape, when all has changed since the one before."""
-    wire = await Wire.to(BUILDERS[variant](Variant(budget=_SCRAPED_PATHS)))
-    asked = [get(f"/cell_neighbour/{cell}/direction/north") for cell in range(_SCRAPED_PATHS)]
-    await wire.exchange(asked)
+    wire = await Wire.to(make_runner(variant, Variant(budget=_SCRAPED_PATHS)))
+    different = [get(f"/cell_neighbour/{cell}/direction/north") for cell in range(_SCRAPED_PATHS)]
+    await wire.exchange(different)
     count = lines(await wire.scrape())
-    await wire.exchange(asked)
-    found = await calls(wire.scrape)
+    await wire.exchange(different)
+    made = await calls(wire.scrape)
     await wire.runner.cleanup()
-    return found / count
+    return made / count
 
 
 async def main() -> None:
     """Print the counts, one line each: of requests over the bare application's, of scrapes a line."""
-    found: dict[str, Any] = {}
-    for case in _CASES:
-        bare = await requests(case, "bare")
-        for variant in _VARIANTS:
-            over = zip(await requests(case, variant), bare, strict=True)
-            found[f"{variant}, {case}"] = [mine - its for mine, its in over]
-    routes = 1000
-    bare = await requests("plain", "bare", routes)
-    over = zip(await requests("plain", "full", routes), bare, strict=True)
-    found[f"full, plain, {routes} routes"] = [mine - its for mine, its in over]
-    for variant in ("basic", "full"):
-        found[f"{variant}, kept"] = await kept(variant)
-        found[f"{variant}, scrape"] = round(await scrape(variant), 1)
+    counts: dict[str, Any] = {}
+    for kind in (*KINDS, "hidden"):
+        for variant, cost in (await costs_over_bare(["empty", *_OURS], kind)).items():
+            counts[f"{variant}, {kind}"] = cost
+    counts["run-full, plain, 1000 routes"] = (await costs_over_bare(["run-full"], "plain", 1000))["run-full"]
+    for variant in _OURS:
+        counts[f"{variant}, kept"] = await kept(variant)
+        counts[f"{variant}, scrape"] = round(await scrape(variant), 1)
     sys.stdout.write(
-        "{\n" + ",\n".join(f'    "{name}": {json.dumps(count)}' for name, count in found.items()) + "\n}\n"
+        "{\n" + ",\n".join(f'    "{name}": {json.dumps(count)}' for name, count in counts.items()) + "\n}\n"
     )
 
 
 if __name__ == "__main__":
-    logging.getLogger("hr_prometheus").setLevel(logging.ERROR)  # it warns of the budget that is meant to be spent
-    asyncio.run(main())
+    logging.getLogger("hr_prometheus").setLevel(
+        logging.ERROR
+    )  # no warning that a budget is spent, as it is meant to be
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())

@@ -1,4 +1,4 @@
-"""The clients: a process of their own, so that the server has its processor to itself."""
+"""The clients, in a process of their own, so that the server has a processor to itself."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from commands import obey
 _REQUEST = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _WARM = 2  # responses, to each connection
 _DEADLINE = 30.0  # seconds
-_SETTLE = 0.0003  # seconds in which a server has done with a connection
+_SETTLE = 0.0003  # seconds in which a server closes a connection
 
 
 class Client(asyncio.Protocol):
-    """A connection that asks again as soon as it was answered."""
+    """A connection that sends its request again as soon as it was answered."""
 
     def __init__(self, request: bytes, load: Load) -> None:
         self._request, self._load = request, load
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the first time."""
+        """Send the first request."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101
         self.transport = transport
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Ask again; the body of all these responses is "ok"."""
+        """Send the request again at the end of a response, whose body is "ok"."""
         if data.endswith(b"ok"):
             self._load.answered += 1
             self.transport.write(self._request)
 
 
 class Load:
-    """What a driver can ask for."""
+    """The methods that a driver calls."""
 
     def __init__(self) -> None:
         self.answered = 0
         self._clients: list[Client] = []
 
     async def begin(self, port: int, path: str, connections: int) -> None:
-        """Open so many connections, each of which asks for *path* again and again, and return when all of them do."""
+        """Open so many connections that request *path* again and again, and return when all of them do."""
         loop, self.answered = asyncio.get_running_loop(), 0
         request = _REQUEST.format(path).encode()
         for _ in range(connections):
@@ -51,16 +51,14 @@ class Load:
                 await asyncio.sleep(0.01)
 
     async def end(self) -> None:
-        """Close the connections, and give the server the time to do so as well."""
+        """Close the connections, and wait until the server has done so as well."""
         for client in self._clients:
             client.transport.abort()
-        await asyncio.sleep(
-            0.01 + _SETTLE * len(self._clients)
-        )  # or the next server shares the processor with this one
+        await asyncio.sleep(0.01 + _SETTLE * len(self._clients))  # or it disturbs the next server
         self._clients.clear()
 
     async def scrape(self, port: int) -> float:
-        """Ask for the metrics once, and return the seconds until all of them had come."""
+        """Scrape the metrics once, and return the seconds until the last byte arrived."""
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
         writer.write(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The parts of the benchmark. Whatever is compared is measured in turns, in rounds that are too short to drift in."""
+"""The parts of the benchmark. The variants take turns in short rounds, so that whatever slows the machine slows them all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from commands import HERE, Helper
 from peers import PEERS, interpreter
+from variants import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_OVERHEAD_CASES = ("plain", "parametrised", "fixed", "folded")
-_REQUESTS, _AT_ONCE = 50, 5  # in a round, and rounds before the next environment has its turn
+_REQUESTS, _AT_ONCE = 50, 3  # requests in a round, and rounds before the next environment's turn
 _ROUTES = (10, 1_000, 10_000)
 #: Connections, the seconds of a round with so many, and every how many turns there is one.
 _LOADS = ((1, 0.15, 1), (64, 0.15, 1), (1_000, 0.4, 2))
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a run was asked for: the variants, those of them that are not installed, rounds, and where to tell of it."""
+    """The options of a run: variants, those of them that are not installed, rounds, and a function that shows progress."""
 
     variants: Sequence[str]
     missing: Sequence[str]
@@ -53,18 +53,18 @@ class Bench:
     say: Callable[[str], None]
 
     def chosen(self, *names: str) -> list[str]:
-        """Return which of the variants are wanted and installed."""
+        """Return which of the variants are to be measured and are installed."""
         return [name for name in names if name in self.variants and name not in self.missing]
 
     def turns(self, part: str, default: int) -> Iterator[int]:
-        """Count the rounds, and tell of them."""
+        """Count the rounds, and show them."""
         rounds = self.rounds or default
         for turn in range(rounds):
             self.say(f"{part}: round {turn + 1} of {rounds}")
             yield turn
 
     def absent(self, part: str, names: Sequence[str], cases: Sequence[str]) -> list[Row]:
-        """Return the rows of those which are wanted and not installed."""
+        """Return the rows of the variants that are not installed."""
         return [Row(part, name, case, None, "") for name in names if name in self.missing for case in cases]
 
 
@@ -84,13 +84,18 @@ def _workers(variants: Sequence[str]) -> Iterator[dict[str, tuple[Helper, list[s
         }
 
 
-def _times(found: dict[tuple[str, str], dict[str, list[float]]], part: str) -> list[Row]:
+#: The seconds of a request in each round, by environment and case and then by variant.
+Times = dict[tuple[str, str], dict[str, list[float]]]
+
+
+def multiples(times: Times, part: str) -> list[Row]:
     """Return the overheads over the bare application, as multiples of the empty middleware's in the same process.
 
-    An empty middleware costs the same whatever is asked for, so that all cases together tell what the unit is.
+    An empty middleware costs about the same in all cases, so the unit is the median over all of them: in one case
+    alone, noise may be a large part of it.
     """
     over: dict[str, dict[tuple[str, str], list[float]]] = defaultdict(dict)
-    for (environment, case), seconds in found.items():
+    for (environment, case), seconds in times.items():
         for name, values in seconds.items():
             pairs = zip(values, seconds["bare"], strict=True)
             over[environment][name, case] = [one - bare for one, bare in pairs]
@@ -101,32 +106,32 @@ def _times(found: dict[tuple[str, str], dict[str, list[float]]], part: str) -> l
             if name not in ("bare", "empty"):
                 rows.append(Row(part, name, case, median(values) / unit, "×"))
             elif not environment:
-                seconds_each = median(found[environment, case]["bare"] if name == "bare" else values)
+                seconds_each = median(times[environment, case]["bare"] if name == "bare" else values)
                 rows.append(Row(part, name, case, 1e6 * seconds_each, "µs"))
     return rows
 
 
 def overhead(bench: Bench) -> list[Row]:
-    """What a request costs more than without any middleware."""
+    """What a request costs over the bare application, for each kind of request and response."""
     part, names = "overhead", [name for name in PEERS if name not in ("bare", "empty")]
-    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    times: Times = defaultdict(lambda: defaultdict(list))
     with _workers(bench.chosen(*names)) as workers:
         for worker, variants in workers.values():
-            for case in _OVERHEAD_CASES:
+            for case in KINDS:
                 for name in variants:
                     worker.call("prepare", variant=name, case=case)
-        for _ in bench.turns(part, 50):
-            for case in _OVERHEAD_CASES:
+        for _ in bench.turns(part, 60):
+            for case in KINDS:
                 for environment, (worker, _) in workers.items():
                     for name, seconds in worker.call("rounds", case=case, requests=_REQUESTS, count=_AT_ONCE).items():
-                        found[environment, case][name] += seconds
-    return _times(found, part) + bench.absent(part, names, _OVERHEAD_CASES)
+                        times[environment, case][name] += seconds
+    return multiples(times, part) + bench.absent(part, names, list(KINDS))
 
 
 def growth(bench: Bench) -> list[Row]:
-    """The same with more and more routes, all of which are asked for."""
-    part, names = "growth", ["basic", "full", "by-hand", "published", "exporter", "opentelemetry"]
-    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """The same with more and more routes, all of which are requested."""
+    part, names = "growth", ["run-basic", "run-full", "by-hand", "published", "exporter", "opentelemetry"]
+    times: Times = defaultdict(lambda: defaultdict(list))
     with _workers(bench.chosen(*names)) as workers:
         for routes in _ROUTES:
             bench.say(f"{part}: making applications with {routes} routes")
@@ -136,19 +141,19 @@ def growth(bench: Bench) -> list[Row]:
             for _ in bench.turns(f"{part}, {routes} routes", 20):
                 for environment, (worker, _) in workers.items():
                     for name, seconds in worker.call("rounds", case=part, requests=_REQUESTS, count=_AT_ONCE).items():
-                        found[environment, str(routes)][name] += seconds
+                        times[environment, str(routes)][name] += seconds
             for worker, _ in workers.values():
                 worker.call("forget")
-    return _times(found, part) + bench.absent(part, names, [str(routes) for routes in _ROUTES])
+    return multiples(times, part) + bench.absent(part, names, [str(routes) for routes in _ROUTES])
 
 
 def throughput(bench: Bench) -> list[Row]:
     """How many of the bare application's responses are left, over sockets, to a server that has a processor to itself.
 
-    They are counted for each second that the server works, so that whoever else uses the machine has no part in it.
+    They are counted for each second of the server's processor, so that other users of the machine do not matter.
     """
     part = "throughput"
-    names = ["empty", "basic", "full", "by-hand", "published", "exporter", "opentelemetry"]
+    names = ["empty", "run-basic", "run-full", "by-hand", "published", "exporter", "opentelemetry"]
     rates: dict[tuple[str, str], list[float]] = defaultdict(list)
     with ExitStack() as stack:
         load = stack.enter_context(Helper("load.py"))
@@ -158,7 +163,7 @@ def throughput(bench: Bench) -> list[Row]:
             worker.call("prepare", variant=name, case="plain")
             servers.append((name, worker, worker.call("serve", variant=name, case="plain")))
         for turn in bench.turns(part, 10):
-            servers.append(servers.pop(0))  # another one is first
+            servers.append(servers.pop(0))  # so that each is first in turn
             for count, seconds in [(count, seconds) for count, seconds, every in _LOADS if turn % every == 0]:
                 for name, worker, port in servers:
                     load.call("begin", port=port, path="/plain", connections=count)
@@ -179,12 +184,12 @@ def throughput(bench: Bench) -> list[Row]:
 
 def scrape(bench: Bench) -> list[Row]:
     """What a line of a scrape costs when every series has changed since the scrape before."""
-    part, names = "scrape", bench.chosen("basic", "full", "by-hand")
+    part, names = "scrape", bench.chosen("run-basic", "run-full", "by-hand")
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     with Helper("worker.py") as worker:
         for name in names:
             worker.call("prepare", variant=name, case="scrape")
-            worker.call("fill", variant=name, wanted=_LINES)
+            worker.call("fill", variant=name, number=_LINES)
         for _ in bench.turns(part, 12):
             for name in names:
                 for how in ("scrape", "generate"):
@@ -200,7 +205,7 @@ def scrape(bench: Bench) -> list[Row]:
 
 def stall(bench: Bench) -> list[Row]:
     """The longest time for which a scrape keeps everything else in the process waiting."""
-    part, names = "stall", ["full", "by-hand", "published"]
+    part, names = "stall", ["run-full", "by-hand", "published"]
     gaps: dict[tuple[str, str], list[float]] = defaultdict(list)
     durations: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as stack:
@@ -214,7 +219,7 @@ def stall(bench: Bench) -> list[Row]:
         for count in _STALL_LINES:
             for name, worker in workers.items():
                 bench.say(f"{part}: making {count} lines, {name}")
-                worker.call("fill", variant=name, wanted=count)
+                worker.call("fill", variant=name, number=count)
             for _ in bench.turns(f"{part}, {count} lines", 4):
                 for name, worker in workers.items():
                     worker.call("change", variant=name)
@@ -233,9 +238,9 @@ def stall(bench: Bench) -> list[Row]:
 def memory(bench: Bench) -> list[Row]:
     """The bytes that a series takes once it was scraped."""
     part, taken = "memory", {}
-    for name in bench.chosen("basic", "full", "by-hand"):
+    for name in bench.chosen("run-basic", "run-full", "by-hand"):
         bench.say(f"{part}: {name}")
-        with Helper("worker.py") as worker:  # each has a fresh process
+        with Helper("worker.py") as worker:  # a fresh process for each
             taken[name] = worker.call("memory", variant=name, count=_MEMORY_PATHS)
     rows = [Row(part, name, "series", value, "B") for name, value in taken.items()]
     if "by-hand" in taken:
@@ -246,7 +251,7 @@ def memory(bench: Bench) -> list[Row]:
 def flat(bench: Bench) -> list[Row]:
     """What a million requests leave behind, nearly all of them over their route's budget."""
     part, rows = "flat", []
-    for name in bench.chosen("basic", "full"):
+    for name in bench.chosen("run-basic", "run-full"):
         bench.say(f"{part}: {_LONG_REQUESTS} requests, {name}")
         with Helper("worker.py") as worker:
             worker.call("prepare", variant=name, case="folded")
@@ -264,13 +269,13 @@ def start(bench: Bench) -> list[Row]:
     commands = {
         "bare": lambda port: [*module, port, "served:bare"],
         "by-hand": lambda port: [*module, port, "served:by_hand"],
-        "full": lambda port: [ours, "run", "-P", port, "served:bare"],
+        "run-full": lambda port: [ours, "run", "-P", port, "served:bare"],
     }
     times: dict[str, list[float]] = defaultdict(list)
     for turn in bench.turns(part, 16):
-        for name in ["bare", *bench.chosen("by-hand", "full")]:
+        for name in ["bare", *bench.chosen("by-hand", "run-full")]:
             seconds = _start(commands[name])
-            if turn or bench.rounds == 1:  # the first time may have something to compile
+            if turn or bench.rounds == 1:  # the first may have to compile
                 times[name].append(seconds)
     rows = [Row(part, name, "answer", 1e3 * median(values), "ms") for name, values in times.items()]
     return rows + [

@@ -1,4 +1,4 @@
-"""Who is compared, and where each of them is installed."""
+"""The ways to measure an application that are compared, and the environment of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.metadata import version
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ENVIRONMENTS = os.path.join(ROOT, ".venv-bench")
 
-#: The environments of their own, and what is installed into each of them.
+#: What is installed into each environment.
 _REQUIREMENTS = {
     "published": ["hr-prometheus==0.2.0"],
     "exporter": ["aiohttp-prometheus-exporter==0.2.4"],
@@ -22,7 +22,7 @@ _REQUIREMENTS = {
 
 @dataclass(frozen=True)
 class Peer:
-    """One way to measure an application: its name in the tables, and its environment ("" is this one)."""
+    """One way to measure an application: its label in the tables, and its environment ("" is this one)."""
 
     label: str
     environment: str = ""
@@ -31,10 +31,10 @@ class Peer:
 PEERS = {
     "bare": Peer("no middleware"),
     "empty": Peer("empty middleware"),
-    "basic-middleware": Peer("hr-prometheus, basic, middleware alone"),
-    "basic": Peer("hr-prometheus, basic"),
-    "full-middleware": Peer("hr-prometheus, full, middleware alone"),
-    "full": Peer("hr-prometheus, full"),
+    "basic": Peer("hr-prometheus, basic, middleware alone"),
+    "run-basic": Peer("hr-prometheus run, basic"),
+    "full": Peer("hr-prometheus, full, middleware alone"),
+    "run-full": Peer("hr-prometheus run, full"),
     "custom": Peer("hr-prometheus, custom monitor"),
     "by-hand": Peer("prometheus_client by hand"),
     "published": Peer("hr-prometheus 0.2.0", "published"),
@@ -50,14 +50,17 @@ def interpreter(environment: str) -> str:
 
 
 def install(environment: str) -> str:
-    """Install what an environment needs, unless it was; return why it could not be, or nothing."""
+    """Install what an environment needs, if it is not there yet; return pip's error, or nothing."""
     folder = os.path.join(_ENVIRONMENTS, environment)
-    # The same aiohttp and prometheus_client everywhere: they are not what is compared.
-    wanted = [*_REQUIREMENTS[environment], *(f"{name}=={version(name)}" for name in ("aiohttp", "prometheus-client"))]
+    # All have the same aiohttp and prometheus_client, which are not compared.
+    requirements = [
+        *_REQUIREMENTS[environment],
+        *(f"{name}=={version(name)}" for name in ("aiohttp", "prometheus-client")),
+    ]
     mark = os.path.join(folder, "installed")
     if os.path.exists(mark):
         with open(mark, encoding="utf-8") as file:
-            if file.read() == "\n".join(wanted):
+            if file.read() == "\n".join(requirements):
                 return ""
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -65,12 +68,12 @@ def install(environment: str) -> str:
             [sys.executable, "-m", "venv", "--without-pip", folder], check=True, capture_output=True, text=True
         )
         subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "pip", "--python", interpreter(environment), "install", "--quiet", *wanted],
+            [sys.executable, "-m", "pip", "--python", interpreter(environment), "install", "--quiet", *requirements],
             check=True, capture_output=True, text=True,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        said = [line for line in error.stderr.splitlines() if "ERROR" in line]
-        return said[-1] if said else f"pip ended with {error.returncode}"
+        errors = [line for line in error.stderr.splitlines() if "ERROR" in line]
+        return errors[-1] if errors else f"pip ended with {error.returncode}"
     with open(mark, "w", encoding="utf-8") as file:
-        file.write("\n".join(wanted))
+        file.write("\n".join(requirements))
     return ""

@@ -10,21 +10,22 @@ from typing import Any
 
 from measures import Row
 from peers import PEERS
-from report import SECTIONS, shown
+from report import columns, text_of
+from variants import KINDS
 
 try:
     from matplotlib import pyplot as plt
 except ImportError:
     sys.exit("matplotlib is not installed. Use make bench-plots, which installs it.")
 
-#: A variant has one colour in all plots: shades of blue are ours, and whoever is compared has a colour of its own.
+#: A variant has one colour in all plots. Shades of blue are ours.
 _COLOURS = {
     "bare": "#333333",
     "empty": "#8c8c8c",
-    "basic-middleware": "#9ecae1",
-    "basic": "#4292c6",
-    "full-middleware": "#6baed6",
-    "full": "#08519c",
+    "basic": "#9ecae1",
+    "run-basic": "#4292c6",
+    "full": "#6baed6",
+    "run-full": "#08519c",
     "custom": "#54278f",
     "by-hand": "#2ca02c",
     "published": "#e6842a",
@@ -39,7 +40,7 @@ _TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000)
 
 @dataclass(frozen=True)
 class Plot:
-    """Which cases of a part are drawn, over which axis; logarithmic if the numbers are far apart."""
+    """How a part is drawn: its cases, its axis, and whether that is logarithmic because the numbers are far apart."""
 
     title: str
     axis: str
@@ -51,7 +52,7 @@ _PLOTS = {
     "overhead": Plot(
         "A request: time over the bare application, × empty middleware",
         "multiple of the empty middleware's (logarithmic)",
-        ("plain", "parametrised", "fixed", "folded"),
+        tuple(KINDS),
         logarithmic=True,
     ),
     "growth": Plot(
@@ -79,23 +80,23 @@ _PLOTS = {
 
 def draw(part: str, plot: Plot, rows: list[Row], path: str) -> None:
     """Write the bars of one part: a group for each case, a bar for each variant, its number beside it."""
-    cases = [case for case in plot.cases if any(row.case == case for row in rows)]
+    shape = [column for column in columns(rows, part) if column.case in plot.cases]
     variants = [name for name in PEERS if any(row.variant == name and row.unit not in ("µs", "/s") for row in rows)]
     if part == "scrape":
         variants = [name for name in PEERS if any(row.variant == name for row in rows)]
     if part in ("overhead", "growth", "throughput"):
         variants = [name for name in variants if name not in ("bare", "empty")]
-    found = {(row.variant, row.case): row for row in rows if row.value is not None}
+    by_key = {(row.variant, row.case): row for row in rows if row.value is not None}
     thickness = 0.26  # inches
-    figure, axes = plt.subplots(figsize=(9.5, 1.5 + thickness * len(cases) * (len(variants) + 1.2)))
+    figure, axes = plt.subplots(figsize=(9.5, 1.5 + thickness * len(shape) * (len(variants) + 1.2)))
     place, ticks = 0.0, {}
-    for case in cases:
-        ticks[place + (len(variants) - 1) / 2] = SECTIONS[part].cases[case]
+    for column in shape:
+        ticks[place + (len(variants) - 1) / 2] = column.heading
         for name in variants:
-            row = found.get((name, case))
+            row = by_key.get((name, column.case))
             if row is not None and row.value is not None:
                 axes.barh(place, row.value, height=0.86, color=_COLOURS[name])
-            text = shown(row) if row is not None else "not installed"
+            text = text_of(row) if row is not None else "not installed"
             value = row.value if row is not None and row.value is not None else axes.get_xlim()[0]
             axes.annotate(text, (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
             place += 1
@@ -106,9 +107,9 @@ def draw(part: str, plot: Plot, rows: list[Row], path: str) -> None:
 
 
 def finish(figure: Any, axes: Any, plot: Plot, ticks: dict[float, str], variants: list[str]) -> None:
-    """Add what explains the bars."""
+    """Add axes, title and legend."""
     axes.margins(x=0.12, y=0.02)
-    if plot.logarithmic:  # from 1 on: the empty middleware, or a millisecond
+    if plot.logarithmic:  # from 1 on, which is the empty middleware, or a millisecond
         axes.set_xscale("log")
         axes.set_xlim(left=1)
         axes.set_xticks([tick for tick in _TICKS if tick < axes.get_xlim()[1]])

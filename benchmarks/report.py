@@ -1,38 +1,36 @@
-"""From rows to what people read: the table of a run, and the table of the README."""
+"""The tables of a run, for a terminal and for the README."""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from peers import PEERS, ROOT
+from variants import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from measures import Row
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the table: what it shows, and the headings of its cases."""
+    """A part of the table: its title, and the headings of its cases."""
 
     title: str
     cases: Mapping[str, str]
 
 
 SECTIONS = {
-    "overhead": Section(
-        "A request, over the bare application, × empty middleware",
-        {"plain": "plain", "parametrised": "parametrised", "fixed": "fixed parameter", "folded": "over budget"},
-    ),
+    "overhead": Section("A request, over the bare application, × empty middleware", KINDS),
     "growth": Section(
         "The same with more routes", {"10": "10 routes", "1000": "1,000 routes", "10000": "10,000 routes"}
     ),
     "throughput": Section(
-        "Throughput kept, of the bare application (each on one processor)",
+        "Throughput kept, of the bare application's",
         {"1": "1 connection", "64": "64 connections", "1000": "1,000 connections"},
     ),
     "scrape": Section(
@@ -43,7 +41,7 @@ SECTIONS = {
         "Longest stall of the event loop",
         {
             "idle": "idle", "1000": "1,000 lines", "10000": "10,000 lines", "100000": "100,000 lines",
-            "duration": "and takes",
+            "duration": "scrape of 100,000",
         },
     ),
     "memory": Section("Memory of a series", {"series": "bytes", "smaller": "× smaller"}),
@@ -51,24 +49,31 @@ SECTIONS = {
     "start": Section("From the command to the first answer", {"answer": "time", "compared": "× aiohttp.web"}),
 }  # fmt: skip
 
-#: The README's columns: part, case, heading.
-_README = (
-    ("overhead", "plain", "request, plain route"),
-    ("overhead", "parametrised", "parametrised route"),
-    ("overhead", "fixed", "fixed parameter"),
-    ("throughput", "64", "throughput kept"),
-    ("scrape", "scrape", "line of a scrape"),
-    ("stall", "100000", "longest stall"),
-    ("memory", "series", "series"),
-    ("start", "compared", "start"),
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    part: str
+    case: str
+    heading: str
+
+
+#: The columns of the README's second table; the first has all kinds of requests.
+_README_COLUMNS = (
+    Column("throughput", "64", "throughput kept"),
+    Column("scrape", "scrape", "line of a scrape"),
+    Column("stall", "100000", "longest stall"),
+    Column("memory", "series", "series"),
+    Column("start", "compared", "start"),
 )
 _README_VARIANTS = (
-    "empty", "basic-middleware", "full-middleware", "basic", "full", "by-hand", "published", "exporter", "opentelemetry",
+    "empty", "basic", "full", "run-basic", "run-full", "by-hand", "published", "exporter", "opentelemetry",
 )  # fmt: skip
+_OURS = ("basic", "full", "run-basic", "run-full")
 
 
-def shown(row: Row | None) -> str:
-    """Return a number as it is read, with its unit."""
+def text_of(row: Row | None) -> str:
+    """Return a number and its unit as text."""
     if row is None:
         return "-"
     if row.value is None:
@@ -78,33 +83,54 @@ def shown(row: Row | None) -> str:
     return f"{row.value:,.{digits}f}{separator}{row.unit}".strip()
 
 
+def columns(rows: Sequence[Row], part: str) -> list[Column]:
+    """Return the columns of a part. Of the kinds of requests, the one that costs most with hr-prometheus is last."""
+
+    def cost(column: Column) -> float:
+        own = [row for row in rows if row.part == part and row.case == column.case and row.variant in _OURS]
+        return max((row.value or 0.0 for row in own), default=0.0)
+
+    shape = [Column(part, case, heading) for case, heading in SECTIONS[part].cases.items()]
+    return sorted(shape, key=cost) if part == "overhead" else shape
+
+
+def lines(rows: Sequence[Row], shape: Sequence[Column], variants: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Iterate over the label and the numbers of each variant that has any in these columns."""
+    by_key = {(row.part, row.variant, row.case): row for row in rows}
+    for name in variants:
+        line = [by_key.get((column.part, name, column.case)) for column in shape]
+        if any(line):
+            yield PEERS[name].label, [text_of(row) for row in line]
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return all rows as aligned text: a section for each part, a line for each variant, a column for each case."""
-    found = {(row.part, row.variant, row.case): row for row in rows}
-    text: list[str] = []
+    sections = []
     for part, section in SECTIONS.items():
-        variants = [name for name in PEERS if any(key[:2] == (part, name) for key in found)]
-        if not variants:
-            continue
-        text += ["", f"{section.title:<58}" + "".join(f"{heading:>19}" for heading in section.cases.values())]
-        for name in variants:
-            cells = [shown(found.get((part, name, case))) for case in section.cases]
-            text.append(f"  {PEERS[name].label:<56}" + "".join(f"{cell:>19}" for cell in cells))
-    return "\n".join(text[1:])
+        shape = columns(rows, part)
+        text = [f"{section.title:<57}" + "".join(f"  {column.heading:>12}" for column in shape)]
+        for label, values in lines(rows, shape, PEERS):
+            aligned = (
+                f"{value:>{max(12, len(column.heading)) + 2}}" for value, column in zip(values, shape, strict=True)
+            )
+            text.append(f"  {label:<55}" + "".join(aligned))
+        if len(text) > 1:
+            sections.append("\n".join(text))
+    return "\n\n".join(sections)
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table of the README: those who can be compared, in the columns that matter most."""
-    found = {(row.part, row.variant, row.case): row for row in rows}
-    text = ["| | " + " | ".join(heading for *_, heading in _README) + " |", "|---" * (len(_README) + 1) + "|"]
-    for name in _README_VARIANTS:
-        cells = [shown(found.get((part, name, case))) for part, case, _ in _README]
-        text.append(f"| {PEERS[name].label} | " + " | ".join(cells) + " |")
-    return "\n".join(text)
+    """Return the README's tables: requests of all kinds, and everything else."""
+    tables = []
+    for title, shape in (("a request", columns(rows, "overhead")), ("everything else", _README_COLUMNS)):
+        cells = [[title, *(column.heading for column in shape)], ["---"] * (len(shape) + 1)]
+        cells += [[label, *values] for label, values in lines(rows, shape, _README_VARIANTS)]
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
+    return "\n\n".join(tables)
 
 
 def write_readme(rows: Sequence[Row], conditions: str) -> None:
-    """Put the table, and the conditions under which it was measured, between their marks in the README."""
+    """Put the tables, and the conditions that they belong to, between their marks in the README."""
     path = os.path.join(ROOT, "README.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()

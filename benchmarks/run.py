@@ -1,4 +1,4 @@
-"""Measure what hr-prometheus costs, beside its peers: ``make bench ARGS="--only overhead,scrape"``."""
+"""Measure the costs of hr-prometheus and of its peers: ``make bench ARGS="--only overhead,scrape"``."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help='also the part "flat": a million requests')
     parser.add_argument("--json", metavar="FILE", help="write the numbers to a file as well")
     parser.add_argument("--read", metavar="FILE", help="measure nothing: take the numbers of such a file")
-    parser.add_argument("--readme", action="store_true", help="write the README's table")
+    parser.add_argument("--readme", action="store_true", help="write the README's tables")
     options = parser.parse_args()
     if options.readme and (options.only or options.variants):
-        parser.error("--readme: the README's table is that of a whole run; leave out --only and --variants")
-    options.only = _chosen(parser, "--only", options.only, [part for part in PARTS if part != "flat" or options.long])
-    options.variants = _chosen(parser, "--variants", options.variants, list(PEERS))
+        parser.error("--readme: the README's tables are those of a whole run; leave out --only and --variants")
+    options.only = _names(parser, "--only", options.only, [part for part in PARTS if part != "flat" or options.long])
+    options.variants = _names(parser, "--variants", options.variants, list(PEERS))
     if options.rounds is not None and options.rounds < 1:
         parser.error(f'--rounds "{options.rounds}": expected a number from 1 on')
     return options
 
 
-def _chosen(parser: argparse.ArgumentParser, option: str, given: str | None, known: list[str]) -> list[str]:
-    names = given.split(",") if given else known
+def _names(parser: argparse.ArgumentParser, option: str, value: str | None, defaults: list[str]) -> list[str]:
+    """Return the names in an option's value, or *defaults*; exit for an unknown one."""
+    names = value.split(",") if value else defaults
     for name in names:
-        if name not in known and not (option == "--only" and name in PARTS):
-            parser.error(f'{option} "{name}": expected some of {", ".join(known)}')
+        if name not in defaults and not (option == "--only" and name in PARTS):
+            parser.error(f'{option} "{name}": expected some of {", ".join(defaults)}')
     return names
 
 
 def _say(text: str) -> None:
-    """Tell what is being done: on one line of a terminal, or once a part in a log."""
+    """Show the progress: on one line of a terminal, or once a part in a log."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{text}")
     elif ": round " not in text or ": round 1 of" in text:
@@ -52,7 +53,7 @@ def _say(text: str) -> None:
 
 
 def _missing(variants: list[str]) -> list[str]:
-    """Install what the variants need, and return those for which that failed."""
+    """Install the environments of the variants, and return the variants for which that failed."""
     failures = {}
     for environment in dict.fromkeys(PEERS[name].environment for name in variants):
         if environment:
@@ -64,7 +65,7 @@ def _missing(variants: list[str]) -> list[str]:
 
 
 def _conditions() -> str:
-    """Return what the numbers depend on beside the code."""
+    """Return the versions and the machine that the numbers belong to."""
     versions = [f"{name} {version(name)}" for name in ("aiohttp", "prometheus-client")]
     return f"Python {sys.version.split()[0]}, {', '.join(versions)}, {os.cpu_count()} processors"
 

@@ -1,11 +1,13 @@
-"""The same application in all the ways that are compared. Each is made in an environment that has what it needs."""
+"""The same application in all the ways that are compared. The peers import their packages when they are made."""
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.web_log import AccessLogger
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -16,42 +18,97 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from wire import get
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from aiohttp.abc import AbstractAccessLogger
     from aiohttp.typedefs import Handler, Middleware
 
-DIRECTIONS = ("north", "east", "south", "west")
+#: The kinds of requests, and their headings. The first four differ in the label: of a route without parameters, with all of
+#: its parameters, with one of them fixed, and over the route's budget. ``listening`` is plain, in an application that
+#: listens to ``on_response_prepare``.
+KINDS = {
+    "plain": "plain",
+    "parametrised": "parametrised",
+    "fixed": "fixed",
+    "folded": "folded",
+    "listening": "with signal",
+    "post": "POST",
+    "raised": "raised",
+    "stream": "stream",
+    "file": "file",
+}
 FIXED = {"get_cell_neighbour": ["cell_id"]}
-#: How many requests were answered, in its only item.
+_DIRECTIONS = ("north", "east", "south", "west")
+_BODY = bytes(100)
+#: How many plain requests were answered, in its only item.
 ANSWERED = [0]
 # OpenTelemetry replaces this class.
 Application = web.Application
 
 
-async def handle(_request: web.Request) -> web.Response:
+async def plain(_request: web.Request) -> web.Response:
     """Answer as fast as aiohttp can."""
     ANSWERED[0] += 1
     return web.Response(text="ok")
 
 
-class Variant:
-    """One application in the making: what it is to be, and the registry that its metrics go to."""
+async def post(request: web.Request) -> web.Response:
+    """Read the request's body."""
+    await request.read()
+    return web.Response(text="ok")
 
-    def __init__(self, *, fixed: bool = False, routes: int = 0, budget: int = 100) -> None:
-        self.fixed: Any = {"fixed_routes_parameters": FIXED} if fixed else {}
+
+async def raised(_request: web.Request) -> web.Response:
+    """Raise the response."""
+    raise web.HTTPNotFound
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Answer with a head, a part and an end."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(_BODY)
+    return response
+
+
+async def file(_request: web.Request) -> web.FileResponse:
+    """Answer with a file."""
+    return web.FileResponse(__file__)
+
+
+async def listen(_request: web.Request, _response: web.StreamResponse) -> None:
+    """Receive the signal that a response is prepared, and do nothing."""
+
+
+class Variant:
+    """What one variant is made for: the *kind* of its requests, further routes, its budget and its registry.
+
+    A variant may set its access log, which is that of its runner.
+    """
+
+    def __init__(self, kind: str = "plain", *, routes: int = 0, budget: int = 100) -> None:
+        self.fixed: Any = {"fixed_routes_parameters": FIXED} if kind == "fixed" else {}
+        self.is_listening = kind == "listening"
         self.routes = routes
         self.budget = budget
         self.registry = CollectorRegistry()
+        self.access_log: logging.Logger | None = None
+        self.access_log_class: type[AbstractAccessLogger] = AccessLogger
 
     def application(self, *middlewares: Middleware, make: type[web.Application] | None = None) -> web.Application:
-        """Return the application with these middlewares, and with as many further routes as are wanted."""
+        """Return the application with these middlewares and all its routes."""
         app = (make or Application)(middlewares=list(middlewares))
-        app.router.add_get("/plain", handle)
-        app.router.add_get("/cell_neighbour/{cell_id}/direction/{direction}", handle, name="get_cell_neighbour")
+        for handle in (plain, raised, stream, file):
+            app.router.add_get(f"/{handle.__name__}", handle)
+        app.router.add_post("/post", post)
+        app.router.add_get("/cell_neighbour/{cell_id}/direction/{direction}", plain, name="get_cell_neighbour")
+        if self.is_listening:
+            app.on_response_prepare.append(listen)
         for number in range(self.routes):
-            app.router.add_get(f"/thing{number}" if number % 2 else f"/things{number}/{{id}}", handle)
+            app.router.add_get(f"/thing{number}" if number % 2 else f"/things{number}/{{id}}", plain)
         return app
 
     def with_view(self, app: web.Application) -> web.Application:
@@ -80,7 +137,7 @@ def empty(variant: Variant) -> web.Application:
     return variant.application(nothing)
 
 
-def ours_as_middleware(variant: Variant, detail: str) -> web.Application:
+def ours(variant: Variant, detail: str) -> web.Application:
     """Return the application with our middleware alone."""
     from hr_prometheus import hrprometheus_middleware
 
@@ -89,17 +146,16 @@ def ours_as_middleware(variant: Variant, detail: str) -> web.Application:
     )
 
 
-def ours_instrumented(variant: Variant, detail: str) -> web.Application:
-    """Return the application as ``hr-prometheus run`` has it."""
-    from hr_prometheus import instrument
+def ours_run(variant: Variant, detail: str) -> web.Application:
+    """Return the application as ``hr-prometheus run`` serves it: with its access log, which only counts."""
+    from hr_prometheus import access_log_class, instrument
 
-    return instrument(
-        variant.application(),
-        registry=variant.registry,
-        detail=detail,
-        path_budget=variant.budget,
-        **variant.fixed,
+    app = instrument(
+        variant.application(), registry=variant.registry, detail=detail, path_budget=variant.budget, **variant.fixed
     )
+    variant.access_log = logging.getLogger("hr_prometheus")
+    variant.access_log_class = access_log_class(app, None)
+    return app
 
 
 def custom(variant: Variant) -> web.Application:
@@ -185,13 +241,13 @@ def opentelemetry(variant: Variant) -> web.Application:
     return variant.with_view(variant.application(make=web.Application))
 
 
-BUILDERS: dict[str, Callable[[Variant], web.Application]] = {
+_BUILDERS: dict[str, Callable[[Variant], web.Application]] = {
     "bare": bare,
     "empty": empty,
-    "basic-middleware": lambda variant: ours_as_middleware(variant, "basic"),
-    "basic": lambda variant: ours_instrumented(variant, "basic"),
-    "full-middleware": lambda variant: ours_as_middleware(variant, "full"),
-    "full": lambda variant: ours_instrumented(variant, "full"),
+    "basic": lambda variant: ours(variant, "basic"),
+    "full": lambda variant: ours(variant, "full"),
+    "run-basic": lambda variant: ours_run(variant, "basic"),
+    "run-full": lambda variant: ours_run(variant, "full"),
     "custom": custom,
     "by-hand": by_hand,
     "published": published,
@@ -201,13 +257,27 @@ BUILDERS: dict[str, Callable[[Variant], web.Application]] = {
 }
 
 
-def paths(case: str, routes: int = 0) -> Sequence[str]:
-    """Return the paths that are asked for, in turn."""
-    if case == "plain":
-        return ["/plain"]
-    if case == "growth":
-        return [f"/thing{number}" if number % 2 else f"/things{number}/7" for number in range(routes)]
-    if case == "hidden":  # tokens, each of them new
-        return [f"/cell_neighbour/{cell:016x}/direction/{DIRECTIONS[0]}" for cell in range(0xABCDE0, 0xABCDE0 + 500)]
-    cells = 500 if case == "folded" else 16
-    return [f"/cell_neighbour/{cell}/direction/{way}" for cell in range(cells) for way in DIRECTIONS]
+def make_runner(name: str, variant: Variant) -> web.AppRunner:
+    """Return a runner of the application in the way *name*."""
+    app = _BUILDERS[name](variant)
+    return web.AppRunner(app, access_log=variant.access_log, access_log_class=variant.access_log_class)
+
+
+def requests(kind: str, routes: int = 0) -> Sequence[bytes]:
+    """Return the different requests of a kind.
+
+    Beside :data:`KINDS` there are ``growth``, a request for each of so many further routes, and ``hidden``, whose label
+    hides another token in each.
+    """
+    if kind == "post":
+        return [b"POST /post HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)]
+    if kind in {"plain", "raised", "stream", "file"}:
+        return [get(f"/{kind}")]
+    if kind == "listening":
+        return [get("/plain")]
+    if kind == "growth":
+        return [get(f"/thing{number}" if number % 2 else f"/things{number}/7") for number in range(routes)]
+    if kind == "hidden":
+        return [get(f"/cell_neighbour/{cell:016x}/direction/north") for cell in range(0xABCDE0, 0xABCDE0 + 500)]
+    cells = 500 if kind == "folded" else 16
+    return [get(f"/cell_neighbour/{cell}/direction/{way}") for cell in range(cells) for way in _DIRECTIONS]

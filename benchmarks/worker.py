@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from commands import obey
 from prometheus_client import generate_latest
-from variants import ANSWERED, BUILDERS, Variant, paths
-from wire import Wire, get, lines
+from variants import ANSWERED, Variant, make_runner, requests
+from wire import Loop, Wire, get, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,30 +30,30 @@ _WARM = 10  # requests before those that are measured
 
 @dataclass
 class Subject:
-    """A running variant, its connection, and what it is asked."""
+    """A running variant: a connection to it, its different requests, and these again and again."""
 
     wire: Wire
-    requests: Iterator[bytes]
     registry: CollectorRegistry
-    asked: Sequence[bytes] = ()
+    different: Sequence[bytes]
+    endless: Iterator[bytes]
 
 
 class Worker:
-    """What a driver can ask for. Times are of the processor, so that a busy neighbour is not measured."""
+    """The methods that a driver calls. Times are of the processor, so that a busy neighbour is not measured."""
 
     def __init__(self) -> None:
         self._subjects: dict[tuple[str, str], Subject] = {}
-        self._chance = random.Random(1)  # noqa: S311  # it orders rounds
+        self._random = random.Random(1)  # noqa: S311  # it orders rounds
         self._longest = 0.0
         self._ticker: asyncio.Task[None] | None = None
 
     async def prepare(self, variant: str, case: str, routes: int = 0) -> None:
-        """Start a variant, and ask it once for each of its paths."""
-        what = Variant(fixed=case == "fixed", routes=routes, budget=10**6 if case == "scrape" else 100)
-        wire = await Wire.to(BUILDERS[variant](what))
-        asked = [] if case == "scrape" else [get(path) for path in paths(case, routes)]
-        self._subjects[variant, case] = Subject(wire, cycle(asked), what.registry, asked)
-        await wire.exchange(asked)
+        """Start a variant, and send each of its requests once."""
+        options = Variant(case, routes=routes, budget=10**6 if case == "scrape" else 100)
+        wire = await Wire.to(make_runner(variant, options))
+        different = [] if case == "scrape" else requests(case, routes)
+        self._subjects[variant, case] = Subject(wire, options.registry, different, cycle(different))
+        await wire.exchange(different)
 
     async def forget(self) -> None:
         """Stop all variants."""
@@ -67,36 +67,34 @@ class Worker:
         """Return the seconds that a request takes in each of *count* rounds, for each variant of a case."""
         if gc.isenabled():
             gc.collect()
-            gc.freeze()  # what is there stays there, and a collection between the rounds is short
+            gc.freeze()  # so that a collection between the rounds is short
             gc.disable()
         order = [(variant, subject) for (variant, of), subject in self._subjects.items() if of == case]
-        found: dict[str, list[float]] = {variant: [] for variant, _ in order}
+        times: dict[str, list[float]] = {variant: [] for variant, _ in order}
         for _ in range(count):
-            self._chance.shuffle(order)  # whoever comes before leaves its traces in the caches
+            self._random.shuffle(order)  # each leaves traces in the processor's caches for the next
             for variant, subject in order:
-                await subject.wire.exchange(islice(subject.requests, _WARM))
-                batch = list(islice(subject.requests, requests))
+                await subject.wire.exchange(islice(subject.endless, _WARM))
+                batch = list(islice(subject.endless, requests))
                 began = time.process_time()
                 await subject.wire.exchange(batch)
-                found[variant].append((time.process_time() - began) / requests)
+                times[variant].append((time.process_time() - began) / requests)
             gc.collect()
-        return found
+        return times
 
-    async def fill(self, variant: str, wanted: int) -> int:
-        """Make paths known until a scrape has that many lines, and return how many it has."""
+    async def fill(self, variant: str, number: int) -> None:
+        """Request more and more paths until a scrape has about that number of lines."""
         subject = self._subjects[variant, "scrape"]
-        count, found = max(10, len(subject.asked)), 0
-        for _ in range(3):  # a path more is so many lines more, roughly
-            subject.asked = [get(f"/cell_neighbour/{cell}/direction/north") for cell in range(count)]
-            await subject.wire.exchange(subject.asked)
-            found = lines(await subject.wire.scrape())
-            count = max(count, round(count * wanted / found))
-        return found
+        count = max(10, len(subject.different))
+        for _ in range(3):  # each path has about as many lines
+            subject.different = [get(f"/cell_neighbour/{cell}/direction/north") for cell in range(count)]
+            await subject.wire.exchange(subject.different)
+            count = max(count, round(count * number / lines(await subject.wire.scrape())))
 
     async def change(self, variant: str) -> None:
-        """Ask once for each path, so that no series is as the last scrape had it."""
+        """Request each path once, so that every series differs from the last scrape's."""
         subject = self._subjects[variant, "scrape"]
-        await subject.wire.exchange(subject.asked)
+        await subject.wire.exchange(subject.different)
 
     async def scrape(self, variant: str) -> tuple[float, int]:
         """Return the seconds of a GET of the metrics, and its lines."""
@@ -106,7 +104,7 @@ class Worker:
         return time.process_time() - began, lines(body)
 
     async def generate(self, variant: str) -> tuple[float, int]:
-        """Return the seconds that prometheus_client needs for the text of the registry, and its lines."""
+        """Return the seconds in which prometheus_client renders the registry as text, and its lines."""
         registry = self._subjects[variant, "scrape"].registry
         began = time.process_time()
         body = generate_latest(registry)
@@ -124,7 +122,7 @@ class Worker:
         return ANSWERED[0], time.process_time()
 
     async def watch(self) -> None:
-        """Begin to look for the longest gap between two turns of the loop."""
+        """Begin to note the longest gap between two turns of the loop."""
 
         async def tick() -> None:
             last = time.perf_counter()
@@ -137,22 +135,22 @@ class Worker:
 
     async def longest(self) -> float:
         """Return the longest gap since the last call, in seconds; about a millisecond is the ticker's own."""
-        await asyncio.sleep(2 * _TICK)  # a gap which has not ended counts
-        found, self._longest = self._longest, 0.0
-        return found
+        await asyncio.sleep(2 * _TICK)  # so that a gap which has not ended counts
+        longest, self._longest = self._longest, 0.0
+        return longest
 
     async def memory(self, variant: str, count: int) -> float:
-        """Return the bytes that a series takes: those that *count* paths more are kept in, for each line of a scrape."""
-        warm, asked = ([get(f"/cell_neighbour/{cell}/direction/{way}") for cell in range(count)] for way in "ab")
-        wires = [await Wire.to(BUILDERS[name](Variant(budget=10**6))) for name in ("bare", variant)]
+        """Return the bytes that *count* further paths take, for each line of a scrape that they add."""
+        warm, new = ([get(f"/cell_neighbour/{cell}/direction/{way}") for cell in range(count)] for way in "ab")
+        wires = [await Wire.to(make_runner(name, Variant(budget=10**6))) for name in ("bare", variant)]
         for wire in wires:
             await wire.exchange(warm[:100])
         before = lines(await wires[1].scrape())
         tracemalloc.start()
-        await wires[0].exchange(asked)  # aiohttp keeps the latest URLs, with and without metrics
+        await wires[0].exchange(new)  # aiohttp keeps the latest URLs, with and without metrics
         gc.collect()
         began = tracemalloc.get_traced_memory()[0]
-        await wires[1].exchange(asked)
+        await wires[1].exchange(new)
         after = lines(await wires[1].scrape())
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - began
@@ -163,7 +161,7 @@ class Worker:
         """Answer that many requests, most of them over the budget; return the memory (kB) and the blocks in use."""
         subject = self._subjects[variant, "folded"]
         for _ in range(requests // 1000):
-            await subject.wire.exchange(islice(subject.requests, 1000))
+            await subject.wire.exchange(islice(subject.endless, 1000))
         gc.collect()
         return _resident(), sys.getallocatedblocks()
 
@@ -175,5 +173,8 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    logging.getLogger("hr_prometheus").setLevel(logging.ERROR)  # it warns of the budget that is meant to be spent
-    asyncio.run(obey(Worker()))
+    logging.getLogger("hr_prometheus").setLevel(
+        logging.ERROR
+    )  # no warning that a budget is spent, as it is meant to be
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(obey(Worker()))

@@ -1,7 +1,8 @@
-"""The benchmarks run, and say what they have found; how much that is, is not asked here."""
+"""The benchmarks run and print their tables. How large the numbers are is not tested here."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 from conftest import DEADLINE, clean_environment
 
 RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
-MULTIPLES = {"overhead": ("plain", "parametrised", "fixed", "folded"), "scrape": ("faster",), "memory": ("smaller",)}
+KINDS = ["plain", "parametrised", "fixed", "folded", "listening", "post", "raised", "stream", "file"]
+MULTIPLES = {"overhead": KINDS, "scrape": ["faster"], "memory": ["smaller"]}
 
 
 def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -22,38 +24,63 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def row(part: str, variant: str, case: str, value: float | None, unit: str = "×") -> dict[str, object]:
+    """Return a number of a run, as its file has it."""
+    return {"part": part, "variant": variant, "case": case, "value": value, "unit": unit}
+
+
 def test_every_part_has_its_numbers(tmp_path):
-    """One round of the parts that need no network: each has a number for each variant, and the table shows them."""
+    """One round of the parts that need no network has a number for each variant and kind, and the table shows them."""
     results = tmp_path / "results.json"
-    only = ("--only", "overhead,throughput,scrape,memory,start", "--variants", "empty,full,by-hand")
+    only = ("--only", "overhead,throughput,scrape,memory,start", "--variants", "empty,run-full,by-hand")
     done = bench("--rounds", 1, "--json", results, *only)
     assert done.returncode == 0, done.stderr
-    rows = json.loads(results.read_text())["rows"]
-    found = {(row["part"], row["variant"], row["case"]): row["value"] for row in rows}
+    values = {
+        (row["part"], row["variant"], row["case"]): row["value"] for row in json.loads(results.read_text())["rows"]
+    }
     for part, cases in MULTIPLES.items():
         for case in cases:
-            for variant in ("full", "by-hand"):
-                assert (part, variant, case) in found
-    assert found["overhead", "bare", "plain"] > 0
-    assert found["throughput", "full", "1000"] > 0
-    assert found["start", "full", "compared"] > 0
-    for heading in ("over budget", "64 connections", "GET /metrics", "bytes", "aiohttp.web"):
+            for variant in ("run-full", "by-hand"):
+                assert (part, variant, case) in values
+    assert values["overhead", "bare", "plain"] > 0
+    assert values["throughput", "run-full", "1000"] > 0
+    assert values["start", "run-full", "compared"] > 0
+    for heading in ("with signal", "64 connections", "GET /metrics", "bytes", "aiohttp.web"):
         assert heading in done.stdout
     assert bench("--read", results).stdout == done.stdout
 
 
-def test_a_peer_that_is_missing_has_its_line(tmp_path):
-    """Without a network there is nothing to compare with, and the table says so."""
+def test_the_dearest_kind_is_the_last_column(tmp_path):
+    """Whoever reads a table sees at its end what hr-prometheus costs at most."""
     results = tmp_path / "results.json"
-    row = {"part": "overhead", "variant": "exporter", "case": "plain", "value": None, "unit": ""}
-    results.write_text(json.dumps({"conditions": "", "rows": [row]}))
+    costs = {kind: float(number) for number, kind in enumerate(KINDS, 1)} | {"plain": 99.0}
+    rows = [row("overhead", "run-full", kind, cost) for kind, cost in costs.items()]
+    results.write_text(json.dumps({"conditions": "", "rows": rows}))
+    heading, _line = bench("--read", results).stdout.splitlines()
+    assert heading.split()[-2:] == ["file", "plain"]
+
+
+def test_a_peer_that_is_missing_has_its_line(tmp_path):
+    """Without a network there are no peers, and the table says so."""
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"conditions": "", "rows": [row("growth", "exporter", "10", None)]}))
     (line,) = [line for line in bench("--read", results).stdout.splitlines() if "exporter" in line]
-    assert line.split()[-5:-3] == ["not", "installed"]
+    assert line.split()[-4:] == ["not", "installed", "-", "-"]
 
 
-@pytest.mark.parametrize("arguments", [["--only", "nothing"], ["--variants", "basic,nobody"], ["--rounds", "0"]])
-def test_a_wrong_option_is_told(arguments):
-    """Nothing is measured for a word that nobody knows."""
+def test_one_noisy_case_does_not_change_the_unit(monkeypatch):
+    """The empty middleware's cost is pooled over all cases, so that one wrong number makes no other one wrong."""
+    monkeypatch.syspath_prepend(RUN.parent)
+    measures = importlib.import_module("measures")
+    times = {("", kind): {"bare": [1.0], "empty": [2.0], "full": [4.0]} for kind in KINDS}
+    times["", "plain"]["empty"] = [1.001]
+    rows = measures.multiples(times, "overhead")
+    assert {row.value for row in rows if row.variant == "full"} == {3.0}
+
+
+@pytest.mark.parametrize("arguments", [["--only", "nothing"], ["--variants", "basic,other"], ["--rounds", "0"]])
+def test_a_wrong_option_is_an_error(arguments):
+    """Nothing is measured for an unknown word."""
     done = bench(*arguments)
     assert done.returncode == 2
     assert f'{arguments[0]} "{arguments[1].split(",")[-1]}": expected ' in done.stderr
