@@ -12,13 +12,13 @@ from aiohttp import ClientError, web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web_urldispatcher import PlainResource
 from conftest import DEADLINE, counted, counts, full, samples, until
+from hr_prometheus.request.task import is_request_task
 from prometheus_client import Counter, generate_latest
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.records import Records
-from hr_prometheus.request.task import is_request_task
 
 
 async def ok(_request):

@@ -106,7 +106,7 @@ class Recorder:
             if not isinstance(record, DetailedRequestRecord) or headers is None or exchange.websocket is not None:
                 return
             if headers.get(hdrs.UPGRADE, "").lower() == "websocket":
-                response = outer.prepared if isinstance(outer.prepared, WebSocketResponse) else None
+                response = outer.response if isinstance(outer.response, WebSocketResponse) else None
                 exchange.websocket = WebSocketConnection(record.websocket(), exchange.request, response)
         except Exception as error:  # noqa: BLE001  # as above
             self.failed("websocket", error)

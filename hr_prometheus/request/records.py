@@ -89,6 +89,7 @@ class RequestRecord:
     """
 
     __slots__ = ("bounds", "latency", "page", "statuses")
+    needs_response = False
 
     def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
         self.page, self.latency = records.basic.cells(REQUEST_LATENCY, labels)
