@@ -74,11 +74,13 @@ class Exchange:
     is_blind = False  #: whether the writer could not be observed
     is_direct = False  #: whether it has ended with the handler, because no connection could be seen
     waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
+    is_lost = False  #: whether the last part had no connection any more
     is_last = False  #: whether the latest part is the last one
     is_watched = False  #: whether the end of a task that writes the response is awaited
     status = ""  #: of the latest head
     headers: CIMultiDict[str] | None = None
     length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
+    output_size = 0  #: bytes of the head and the body that the writer has reported
     sent = 0  #: bytes of the body, as the writer has reported them
     written_at = 0.0  #: when the latest part was handed to the transport
     first_byte_at = 0.0
@@ -181,12 +183,14 @@ class Exchange:
         """Have the writer send the head of a stream or a file before its body."""
         self._send_headers()  # type: ignore[misc]  # it is the writer's own
         self.first_byte_at = self.first_byte_at or perf_counter()
+        self.output_size = self.writer.output_size
         self.observe_end()  # the operating system may send the body
         self.watch()
 
     def __call__(self, size: int, output_size: int) -> None:
         """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
         self.written_at = now = perf_counter()
+        self.output_size = output_size
         if not self.first_byte_at:
             self.first_byte_at = now
         if self.encoded is not None:
@@ -195,14 +199,16 @@ class Exchange:
         if self.also is not None:
             self.also(size, output_size)
         if sent == self.length or self.is_last:
-            self.complete()
+            self.is_complete = True
+            if not self.waits:
+                self.finish(self.status, now)
         elif not self.is_watched:
             self.watch()
 
     async def write_eof(self, chunk: bytes = b"") -> None:
         """Have the writer write the last part. If there is still a connection, the response is complete."""
-        transport = self.writer.transport
-        if transport is None or transport.is_closing() or self.is_last:
+        if self.is_last or _is_gone(self.writer.transport):
+            self.is_lost = not self.is_last
             await self._write_eof(chunk)  # type: ignore[misc]  # it is the writer's own
             return
         self.is_last, now = True, perf_counter()
@@ -216,7 +222,9 @@ class Exchange:
                     self.sent += self.encoded.written(self.writer.output_size, is_last=True)
                 # What the operating system has sent of a file is known when the response is.
                 self.waits |= not self.sent and self.headers is not None and CONTENT_LENGTH in self.headers
-                self.complete()
+                self.is_complete = True
+                if not self.waits:
+                    self.finish(self.status, now)
 
     def watch(self) -> None:
         """See to it that the end of the current task, which writes the response, is known."""
@@ -229,12 +237,6 @@ class Exchange:
         """Have the end recorded when the response is known, still with the time of the last byte."""
         self.waits = True
         self.watch()
-
-    def complete(self) -> None:
-        """Record the end: the last byte was handed to a transport that was still connected."""
-        self.is_complete = True
-        if not self.waits:
-            self.finish(self.status, self.written_at)
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """Record the end if it follows from that of a *task* which has written the response. Raises nothing."""
@@ -258,27 +260,31 @@ class Exchange:
 
         It is ``None`` if that may still happen: another middleware may give its handler a task of its own.
         """
+        has_begun = self.is_blind or bool(self.writer.output_size)
         if self.status == SWITCHING_PROTOCOLS:
             return SWITCHING_PROTOCOLS
-        has_begun = bool(self.writer.output_size)
         if task.cancelled():
-            return CLIENT_CLOSED_REQUEST if has_begun or self.is_blind else None
+            return CLIENT_CLOSED_REQUEST if has_begun else None
         if (error := task.exception()) is not None:
-            if not has_begun and not self.is_blind:
-                return None
-            # Whether the client has left is a matter of its own connection: aiohttp drops the transport when that is
-            # lost. It does so for other errors as well.
-            is_lost = self.request.transport is None and is_closed_connection(error)
-            return CLIENT_CLOSED_REQUEST if is_lost else self.status or "500"
+            is_lost = self._has_lost_its_connection() and is_closed_connection(error)
+            return (CLIENT_CLOSED_REQUEST if is_lost else self.status or "500") if has_begun else None
         outcome: Any = task.result()
         response, has_left = outcome if isinstance(outcome, tuple) else (outcome, None)  # aiohttp's own gives both
         if isinstance(response, StreamResponse):
             self.response = response
         if has_left is None:
             return None
-        if has_left or not has_begun:
+        if has_left or not has_begun or self._has_lost_its_connection():
             return CLIENT_CLOSED_REQUEST
         return self.status or str(response.status)
+
+    def _has_lost_its_connection(self) -> bool:
+        """Whether the client has left, as far as the writer can tell; aiohttp closes a connection for other errors as well.
+
+        With TLS a connection that the client closes is closing for a while. What is written then is counted by the writer
+        and not reported.
+        """
+        return self.is_lost or self.request.transport is None or self.writer.output_size > self.output_size
 
     def give_up(self) -> None:
         """Record the end of a request whose connection has ended, or goes on to another one."""
@@ -311,8 +317,7 @@ class Exchange:
         sent = self.status if self.writer.output_size else ""
         status = sent or "500"
         if isinstance(outcome, BaseException) and not isinstance(outcome, HTTPException):
-            transport = self.request.transport
-            if isinstance(outcome, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
+            if isinstance(outcome, asyncio.CancelledError) or _is_gone(self.request.transport):
                 status = sent if sent == SWITCHING_PROTOCOLS else CLIENT_CLOSED_REQUEST
             elif isinstance(outcome, TimeoutError):
                 status = sent or "504"
@@ -343,6 +348,11 @@ class Exchange:
         if not isinstance(self.response, FileResponse) or has_no_body(self.request.method, self.status):
             return 0
         return int(self.headers.get(CONTENT_LENGTH, "0")) if self.is_complete else None
+
+
+def _is_gone(transport: asyncio.Transport | None) -> bool:
+    """Whether nothing can be written any more. With TLS, a connection that the client closes is closing for a while."""
+    return transport is None or transport.is_closing() is True  # a unit test's stand-in may be neither
 
 
 def is_closed_connection(error: BaseException) -> bool:

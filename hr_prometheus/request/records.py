@@ -157,7 +157,8 @@ class DetailedRequestRecord(RequestRecord):
         sent: int | None = exchange.sent
         if not sent or exchange.encoded is not None:
             sent = exchange.response_size()
-        self.measure(exchange.first_byte(), sent, None if has_body else 0)
+        first = exchange.first_byte_at
+        self.measure(first - exchange.began if first else None, sent, None if has_body else 0)
         if has_body:
             receive(content, self._received, is_over=status == CLIENT_CLOSED_REQUEST)
 
