@@ -22,7 +22,7 @@ class Connection:
 
 
 #: The open connections, by aiohttp's tasks for them.
-connections: dict[asyncio.Task[Any], Connection] = {}
+connections: dict[asyncio.Task[Any] | None, Connection] = {}
 
 
 def open_connection(task: object) -> Connection | None:

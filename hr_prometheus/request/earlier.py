@@ -6,21 +6,12 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.abc import AbstractStreamWriter
-
-from hr_prometheus.request.exchange import Exchange
+from hr_prometheus.request.exchange import HEADS_ARE_BUFFERED, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from multidict import CIMultiDict
-
-#: Whether the head of a response waits for the first part of its body (since 3.12).
-HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
-
-
-def _nothing() -> None:
-    """Stand for a method that this aiohttp does not have."""
 
 
 class EarlierExchange(Exchange):
@@ -35,8 +26,6 @@ class EarlierExchange(Exchange):
         writer.on_body_write = self
         self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
         self._write, writer.write = writer.write, self.write
-        self._send_headers = getattr(writer, "send_headers", _nothing)
-        writer.send_headers = self.send_headers
         self.observe_end()
 
     def release(self) -> None:

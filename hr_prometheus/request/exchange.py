@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, METH_HEAD
-from aiohttp.web import FileResponse, HTTPException, StreamResponse
+from aiohttp.web import BaseRequest, FileResponse, HTTPException, StreamResponse
 
 from hr_prometheus.request.body import NO_BODY, EncodedBody, has_no_body
 
@@ -53,6 +53,18 @@ CLIENT_CLOSED_REQUEST = "499"
 
 #: Whether aiohttp calls ``on_body_write`` after each write of a server's response (since 3.14.4).
 WRITES_ARE_REPORTED = hasattr(AbstractStreamWriter, "on_body_write")
+#: Whether the head of a response waits for the first part of its body, or for ``send_headers`` (since 3.12).
+HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
+#: What of aiohttp's public names is needed and missing.
+MISSING_NAMES = [
+    f"{each.__name__}.{name}"
+    for each, name in (
+        (AbstractStreamWriter, "write_headers"),
+        (AbstractStreamWriter, "write_eof"),
+        (BaseRequest, "task"),
+    )
+    if not hasattr(each, name)
+]
 
 
 def seen(_size: int, _output_size: int) -> None:
@@ -106,15 +118,23 @@ class Exchange:
                 self.also = writer.on_body_write
             writer.on_body_write = self
             self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
-        except AttributeError as error:  # a name is missing, or the writer takes no attributes
-            self.recorder.failed("observe", error)
-            self.is_blind = True  # what is known is what the end of aiohttp's task says
-            self.watch()
+        except AttributeError as error:
+            self.be_blind(error)
 
     def observe_end(self) -> None:
         """Take the place of the writer's ``write_eof``."""
         if self._write_eof is None:
-            self._write_eof, self.writer.write_eof = self.writer.write_eof, self.write_eof
+            try:
+                self._write_eof, self.writer.write_eof = self.writer.write_eof, self.write_eof
+            except AttributeError as error:
+                self.be_blind(error)
+
+    def be_blind(self, error: Exception) -> None:
+        """Go by what the end of aiohttp's task says: the writer lacks a name, or takes no attributes."""
+        if not MISSING_NAMES:  # of which a warning has told
+            self.recorder.failed("observe", error)
+        self.is_blind = True
+        self.watch()
 
     def release(self) -> None:
         """Let go of the writer, which refers to this exchange as it does to the writer."""
@@ -157,7 +177,9 @@ class Exchange:
                 self.status = status = status_line[9:13].rstrip()
                 self.headers = headers
                 self.length = length = writer.length
-                if self._send_headers is None:
+                if not HEADS_ARE_BUFFERED:
+                    self.observe_end()
+                elif self._send_headers is None:
                     self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
                 if not length or status in NO_BODY or self.request.method == METH_HEAD:
                     self._expect_no_length(status_line)
@@ -166,7 +188,7 @@ class Exchange:
                 if self.recorder.on_head is not None:
                     self.recorder.on_head(status, headers)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
-            self.recorder.failed("head", error)
+            self.be_blind(error)
         return self._write_headers(status_line, headers)
 
     def _expect_no_length(self, status_line: str) -> None:
@@ -260,23 +282,26 @@ class Exchange:
 
         It is ``None`` if that may still happen: another middleware may give its handler a task of its own.
         """
-        has_begun = self.is_blind or bool(self.writer.output_size)
-        if self.status == SWITCHING_PROTOCOLS:
-            return SWITCHING_PROTOCOLS
-        if task.cancelled():
-            return CLIENT_CLOSED_REQUEST if has_begun else None
-        if (error := task.exception()) is not None:
-            is_lost = self._has_lost_its_connection() and is_closed_connection(error)
-            return (CLIENT_CLOSED_REQUEST if is_lost else self.status or "500") if has_begun else None
-        outcome: Any = task.result()
+        is_cancelled = task.cancelled()
+        error = None if is_cancelled else task.exception()
+        outcome: Any = None if is_cancelled or error is not None else task.result()
         response, has_left = outcome if isinstance(outcome, tuple) else (outcome, None)  # aiohttp's own gives both
         if isinstance(response, StreamResponse):
             self.response = response
-        if has_left is None:
+        status = self.status or str(getattr(self.response, "status", "500"))
+        if status == SWITCHING_PROTOCOLS:
+            return status
+        if not (self.is_blind or self.writer.output_size):
+            return None if has_left is None else CLIENT_CLOSED_REQUEST
+        if error is not None:
+            is_lost = self._has_lost_its_connection() and is_closed_connection(error)
+        elif has_left is not None:
+            is_lost = has_left or self._has_lost_its_connection()
+        elif is_cancelled:
+            is_lost = True
+        else:
             return None
-        if has_left or not has_begun or self._has_lost_its_connection():
-            return CLIENT_CLOSED_REQUEST
-        return self.status or str(response.status)
+        return CLIENT_CLOSED_REQUEST if is_lost else status
 
     def _has_lost_its_connection(self) -> bool:
         """Whether the client has left, as far as the writer can tell; aiohttp closes a connection for other errors as well.
@@ -284,7 +309,9 @@ class Exchange:
         With TLS a connection that the client closes is closing for a while. What is written then is counted by the writer
         and not reported.
         """
-        return self.is_lost or self.request.transport is None or self.writer.output_size > self.output_size
+        if self.is_lost or self.request.transport is None:
+            return True
+        return not self.is_blind and self.writer.output_size > self.output_size
 
     def give_up(self) -> None:
         """Record the end of a request whose connection has ended, or goes on to another one."""
@@ -307,6 +334,11 @@ class Exchange:
             for name in _OBSERVED:
                 setattr(inner, name, getattr(self, name))
             inner.finish(status, ended_at)
+        self.release()
+
+    def abandon(self) -> None:
+        """Record nothing: the beginning has failed."""
+        self.is_over = True
         self.release()
 
     def finish_directly(self, outcome: object) -> None:

@@ -10,15 +10,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import __version__ as aiohttp_version
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import UPGRADE
-from aiohttp.web import BaseRequest, middleware
+from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.connection import Connection, connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
-from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange
+from hr_prometheus.request.exchange import MISSING_NAMES, WRITES_ARE_REPORTED, Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
 
@@ -65,7 +64,7 @@ def hrprometheus_middleware(
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
     policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
-    _warn_of_unknown_names()
+    _warn_of_missing_names()
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_make_middleware(recorder))
@@ -74,15 +73,14 @@ def hrprometheus_middleware(
 
 
 @cache
-def _warn_of_unknown_names() -> None:
+def _warn_of_missing_names() -> None:
     """Say once if this aiohttp is so different that less can be recorded."""
-    needed = ((AbstractStreamWriter, "write_headers"), (AbstractStreamWriter, "write_eof"), (BaseRequest, "task"))
-    if names := [f"{each.__name__}.{name}" for each, name in needed if not hasattr(each, name)]:
+    if MISSING_NAMES:
         logger.warning(
             "This aiohttp (%s) has no %s, so not all of a request can be recorded. Use another version of aiohttp, or a "
             "newer one of hr-prometheus.",
             aiohttp_version,
-            ", ".join(names),
+            ", ".join(MISSING_NAMES),
         )
 
 
@@ -112,34 +110,37 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         exchange: Exchange | None = None
+        is_direct = False
         try:
             writer: Any = request.writer
             observer = getattr(writer, "on_body_write", None)
             if observer is not None and isinstance(observer, Exchange):
                 _join(recorder, observer, request)  # a middleware of ours further out has begun it
-                return handler(request)
-            record = lookup(request) or find(request) or _NOT_RECORDED
-            exchange = make_exchange(recorder, record, request, writer)
-            connection = connections.get(request.task) or open_connection(request.task)
-            is_direct = connection is None
-            if connection is None:
-                connection = Connection()
-            elif connection.exchange is not None:
-                connection.exchange.give_up()
-            exchange.connection, connection.exchange = connection, exchange
-            exchange.observe()
-            if record.needs_response:
-                exchange.wait_for_response()
-            if is_full and UPGRADE in request.headers:
-                exchange.expect_upgrade()
-            exchange.began = perf_counter()
-            record.begin(exchange)
-            if is_direct:
-                return _await_directly(exchange, handler)
+            else:
+                record = lookup(request) or find(request) or _NOT_RECORDED
+                exchange = make_exchange(recorder, record, request, writer)
+                task = getattr(request, "task", None)
+                connection = connections.get(task) or open_connection(task)
+                if connection is None:
+                    connection, is_direct = Connection(), True
+                elif connection.exchange is not None:
+                    connection.exchange.give_up()
+                exchange.connection = connection
+                exchange.observe()
+                if record.needs_response:
+                    exchange.wait_for_response()
+                if is_full and UPGRADE in request.headers:
+                    exchange.expect_upgrade()
+                exchange.began = perf_counter()
+                record.begin(exchange)
+                connection.exchange = exchange
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
             if exchange is not None:
-                exchange.release()
+                exchange.abandon()
+            return handler(request)
+        if is_direct and exchange is not None:
+            return _await_directly(exchange, handler)
         return handler(request)
 
     return record_request
