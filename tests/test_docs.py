@@ -16,7 +16,7 @@ from hr_prometheus.commands.group import main
 from hr_prometheus.labels.budget import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.labels.policies import OTHER
 from hr_prometheus.metrics import METRICS
-from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST
+from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import _code_label
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,6 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.records import Records
-from hr_prometheus.request.task import is_request_task
 
 
 async def ok(_request):
@@ -649,18 +648,22 @@ async def test_the_default_monitor_with_a_half_switched_off(aiohttp_client, regi
     assert registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/ok"}) == 0
 
 
-async def test_aiohttps_task_is_the_one_we_know(aiohttp_client):
-    """The end of a request is seen only if aiohttp still runs it in the task that we recognise."""
-    recognised = []
+async def test_all_requests_of_a_connection_have_one_task(aiohttp_client):
+    """That the task of a request is aiohttp's for its connection is what the end of an incomplete response is seen by."""
+    tasks = []
 
-    async def handler(_request):
-        recognised.append(is_request_task(asyncio.current_task()))
+    async def handler(request):
+        tasks.append(request.task)
         return web.Response()
 
     app = web.Application()
     app.router.add_get("/", handler)
-    await (await aiohttp_client(app)).get("/")
-    assert recognised == [True]
+    client = await aiohttp_client(app)
+    for _ in range(3):
+        await client.get("/")
+    assert len(set(tasks)) == 1
+    assert isinstance(tasks[0], asyncio.Task)
+    assert tasks[0] is not asyncio.current_task()
 
 
 async def test_the_middleware_names_its_handler_as_aiohttp_wants(registry):

@@ -58,7 +58,7 @@ REQUESTS = {
     "websocket that the server closes": _UPGRADE + b"\x81\x85\0\0\0\0close\x88\x82\0\0\0\0\x0f\xa1",
     "websocket that fails": _UPGRADE + b"\x81\x84\0\0\0\0fail",
 }
-MOVED, SLOTS = "the file of RequestHandler.start", "all but the slots of StreamWriter"
+SLOTS = "all but the slots of StreamWriter"
 SLOTS_ALONE = f"{SLOTS}, and on_body_write"
 
 
@@ -91,7 +91,7 @@ COUNTED = Counter(
 )
 #: The sentences that say that there is less to see.
 WARNING = r"not all of a request can be recorded|Recording a request failed"
-NUMBER_OF_WARNINGS = {"write_headers": 1, "write_eof": 1, "RequestHandler.start": 1, SLOTS: 1, SLOTS_ALONE: 1}
+NUMBER_OF_WARNINGS = {"write_headers": 1, "write_eof": 1, "BaseRequest.task": 1, SLOTS: 1, SLOTS_ALONE: 1}
 
 
 def known(name: str, *, is_script: bool) -> Counter[tuple[str, str, str]]:
@@ -106,7 +106,7 @@ def known(name: str, *, is_script: bool) -> Counter[tuple[str, str, str]]:
     if name in {"write_headers", SLOTS}:  # the head of a stream that fails is unknown
         found.update([("GET", "/stream-fails", "500")])
         found -= Counter([("GET", "/stream-fails", "202")])
-    if name in {"RequestHandler.start", MOVED}:  # what the preparation of a file decides is unknown
+    if name == "BaseRequest.task":  # what the preparation of a file decides is unknown
         found.update([("GET", "/static/{filename}", "200")] * 2)
         found -= Counter([("GET", "/static/{filename}", "206"), ("GET", "/static/{filename}", "404")])
     return found
@@ -143,16 +143,8 @@ def change(directory: Path, name: str) -> None:
     if name == SLOTS_ALONE:
         change(directory, SLOTS)
         change(directory, "on_body_write")
-    elif name == "RequestHandler.start":
-        substitute(
-            "web_protocol.py", (r"\bdef start\b", "def renamed_start"), (r"\bself\.start\(", "self.renamed_start(")
-        )
-    elif name == MOVED:
-        code = (
-            "\n\nexec(compile(f'def start(self, *, of=RequestHandler.start): return of(self)', 'another.py', 'exec'))\n"
-        )
-        path = directory / "web_protocol.py"
-        path.write_text(path.read_text() + code + "RequestHandler.start = start\n")
+    elif name == "BaseRequest.task":
+        substitute("web_request.py", (r"\bdef task\b", "def renamed_task"))
     elif name == SLOTS:
         substitute("abc.py", (r'("""Abstract stream writer."""\n)', r"\1\n    __slots__ = ()\n"), ("", ""))
         substitute(
@@ -218,7 +210,7 @@ def stop_in_progress(service: Service) -> tuple[int, str, str]:
     return ended
 
 
-@pytest.mark.parametrize("name", [*sorted(private_names()), *SEAMS, "RequestHandler.start", MOVED, SLOTS, SLOTS_ALONE])
+@pytest.mark.parametrize("name", [*sorted(private_names()), *SEAMS, "BaseRequest.task", SLOTS, SLOTS_ALONE])
 def test_every_request_is_answered_if_aiohttp_renames(serve, tmp_path, name):
     """The answers are those of the bare application, a scrape works, and one warning says that there is less to see."""
     shutil.copytree(AIOHTTP, tmp_path / "aiohttp", ignore=shutil.ignore_patterns("*.so", "__pycache__"))

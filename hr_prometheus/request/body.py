@@ -44,24 +44,20 @@ def receive(content: StreamReader, count: Callable[[int], None], *, is_over: boo
 
 
 class EncodedBody:
-    """A response's body that may be compressed while it is written, so that its size follows from the *writer*'s output.
-
-    ``is_last`` is whether the latest part is the last one.
-    """
+    """A response's body that may be compressed while it is written, so that its size follows from the *writer*'s output."""
 
     def __init__(self, writer: Any, status_line: str, headers: CIMultiDict[str]) -> None:
         self._writer = writer
         self._counted = _head_size(status_line, headers)
-        self.is_last = False
 
-    def written(self, output_size: int) -> int:
+    def written(self, output_size: int, *, is_last: bool) -> int:
         """Return the bytes that have left since the latest part, without the framing of chunks (RFC 9112, 7.1)."""
         part = output_size - self._counted
         if part <= 0:  # the compressor has kept it
             return 0
         self._counted = output_size
         if getattr(self._writer, "chunked", False):
-            return _unframed(part - _LAST_CHUNK if self.is_last else part)
+            return _unframed(part - _LAST_CHUNK if is_last else part)
         return part
 
 
@@ -80,8 +76,12 @@ def _unframed(part: int) -> int:
     return 0
 
 
+#: The statuses of responses without a body (RFC 9110, 6.4.1), but for the informational ones.
+NO_BODY = frozenset({"204", "304"})
+
+
 def has_no_body(method: str, status: str) -> bool:
     """Whether a response has no body, whatever its handler made (RFC 9110, 6.4.1)."""
     if method == hdrs.METH_HEAD or (method == hdrs.METH_CONNECT and status.startswith("2")):
         return True
-    return status in {"204", "304"} or status.startswith("1")
+    return status in NO_BODY or status.startswith("1")

@@ -6,17 +6,12 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.abc import AbstractStreamWriter
-
-from hr_prometheus.request.exchange import Exchange
+from hr_prometheus.request.exchange import HEADS_ARE_BUFFERED, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from multidict import CIMultiDict
-
-#: Whether the head of a response waits for the first part of its body (since 3.12).
-HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
 
 
 class EarlierExchange(Exchange):
@@ -31,18 +26,13 @@ class EarlierExchange(Exchange):
         writer.on_body_write = self
         self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
         self._write, writer.write = writer.write, self.write
-        self._write_eof, writer.write_eof = writer.write_eof, self.write_eof
-        if HEADS_ARE_BUFFERED:
-            self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
+        self.observe_end()
 
     def release(self) -> None:
         """Let go of the writer."""
         with suppress(AttributeError):  # it could not be observed
-            for name in ("write_headers", "write", "write_eof", "send_headers"):
-                self.writer.__dict__.pop(name, None)
-            self.writer.on_body_write = self.also
-        if self.hook is not None:
-            vars(self.request).pop("_prepare_hook", None)
+            del self.writer.write
+        super().release()
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         """Note the status, and have the writer write the head: to its buffer, or before aiohttp 3.12 to the transport."""
@@ -60,7 +50,6 @@ class EarlierExchange(Exchange):
     async def write_eof(self, chunk: bytes = b"") -> None:
         """Write the last part as the writer does, and report it when it was handed over: then the writer drains."""
         if chunk:
-            self.written_at = perf_counter()
             self.writer.drain = lambda: self._drain(len(chunk))
         try:
             await super().write_eof(chunk)

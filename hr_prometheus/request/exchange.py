@@ -2,41 +2,52 @@
 
 A middleware sees the handler return, not the response leave. After it come the preparation of a file response, which
 decides between 200, 206, 304, 404 and 416, the writing of the body, and the client that goes away. So an
-:class:`Exchange` observes the request's *writer*: ``write_headers``, ``send_headers`` and ``write_eof`` are public names of
-:class:`aiohttp.abc.AbstractStreamWriter`, and ``on_body_write`` is its own hook. They say which status was sent, when,
-and how many bytes. The end of the task in which aiohttp handles the request says that there is nothing more to come.
+:class:`Exchange` observes the request's *writer*. ``write_headers``, ``send_headers`` and ``write_eof`` are public names
+of :class:`aiohttp.abc.AbstractStreamWriter`, and ``on_body_write`` is its hook for observers. They say which status was
+sent, when, and how many bytes.
 
-When the request ended is the time of the last write, not that of the task's end: its callback runs in a later turn of
-the event loop, under load milliseconds later.
+A response is complete when its last byte was handed to a transport that was still connected. That moment is the end of
+the request, and most requests are recorded in it. A response that does not get so far is recorded when the task that
+writes it fails, or when its connection ends or goes on to another request.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.hdrs import CONTENT_ENCODING
-from aiohttp.web import FileResponse, HTTPException
+from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, METH_HEAD
+from aiohttp.web import BaseRequest, FileResponse, StreamResponse
 
-from hr_prometheus.request.body import EncodedBody, has_no_body
-from hr_prometheus.request.task import is_closed_connection
+from hr_prometheus.request.body import NO_BODY, EncodedBody, has_no_body
+from hr_prometheus.request.incomplete import (
+    CLIENT_CLOSED_REQUEST,
+    SWITCHING_PROTOCOLS,
+    is_bodiless,
+    is_gone,
+    status_after_task,
+    status_of_outcome,
+)
+from hr_prometheus.request.websocket import begin_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Protocol
 
-    from aiohttp.web import Request, StreamResponse
+    from aiohttp.web import Request
     from multidict import CIMultiDict
 
+    from hr_prometheus.request.connection import Connection
     from hr_prometheus.request.recorder import Recorder
     from hr_prometheus.request.websocket import WebSocketConnection
 
     class Record(Protocol):
         """Where the beginnings and ends of requests with the same labels are recorded."""
+
+        #: Whether :meth:`end` needs the response, which is known when aiohttp's task for the request is done.
+        needs_response: bool
 
         def begin(self, exchange: Exchange) -> None:
             """Record that a request has begun."""
@@ -45,41 +56,53 @@ if TYPE_CHECKING:
             """Record that a request has ended after some *seconds*."""
 
 
-SWITCHING_PROTOCOLS = "101"
-#: The status of a request whose client left before its response was complete, as nginx has it.
-CLIENT_CLOSED_REQUEST = "499"
-
 #: Whether aiohttp calls ``on_body_write`` after each write of a server's response (since 3.14.4).
 WRITES_ARE_REPORTED = hasattr(AbstractStreamWriter, "on_body_write")
-
-
-#: The methods of a writer whose place an exchange takes.
-_SEAM = ("write_headers", "send_headers", "write_eof")
+#: Whether the head of a response waits for the first part of its body, or for ``send_headers`` (since 3.12).
+HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
+#: What of aiohttp's public names is needed and missing.
+MISSING_NAMES = [
+    f"{each.__name__}.{name}"
+    for each, name in (
+        (AbstractStreamWriter, "write_headers"),
+        (AbstractStreamWriter, "write_eof"),
+        (BaseRequest, "task"),
+    )
+    if not hasattr(each, name)
+]
 
 
 def seen(_size: int, _output_size: int) -> None:
-    """Stand for an exchange that is over, so that its request is known to have been seen: ``on_body_write``."""
+    """Mark the writer of a request that is recorded, in the place of its exchange: ``on_body_write``."""
 
 
 class Exchange:
     """One request and its response. Times are those of :func:`time.perf_counter`; 0.0 means never."""
 
     began: float
-    # The methods whose place the exchange takes.
+    # The writer's own methods. The exchange takes the place of the first for each request, of the others if need be.
     _write_headers: Callable[[str, CIMultiDict[str]], Awaitable[None]]
-    _send_headers: Callable[[], None]
-    _write_eof: Callable[[bytes], Awaitable[None]]
+    _send_headers: Callable[[], None] | None = None
+    _write_eof: Callable[[bytes], Awaitable[None]] | None = None
     # Most requests need few of these, so they are set only then.
+    connection: Connection
+    is_over = False  #: whether the end is recorded
+    is_complete = False
+    is_blind = False  #: whether the writer could not be observed
+    is_direct = False  #: whether it has ended with the handler, because no connection could be seen
+    waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
+    is_lost = False  #: whether the last part had no connection any more
+    is_last = False  #: whether the latest part is the last one
+    is_watched = False  #: whether the end of a task that writes the response is awaited
     status = ""  #: of the latest head
-    is_complete = False  #: whether the last byte was handed to a transport that was still connected
+    headers: CIMultiDict[str] | None = None
+    length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
+    output_size = 0  #: bytes of the head and the body that the writer has reported
+    sent = 0  #: bytes of the body, as the writer has reported them
     written_at = 0.0  #: when the latest part was handed to the transport
     first_byte_at = 0.0
-    sent = 0  #: bytes of the body, as the writer has reported them
     encoded: EncodedBody | None = None  #: a body that may be compressed while it is written
-    is_direct = False  #: whether it ended with the handler, because aiohttp's own task is out of sight
-    headers: CIMultiDict[str] | None = None
-    task: asyncio.Task[Any] | None = None  #: aiohttp's, once it is done
-    prepared: StreamResponse | None = None  #: the response that an upgrade is answered with
+    response: StreamResponse | None = None  #: the response, once it is known
     hook: Callable[[StreamResponse], Awaitable[None]] | None = None
     also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
     monitor: Any = None
@@ -93,196 +116,187 @@ class Exchange:
         self.writer = writer
 
     def observe(self) -> None:
-        """Take the place of the writer's methods, each of which goes on as it is."""
+        """Take the place of the writer's ``write_headers`` and ``on_body_write``."""
         writer = self.writer
         try:
             if writer.on_body_write is not None:
                 self.also = writer.on_body_write
             writer.on_body_write = self
             self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
-            self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
-            self._write_eof, writer.write_eof = writer.write_eof, self.write_eof
-        except AttributeError:  # a name is missing, or the writer takes no attributes
-            self._observe_what_is_there()
+        except AttributeError as error:
+            self.be_blind(error)
 
-    def _observe_what_is_there(self) -> None:
-        try:
-            for name in _SEAM:
-                original = getattr(self.writer, name, None)
-                if original is not None and original != getattr(self, name):
-                    setattr(self, f"_{name}", original)
-                    setattr(self.writer, name, getattr(self, name))
-        except AttributeError as error:  # then what is known is what the end of aiohttp's task says
+    def observe_end(self) -> None:
+        """Take the place of the writer's ``write_eof``."""
+        if self._write_eof is None:
+            try:
+                self._write_eof, self.writer.write_eof = self.writer.write_eof, self.write_eof
+            except AttributeError as error:
+                self.be_blind(error)
+
+    def be_blind(self, error: Exception) -> None:
+        """Go by what the end of aiohttp's task says: the writer lacks a name, or takes no attributes."""
+        if not MISSING_NAMES:  # of which a warning has told
             self.recorder.failed("observe", error)
+        self.is_blind = True
+        self.watch()
 
     def release(self) -> None:
         """Let go of the writer, which refers to this exchange as it does to the writer."""
         writer = self.writer
         try:
-            writer.on_body_write = self.also
-            del writer.write_headers, writer.write_eof, writer.send_headers
-        except AttributeError:  # not all could be observed, or the application has done so
-            for name in _SEAM:
-                getattr(writer, "__dict__", {}).pop(name, None)
+            writer.on_body_write = self.also or seen
+            del writer.write_headers
+            if self._send_headers is not None:
+                del writer.send_headers
+            if self._write_eof is not None:
+                del writer.write_eof
+        except AttributeError:  # it could not be observed, or the application has done so
+            pass
         if self.hook is not None:
             vars(self.request).pop("_prepare_hook", None)
 
-    def expect_upgrade(self) -> None:
-        """Have the response to an upgrade known when it is prepared, so that its close can be seen.
-
-        aiohttp has no public name for this moment that costs other requests nothing. Where it has no private one any
-        more either, it stays unknown who closes a WebSocket.
-        """
-        request: Any = self.request
-        original = getattr(request, "_prepare_hook", None)
-        if original is None or self.hook is not None:
-            return
-
-        async def prepare_hook(response: StreamResponse) -> None:
-            self.prepared = response
-            await original(response)
-
-        self.hook = prepare_hook
-        vars(request)["_prepare_hook"] = prepare_hook  # past what warns of unknown attributes while aiohttp is debugged
-
     def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
-        """Note the status, and have the writer write the head to its buffer."""
+        """Note the status and the length, and have the writer write the head to its buffer."""
         writer = self.writer
         try:
             if not writer.output_size:  # else another head has left, and this one goes nowhere
                 self.status = status = status_line[9:13].rstrip()
                 self.headers = headers
+                self.length = length = writer.length
+                if not HEADS_ARE_BUFFERED:
+                    self.observe_end()
+                elif self._send_headers is None:
+                    self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
+                if not length or status in NO_BODY or self.request.method == METH_HEAD:
+                    self._expect_no_length(status_line)
                 if writer.on_body_write is not self:
                     self.also, writer.on_body_write = writer.on_body_write, self
-                if CONTENT_ENCODING in headers:
-                    self.encoded = EncodedBody(writer, status_line, headers)
-                if status == SWITCHING_PROTOCOLS:
-                    for each in (self, *self.inner):
-                        each.recorder.upgraded(each, self)
                 if self.recorder.on_head is not None:
                     self.recorder.on_head(status, headers)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
-            self.recorder.failed("head", error)
+            self.be_blind(error)
         return self._write_headers(status_line, headers)
 
-    def send_headers(self) -> None:
-        """Have the writer send the head of a stream before its body, and note the time."""
-        self._send_headers()
-        self.first_byte_at = self.first_byte_at or perf_counter()
+    def _expect_no_length(self, status_line: str) -> None:
+        """Prepare for a response that only ``write_eof`` ends, or that is a WebSocket from here on."""
+        self.length = None
+        self.observe_end()
+        if self.headers is not None and CONTENT_ENCODING in self.headers:
+            self.encoded = EncodedBody(self.writer, status_line, self.headers)
+        if self.status == SWITCHING_PROTOCOLS:
+            for each in (self, *self.inner):
+                begin_websocket(each, self)
 
-    def write_eof(self, chunk: bytes = b"") -> Awaitable[None]:
-        """Have the writer write the last part. If there is still a connection, the response is complete."""
-        writer = self.writer
-        transport = writer.transport
-        if transport is not None and not transport.is_closing() and not self.is_complete:
-            if self.encoded is not None:
-                self.encoded.is_last = True
-            if not chunk:
-                self.written_at = now = perf_counter()
-                self.first_byte_at = self.first_byte_at or now
-                self.is_complete = True
-            elif self.encoded is None:  # else the compressor may wait, and the client leave
-                self.is_complete = True
-        return self._write_eof(chunk)
+    def send_headers(self) -> None:
+        """Have the writer send the head of a stream or a file before its body."""
+        self._send_headers()  # type: ignore[misc]  # it is the writer's own
+        self.first_byte_at = self.first_byte_at or perf_counter()
+        self.output_size = self.writer.output_size
+        self.observe_end()  # the operating system may send the body
+        self.watch()
 
     def __call__(self, size: int, output_size: int) -> None:
         """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
         self.written_at = now = perf_counter()
+        self.output_size = output_size
         if not self.first_byte_at:
             self.first_byte_at = now
-        if self.encoded is None:
-            self.sent += size
-        else:
-            self.sent += self.encoded.written(output_size)
-            self.is_complete = self.encoded.is_last
+        if self.encoded is not None:
+            size = self.encoded.written(output_size, is_last=self.is_last)
+        self.sent = sent = self.sent + size
         if self.also is not None:
             self.also(size, output_size)
+        if sent == self.length or self.is_last:
+            self.is_complete = True
+            if not self.waits:
+                self.finish(self.status, now)
+        elif not self.is_watched:
+            self.watch()
 
-    def finish(self, task: asyncio.Task[Any]) -> None:
-        """Record the end: *task*, in which aiohttp handles the request, is done. Raises nothing."""
-        ended_at = perf_counter()
-        self.task = task
+    async def write_eof(self, chunk: bytes = b"") -> None:
+        """Have the writer write the last part. If there is still a connection, the response is complete."""
+        if self.is_last or is_gone(self.writer.transport):
+            self.is_lost = not self.is_last
+            await self._write_eof(chunk)  # type: ignore[misc]  # it is the writer's own
+            return
+        self.is_last, now = True, perf_counter()
         try:
-            if self.is_complete and self.status:
-                status, ended_at = self.status, self.written_at
-            elif self._has_all():
-                status, ended_at = self.status, self.written_at or self.first_byte_at
-            else:
-                status = self._status_of_incomplete(task)
-            self.record.end(self, status, ended_at - self.began)
-            if self.inner:
-                self._finish_inner(status, ended_at)
-        except Exception as error:  # noqa: BLE001  # as above
-            self.recorder.failed("end", error)
-        self.release()
+            await self._write_eof(chunk)  # type: ignore[misc]  # as above
+        finally:
+            if not chunk and not self.is_complete:  # of which the writer reports nothing
+                self.written_at = now
+                self.first_byte_at = self.first_byte_at or now
+                if self.encoded is not None:  # what the compressor has kept until now
+                    self.sent += self.encoded.written(self.writer.output_size, is_last=True)
+                # What the operating system has sent of a file is known when the response is.
+                self.waits |= not self.sent and self.headers is not None and CONTENT_LENGTH in self.headers
+                self.is_complete = True
+                if not self.waits:
+                    self.finish(self.status, now)
 
-    def _finish_inner(self, status: str, ended_at: float) -> None:
+    def watch(self) -> None:
+        """See to it that the end of the current task, which writes the response, is known."""
+        task = asyncio.current_task()
+        if task is not None and not self.is_watched:
+            self.is_watched = True
+            task.add_done_callback(self.task_done)
+
+    def wait_for_response(self) -> None:
+        """Have the end recorded when the response is known, still with the time of the last byte."""
+        self.waits = True
+        self.watch()
+
+    def task_done(self, task: asyncio.Task[Any]) -> None:
+        """Record the end if it follows from that of a *task* which has written the response. Raises nothing."""
+        if self.is_over:
+            return
+        self.waits = False
+        try:
+            status = status_after_task(self, task)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
+            self.recorder.failed("end", error)
+            status = CLIENT_CLOSED_REQUEST
+        if self.is_complete:
+            self.finish(self.status, self.written_at)
+        elif is_bodiless(self):
+            self.finish(self.status, self.first_byte_at)
+        elif status:
+            self.finish(status, perf_counter())
+
+    def give_up(self) -> None:
+        """Record the end of a request whose connection has ended, or goes on to another one."""
+        if self.is_complete or is_bodiless(self):
+            self.finish(self.status, self.written_at or self.first_byte_at)
+        elif self.status == SWITCHING_PROTOCOLS:
+            self.finish(SWITCHING_PROTOCOLS, perf_counter())
+        else:
+            self.finish(CLIENT_CLOSED_REQUEST, perf_counter())
+
+    def finish(self, status: str, ended_at: float) -> None:
+        """Record the end. Raises nothing."""
+        self.is_over = True
+        self.connection.exchange = None
+        try:
+            self.record.end(self, status, ended_at - self.began)
+        except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
+            self.recorder.failed("end", error)
         for inner in self.inner:
             for name in _OBSERVED:
                 setattr(inner, name, getattr(self, name))
-            try:
-                inner.record.end(inner, status, ended_at - inner.began)
-            except Exception as error:  # noqa: BLE001  # as above
-                inner.recorder.failed("end", error)
+            inner.finish(status, ended_at)
+        self.release()
+
+    def abandon(self) -> None:
+        """Record nothing: the beginning has failed."""
+        self.is_over = True
+        self.release()
 
     def finish_directly(self, outcome: object) -> None:
         """Record the end where only the handler's *outcome* can be seen, a response or an exception."""
-        self.is_direct = True
-        sent = self.status if self.writer.output_size else ""
-        status = sent or "500"
-        if isinstance(outcome, BaseException) and not isinstance(outcome, HTTPException):
-            transport = self.request.transport
-            if isinstance(outcome, asyncio.CancelledError) or transport is None or transport.is_closing() is True:
-                status = sent if sent == SWITCHING_PROTOCOLS else CLIENT_CLOSED_REQUEST
-            elif isinstance(outcome, TimeoutError):
-                status = sent or "504"
-        elif isinstance(getattr(outcome, "status", None), int):
-            self.prepared = outcome  # type: ignore[assignment]  # it is a response
-            status = sent or str(outcome.status)  # type: ignore[attr-defined]
-        try:
-            self.record.end(self, status, perf_counter() - self.began)
-        except Exception as error:  # noqa: BLE001  # as above
-            self.recorder.failed("end", error)
-        self.release()
-        if self.also is None:
-            with suppress(AttributeError):  # it could not be observed
-                self.writer.on_body_write = seen  # which the access log looks for, later
-
-    def _has_all(self) -> bool:
-        """Whether all that was announced was written, although its handler has not said that this was the end."""
-        if self.headers is None or not self.first_byte_at:
-            return False
-        if has_no_body(self.request.method, self.status):
-            return self.status != SWITCHING_PROTOCOLS
-        return self.headers.get(hdrs.CONTENT_LENGTH) == str(self.sent)
-
-    def _status_of_incomplete(self, task: asyncio.Task[Any]) -> str:
-        """Return the status of a response whose last byte was not seen to leave.
-
-        Whether the client has left is a matter of its own connection: aiohttp drops the transport when that is lost.
-        """
-        if (self.status or str(getattr(self.response, "status", ""))) == SWITCHING_PROTOCOLS:
-            return SWITCHING_PROTOCOLS
-        if task.cancelled() or not self.writer.output_size:  # given up, or nothing was sent
-            return CLIENT_CLOSED_REQUEST
-        error = task.exception()
-        if error is None and task.result()[1] and isinstance(self.response, FileResponse):
-            return CLIENT_CLOSED_REQUEST  # the operating system has noticed before the transport
-        if self.request.transport is None and (
-            # aiohttp drops the transport for other errors as well.
-            error is None or isinstance(error, ConnectionError) or is_closed_connection(error)
-        ):
-            return CLIENT_CLOSED_REQUEST
-        # The server has cut it off, or the writer could not be observed.
-        return self.status or str(getattr(self.response, "status", 500))
-
-    @property
-    def response(self) -> StreamResponse | None:
-        """The response that aiohttp sent, or ``None`` if there was none."""
-        if self.task is None or self.task.cancelled() or self.task.exception() is not None:
-            return self.prepared
-        response: StreamResponse = self.task.result()[0]
-        return response
+        if not self.is_over:
+            self.is_direct = True
+            self.finish(status_of_outcome(self, outcome), perf_counter())
 
     def first_byte(self) -> float | None:
         """Return the seconds until the head of the response left; ``None`` if it never did."""
@@ -293,19 +307,13 @@ class Exchange:
 
         Unknown is what the operating system has sent of a file (sendfile) when the transfer is cut off.
         """
-        if self.encoded is not None and self.is_complete:
-            self.sent += self.encoded.written(self.writer.output_size)  # what the compressor kept until the end
         if self.sent or self.headers is None:
             return None if self.is_direct and not self.sent else self.sent
         if self.writer.on_body_write is not self:  # the application has put its own in our place
             return None
-        length = self.headers.get(hdrs.CONTENT_LENGTH, "0")
-        if length == "0" or has_no_body(self.request.method, self.status):
+        if not isinstance(self.response, FileResponse) or has_no_body(self.request.method, self.status):
             return 0
-        response = self.response
-        if response is not None and not isinstance(response, FileResponse):
-            return 0
-        return int(length) if self.is_complete else None
+        return int(self.headers.get(CONTENT_LENGTH, "0")) if self.is_complete else None
 
 
 #: What an exchange knows of what was written.
@@ -314,9 +322,9 @@ _OBSERVED = (
     "first_byte_at",
     "headers",
     "is_complete",
-    "prepared",
+    "is_direct",
+    "response",
     "sent",
     "status",
-    "task",
     "written_at",
 )

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import inspect
 import logging
-from asyncio import current_task
 from collections.abc import Iterable
 from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import __version__ as aiohttp_version
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import UPGRADE
-from aiohttp.web import RequestHandler, middleware
+from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
+from hr_prometheus.request.connection import Connection, connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
-from hr_prometheus.request.exchange import WRITES_ARE_REPORTED, Exchange
+from hr_prometheus.request.exchange import MISSING_NAMES, WRITES_ARE_REPORTED, Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
-from hr_prometheus.request.task import is_request_task
+from hr_prometheus.request.websocket import expect_upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -66,7 +65,7 @@ def hrprometheus_middleware(
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
     policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
-    _warn_of_unknown_names()
+    _warn_of_missing_names()
     recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
 
     function: Any = middleware(_make_middleware(recorder))
@@ -75,20 +74,21 @@ def hrprometheus_middleware(
 
 
 @cache
-def _warn_of_unknown_names() -> None:
+def _warn_of_missing_names() -> None:
     """Say once if this aiohttp is so different that less can be recorded."""
-    needed = ((AbstractStreamWriter, "write_headers"), (AbstractStreamWriter, "write_eof"), (RequestHandler, "start"))
-    if names := [f"{each.__name__}.{name}" for each, name in needed if not hasattr(each, name)]:
+    if MISSING_NAMES:
         logger.warning(
             "This aiohttp (%s) has no %s, so not all of a request can be recorded. Use another version of aiohttp, or a "
             "newer one of hr-prometheus.",
             aiohttp_version,
-            ", ".join(names),
+            ", ".join(MISSING_NAMES),
         )
 
 
 class _NotRecorded:
     """The record of requests that are left out."""
+
+    needs_response = False
 
     def begin(self, exchange: Exchange) -> None:
         """Record nothing."""
@@ -111,7 +111,7 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         exchange: Exchange | None = None
-        is_seen_to_its_end = True
+        is_direct = False
         try:
             writer: Any = request.writer
             observer = getattr(writer, "on_body_write", None)
@@ -120,23 +120,29 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
             else:
                 record = lookup(request) or find(request) or _NOT_RECORDED
                 exchange = make_exchange(recorder, record, request, writer)
+                task = getattr(request, "task", None)
+                connection = connections.get(task) or open_connection(task)
+                if connection is None:
+                    connection, is_direct = Connection(), True
+                elif connection.exchange is not None:
+                    connection.exchange.give_up()
+                exchange.connection = connection
                 exchange.observe()
+                if record.needs_response:
+                    exchange.wait_for_response()
                 if is_full and UPGRADE in request.headers:
-                    exchange.expect_upgrade()
+                    expect_upgrade(exchange)
                 exchange.began = perf_counter()
                 record.begin(exchange)
-                task: Any = current_task()
-                if is_request_task(task):
-                    task.add_done_callback(exchange.finish)
-                else:
-                    is_seen_to_its_end = False
+                connection.exchange = exchange
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
             if exchange is not None:
-                exchange.release()
-        if is_seen_to_its_end or exchange is None:
+                exchange.abandon()
             return handler(request)
-        return _await_directly(exchange, handler)
+        if is_direct and exchange is not None:
+            return _await_directly(exchange, handler)
+        return handler(request)
 
     return record_request
 
@@ -146,18 +152,18 @@ def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
     if any(each.recorder.records_like(recorder) for each in (outer, *outer.inner)):
         return
     exchange = Exchange(recorder, recorder.find(request) or _NOT_RECORDED, request, outer.writer)
+    exchange.connection = Connection()
+    if exchange.record.needs_response:
+        outer.wait_for_response()
     if recorder.is_full and UPGRADE in request.headers:
-        outer.expect_upgrade()
+        expect_upgrade(outer)
     exchange.began = perf_counter()
     exchange.record.begin(exchange)
     outer.inner = (*outer.inner, exchange)
 
 
 async def _await_directly(exchange: Exchange, handler: Handler) -> StreamResponse:
-    """Record a request outside aiohttp's task for it, up to the end of the handler, which is the last that can be seen.
-
-    So it is when a unit test awaits the middleware, and when another middleware gives its handler a task.
-    """
+    """Record a request without a connection, which a unit test has made, up to the end of its handler."""
     try:
         response = await handler(exchange.request)
     except BaseException as error:

@@ -222,6 +222,8 @@ class MonitorRecord:
     *make* is the class of the monitors, or a function that makes them; *arguments* are what each is made with.
     """
 
+    needs_response = True
+
     def __init__(
         self,
         make: Callable[..., BaseRequestMonitor],

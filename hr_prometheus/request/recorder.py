@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import hdrs
-from aiohttp.web import Response, WebSocketResponse
+from aiohttp.web import Response
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
@@ -14,8 +13,7 @@ from hr_prometheus.labels import exclusions
 from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, Labels
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
-from hr_prometheus.request.records import DetailedRequestRecord, Records, RequestRecord
-from hr_prometheus.request.websocket import WebSocketConnection
+from hr_prometheus.request.records import Records, RequestRecord
 from hr_prometheus.store.failures import Failures
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.labels.policies import Policies
-    from hr_prometheus.request.exchange import Exchange, Record
+    from hr_prometheus.request.exchange import Record
     from hr_prometheus.request.monitors import BaseRequestMonitor
 
 logger = logging.getLogger("hr_prometheus")
@@ -98,18 +96,6 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("labels", error)
             return None
-
-    def upgraded(self, exchange: Exchange, outer: Exchange) -> None:
-        """Count a request as an open WebSocket if it has become one, now that its head is written."""
-        try:
-            record, headers = exchange.record, outer.headers
-            if not isinstance(record, DetailedRequestRecord) or headers is None or exchange.websocket is not None:
-                return
-            if headers.get(hdrs.UPGRADE, "").lower() == "websocket":
-                response = outer.prepared if isinstance(outer.prepared, WebSocketResponse) else None
-                exchange.websocket = WebSocketConnection(record.websocket(), exchange.request, response)
-        except Exception as error:  # noqa: BLE001  # as above
-            self.failed("websocket", error)
 
     def _count(self, record: RequestRecord, response: StreamResponse, seconds: float) -> None:
         """Count a request that aiohttp has answered before any middleware, after some *seconds*."""

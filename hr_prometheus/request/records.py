@@ -24,7 +24,7 @@ from hr_prometheus.metrics import (
     WEBSOCKETS_IN_PROGRESS,
 )
 from hr_prometheus.request.body import receive
-from hr_prometheus.request.exchange import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
+from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
 from hr_prometheus.store.store import basic_store, full_store
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class RequestRecord:
     """
 
     __slots__ = ("bounds", "latency", "page", "statuses")
+    needs_response = False
 
     def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
         self.page, self.latency = records.basic.allocate(REQUEST_LATENCY, labels)
@@ -156,7 +157,8 @@ class DetailedRequestRecord(RequestRecord):
         sent: int | None = exchange.sent
         if not sent or exchange.encoded is not None:
             sent = exchange.response_size()
-        self.measure(exchange.first_byte(), sent, None if has_body else 0)
+        first = exchange.first_byte_at
+        self.measure(first - exchange.began if first else None, sent, None if has_body else 0)
         if has_body:
             receive(content, self._received, is_over=status == CLIENT_CLOSED_REQUEST)
 

@@ -7,11 +7,15 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import WebSocketError, WSCloseCode
+from aiohttp import WebSocketError, WSCloseCode, hdrs
+from aiohttp.web import WebSocketResponse
+
+from hr_prometheus.request.records import DetailedRequestRecord
 
 if TYPE_CHECKING:
-    from aiohttp.web import Request, WebSocketResponse
+    from aiohttp.web import Request, StreamResponse
 
+    from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.records import WebSocketRecord
 
 #: Who sent the first close frame, or let the connection go without one.
@@ -75,3 +79,32 @@ class WebSocketConnection:
             if self._response is not None:
                 self._response.__dict__.pop("close", None)
             self._record.end(perf_counter() - self._began, _ABNORMAL if code is None else code, by)
+
+
+def expect_upgrade(exchange: Exchange) -> None:
+    """Have the response to an upgrade known when it is prepared, so that its close can be seen.
+
+    aiohttp has no public name for this moment that costs other requests nothing. Where it has no private one any more
+    either, it stays unknown who closes a WebSocket.
+    """
+    request: Any = exchange.request
+    original = getattr(request, "_prepare_hook", None)
+    if original is None or exchange.hook is not None:
+        return
+
+    async def prepare_hook(response: StreamResponse) -> None:
+        exchange.response = response
+        await original(response)
+
+    exchange.hook = prepare_hook
+    vars(request)["_prepare_hook"] = prepare_hook  # past what warns of unknown attributes while aiohttp is debugged
+
+
+def begin_websocket(exchange: Exchange, outermost: Exchange) -> None:
+    """Count a request as an open WebSocket if it has become one, now that the *outermost* exchange has seen its head."""
+    record, headers = exchange.record, outermost.headers
+    if not isinstance(record, DetailedRequestRecord) or headers is None or exchange.websocket is not None:
+        return
+    if headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+        response = outermost.response if isinstance(outermost.response, WebSocketResponse) else None
+        exchange.websocket = WebSocketConnection(record.websocket(), exchange.request, response)

@@ -27,7 +27,7 @@ from hr_prometheus.exposition.collectors import SLOW, Collectors
 from hr_prometheus.multiprocess.dump import dump, slow_calls
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
-from hr_prometheus.request.exchange import SWITCHING_PROTOCOLS
+from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.addresses import tls_context
 from hr_prometheus.server.loops import AUTO, loop_factory
