@@ -311,9 +311,11 @@ class Exchange:
             return None if self.is_direct and not self.sent else self.sent
         if self.writer.on_body_write is not self:  # the application has put its own in our place
             return None
-        if not isinstance(self.response, FileResponse) or has_no_body(self.request.method, self.status):
+        length = self.headers.get(CONTENT_LENGTH, "0")
+        may_be_file = self.is_watched and isinstance(self.response, FileResponse | None)
+        if not may_be_file or length == "0" or has_no_body(self.request.method, self.status):
             return 0
-        return int(self.headers.get(CONTENT_LENGTH, "0")) if self.is_complete else None
+        return int(length) if self.is_complete else None
 
 
 #: What an exchange knows of what was written.
