@@ -93,7 +93,7 @@ class Exchange:
     waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
     is_lost = False  #: whether the last part had no connection any more
     is_last = False  #: whether the latest part is the last one
-    is_watched = False  #: whether the end of a task that writes the response is awaited
+    task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
     status = ""  #: of the latest head
     headers: CIMultiDict[str] | None = None
     length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
@@ -211,7 +211,7 @@ class Exchange:
             self.is_complete = True
             if not self.waits:
                 self.finish(self.status, now)
-        elif not self.is_watched:
+        elif self.task is None:
             self.watch()
 
     async def write_eof(self, chunk: bytes = b"") -> None:
@@ -229,18 +229,18 @@ class Exchange:
                 self.first_byte_at = self.first_byte_at or now
                 if self.encoded is not None:  # what the compressor has kept until now
                     self.sent += self.encoded.written(self.writer.output_size, is_last=True)
-                # What the operating system has sent of a file is known when the response is.
-                self.waits |= not self.sent and self.headers is not None and CONTENT_LENGTH in self.headers
+                if self.task is not None and not self.sent:  # of a file, sent by the operating system, perhaps
+                    self.waits = True
                 self.is_complete = True
                 if not self.waits:
                     self.finish(self.status, now)
 
     def watch(self) -> None:
         """See to it that the end of the current task, which writes the response, is known."""
-        task = asyncio.current_task()
-        if task is not None and not self.is_watched:
-            self.is_watched = True
-            task.add_done_callback(self.task_done)
+        if self.task is None:
+            self.task = task = asyncio.current_task()
+            if task is not None:
+                task.add_done_callback(self.task_done)
 
     def wait_for_response(self) -> None:
         """Have the end recorded when the response is known, still with the time of the last byte."""
@@ -266,6 +266,8 @@ class Exchange:
 
     def give_up(self) -> None:
         """Record the end of a request whose connection has ended, or goes on to another one."""
+        if self.task is not None and self.task.done():  # whose callback comes later
+            self.task_done(self.task)
         if self.is_complete or is_bodiless(self):
             self.finish(self.status, self.written_at or self.first_byte_at)
         elif self.status == SWITCHING_PROTOCOLS:
@@ -274,7 +276,9 @@ class Exchange:
             self.finish(CLIENT_CLOSED_REQUEST, perf_counter())
 
     def finish(self, status: str, ended_at: float) -> None:
-        """Record the end. Raises nothing."""
+        """Record the end, the first time. Raises nothing."""
+        if self.is_over:
+            return
         self.is_over = True
         self.connection.exchange = None
         try:
@@ -312,7 +316,7 @@ class Exchange:
         if self.writer.on_body_write is not self:  # the application has put its own in our place
             return None
         length = self.headers.get(CONTENT_LENGTH, "0")
-        may_be_file = self.is_watched and isinstance(self.response, FileResponse | None)
+        may_be_file = self.task is not None and isinstance(self.response, FileResponse | None)
         if not may_be_file or length == "0" or has_no_body(self.request.method, self.status):
             return 0
         return int(length) if self.is_complete else None
