@@ -12,7 +12,7 @@ import click
 import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
 
-from hr_prometheus.commands.group import main
+from hr_prometheus.commands.group import cli
 from hr_prometheus.labels.budget import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.labels.policies import OTHER
 from hr_prometheus.metrics import METRICS
@@ -38,9 +38,9 @@ def metrics_table() -> str:
 
 
 def options_table(*commands: str) -> str:
-    options = {option.name: option for command in commands or ["run"] for option in main.commands[command].params}
-    shared = {option.name for option in main.commands["run"].params} if commands else ()
-    context = click.Context(main.commands["run"])
+    options = {option.name: option for command in commands or ["run"] for option in cli.commands[command].params}
+    shared = {option.name for option in cli.commands["run"].params} if commands else ()
+    context = click.Context(cli.commands["run"])
     rows = ["| Option | Variable | Default | |", "|---|---|---|---|"]
     for option in options.values():
         if isinstance(option, click.Option) and option.name not in ("help", *shared):
@@ -78,7 +78,7 @@ def test_the_tables_are_those_of_the_program(pytestconfig, name, table):
 def test_help_is_the_golden_one(pytestconfig):
     """--help is read by people: a change of it, for whichever command, is seen (--update-docs writes it)."""
     shown = {}
-    for arguments in ([], *([name] for name in sorted(main.commands))):
+    for arguments in ([], *([name] for name in sorted(cli.commands))):
         command = [sys.executable, "-m", "hr_prometheus", *arguments, "--help"]
         shown[" ".join(arguments)] = subprocess.run(
             command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
@@ -90,7 +90,7 @@ def test_help_is_the_golden_one(pytestconfig):
         HELP.write_text(golden)
         pytest.skip("the help was written")
     assert golden == HELP.read_text()
-    for name, command in main.commands.items():
+    for name, command in cli.commands.items():
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "help":
                 assert str(option.envvar) in re.sub(r"\n {20,}", "", shown[name])
@@ -242,7 +242,7 @@ def test_there_are_commands_to_test():
 
 def test_every_command_and_option_is_in_the_readme():
     """No flag is a secret, and neither is its variable."""
-    for name, command in main.commands.items():
+    for name, command in cli.commands.items():
         assert f"hr-prometheus {name}" in README
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "help":
