@@ -7,9 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from hr_prometheus.commands.streams import print_warning
+from hr_prometheus.metrics import FULL
 
 if TYPE_CHECKING:
-    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
     from hr_prometheus.settings import Settings
 
@@ -19,21 +20,21 @@ def load_routes(settings: Settings, *, start: bool = False) -> tuple[list[Row], 
 
     Warns of patterns that exclude nothing.
     """
-    from hr_prometheus.observability.route_table import load_application, rows, settings_of
+    from hr_prometheus.observability.dry_run import load_application
+    from hr_prometheus.observability.route_table import rows_of, settings_of
     from hr_prometheus.server.notices import idle_exclusions
 
     with contextlib.redirect_stdout(sys.stderr):  # what the application prints is not the command's output
         app = load_application(settings, start=start)
-    table = rows(app, settings)
+    rows = rows_of(app, settings)
     for text in idle_exclusions(app, settings):
         print_warning(text)
-    return table, settings_of(app, settings)
+    return rows, settings_of(app, settings)
 
 
-def load_metrics(settings: Settings) -> tuple[Source, list[Row], Settings]:
+def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Settings]:
     """Return an application's metrics, its routes and its settings. Without a target it has no routes."""
-    from hr_prometheus.metrics import FULL
-    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.promql import ApplicationMetrics
 
-    table, settings = load_routes(settings) if settings.target else ([], settings)
-    return Source(settings.metric_prefix, detail=settings.detail or FULL), table, settings
+    rows, settings = load_routes(settings) if settings.target else ([], settings)
+    return ApplicationMetrics(settings.metric_prefix, detail=settings.detail or FULL), rows, settings

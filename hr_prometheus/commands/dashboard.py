@@ -28,9 +28,9 @@ def dashboard(job: str, output: str | None, **values: Any) -> None:
     The same options make the same file, so that it can be kept with the code. Needs grafana-foundation-sdk, which comes with
     the extra "dashboards".
     """
-    source, rows, settings = load_metrics(Settings(**values))
+    application, rows, settings = load_metrics(Settings(**values))
     try:
-        from hr_prometheus.observability.grafana import grafana_dashboard
+        from hr_prometheus.observability.grafana import render_dashboard
     except ModuleNotFoundError as error:
         if not str(error.name).startswith("grafana_foundation_sdk"):
             raise
@@ -38,4 +38,4 @@ def dashboard(job: str, output: str | None, **values: Any) -> None:
             "dashboards are made with grafana-foundation-sdk, which is not installed. Install hr-prometheus with the "
             'extra "dashboards".'
         ) from None
-    write_outputs({"--output": (output, grafana_dashboard(source, job, rows))}, settings)
+    write_outputs({"--output": (output, render_dashboard(application, job, rows))}, settings)

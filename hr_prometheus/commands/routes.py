@@ -38,18 +38,18 @@ def routes(*, output_format: str, max_series: int | None, start: bool, **values:
     Exit codes: as of `run`, and 4 if --max-series is exceeded.
     """
     rows, _ = load_routes(Settings(**values), start=start)
-    from hr_prometheus.observability.route_table import USUAL_METHODS, text_table, totals
+    from hr_prometheus.observability.route_table import USUAL_METHODS, render_table, totals
 
     series, size = totals(rows)
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in rows], "series": series, "bytes": size}
-        document["all_methods"] = USUAL_METHODS  # as which "*" is reckoned
+        document["all_methods"] = USUAL_METHODS  # of "*"
         print_result(json.dumps(document, indent=2))
     else:
-        # A file, or a program that reads, gets one line a route; a terminal of unknown width is taken for a usual one.
+        # Without COLUMNS, a file or pipe gets one line a route, and a terminal of unknown width gets 80 columns.
         unknown = 80 if sys.stdout.isatty() else 0
         width = shutil.get_terminal_size((unknown, 24)).columns
-        print_result("\n".join(text_table(rows, width or None)))
+        print_result("\n".join(render_table(rows, width or None)))
     if max_series is not None and series > max_series:
         limit = quote_variable("max_series", click.get_current_context()) or "--max-series"
         print_error(

@@ -44,17 +44,22 @@ def rules(
     """
     if tests is not None and output is None:
         raise ConfigurationError("--tests was given without --output. The tests name the file of the rules.")
-    from hr_prometheus.observability import rule_tests
-    from hr_prometheus.observability import rules as module
-    from hr_prometheus.observability.objectives import objectives as objectives_of
-    from hr_prometheus.observability.objectives import parse_objectives
+    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
+    from hr_prometheus.observability.rule_tests import render_rule_tests
+    from hr_prometheus.observability.rules import render_rules
 
     budgets = parse_objectives(objectives)
-    source, rows, settings = load_metrics(Settings(**values))
-    found = objectives_of(budgets, rows, settings.metrics_path)
-    limits: dict[str, Any] = {"buckets": settings.buckets, "latency": latency, "least_requests": least_requests}
-    files = {"--output": (output, module.rules(source, job, found, **limits))}
+    application, rows, settings = load_metrics(Settings(**values))
+    levels = ServiceLevels(
+        application=application,
+        job=job,
+        objectives=objectives_of(budgets, rows, settings.metrics_path),
+        latency=latency,
+        buckets=settings.buckets,
+        least_requests=least_requests,
+    )
+    files = {"--output": (output, render_rules(levels))}
     if tests is not None and output is not None:
         rule_file = os.path.relpath(output, os.path.dirname(tests) or ".")
-        files["--tests"] = (tests, rule_tests.rule_tests(source, job, found, **limits, rule_file=rule_file))
+        files["--tests"] = (tests, render_rule_tests(levels, rule_file))
     write_outputs(files, settings)

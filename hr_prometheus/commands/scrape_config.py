@@ -25,8 +25,8 @@ from hr_prometheus.settings import Settings
 @options.metrics_host
 def scrape_config(*, kubernetes: bool, output: str | None, job: str, **values: Any) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""
-    from hr_prometheus.observability import scrape_config as module
+    from hr_prometheus.observability.scrape_config import render_pod_monitor, render_scrape_config
 
     settings = Settings(target="", **values)
-    text = (module.kubernetes if kubernetes else module.scrape_config)(settings, job)
-    write_outputs({"--output": (output, text)}, settings)
+    render = render_pod_monitor if kubernetes else render_scrape_config
+    write_outputs({"--output": (output, render(settings, job))}, settings)

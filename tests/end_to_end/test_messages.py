@@ -98,12 +98,12 @@ def test_a_number_that_is_none(name, option, value):
     with pytest.raises(click.BadParameter) as caught:
         cli.commands[name].make_context(name, [option.opts[-1], value, "a:b"])
     message = caught.value.format_message()
-    found = re.fullmatch(
+    match = re.fullmatch(
         rf'Invalid value for {option.opts[-1]} "{value}": expected a (whole number|number of seconds), .*for example (.*)\.',
         message.replace("whole number from", "whole number, from"),
     )
-    assert found, message
-    assert option.type.convert(found[2], option, None) == float(found[2])
+    assert match, message
+    assert option.type.convert(match[2], option, None) == float(match[2])
 
 
 @pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[f"{name}-{option.name}" for name, option in NUMBERS])
