@@ -7,7 +7,7 @@ def main(prog_name: str | None = None) -> None:
         from hr_prometheus.server import interrupts  # noqa: PLC0415
 
         interrupts.take()
-        from hr_prometheus.commands.group import main as command  # noqa: PLC0415
+        from hr_prometheus.commands.group import cli  # noqa: PLC0415
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    command(prog_name=prog_name)
+    cli(prog_name=prog_name)

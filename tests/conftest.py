@@ -27,12 +27,18 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from hr_prometheus import hrprometheus_middleware, instrument
+from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
+from hr_prometheus.observability.promql import ApplicationMetrics
+from hr_prometheus.observability.route_table import rows_of
 from hr_prometheus.request.records import Records
+from hr_prometheus.settings import Settings
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import allocators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from hr_prometheus.observability.route_table import Row
 
 APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened.
@@ -243,6 +249,39 @@ def worker_records(monkeypatch, tmp_path) -> Callable[..., Records]:
         return Records(registry, **options)
 
     return start
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> list[Row]:
+    """The route table of an application with odd routes."""
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", handler, name="rest", allow_head=False)
+    app.router.add_get("/cells/{cell}", handler, name="cell", allow_head=False)
+    app.router.add_get("/cells/first", handler, name="first", allow_head=False)
+    app.router.add_put("/cells/last", handler, name="last")
+    app.router.add_get(r"/num/{n:\d+}/{side}", handler, name="side", allow_head=False)
+    app.router.add_get("/a.b|c (d)/%22%5C%22", handler, name="odd", allow_head=False)
+    app.router.add_route("*", "/any/<x>", handler, name="any")
+    app.router.add_static("/static", tmp_path, name="static")
+    below = web.Application()
+    below.router.add_get("/{user}", handler, name="user", allow_head=False)
+    app.add_subapp("/users", below)
+    settings = Settings(
+        target="x",
+        fixed_routes={"cell": frozenset({"cell"})},
+        allow_values={"side": {"side": frozenset({"a.b", "c"})}},
+    )
+    return rows_of(app, settings)
+
+
+def service_levels(table: Sequence[Row] = (), percentages: Sequence[str] = (), **options: object) -> ServiceLevels:
+    """Return the service levels of the job ``shop`` with these objectives."""
+    objectives = objectives_of(parse_objectives(percentages), table, "/metrics")
+    return ServiceLevels(**{"application": ApplicationMetrics(), "job": "shop", "objectives": objectives} | options)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path, monkeypatch):
     file.write_text("old")
     file.chmod(0o640)
     link.symlink_to("file")
-    outputs.write(str(link), "new")
+    outputs.write_file(str(link), "new")
     assert (file.read_text(), file.stat().st_mode & 0o777, link.is_symlink()) == ("new", 0o640, True)
 
     def full(_old: str, _new: str) -> None:
@@ -22,7 +22,7 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(ServingError, match=r'link" cannot be written: No space left on device\. Choose another file\.'):
-        outputs.write(str(link), "newer")
+        outputs.write_file(str(link), "newer")
     assert file.read_text() == "new"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
@@ -34,13 +34,13 @@ def test_a_file_that_cannot_be_replaced_is_written(tmp_path, monkeypatch):
         raise OSError(16, "Device or resource busy")
 
     monkeypatch.setattr(os, "replace", busy)
-    outputs.write(str(tmp_path / "file"), "new")
+    outputs.write_file(str(tmp_path / "file"), "new")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["new"]
 
 
 def test_a_device(tmp_path):
     """It is written, not replaced."""
-    outputs.write(os.devnull, "text")
+    outputs.write_file(os.devnull, "text")
     assert not os.path.isfile(os.devnull)
     with pytest.raises(ServingError, match="Is a directory"):
-        outputs.write(str(tmp_path), "text")
+        outputs.write_file(str(tmp_path), "text")

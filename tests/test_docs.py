@@ -12,7 +12,7 @@ import click
 import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
 
-from hr_prometheus.commands.group import main
+from hr_prometheus.commands.group import cli
 from hr_prometheus.labels.budget import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.labels.policies import OTHER
 from hr_prometheus.metrics import METRICS
@@ -38,9 +38,9 @@ def metrics_table() -> str:
 
 
 def options_table(*commands: str) -> str:
-    options = {option.name: option for command in commands or ["run"] for option in main.commands[command].params}
-    shared = {option.name for option in main.commands["run"].params} if commands else ()
-    context = click.Context(main.commands["run"])
+    options = {option.name: option for command in commands or ["run"] for option in cli.commands[command].params}
+    shared = {option.name for option in cli.commands["run"].params} if commands else ()
+    context = click.Context(cli.commands["run"])
     rows = ["| Option | Variable | Default | |", "|---|---|---|---|"]
     for option in options.values():
         if isinstance(option, click.Option) and option.name not in ("help", *shared):
@@ -78,7 +78,7 @@ def test_the_tables_are_those_of_the_program(pytestconfig, name, table):
 def test_help_is_the_golden_one(pytestconfig):
     """--help is read by people: a change of it, for whichever command, is seen (--update-docs writes it)."""
     shown = {}
-    for arguments in ([], *([name] for name in sorted(main.commands))):
+    for arguments in ([], *([name] for name in sorted(cli.commands))):
         command = [sys.executable, "-m", "hr_prometheus", *arguments, "--help"]
         shown[" ".join(arguments)] = subprocess.run(
             command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
@@ -90,7 +90,7 @@ def test_help_is_the_golden_one(pytestconfig):
         HELP.write_text(golden)
         pytest.skip("the help was written")
     assert golden == HELP.read_text()
-    for name, command in main.commands.items():
+    for name, command in cli.commands.items():
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "help":
                 assert str(option.envvar) in re.sub(r"\n {20,}", "", shown[name])
@@ -125,12 +125,12 @@ def scrape_of(tmp_path, code: str, *paths: str) -> str:
 def test_the_code_runs(tmp_path, code):
     """Each Python block makes an application which counts its requests."""
     north = "/cell_neighbour/{}/direction/north"
-    found = counts(scrape_of(tmp_path, code, "/nowhere", north.format(1948), north.format(874)))
+    counted = counts(scrape_of(tmp_path, code, "/nowhere", north.format(1948), north.format(874)))
     if "get_cell_neighbour" in code:
-        assert found["GET", north.format("{cell_id}"), "200"] == 2
-        assert found["GET", "unmatched", "404"] == 1
+        assert counted["GET", north.format("{cell_id}"), "200"] == 2
+        assert counted["GET", "unmatched", "404"] == 1
     else:
-        assert found == {("GET", "unmatched", "404"): 3}
+        assert counted == {("GET", "unmatched", "404"): 3}
 
 
 CELL_VIEW = """
@@ -167,10 +167,10 @@ app = web.Application()
 app.router.add_get("/metrics", hrprometheus_view)
 app.middlewares.append(hrprometheus_middleware())
 """
-    found = samples(scrape_of(tmp_path, code, "/metrics"))
-    assert found['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
-    assert found['request_latency_count{method="GET",path="/metrics"}'] == 1
-    assert found['requests_in_progress{method="GET",path="/metrics"}'] == 1
+    scraped = samples(scrape_of(tmp_path, code, "/metrics"))
+    assert scraped['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
+    assert scraped['request_latency_count{method="GET",path="/metrics"}'] == 1
+    assert scraped['requests_in_progress{method="GET",path="/metrics"}'] == 1
 
 
 def test_the_published_custom_monitor(tmp_path):
@@ -202,18 +202,18 @@ app = web.Application()
 app.router.add_get("/metrics", hrprometheus_view)
 app.middlewares.append(hrprometheus_middleware(RequestMonitor))
 """
-    found = samples(scrape_of(tmp_path, code, "/metrics", "/nowhere"))
-    assert found['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
-    assert found['request_count_total{method="GET",path="unmatched",status="404"}'] == 1
-    assert found['requests_in_progress{method="GET",path="/metrics"}'] == 1
+    scraped = samples(scrape_of(tmp_path, code, "/metrics", "/nowhere"))
+    assert scraped['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
+    assert scraped['request_count_total{method="GET",path="unmatched",status="404"}'] == 1
+    assert scraped['requests_in_progress{method="GET",path="/metrics"}'] == 1
 
 
 def commands_with_output() -> list[tuple[str, str]]:
     """Return the README's commands of ours that end, each with what it prints."""
-    found = []
+    commands = []
     for block in blocks("console"):
-        found += re.findall(r"^\$ (hr-prometheus .*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
-    return found
+        commands += re.findall(r"^\$ (hr-prometheus .*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    return commands
 
 
 @pytest.mark.parametrize(("command", "output"), commands_with_output())
@@ -242,7 +242,7 @@ def test_there_are_commands_to_test():
 
 def test_every_command_and_option_is_in_the_readme():
     """No flag is a secret, and neither is its variable."""
-    for name, command in main.commands.items():
+    for name, command in cli.commands.items():
         assert f"hr-prometheus {name}" in README
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "help":
@@ -259,7 +259,7 @@ def test_the_links_work_on_a_package_index():
     }
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
     ours = (urls["Homepage"] + "/", urls["Homepage"].replace("github.com", "raw.githubusercontent.com") + "/")
-    found = 0
+    own_links = 0
     for link in [*links, urls["Changelog"]]:
         if link.startswith("#"):
             assert link.removeprefix("#") in headings
@@ -267,8 +267,8 @@ def test_the_links_work_on_a_package_index():
             assert link.startswith("https://")
         if link.startswith(ours):
             assert (ROOT / link.partition("/master/")[2]).exists(), link
-            found += 1
-    assert found > 8
+            own_links += 1
+    assert own_links > 8
 
 
 def test_what_is_not_published_is_installed_from_a_checkout():

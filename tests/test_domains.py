@@ -16,8 +16,8 @@ from hr_prometheus.exposition.formats import TEXT, Format
 from hr_prometheus.labels.resources import domains
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
-from hr_prometheus.observability.objectives import objectives, parse_objectives
-from hr_prometheus.observability.route_table import rows, text_table
+from hr_prometheus.observability.objectives import objectives_of, parse_objectives
+from hr_prometheus.observability.route_table import render_table, rows_of
 from hr_prometheus.request.records import Records
 from hr_prometheus.settings import Settings
 from hr_prometheus.store.families import with_created
@@ -183,23 +183,23 @@ async def test_an_application_of_two_domains(aiohttp_client, registry):
 def test_routes_shows_the_domain():
     """Each route has its domain; an application without domains has no such column."""
     settings = Settings(target="x:y")
-    table = rows(application(), settings)
+    table = rows_of(application(), settings)
     assert [(row.host, row.pattern) for row in table if row.name] == [
         ("", "/outer/{user}"),
         ("a.example", "/users/{user}"),
         ("*.b.example", "/users/{user}"),
     ]
     assert [row.host for row in table if row.label == "unmatched"] == ["", "a.example", "*.b.example"]
-    assert any("*.b.example" in line for line in text_table(table))
-    assert "  host: *.b.example" in text_table(table, 40)
-    assert "HOST" not in text_table(rows(below(), settings))[0]
+    assert any("*.b.example" in line for line in render_table(table))
+    assert "  host: *.b.example" in render_table(table, 40)
+    assert "HOST" not in render_table(rows_of(below(), settings))[0]
 
 
 def test_an_objective_tells_domains_apart():
     """The requests of a route are those of its own domain."""
-    table = rows(application(), Settings(target="x:y"))
+    table = rows_of(application(), Settings(target="x:y"))
     (objective,) = (
-        each for each in objectives(parse_objectives(["user=99"]), table, "/metrics") if each.route == "user"
+        each for each in objectives_of(parse_objectives(["user=99"]), table, "/metrics") if each.route == "user"
     )
     assert [next(each for each in selection if "host" in each) for selection in objective.selections] == [
         'host=""',

@@ -4,11 +4,10 @@ import json
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from test_observability_promql import table  # noqa: F401  # a fixture
 
-from hr_prometheus.observability.grafana import grafana_dashboard
+from hr_prometheus.observability.grafana import render_dashboard
 from hr_prometheus.observability.panels import sections
-from hr_prometheus.observability.promql import Source
+from hr_prometheus.observability.promql import ApplicationMetrics
 
 
 def every_panel(board):
@@ -16,29 +15,35 @@ def every_panel(board):
     return [each for panel in board["panels"] for each in (panel, *panel.get("panels", ()))]
 
 
-def test_the_same_arguments_make_the_same_dashboard(table):  # noqa: F811
+def test_the_same_arguments_make_the_same_dashboard(table):
     """It can be kept with the code: no times, no numbers by chance, a newline at the end."""
-    text = grafana_dashboard(Source(), "shop", table)
-    assert text == grafana_dashboard(Source(), "shop", table)
+    text = render_dashboard(ApplicationMetrics(), "shop", table)
+    assert text == render_dashboard(ApplicationMetrics(), "shop", table)
     assert text.endswith("}\n")
     assert json.loads(text)["uid"] == "hr-prometheus-shop"
-    assert json.loads(grafana_dashboard(Source(), "A ü/" * 20, table))["uid"] == ("hr-prometheus-" + "A-" * 40)[:40]
+    assert (
+        json.loads(render_dashboard(ApplicationMetrics(), "A ü/" * 20, table))["uid"]
+        == ("hr-prometheus-" + "A-" * 40)[:40]
+    )
 
 
-def test_it_is_what_the_schema_of_grafana_says(table):  # noqa: F811
+def test_it_is_what_the_schema_of_grafana_says(table):
     """Grafana's own types read it, and nothing is lost between reading and writing."""
-    board = json.loads(grafana_dashboard(Source(), "shop", table))
+    board = json.loads(render_dashboard(ApplicationMetrics(), "shop", table))
     assert json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder)) == board
 
 
-def test_every_panel_is_there(table):  # noqa: F811
-    """Each has a number and a place of its own, and asks what it is told to."""
-    board = json.loads(grafana_dashboard(Source(), "shop", table))
+def test_every_panel_is_there(table):
+    """Each has a number and a place of its own, and its queries."""
+    board = json.loads(render_dashboard(ApplicationMetrics(), "shop", table))
     panels = every_panel(board)
     assert sorted(panel["id"] for panel in panels) == list(range(1, len(panels) + 1))
     asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
     expected = [
-        query.expression for section in sections(Source(), table) for panel in section.panels for query in panel.queries
+        query.expression
+        for section in sections(ApplicationMetrics(), table)
+        for panel in section.panels
+        for query in panel.queries
     ]
     assert asked == expected
     taken = set()
@@ -56,7 +61,7 @@ def test_every_panel_is_there(table):  # noqa: F811
 
 def test_the_variables():
     """What can be chosen is what Prometheus has; the job is the one that was given."""
-    board = json.loads(grafana_dashboard(Source("app_"), "shop", []))
+    board = json.loads(render_dashboard(ApplicationMetrics("app_"), "shop", []))
     variables = {each["name"]: each for each in board["templating"]["list"]}
     assert list(variables) == ["datasource", "job", "instance", "path"]
     assert variables["job"]["current"]["value"] == ["shop"]

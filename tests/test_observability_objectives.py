@@ -3,10 +3,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from test_observability_promql import table  # noqa: F401  # a fixture
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.observability.objectives import objectives, parse_objectives, percent
+from hr_prometheus.observability.objectives import format_percent, objectives_of, parse_objectives
 
 
 def test_budgets():
@@ -35,42 +34,47 @@ def test_a_share_is_no_percentage(text):
 
 
 def test_two_for_the_same():
-    """Nobody can tell which one holds."""
+    """One of them has to go."""
     with pytest.raises(ConfigurationError, match='"cell=98": there is another one'):
         parse_objectives(["cell=99", "cell=98"])
 
 
-def test_a_route_with_an_objective_is_judged_by_it_alone(table):  # noqa: F811
+def test_a_route_with_an_objective_is_judged_by_it_alone(table):
     """Its requests are left out of the application's objective, as are scrapes and what no route matches."""
-    every, cell = objectives(parse_objectives(["cell=99"]), table, "/metrics")
+    every, cell = objectives_of(parse_objectives(["cell=99"]), table, "/metrics")
     assert every.selections == (('path!~"unmatched|malformed|/metrics"',),)
-    assert every.left_out == cell.selections == (('path="/cells/{cell}"', 'method=~"GET"'),)
+    assert every.exclusions == cell.selections == (('path="/cells/{cell}"', 'method=~"GET"'),)
     assert (cell.route, cell.path, cell.method) == ("cell", "/cells/{cell}", "GET")
     assert (every.route, every.path, every.method) == ("*", "/{tail}", "GET")
 
 
 def test_an_application_without_routes():
     """Without a target, or routes, there is the objective of the application."""
-    (every,) = objectives(parse_objectives([]), [], "/metrics")
+    (every,) = objectives_of(parse_objectives([]), [], "/metrics")
     assert (every.path, every.method) == ("/", "GET")
 
 
-def test_if_each_route_has_an_objective(table):  # noqa: F811
+def test_if_each_route_has_an_objective(table):
     """Nothing is left for one of the application."""
     rows = [row for row in table if row.name in {"cell", None}]
-    assert [objective.route for objective in objectives(parse_objectives(["cell=99"]), rows, "/metrics")] == ["cell"]
+    assert [objective.route for objective in objectives_of(parse_objectives(["cell=99"]), rows, "/metrics")] == ["cell"]
 
 
-def test_an_unknown_route(table):  # noqa: F811
+def test_an_unknown_route(table):
     """The sentence names the nearest one and all others; without a target it asks for that."""
     with pytest.raises(
         ConfigurationError, match='"cel=99.5": the application has no route named "cel". Did you mean "cell"'
     ):
-        objectives(parse_objectives(["cel=99.5"]), table, "/metrics")
+        objectives_of(parse_objectives(["cel=99.5"]), table, "/metrics")
     with pytest.raises(ConfigurationError, match="Give its TARGET as well"):
-        objectives(parse_objectives(["cell=99.5"]), [], "/metrics")
+        objectives_of(parse_objectives(["cell=99.5"]), [], "/metrics")
 
 
 def test_percentages():
     """They are written as people do."""
-    assert [percent(Decimal(share)) for share in ("0.001", "0.1", "1", "0.00001")] == ["0.1", "10", "100", "0.001"]
+    assert [format_percent(Decimal(share)) for share in ("0.001", "0.1", "1", "0.00001")] == [
+        "0.1",
+        "10",
+        "100",
+        "0.001",
+    ]

@@ -2,26 +2,25 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import web
-from test_observability_promql import table  # noqa: F401  # a fixture
 
 from hr_prometheus import metrics
 from hr_prometheus.metrics import Metric
 from hr_prometheus.observability.panels import sections
-from hr_prometheus.observability.promql import Source
-from hr_prometheus.observability.route_table import rows
+from hr_prometheus.observability.promql import ApplicationMetrics
+from hr_prometheus.observability.route_table import rows_of
 from hr_prometheus.settings import Settings
 
 
-def queries(found):
-    return [query.expression for section in found for panel in section.panels for query in panel.queries]
+def queries(sections):
+    return [query.expression for section in sections for panel in section.panels for query in panel.queries]
 
 
 def test_every_metric_of_the_catalogue_is_shown():
     """No metric is without a panel, and each panel asks for the job and the instance that are chosen."""
-    found = queries(sections(Source("app_"), []))
+    expressions = queries(sections(ApplicationMetrics("app_"), []))
     for metric in metrics.METRICS:
-        assert any(Source("app_").name(metric) in query for query in found)
-    assert all('job=~"$job",instance=~"$instance"' in query for query in found)
+        assert any(ApplicationMetrics("app_").name(metric) in expression for expression in expressions)
+    assert all('job=~"$job",instance=~"$instance"' in expression for expression in expressions)
 
 
 @pytest.mark.parametrize(
@@ -47,23 +46,23 @@ def test_every_metric_of_the_catalogue_is_shown():
 def test_a_metric_that_is_added_has_panels(monkeypatch, metric, expected):
     """Adding it to the catalogue is all that there is to do."""
     monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, metric))
-    panels = [panel for panel in sections(Source(), [])[-1].panels if panel.description == metric.help]
+    panels = [panel for panel in sections(ApplicationMetrics(), [])[-1].panels if panel.description == metric.help]
     assert expected in [(query.expression, query.legend) for panel in panels for query in panel.queries]
     assert all(panel.unit == metric.unit and panel.title.startswith("New ") for panel in panels)
 
 
 def test_the_level_of_detail():
     """With the basic level there is no section without metrics."""
-    titles = [section.title for section in sections(Source(detail="basic"), [])]
+    titles = [section.title for section in sections(ApplicationMetrics(detail="basic"), [])]
     assert titles == ["Overview", "Requests", "Routes", "Workers", "hr-prometheus itself"]
 
 
-def test_a_section_for_each_route(table):  # noqa: F811
+def test_a_section_for_each_route(table):
     """Folded, with the methods, the label and the name; what is no route has none."""
-    found = [section for section in sections(Source(), table) if section.is_folded]
-    assert [section.title for section in found[:2]] == ["GET /<tail> (rest)", "GET /cells/{cell} (cell)"]
-    assert len(found) == len(table) - 2
-    assert 'path="/cells/{cell}",method=~"GET",status=~"5.."' in queries(found[1:2])[-1]
+    folded = [section for section in sections(ApplicationMetrics(), table) if section.is_folded]
+    assert [section.title for section in folded[:2]] == ["GET /<tail> (rest)", "GET /cells/{cell} (cell)"]
+    assert len(folded) == len(table) - 2
+    assert 'path="/cells/{cell}",method=~"GET",status=~"5.."' in queries(folded[1:2])[-1]
 
 
 async def handler(_request):
@@ -74,5 +73,5 @@ def test_what_looks_like_a_variable_is_none():
     """Grafana fills in nothing in the path of a route."""
     app = web.Application()
     app.router.add_get("/$job/[[y]]/$__all", handler)
-    (section,) = [each for each in sections(Source(), rows(app, Settings(target="x"))) if each.is_folded]
+    (section,) = [each for each in sections(ApplicationMetrics(), rows_of(app, Settings(target="x"))) if each.is_folded]
     assert all(r'path="/\x24job/[\x5by]]/\x24__all"' in query for query in queries([section]))

@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.observability.route_table import rows, text_table, totals
+from hr_prometheus.observability.route_table import render_table, rows_of, totals
 from hr_prometheus.settings import Settings
 
 
@@ -35,7 +35,7 @@ def test_a_row_for_each_route(app):
         path_budget=10,
         detail="basic",
     )
-    table = {row.label: row for row in rows(app, settings)}
+    table = {row.label: row for row in rows_of(app, settings)}
     assert list(table) == [
         "/plain",
         "/cell/{id}/<side>",
@@ -83,7 +83,7 @@ def test_a_view_has_the_methods_that_its_class_defines():
     app.router.add_view("/cells", Cells)
     app.router.add_view("/named", NamedCells)
     app.router.add_route("POST", "/one", Cells)
-    table = {row.label: row for row in rows(app, Settings(target="x", detail="basic"))}
+    table = {row.label: row for row in rows_of(app, Settings(target="x", detail="basic"))}
     assert table["/cells"].methods == ("GET", "POST")
     assert table["/named"].methods == ("GET", "PATCH", "POST")
     assert table["/one"].methods == ("POST",)
@@ -92,20 +92,20 @@ def test_a_view_has_the_methods_that_its_class_defines():
 
 def test_the_full_detail_costs_more(app):
     """Each level of detail is reckoned with its own metrics."""
-    basic, full = (totals(rows(app, Settings(target="x", detail=detail)))[0] for detail in ("basic", "full"))
+    basic, full = (totals(rows_of(app, Settings(target="x", detail=detail)))[0] for detail in ("basic", "full"))
     assert full > 2 * basic
 
 
 def test_settings_are_checked(app):
     """A name that does not exist is refused, as when the application is run."""
     with pytest.raises(ConfigurationError, match='no route named "cel"'):
-        rows(app, Settings(target="x", fixed_routes={"cel": frozenset({"id"})}))
+        rows_of(app, Settings(target="x", fixed_routes={"cel": frozenset({"id"})}))
 
 
 def test_the_table_ends_with_the_totals(app):
     """One line a route, a head and the sum."""
-    table = rows(app, Settings(target="x"))
-    lines = text_table(table)
+    table = rows_of(app, Settings(target="x"))
+    lines = render_table(table)
     assert len(lines) == len(table) + 3
     assert lines[-2] == "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."
     assert lines[0].split() == ["METHODS", "NAME", "PATTERN", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
@@ -115,10 +115,10 @@ def test_the_table_ends_with_the_totals(app):
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
 def test_the_table_fits(app, width):
     """It is a table where that fits, else a block for each route; only a single value makes a line longer."""
-    table = rows(app, Settings(target="x", fixed_routes={"cell": frozenset({"id"})}))
-    lines = text_table(table, width)
+    table = rows_of(app, Settings(target="x", fixed_routes={"cell": frozenset({"id"})}))
+    lines = render_table(table, width)
     assert not [line for line in lines if len(line) > width and " " in line]
-    assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, text_table(table)[:-1])))
+    assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, render_table(table)[:-1])))
     text = "\n".join(lines)
     for row in table:
         for value in (*row.methods, row.pattern, row.label, row.name or "", *row.parameters, f"{row.series:,}"):

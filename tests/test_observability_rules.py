@@ -5,20 +5,14 @@ from decimal import Decimal
 
 import pytest
 import yaml
-from test_observability_promql import table  # noqa: F401  # a fixture
+from conftest import service_levels
 
 from hr_prometheus import metrics
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.metrics import LATENCY_BUCKETS, Metric
-from hr_prometheus.observability.alerts import alerts, burns
-from hr_prometheus.observability.objectives import objectives, parse_objectives
-from hr_prometheus.observability.promql import Source
-from hr_prometheus.observability.rules import latency_bound, rules
-
-
-def made(routes=(), percentages=(), latency=None, source=None, **options):
-    found = objectives(parse_objectives(percentages), list(routes), "/metrics")
-    return rules(source or Source(), "shop", found, buckets=LATENCY_BUCKETS, latency=latency, **options)
+from hr_prometheus.metrics import Metric
+from hr_prometheus.observability.alerts import alerts, burn_rates
+from hr_prometheus.observability.promql import ApplicationMetrics
+from hr_prometheus.observability.rules import render_rules
 
 
 def by_name(text):
@@ -27,28 +21,30 @@ def by_name(text):
     }
 
 
-def test_the_same_arguments_make_the_same_rules(table):  # noqa: F811
+def test_the_same_arguments_make_the_same_rules(table):
     """They can be kept with the code."""
-    assert made(table, ["cell=99"], 0.25) == made(table, ["cell=99"], 0.25)
+    assert render_rules(service_levels(table, ["cell=99"], latency=0.25)) == render_rules(
+        service_levels(table, ["cell=99"], latency=0.25)
+    )
 
 
-def test_every_series_is_of_the_job(table):  # noqa: F811
+def test_every_series_is_of_the_job(table):
     """The rules of one application do not look at another."""
-    for rule in by_name(made(table, ["rest=99"], 0.25)).values():
+    for rule in by_name(render_rules(service_levels(table, ["rest=99"], latency=0.25))).values():
         assert re.findall(r"\w\{", rule["expr"])
         assert not re.findall(r'\w\{(?!job="shop")', rule["expr"])
 
 
 def test_what_is_recorded_of_routes():
     """Rates of the counters that have a path, quantiles of the histograms, and the share of errors."""
-    found = by_name(made(source=Source("app_")))
-    assert found["job_method_path_status:app_request_count:rate5m"]["expr"] == (
+    records = by_name(render_rules(service_levels(application=ApplicationMetrics("app_"))))
+    assert records["job_method_path_status:app_request_count:rate5m"]["expr"] == (
         'sum by (job, method, path, status) (rate(app_request_count_total{job="shop"}[5m]))'
     )
-    assert found["job_path:app_request_latency:quantile_rate5m"]["labels"] == {"quantile": "0.99"}
-    assert "job_path:app_request_count:errors_ratio_rate5m" in found
-    assert "job_path:app_response_size_bytes:quantile_rate5m" in found
-    basic = by_name(made(source=Source(detail="basic")))
+    assert records["job_path:app_request_latency:quantile_rate5m"]["labels"] == {"quantile": "0.99"}
+    assert "job_path:app_request_count:errors_ratio_rate5m" in records
+    assert "job_path:app_response_size_bytes:quantile_rate5m" in records
+    basic = by_name(render_rules(service_levels(application=ApplicationMetrics(detail="basic"))))
     assert "job_path:response_size_bytes:quantile_rate5m" not in basic
 
 
@@ -59,35 +55,43 @@ def test_a_metric_that_is_added_is_recorded(monkeypatch, kind, record):
     """Adding it to the catalogue is all that there is to do."""
     added = Metric("x", kind, "Something new", "things", ("path", "colour"))
     monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, added))
-    assert record in by_name(made())
+    assert record in by_name(render_rules(service_levels()))
 
 
 def test_the_alerts_of_an_objective():
     """The limits and windows are those of the SRE workbook."""
-    rules = [rule for rule in yaml.safe_load(made(latency=0.25))["groups"][2]["rules"] if "objective" in rule["labels"]]
-    assert [(rule["alert"], rule["labels"]["severity"], rule["labels"]["window"]) for rule in rules] == [
+    alerting = [
+        rule
+        for rule in yaml.safe_load(render_rules(service_levels(latency=0.25)))["groups"][2]["rules"]
+        if "objective" in rule["labels"]
+    ]
+    assert [(rule["alert"], rule["labels"]["severity"], rule["labels"]["window"]) for rule in alerting] == [
         (name, severity, window)
         for name in ("RequestErrorsBurnBudget", "RequestLatencyBurnsBudget")
         for severity, window in (("page", "1h"), ("page", "6h"), ("ticket", "3d"))
     ]
-    assert rules[0]["expr"] == (
+    assert alerting[0]["expr"] == (
         'hr_prometheus:bad_requests:ratio_rate1h{job="shop",objective="errors",route="*"} > 0.0144\nand\n'
         'hr_prometheus:bad_requests:ratio_rate5m{job="shop",objective="errors",route="*"} > 0.0144\nand\n'
         '300 * sum_over_time(hr_prometheus:requests:rate5m{job="shop",objective="errors",route="*"}[1h:5m]) >= 100'
     )
-    assert 'ratio_rate6h{job="shop",objective="errors",route="*"} > 0.001\n' in rules[2]["expr"]
+    assert 'ratio_rate6h{job="shop",objective="errors",route="*"} > 0.001\n' in alerting[2]["expr"]
 
 
 def test_a_least_number_of_requests():
     """Each alert of an objective needs it in its long window; 0 asks for none."""
-    rules = [rule for rule in yaml.safe_load(made(latency=0.25))["groups"][2]["rules"] if "objective" in rule["labels"]]
-    for rule in rules:
+    alerting = [
+        rule
+        for rule in yaml.safe_load(render_rules(service_levels(latency=0.25)))["groups"][2]["rules"]
+        if "objective" in rule["labels"]
+    ]
+    for rule in alerting:
         kind, window = rule["labels"]["objective"], rule["labels"]["window"]
         of_objective = f'{{job="shop",objective="{kind}",route="*"}}'
         condition = f"300 * sum_over_time(hr_prometheus:requests:rate5m{of_objective}[{window}:5m]) >= 100"
         assert rule["expr"].endswith(f"\nand\n{condition}")
-    assert ">= 7\n" in made(least_requests=7)
-    assert "300" not in made(least_requests=0)
+    assert ">= 7\n" in render_rules(service_levels(least_requests=7))
+    assert "300" not in render_rules(service_levels(least_requests=0))
 
 
 @pytest.mark.parametrize(
@@ -95,24 +99,25 @@ def test_a_least_number_of_requests():
 )
 def test_no_alert_that_could_not_fire(percentage, windows):
     """A low objective has no limit above 90 % of the requests."""
-    (objective,) = objectives(parse_objectives([percentage]), [], "/metrics")
-    assert [burn.long for burn in burns(objective)] == windows
-    assert len(alerts(Source(), "shop", [objective], None, 100)) == len(windows) + 6
+    (objective,) = service_levels(percentages=[percentage]).objectives
+    assert [rate.long for rate in burn_rates(objective)] == windows
+    assert len(alerts(service_levels(percentages=[percentage]))) == len(windows) + 6
 
 
 def test_latencies():
     """An objective for latencies needs a bucket that ends there."""
-    assert latency_bound(0.25, LATENCY_BUCKETS) == "0.25"
-    assert latency_bound(1, LATENCY_BUCKETS) == "1.0"
+    assert service_levels(latency=0.25).latency_bucket == "0.25"
+    assert service_levels(latency=1).latency_bucket == "1.0"
+    assert service_levels().latency_bucket is None
     for latency, nearest in ((0.3, "0.25 or 0.5"), (0.001, "0.005"), (20, "10")):
         with pytest.raises(
-            ConfigurationError, match=f'--latency "{latency:g}" is no bound .* Take {nearest}, or add it'
+            ConfigurationError, match=f'--latency "{latency:g}" is not a bound .* Take {nearest}, or add it'
         ):
-            latency_bound(latency, LATENCY_BUCKETS)
+            service_levels(latency=latency)
 
 
 def test_budgets_are_exact():
     """No binary fractions in a limit that people read."""
-    (objective,) = objectives(parse_objectives(["99.99"]), [], "/metrics")
+    (objective,) = service_levels(percentages=["99.99"]).objectives
     assert objective.budget == Decimal("0.0001")
-    assert "> 0.00144\n" in made(percentages=["99.99"])
+    assert "> 0.00144\n" in render_rules(service_levels(percentages=["99.99"]))

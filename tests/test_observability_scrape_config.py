@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.observability.scrape_config import kubernetes, scrape_config
+from hr_prometheus.observability.scrape_config import render_pod_monitor, render_scrape_config
 from hr_prometheus.settings import Settings
 
 CERTIFICATE = str(Path(__file__).parent / "tls" / "certificate.pem")
@@ -27,7 +27,7 @@ CERTIFICATE = str(Path(__file__).parent / "tls" / "certificate.pem")
 )
 def test_promtool_agrees(tmp_path, promtool, settings, expected):
     """What is written says where the metrics of a run with the same settings are, and is a configuration."""
-    text = scrape_config(Settings(target="", **settings), 'the "shop"')
+    text = render_scrape_config(Settings(target="", **settings), 'the "shop"')
     (config,) = yaml.safe_load(text)["scrape_configs"]
     assert config["job_name"] == 'the "shop"'
     assert (config["scheme"], config["static_configs"][0]["targets"][0], config["metrics_path"]) == expected
@@ -38,7 +38,7 @@ def test_promtool_agrees(tmp_path, promtool, settings, expected):
 
 def test_kubernetes():
     """A PodMonitor and annotations, which say the same."""
-    text = kubernetes(Settings(target="", host="0.0.0.0", metrics_port=9100), "shop")  # noqa: S104
+    text = render_pod_monitor(Settings(target="", host="0.0.0.0", metrics_port=9100), "shop")  # noqa: S104
     monitor, patch = yaml.safe_load_all(text)
     assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
     assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics", "scheme": "http", "path": "/metrics"}]
@@ -55,12 +55,12 @@ def test_kubernetes():
 @pytest.mark.parametrize(
     ("make", "settings", "job", "sentence"),
     [
-        (scrape_config, {"port": 0}, "shop", "port 0 is another one each time"),
-        (scrape_config, {"metrics_port": 0}, "shop", "port 0 is another one each time"),
-        (scrape_config, {"unix_path": "/run/x"}, "shop", 'on the unix socket "/run/x", .* --metrics-port 9100'),
-        (scrape_config, {"metrics_path": "metrics"}, "shop", 'metrics_path="metrics" cannot be served'),
-        (kubernetes, {"host": "0.0.0.0"}, "The Shop", '--job "The Shop" can be no name'),  # noqa: S104
-        (kubernetes, {}, "shop", 'would listen on "127.0.0.1", .* Give --host 0.0.0.0'),
+        (render_scrape_config, {"port": 0}, "shop", "port 0 is another one each time"),
+        (render_scrape_config, {"metrics_port": 0}, "shop", "port 0 is another one each time"),
+        (render_scrape_config, {"unix_path": "/run/x"}, "shop", 'on the unix socket "/run/x", .* --metrics-port 9100'),
+        (render_scrape_config, {"metrics_path": "metrics"}, "shop", 'metrics_path="metrics" cannot be served'),
+        (render_pod_monitor, {"host": "0.0.0.0"}, "The Shop", '--job "The Shop" cannot be a name'),  # noqa: S104
+        (render_pod_monitor, {}, "shop", 'would listen on "127.0.0.1", .* Give --host 0.0.0.0'),
     ],
 )
 def test_what_cannot_be_scraped(make, settings, job, sentence):

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 import hr_prometheus
-from hr_prometheus.commands.group import main
+from hr_prometheus.commands.group import cli
 
 
 def test_the_public_names():
@@ -55,15 +55,15 @@ def test_importing_registers_nothing_and_loads_no_click():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in main.commands)])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in cli.commands)])
 def test_help_and_version_wait_for_no_server(arguments):
     """They load neither aiohttp nor prometheus_client nor asyncio."""
     code = (
         "import atexit, sys\n"
         "heavy = ('aiohttp', 'asyncio', 'prometheus_client')\n"
         "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))\n"
-        "from hr_prometheus.commands.group import main\n"
-        "main()\n"
+        "from hr_prometheus.commands.group import cli\n"
+        "cli()\n"
     )
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -1,41 +1,40 @@
-"""The application that a command looks at."""
+"""The application that a command describes."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hr_prometheus.commands.options import settings_of
-from hr_prometheus.commands.streams import say
+from hr_prometheus.commands.streams import print_warning
+from hr_prometheus.metrics import FULL
 
 if TYPE_CHECKING:
-    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
     from hr_prometheus.settings import Settings
 
 
-def route_table(settings: Settings, *, start: bool = False) -> tuple[list[Row], Settings]:
-    """Return the routes of the target, and its settings, which a target that instruments itself has changed.
+def load_routes(settings: Settings, *, start: bool = False) -> tuple[list[Row], Settings]:
+    """Return the routes of the target, and the settings: an application that instruments itself has its own.
 
-    Patterns that exclude nothing are warned of.
+    Warns of patterns that exclude nothing.
     """
-    from hr_prometheus.observability import route_table as module
+    from hr_prometheus.observability.dry_run import load_application
+    from hr_prometheus.observability.route_table import rows_of, settings_of
     from hr_prometheus.server.notices import idle_exclusions
 
-    with contextlib.redirect_stdout(sys.stderr):  # what the application prints is no part of the output
-        app = module.load_application(settings, start=start)
-    table = module.rows(app, settings)
+    with contextlib.redirect_stdout(sys.stderr):  # what the application prints is not the command's output
+        app = load_application(settings, start=start)
+    rows = rows_of(app, settings)
     for text in idle_exclusions(app, settings):
-        say("Warning", text)
-    return table, module.settings_of(app, settings)
+        print_warning(text)
+    return rows, settings_of(app, settings)
 
 
-def application_of(values: dict[str, Any]) -> tuple[Source, list[Row], Settings]:
-    """Return the metrics, the routes (none without a target) and the settings of an application, by its options."""
-    from hr_prometheus.metrics import FULL
-    from hr_prometheus.observability.promql import Source
+def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Settings]:
+    """Return an application's metrics, its routes and its settings. Without a target it has no routes."""
+    from hr_prometheus.observability.promql import ApplicationMetrics
 
-    settings = settings_of(values)
-    table, settings = route_table(settings) if settings.target else ([], settings)
-    return Source(settings.metric_prefix, detail=settings.detail or FULL), table, settings
+    rows, settings = load_routes(settings) if settings.target else ([], settings)
+    return ApplicationMetrics(settings.metric_prefix, detail=settings.detail or FULL), rows, settings

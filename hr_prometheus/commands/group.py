@@ -1,68 +1,63 @@
-"""The group of all commands: what the operating system refuses, names that are no command, unknown variables."""
+"""The group of all commands: their errors become sentences and exit codes, and mistyped names get a suggestion."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hr_prometheus import __version__
 from hr_prometheus.commands.dashboard import dashboard
+from hr_prometheus.commands.errors import exit_with, report_refusal
+from hr_prometheus.commands.parameters import VARIABLE_PREFIX
 from hr_prometheus.commands.routes import routes
 from hr_prometheus.commands.rules import rules
 from hr_prometheus.commands.run import run
 from hr_prometheus.commands.scrape_config import scrape_config
-from hr_prometheus.commands.streams import Closed, say
-from hr_prometheus.errors import did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_PREFIX = "HR_PROMETHEUS_"
+from hr_prometheus.commands.streams import (
+    StandardOutput,
+    exit_at_closed_pipe,
+    fill_closed_descriptors,
+    print_warning,
+)
+from hr_prometheus.errors import HrPrometheusError, did_you_mean
+from hr_prometheus.server import interrupts
 
 
 class Group(click.Group):
-    """The commands. What the operating system refuses is one sentence and exit code 1; a closed pipe is silence."""
-
-    _is_refused = False
-    _has_terminal = False
+    """The commands. Any error that can be expected is one sentence and an exit code, never a traceback of ours."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command, and exit."""
-        _take_closed_descriptors()
-        if sys.stdout is None:
-            sys.stdout = Closed()
-        self._has_terminal = sys.stdout.isatty()
+        fill_closed_descriptors()
+        output = StandardOutput()
         code: Any = 1
         try:
-            super().main(*args, **kwargs)
-        except SystemExit as ended:
-            code = ended.code
+            super().main(*args, obj=output, **kwargs)
+        except SystemExit as end:
+            code = end.code
         except OSError as error:
-            self._refuse_any(error)
-        self._flush()
-        sys.exit(code or int(self._is_refused))
+            report_refusal(error, output)
+        output.flush()
+        sys.exit(code or int(output.is_refused))
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Read the arguments, and show the help that they ask for."""
-        with _until_its_reader_is_gone():
+        """Read the arguments, and print the help that they ask for."""
+        with exit_at_closed_pipe():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the arguments name; say first which variables no command knows."""
-        commands = self.commands.values()
-        known = {each.envvar for command in commands for each in command.params if isinstance(each.envvar, str)}
-        for name in sorted(os.environ.keys() - known):
-            if name.startswith(_PREFIX):
-                rests = sorted(each.removeprefix(_PREFIX) for each in known)
-                hint = did_you_mean(name.removeprefix(_PREFIX), rests, prefix=_PREFIX)
-                say("Warning", f"{name} is not a setting of hr-prometheus.{hint}")
-        with _until_its_reader_is_gone():
-            return super().invoke(ctx)
+        """Run the command that the arguments name."""
+        self._warn_of_unknown_variables()
+        try:
+            with exit_at_closed_pipe():
+                return super().invoke(ctx)
+        except HrPrometheusError as error:
+            exit_with(error, ctx)
+        except KeyboardInterrupt:
+            sys.exit(interrupts.exit_code())
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,60 +71,21 @@ class Group(click.Group):
             ctx.fail(f'No such command "{name}".{hint}')
         return super().resolve_command(ctx, args)
 
-    def refuse(self, error: OSError) -> None:
-        """Say once that standard output cannot be written, unless its reader or its terminal is gone."""
-        is_gone = error.errno == errno.EPIPE or (error.errno == errno.EIO and self._has_terminal)
-        if not (is_gone or self._is_refused):
-            self._is_refused = True
-            say("Error", f"standard output cannot be written: {error.strerror}. Send it somewhere else.")
-
-    def _refuse_any(self, error: OSError) -> None:
-        try:
-            os.getcwd()
-        except OSError:
-            say("Error", "the current directory does not exist any more. Change to one that does.")
-        else:
-            if error.filename is None:  # all that has no name is a standard stream
-                self.refuse(error)
-            else:
-                say("Error", f'the operating system has refused "{error.filename}": {error.strerror}.')
-
-    def _flush(self) -> None:
-        """Write what is left. Python does so later, and has its own words and exit code if that is refused."""
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except OSError as error:
-                self.refuse(error)
-                with contextlib.suppress(OSError, ValueError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for what is left
-            except (AttributeError, ValueError):  # the application has closed or replaced it
-                pass
+    def _warn_of_unknown_variables(self) -> None:
+        options = [option for command in self.commands.values() for option in command.params]
+        variables = {option.envvar for option in options if isinstance(option.envvar, str)}
+        for name in sorted(os.environ.keys() - variables):
+            if name.startswith(VARIABLE_PREFIX):
+                settings = sorted(each.removeprefix(VARIABLE_PREFIX) for each in variables)
+                hint = did_you_mean(name.removeprefix(VARIABLE_PREFIX), settings, prefix=VARIABLE_PREFIX)
+                print_warning(f"{name} is not a setting of hr-prometheus.{hint}")
 
 
-@contextlib.contextmanager
-def _until_its_reader_is_gone() -> Iterator[None]:
-    """Be done when a pipe is closed, of which click makes exit code 1."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise click.exceptions.Exit(0) from None
-
-
-def _take_closed_descriptors() -> None:
-    """See that no socket or file gets the number of a closed standard stream, and with it what others print there."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it has the lowest number that is free
-
-
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Group,
+    commands=[run, routes, dashboard, rules, scrape_config],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "-V", "--version", prog_name="hr-prometheus")
-def main() -> None:
+def cli() -> None:
     """Prometheus metrics for any aiohttp server: true, bounded and almost free."""
-
-
-for _command in (run, routes, dashboard, rules, scrape_config):
-    main.add_command(_command)

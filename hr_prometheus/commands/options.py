@@ -1,13 +1,22 @@
-"""The options of the commands, each a decorator with the name of its option, and the settings that they make."""
+"""The arguments and options of the commands: each is a decorator, with the name of the option."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from hr_prometheus.commands.parameters import Seconds, WholeNumber, metrics_option, said, server_option, workers_option
-from hr_prometheus.commands.streams import say
+from hr_prometheus.commands.parameters import (
+    Seconds,
+    WholeNumber,
+    application_option,
+    metrics_option,
+    output_option,
+    quote_option,
+    server_option,
+    workers_option,
+)
+from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.server.loops import LOOPS
@@ -15,11 +24,11 @@ from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
     DEFAULT_KEEPALIVE_TIMEOUT,
+    DEFAULT_LEAST_REQUESTS,
     DEFAULT_LOG_LEVEL,
     DEFAULT_PORT,
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKER_TIMEOUT,
-    Settings,
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
@@ -30,23 +39,21 @@ from hr_prometheus.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hr_prometheus.commands.parameters import Decorator
+# -- the application
 
 target = click.argument("target")
-target_if_any = click.argument("target", required=False, default="")
+optional_target = click.argument("target", required=False, default="")
 arguments = click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
+app_dir = application_option(
+    "--app-dir",
+    metavar="DIRECTORY",
+    default=".",
+    show_default="the current directory",
+    help="Directory to import from; comes first on sys.path.",
+)
+start = application_option("--start", is_flag=True, help="Run the application's start-up first, which may add routes.")
 
-
-def together(*decorators: Decorator) -> Decorator:
-    """Return one decorator for several, which ``--help`` shows in this order."""
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for each in reversed(decorators):
-            function = each(function)
-        return function
-
-    return decorate
-
+# -- where and how it is served
 
 host = server_option(
     "-H", "--host", metavar="HOST", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all."
@@ -68,6 +75,7 @@ unix_path = server_option(
 unix_mode = server_option(
     "--unix-mode",
     metavar="MODE",
+    parse=parse_mode,
     help="Permissions of the Unix socket, in octal digits, such as 660; by default those that the umask leaves.",
 )
 backlog = server_option(
@@ -116,17 +124,14 @@ certfile = server_option("--certfile", metavar="FILE", help="Certificate chain i
 keyfile = server_option(
     "--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
 )
-app_dir = server_option(
-    "--app-dir",
-    metavar="DIRECTORY",
-    default=".",
-    show_default="the current directory",
-    help="Directory to import from; comes first on sys.path.",
-)
+
+# -- more than one process
+
 workers = workers_option(
     "-w",
     "--workers",
     metavar="N|auto",
+    parse=parse_workers,
     show_default="one process, without a supervisor",
     help="Serve with N processes, which a supervisor keeps running; auto is one for each processor.",
 )
@@ -143,6 +148,9 @@ max_requests = workers_option(
     metavar="N",
     help="Replace a worker after N requests and up to a tenth more, drawn at random.",
 )
+
+# -- the metrics
+
 metrics_path = metrics_option(
     "--metrics-path", metavar="PATH", default="/metrics", show_default=True, help="Path of the metrics route."
 )
@@ -157,9 +165,10 @@ metrics_host = metrics_option(
 )
 fixed_route = metrics_option(
     "--fixed-route",
-    "fixed_route",
+    "fixed_routes",
     multiple=True,
     metavar="NAME=PARAM[,PARAM...]",
+    parse=parse_fixed_routes,
     help="Show these parameters of the route NAME as {PARAM} in the label path, so that their values share one "
     "series. NAME=* means all parameters of the route, * all of every route. Repeatable.",
 )
@@ -167,6 +176,7 @@ allow_values = metrics_option(
     "--allow-values",
     multiple=True,
     metavar="NAME.PARAM=VALUE[,VALUE...]",
+    parse=parse_allowed_values,
     help="Show only these values of the parameter PARAM of the route NAME (* for all routes) in the label path, and "
     "any other as other. Repeatable.",
 )
@@ -194,54 +204,94 @@ exclude = metrics_option(
     metavar="PATTERN",
     help="Do not record requests whose path label matches this shell pattern, such as /health*. Repeatable.",
 )
-buckets = metrics_option(
-    "--buckets",
-    metavar="SECONDS,...",
-    show_default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
-    help="Upper bounds of the latency histogram.",
-)
-metric_prefix = metrics_option(
-    "--metric-prefix", metavar="PREFIX", default="", help="Goes before the names of the request metrics."
-)
 detail = metrics_option(
     "--detail",
     type=click.Choice(DETAILS),
     show_default=FULL,
     help="How much is measured: full, or only the counts, latencies and requests in progress.",
 )
+buckets = metrics_option(
+    "--buckets",
+    metavar="SECONDS,...",
+    default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
+    show_default=True,
+    parse=parse_buckets,
+    help="Upper bounds of the latency histogram.",
+)
+
+
+def _check_prefix(ctx: click.Context, _option: click.Parameter, prefix: str) -> str:
+    if prefix.isidentifier() and not prefix.endswith("_") and not ctx.resilient_parsing:
+        typed = quote_option("metric_prefix", ctx)
+        print_warning(f'{typed}: the metrics are named "{prefix}request_latency" and so on. Did you mean "{prefix}_"?')
+    return prefix
+
+
+metric_prefix = metrics_option(
+    "--metric-prefix",
+    metavar="PREFIX",
+    default="",
+    callback=_check_prefix,
+    help="Goes before the names of the request metrics.",
+)
 monitor = metrics_option(
     "--monitor", metavar="MODULE:CLASS", help="Record with this monitor instead of the default one."
 )
-job = metrics_option(
+
+
+def series(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that decide the names, the labels and the number of an application's series."""
+    decorators = fixed_route, allow_values, keep_values, path_budget, exclude, detail, buckets, metric_prefix
+    for decorator in reversed(decorators):  # as if they stood above the function one by one
+        function = decorator(function)
+    return function
+
+
+# -- what a command writes
+
+output_format = output_option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="A table for people or JSON for programs.",
+)
+max_series = output_option(
+    "--max-series",
+    type=WholeNumber(0, example=3000),
+    metavar="N",
+    help="Exit with 4 if there can be more series than this.",
+)
+job = output_option(
     "--job",
     metavar="NAME",
     default="hr-prometheus",
     show_default=True,
     help="Name of the job under which Prometheus scrapes the application.",
 )
-output = metrics_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
-
-#: Where an application and its metrics are served.
-addresses = together(host, port, unix_path, certfile, metrics_path, metrics_port, metrics_host)
-#: What of the options of ``run`` changes the labels and the number of an application's series, and their names.
-application = together(
-    app_dir, fixed_route, allow_values, keep_values, path_budget, exclude, detail, buckets, metric_prefix
+objective = output_option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    metavar="[NAME=]PERCENT",
+    show_default="99.9",
+    help="Percentage of the requests that must go well: of the application, or of its route NAME. Repeatable.",
 )
-
-
-def settings_of(options: dict[str, Any]) -> Settings:
-    """Return the settings that the options of a command say."""
-    buckets, workers, mode = options.pop("buckets"), options.pop("workers", None), options.pop("unix_mode", None)
-    settings = Settings(
-        unix_mode=None if mode is None else parse_mode(mode),
-        workers=None if workers is None else parse_workers(workers),
-        fixed_routes=parse_fixed_routes(options.pop("fixed_route")),
-        allow_values=parse_allowed_values(options.pop("allow_values")),
-        buckets=LATENCY_BUCKETS if buckets is None else parse_buckets(buckets),
-        **options,
-    )
-    prefix = settings.metric_prefix
-    if prefix.isidentifier() and not prefix.endswith("_"):
-        typed = said("metric_prefix", click.get_current_context())
-        say("Warning", f'{typed}: the metrics are named "{prefix}request_latency" and so on. Did you mean "{prefix}_"?')
-    return settings
+latency = output_option(
+    "--latency",
+    type=Seconds(min_open=True, example=0.5),
+    metavar="SECONDS",
+    help="In what time as many requests must be answered; one of --buckets. Without it no alert looks at latencies.",
+)
+least_requests = output_option(
+    "--least-requests",
+    type=WholeNumber(0, example=DEFAULT_LEAST_REQUESTS),
+    metavar="N",
+    default=DEFAULT_LEAST_REQUESTS,
+    show_default=True,
+    help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
+)
+kubernetes = output_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
+output = output_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
+tests = output_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")

@@ -9,68 +9,65 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hr_prometheus.commands.streams import show
+from hr_prometheus.commands.streams import print_result
 from hr_prometheus.errors import ConfigurationError, ServingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from hr_prometheus.settings import Settings
 
 
-def check_outputs(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
-    """Check that each file, given by the option that names it, is another one than the others and than what was read.
+def write_outputs(outputs: Mapping[str, tuple[str | None, str]], settings: Settings) -> None:
+    """Write the file and the text of each option. The text of an option without a file goes to standard output.
 
-    *inputs* are given by words for them. The files of imported modules are always among them.
-
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for two of one file, however it is spelt or linked to.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if a file is the file of another option, the target, a module
+    or a certificate, however it is spelt or linked to, and :exc:`~hr_prometheus.errors.ServingError` if the operating
+    system refuses it.
     """
-    taken = {words: path for words, path in inputs.items() if path}
-    for option, path in outputs.items():
+    script = settings.target.rpartition(":")[0] or settings.target
+    taken = {"the target": script, "--certfile": settings.certfile, "--keyfile": settings.keyfile}
+    taken = {words: path for words, path in taken.items() if path}
+    for option, (path, _) in outputs.items():
+        if path is not None:
+            _check(option, path, taken.items())
+            taken[option] = path
+    for path, text in outputs.values():
         if path is None:
-            continue
-        for words, other in taken.items():
-            if _is_same(path, other):
-                raise ConfigurationError(f'{option} "{path}" is the file of {words} "{other}". Choose another file.')
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None)
-            if isinstance(file, str) and _is_same(path, file):
-                raise ConfigurationError(f'{option} "{path}" is the file of the module "{name}". Choose another file.')
-        taken[option] = path
+            print_result(text, nl=False)
+        else:
+            write_file(path, text)
 
 
-def write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
     """Write a file. An existing one is replaced, with its mode, when the new one is complete.
 
     Raises :exc:`~hr_prometheus.errors.ServingError` if the operating system refuses it.
     """
     try:
         place = os.path.realpath(path)
-        if os.path.exists(place):
-            with open(
-                place, "r+b" if os.path.isfile(place) else "ab"
-            ):  # what may not be written is not replaced either
-                pass
-        if os.path.exists(place) and not os.path.isfile(place):  # a device, or a pipe
-            _write(place, text)
-        else:
+        if os.path.isfile(place) or not os.path.exists(place):
             _replace(place, text)
+        else:  # a device, or a pipe
+            _write(place, text)
     except OSError as error:
         raise ServingError(f'"{path}" cannot be written: {error.strerror}. Choose another file.') from error
 
 
-def write_all(outputs: dict[str, str | None], texts: list[str], settings: Settings) -> None:
-    """Write each text to the file that its option names, the first one to standard output if it names none."""
-    script = settings.target.rpartition(":")[0] or settings.target
-    check_outputs(outputs, {"the target": script, "--certfile": settings.certfile, "--keyfile": settings.keyfile})
-    for path, text in zip(outputs.values(), texts, strict=False):
-        if path is None:
-            show(text, nl=False)
-        else:
-            write(path, text)
+def _check(option: str, path: str, taken: Iterable[tuple[str, str | None]]) -> None:
+    for words, other in taken:
+        if other is not None and _is_same(path, other):
+            raise ConfigurationError(f'{option} "{path}" is the file of {words} "{other}". Choose another file.')
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and _is_same(path, file):
+            raise ConfigurationError(f'{option} "{path}" is the file of the module "{name}". Choose another file.')
 
 
 def _replace(path: str, text: str) -> None:
+    if os.path.exists(path):
+        with open(path, "r+b"):  # what may not be written may not be replaced either
+            pass
     new = f"{path}.{os.getpid()}.new"
     try:
         _write(new, text)

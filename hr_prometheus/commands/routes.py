@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from hr_prometheus.commands import options
-from hr_prometheus.commands.application import route_table
-from hr_prometheus.commands.errors import reported
-from hr_prometheus.commands.parameters import Command, WholeNumber, metrics_option, said
-from hr_prometheus.commands.streams import say, show
+from hr_prometheus.commands.application import load_routes
+from hr_prometheus.commands.parameters import Command, quote_variable
+from hr_prometheus.commands.streams import print_error, print_result
+from hr_prometheus.settings import Settings
 
 _TOO_MANY_SERIES = 4
 
@@ -22,23 +22,12 @@ _TOO_MANY_SERIES = 4
 @click.command(cls=Command, short_help="Show the routes of an application as the metrics will see them.")
 @options.target
 @options.arguments
-@options.application
-@metrics_option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A table for people or JSON for programs.",
-)
-@metrics_option(
-    "--max-series",
-    type=WholeNumber(0, example=3000),
-    metavar="N",
-    help="Exit with 4 if there can be more series than this.",
-)
-@metrics_option("--start", is_flag=True, help="Run the application's start-up first, which may add routes.")
-def routes(**values: Any) -> None:
+@options.output_format
+@options.max_series
+@options.app_dir
+@options.start
+@options.series
+def routes(*, output_format: str, max_series: int | None, start: bool, **values: Any) -> None:
     """Show the route table of TARGET as the metrics will see it; see `run` for TARGET and ARGS.
 
     The application is made but not started, unless --start is given. For each route: its methods, its name, the label
@@ -48,26 +37,23 @@ def routes(**values: Any) -> None:
 
     Exit codes: as of `run`, and 4 if --max-series is exceeded.
     """
-    output_format, max_series, start = (values.pop(name) for name in ("output_format", "max_series", "start"))
-    with reported():
-        from hr_prometheus.observability import route_table as module
+    rows, _ = load_routes(Settings(**values), start=start)
+    from hr_prometheus.observability.route_table import USUAL_METHODS, render_table, totals
 
-        table, _ = route_table(options.settings_of(values), start=start)
-    series, size = module.totals(table)
+    series, size = totals(rows)
     if output_format == "json":
-        document = {"routes": [dataclasses.asdict(row) for row in table], "series": series, "bytes": size}
-        document["all_methods"] = module.USUAL_METHODS  # as which "*" is reckoned
-        show(json.dumps(document, indent=2))
+        document = {"routes": [dataclasses.asdict(row) for row in rows], "series": series, "bytes": size}
+        document["all_methods"] = USUAL_METHODS  # of "*"
+        print_result(json.dumps(document, indent=2))
     else:
-        # A file, or a program that reads, gets one line a route; a terminal of unknown width is taken for a usual one.
+        # Without COLUMNS, a file or pipe gets one line a route, and a terminal of unknown width gets 80 columns.
         unknown = 80 if sys.stdout.isatty() else 0
         width = shutil.get_terminal_size((unknown, 24)).columns
-        show("\n".join(module.text_table(table, width or None)))
+        print_result("\n".join(render_table(rows, width or None)))
     if max_series is not None and series > max_series:
-        typed = said("max_series", click.get_current_context(), own="--max-series")
-        say(
-            "Error",
-            f"there can be {series:,} series, and {typed} is {max_series:,}. Fix parameters with --fixed-route, list "
-            "their values with --allow-values, or lower --path-budget.",
+        limit = quote_variable("max_series", click.get_current_context()) or "--max-series"
+        print_error(
+            f"there can be {series:,} series, and {limit} is {max_series:,}. Fix parameters with --fixed-route, list "
+            "their values with --allow-values, or lower --path-budget."
         )
         sys.exit(_TOO_MANY_SERIES)

@@ -7,21 +7,26 @@ from typing import Any
 import click
 
 from hr_prometheus.commands import options
-from hr_prometheus.commands.errors import reported
-from hr_prometheus.commands.outputs import write_all
-from hr_prometheus.commands.parameters import Command, metrics_option
+from hr_prometheus.commands.outputs import write_outputs
+from hr_prometheus.commands.parameters import Command
+from hr_prometheus.settings import Settings
 
 
 @click.command("scrape-config", cls=Command, short_help="Write what makes Prometheus scrape an application.")
-@options.addresses
-@options.job
-@metrics_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
 @options.output
-def scrape_config(job: str, output: str | None, *, kubernetes: bool, **values: Any) -> None:
+@options.kubernetes
+@options.job
+@options.host
+@options.port
+@options.unix_path
+@options.certfile
+@options.metrics_path
+@options.metrics_port
+@options.metrics_host
+def scrape_config(*, kubernetes: bool, output: str | None, job: str, **values: Any) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""
-    with reported():
-        from hr_prometheus.observability import scrape_config as module
+    from hr_prometheus.observability.scrape_config import render_pod_monitor, render_scrape_config
 
-        settings = options.settings_of({**values, "target": "", "buckets": None, "fixed_route": (), "allow_values": ()})
-        text = (module.kubernetes if kubernetes else module.scrape_config)(settings, job)
-        write_all({"--output": output}, [text], settings)
+    settings = Settings(target="", **values)
+    render = render_pod_monitor if kubernetes else render_scrape_config
+    write_outputs({"--output": (output, render(settings, job))}, settings)

@@ -50,9 +50,9 @@ def make_view(
     async def hrprometheus_view(request: Request) -> StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
-        accept = ",".join(request.headers.getall(hdrs.ACCEPT, []))
+        accept = _joined(request, hdrs.ACCEPT)
         form = choose_format(accept)
-        is_gzip = accepts_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, [])))
+        is_gzip = accepts_gzip(_joined(request, hdrs.ACCEPT_ENCODING))
         names = tuple(sorted(set(request.query.getall("name[]", []))))
         if ask := source or _elsewhere:
             try:
@@ -80,6 +80,11 @@ def make_view(
 
     _views.add(hrprometheus_view)
     return hrprometheus_view
+
+
+def _joined(request: Request, name: str) -> str:
+    """Return the lists of all headers of that name as one. No aiohttp but 3.x takes a default for none."""
+    return ",".join(request.headers.getall(name)) if name in request.headers else ""
 
 
 def check_metrics_path(path: str) -> None:

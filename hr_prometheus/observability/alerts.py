@@ -1,4 +1,4 @@
-"""When to call somebody: the alerts of an application's objectives, and those of the instrument itself.
+"""When a person must act: the alerts of an application's objectives, and those of hr-prometheus itself.
 
 The alerts of the objectives are those of Google's SRE workbook, "Alerting on SLOs": how many times faster than allowed the
 budget of errors is being spent, over a long window, so that it matters, and over a short one, so that it still goes on.
@@ -11,29 +11,28 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from hr_prometheus import metrics
-from hr_prometheus.observability.objectives import percent
-from hr_prometheus.observability.promql import Source, equal
+from hr_prometheus.observability.objectives import format_percent
+from hr_prometheus.observability.promql import equal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from hr_prometheus.observability.objectives import Objective, ServiceLevels
+    from hr_prometheus.observability.promql import ApplicationMetrics
 
-    from hr_prometheus.observability.objectives import Objective
-
-#: What is recorded of an objective, with the labels ``objective`` (``errors`` or ``latency``) and ``route``; the window
-#: stands behind it.
+#: The recorded share of bad requests of an objective, with the labels ``objective`` (``errors`` or ``latency``) and
+#: ``route``; the window stands behind it.
 BAD_RATIO = "hr_prometheus:bad_requests:ratio_rate"
-#: The rate of all its requests; the window stands behind it.
+#: The recorded rate of all its requests; the window stands behind it.
 REQUESTS = "hr_prometheus:requests:rate"
 PAGE, TICKET = "page", "ticket"
-# Of the requests; an alert that needed more of them to fail could not be told from an outage.
+# An alert that needs a larger share of the requests to fail misses most outages.
 _MOST = Decimal("0.9")
 # In an annotation, where Prometheus fills it in.
 _JOB, _INSTANCE = "{{ $labels.job }}", "{{ $labels.instance }} of {{ $labels.job }}"
 
 
 @dataclass(frozen=True)
-class Burn:
-    """An alert for a budget that is spent *factor* times too fast, in the window *long* and still in *short*."""
+class BurnRate:
+    """A budget that is spent *factor* times too fast, in the window *long* and still in *short*."""
 
     severity: str
     factor: Decimal
@@ -41,10 +40,10 @@ class Burn:
     short: str
 
 
-BURNS = (
-    Burn(PAGE, Decimal("14.4"), "1h", "5m"),
-    Burn(PAGE, Decimal(6), "6h", "30m"),
-    Burn(TICKET, Decimal(1), "3d", "6h"),
+BURN_RATES = (
+    BurnRate(PAGE, Decimal("14.4"), "1h", "5m"),
+    BurnRate(PAGE, Decimal(6), "6h", "30m"),
+    BurnRate(TICKET, Decimal(1), "3d", "6h"),
 )
 
 
@@ -61,42 +60,41 @@ class Alert:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-def alerts(
-    source: Source, job: str, found: Sequence[Objective], latency: float | None, least_requests: int
-) -> list[Alert]:
-    """Return the alerts: those of the objectives, which need *least_requests*, and those of the instrument itself."""
+def alerts(levels: ServiceLevels) -> list[Alert]:
+    """Return the alerts: those of the objectives, and those of hr-prometheus itself."""
     kinds = {"errors": ("RequestErrorsBurnBudget", "are answered with a 5xx")}
-    if latency is not None:
-        kinds["latency"] = ("RequestLatencyBurnsBudget", f"take more than {latency:g} s")
-    burning = [
+    if levels.latency is not None:
+        kinds["latency"] = ("RequestLatencyBurnsBudget", f"take more than {levels.latency:g} s")
+    of_objectives = [
         Alert(
             name,
-            burn.severity,
-            _burning(job, kind, objective, burn, least_requests),
+            rate.severity,
+            _burns(levels, kind, objective, rate),
             f"Too many requests to {_JOB} (route {{{{ $labels.route }}}}) {verb}.",
-            f"The budget of {percent(objective.budget)} % is being spent more than {burn.factor} times too fast, over "
-            f"{burn.long} and still over {burn.short}. * stands for all routes that have no objective of their own.",
-            labels={"objective": kind, "route": objective.route, "window": burn.long},
+            f"The budget of {format_percent(objective.budget)} % is being spent more than {rate.factor} times too fast, over "
+            f"{rate.long} and still over {rate.short}. * stands for all routes that have no objective of their own.",
+            labels={"objective": kind, "route": objective.route, "window": rate.long},
         )
-        for objective in found
+        for objective in levels.objectives
         for kind, (name, verb) in kinds.items()
-        for burn in burns(objective)
+        for rate in burn_rates(objective)
     ]
-    return burning + _of_scrapes(job) + _of_workers(source) + _of_labels_and_errors(source)
+    return of_objectives + _of_scrapes(levels.job) + _of_workers(levels.metrics) + _of_labels_and_errors(levels.metrics)
 
 
-def burns(objective: Objective) -> list[Burn]:
-    """Return the alerts that an objective can fire: with a low one, some would need more requests than there are."""
-    return [burn for burn in BURNS if burn.factor * objective.budget <= _MOST]
+def burn_rates(objective: Objective) -> list[BurnRate]:
+    """Return those that an objective can reach: a budget of 10 % cannot be spent 14.4 times too fast."""
+    return [rate for rate in BURN_RATES if rate.factor * objective.budget <= _MOST]
 
 
-def _burning(job: str, kind: str, objective: Objective, burn: Burn, least_requests: int) -> str:
-    matchers = ",".join([equal("job", job), equal("objective", kind), equal("route", objective.route)])
-    limit = f"{(burn.factor * objective.budget).normalize():f}"
-    conditions = [f"{BAD_RATIO}{window}{{{matchers}}} > {limit}" for window in (burn.long, burn.short)]
-    if least_requests:
-        # Five minutes side by side, so that the time before the first request, or the first record, counts for nothing.
-        conditions.append(f"300 * sum_over_time({REQUESTS}5m{{{matchers}}}[{burn.long}:5m]) >= {least_requests}")
+def _burns(levels: ServiceLevels, kind: str, objective: Objective, rate: BurnRate) -> str:
+    matchers = ",".join([equal("job", levels.job), equal("objective", kind), equal("route", objective.route)])
+    limit = f"{(rate.factor * objective.budget).normalize():f}"
+    conditions = [f"{BAD_RATIO}{window}{{{matchers}}} > {limit}" for window in (rate.long, rate.short)]
+    if levels.least_requests:
+        # A step of five minutes adds up rates over five minutes, and nothing before the first request or record.
+        requests = f"300 * sum_over_time({REQUESTS}5m{{{matchers}}}[{rate.long}:5m])"
+        conditions.append(f"{requests} >= {levels.least_requests}")
     return "\nand\n".join(conditions)
 
 
@@ -122,14 +120,14 @@ def _of_scrapes(job: str) -> list[Alert]:
     ]
 
 
-def _of_workers(source: Source) -> list[Alert]:
+def _of_workers(application: ApplicationMetrics) -> list[Alert]:
     # A worker that is replaced on purpose is no trouble.
-    restarts = source.where('reason!~"max-requests|reload"').series(metrics.WORKER_RESTARTS)
+    restarts = application.where('reason!~"max-requests|reload"').selector(metrics.WORKER_RESTARTS)
     return [
         Alert(
             "HrPrometheusNoWorker",
             PAGE,
-            f"max by (job, instance) ({source.series(metrics.WORKER_UP)}) == 0",
+            f"max by (job, instance) ({application.selector(metrics.WORKER_UP)}) == 0",
             f"No worker of {_INSTANCE} serves.",
             "The log has the reason for which they ended.",
             "1m",
@@ -145,12 +143,12 @@ def _of_workers(source: Source) -> list[Alert]:
     ]
 
 
-def _of_labels_and_errors(source: Source) -> list[Alert]:
+def _of_labels_and_errors(application: ApplicationMetrics) -> list[Alert]:
     return [
         Alert(
             "HrPrometheusLabelsFolded",
             TICKET,
-            _counted(source.series(metrics.FOLDED_REQUESTS), "1h", "job, route"),
+            _has_increased(application.selector(metrics.FOLDED_REQUESTS), "1h", "job, route"),
             f"The route {{{{ $labels.route }}}} of {_JOB} has more path labels than its budget.",
             "Fix the parameter that is behind it with --fixed-route, list its values with --allow-values, or raise "
             "--path-budget.",
@@ -158,16 +156,18 @@ def _of_labels_and_errors(source: Source) -> list[Alert]:
         Alert(
             "HrPrometheusErrors",
             TICKET,
-            _counted(source.series(metrics.ERRORS), "15m", "job, where"),
+            _has_increased(application.selector(metrics.ERRORS), "15m", "job, where"),
             f"The metrics of {_JOB} miss something: {{{{ $labels.where }}}} raises exceptions.",
             "The log has one traceback of each kind. No client has seen them.",
         ),
     ]
 
 
-def _counted(series: str, window: str, by: str) -> str:
+def _has_increased(selector: str, window: str, by: str) -> str:
     """Return whether a counter has counted. One that begins with its first event has no increase by that one."""
-    return f"sum by ({by}) (increase({series}[{window}])) > 0\nor\nsum by ({by}) ({series} unless {series} offset {window}) > 0"
+    increased = f"sum by ({by}) (increase({selector}[{window}])) > 0"
+    began = f"sum by ({by}) ({selector} unless {selector} offset {window}) > 0"
+    return f"{increased}\nor\n{began}"
 
 
 def minutes(window: str) -> int:

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hr_prometheus.observability.panels import Panel, Section
-    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
 
 #: Grafana's names of the units; anything else is a plain number.
 UNITS = {"seconds": "s", "bytes": "bytes", "share": "percentunit"}
-_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_DATA_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _COLUMNS, _HEIGHTS = 24, {"number": 4}
 
 
-def grafana_dashboard(source: Source, job: str, table: Sequence[Row]) -> str:
-    """Return the JSON of a dashboard which begins with the application that Prometheus scrapes as *job*.
+def render_dashboard(application: ApplicationMetrics, job: str, table: Sequence[Row]) -> str:
+    """Return the JSON of a dashboard that first shows the application that Prometheus scrapes as *job*.
 
-    The same JSON comes of the same arguments, letter for letter.
+    The same arguments make the same JSON, byte for byte.
     """
     board = (
         dashboard.Dashboard(job)
@@ -51,12 +51,12 @@ def grafana_dashboard(source: Source, job: str, table: Sequence[Row]) -> str:
         .refresh("30s")
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
-    requests = source.name(REQUEST_COUNT) + "_total"
+    requests = application.name(REQUEST_COUNT) + "_total"
     for label, matchers in (("job", ""), ("instance", f"{{{JOB}}}"), ("path", f"{{{JOB},{INSTANCE}}}")):
         board.with_variable(_variable(label, f"label_values({requests}{matchers}, {label})", job))
     numbers = count(1)
     top = 0
-    for section in sections(source, table):
+    for section in sections(application, table):
         row = dashboard.Row(section.title).id(next(numbers)).grid_pos(GridPos(h=1, w=_COLUMNS, x=0, y=top))
         places = _places(section, top + 1)
         panels = [
@@ -81,7 +81,7 @@ def _variable(label: str, query: str, job: str) -> dashboard.QueryVariable:
     return (
         dashboard.QueryVariable(label)
         .label(label.capitalize())
-        .datasource(_SOURCE)
+        .datasource(_DATA_SOURCE)
         .query(query)
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.ALPHABETICAL_ASC)
@@ -93,12 +93,12 @@ def _variable(label: str, query: str, job: str) -> dashboard.QueryVariable:
 
 
 def _uid(job: str) -> str:
-    """Return an identifier as Grafana wants it: at most 40 letters, digits, hyphens and underscores."""
+    """Return an identifier for Grafana: at most 40 letters, digits, hyphens and underscores."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", f"hr-prometheus-{job}")[:40]
 
 
 def _places(section: Section, top: int) -> list[GridPos]:
-    """Return where the panels of a section are, from left to right and downwards from *top*; the last one fills its row."""
+    """Return the places of a section's panels, from left to right and downwards from *top*. The last one fills its row."""
     places, left, height = [], 0, 0
     for panel in section.panels:
         if left + panel.width > _COLUMNS:
@@ -113,7 +113,7 @@ def _places(section: Section, top: int) -> list[GridPos]:
 def _panel(panel: Panel) -> Any:
     """Return the builder of a panel."""
     builder: Any = {"graph": _graph, "number": _number, "bars": _bars, "heatmap": _heatmap}[panel.kind]()
-    builder.title(panel.title).description(panel.description).datasource(_SOURCE)
+    builder.title(panel.title).description(panel.description).datasource(_DATA_SOURCE)
     unit = UNITS.get(panel.unit, "short")
     if panel.kind == "heatmap":
         builder.y_axis(heatmap.YAxisConfig().unit(unit))

@@ -1,56 +1,102 @@
-"""Service-level objectives: what share of the requests must go well, of a whole application or of a route."""
+"""Service-level objectives: which share of the requests must go well, of a whole application or of a route."""
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
+
+from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.labels.labels import MALFORMED, UNMATCHED
 from hr_prometheus.labels.policies import ALL
 from hr_prometheus.labels.resources import escaped
-from hr_prometheus.observability.promql import example, of_route
-from hr_prometheus.observability.yaml_text import quoted
+from hr_prometheus.metrics import LATENCY_BUCKETS
+from hr_prometheus.observability.promql import equal, example_label, route_matchers
+from hr_prometheus.observability.yaml_text import quote
+from hr_prometheus.settings import DEFAULT_LEAST_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hr_prometheus.metrics import Metric
-    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
 
-#: Percent of the requests, for an application that says nothing else.
+#: Percent of the requests, for an application without another one.
 DEFAULT_OBJECTIVE = "99.9"
-# 0.999 is meant as 99.9, and no service is meant to fail more often than not.
-_LARGEST = Decimal("0.5")
+# 0.999 is meant as 99.9: no service is meant to fail more often than not.
+_LARGEST_BUDGET = Decimal("0.5")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """*budget* is the share of the requests of *route* (``*``: of all others) that may go wrong.
+    """*budget* is the share of the requests of *route* that may go wrong; ``*`` is every route without an objective.
 
-    Its requests are those that the matchers of one of *selections* select, and those of none of *left_out*. *path*,
-    *method* and *host* are the labels that one of them can have.
+    A request is one of them if all matchers of one of *selections* select it, and those of none of *exclusions*. *path*,
+    *method* and *host* are labels that one of them can have.
     """
 
     route: str
     budget: Decimal
     selections: tuple[tuple[str, ...], ...]
-    left_out: tuple[tuple[str, ...], ...]
+    exclusions: tuple[tuple[str, ...], ...]
     path: str
     method: str
     host: str = ""
 
-    def rate(self, source: Source, metric: Metric, window: str, *matchers: str, suffix: str = "") -> str:
+    def rate(
+        self, application: ApplicationMetrics, metric: Metric, window: str, *matchers: str, suffix: str = ""
+    ) -> str:
         """Return the rate of a metric of its requests, with more *matchers*, by job."""
 
-        def of(selection: tuple[str, ...]) -> str:
-            return f"rate({source.where(*selection, *matchers).series(metric, suffix)}[{window}])"
+        def rate(selection: tuple[str, ...]) -> str:
+            return f"rate({application.where(*selection, *matchers).selector(metric, suffix)}[{window}])"
 
-        chosen = "\n  or ".join(map(of, self.selections))
-        left_out = "".join(f"\n  unless {of(each)}" for each in self.left_out)
-        return f"sum by (job) (\n  {chosen}{left_out}\n)"
+        selections = "\n  or ".join(map(rate, self.selections))
+        exclusions = "".join(f"\n  unless {rate(each)}" for each in self.exclusions)
+        return f"sum by (job) (\n  {selections}{exclusions}\n)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceLevels:
+    """The objectives of an application that Prometheus scrapes as *job*.
+
+    Those for latencies count the requests that take longer than *latency*, in seconds, which must be one of the *buckets*;
+    ``None`` is no objective for latencies. The alert of an objective needs *least_requests* in its long window.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a latency that is not a bucket.
+    """
+
+    application: ApplicationMetrics
+    job: str
+    objectives: Sequence[Objective]
+    latency: float | None = None
+    buckets: Sequence[float] = LATENCY_BUCKETS
+    least_requests: int = DEFAULT_LEAST_REQUESTS
+
+    def __post_init__(self) -> None:
+        if self.latency is not None and self.latency not in self.buckets:
+            place = bisect(self.buckets, self.latency)
+            nearest = " or ".join(f"{bound:g}" for bound in self.buckets[max(place - 1, 0) : place + 1])
+            raise SettingError(
+                "latency",
+                f'--latency "{self.latency:g}"',
+                " is not a bound of the latency histogram, which counts the requests up to each of its bounds. "
+                f"Take {nearest}, or add it to --buckets, here and where the application is run.",
+            )
+
+    @property
+    def metrics(self) -> ApplicationMetrics:
+        """The application's metrics, of this job alone."""
+        return self.application.where(equal("job", self.job))
+
+    @property
+    def latency_bucket(self) -> str | None:
+        """The label ``le`` of the bucket of the requests that are fast enough."""
+        return None if self.latency is None else floatToGoString(self.latency)  # type: ignore[no-untyped-call]
 
 
 def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
@@ -71,7 +117,7 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
                 "application or get_cell=99.5 for the route of that name.",
                 (text,),
             )
-        if budget > _LARGEST:
+        if budget > _LARGEST_BUDGET:
             problem = " is below 50. Expected percent of the requests that must go well, for example 99.9."
             raise SettingError("objective", f'--objective "{text}"', problem, (text,))
         if (name or ALL) in budgets:
@@ -81,46 +127,49 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
     return {ALL: 1 - Decimal(DEFAULT_OBJECTIVE) / 100} | budgets
 
 
-def objectives(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: str) -> list[Objective]:
+def objectives_of(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: str) -> list[Objective]:
     """Return the objective of the application and those of its routes.
 
     A route with an objective of its own is judged by that one alone; if each has one, the application has none. Scrapes,
-    and requests which no route has matched, belong to none: neither a scanner nor Prometheus shall make an outage look
-    small.
+    and requests that match no route, belong to none: neither Prometheus nor a scanner shall make an outage look small.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a route that is not in the table.
     """
-    named = sorted({row.name for row in table if row.name})
-    found = []
+    objectives = []
     for name in sorted(budgets.keys() - {ALL}):
         rows = [row for row in table if row.name == name]
         if not rows:
-            raise SettingError(
-                "objective",
-                f'--objective "{name}={percent(1 - budgets[name])}"',
-                f': the application has no route named "{name}".{did_you_mean(name, named)} '
-                f"Named routes: {', '.join(named) or 'none'}."
-                if table
-                else " names a route, whose labels only the application tells. Give its TARGET as well.",
-                (name,),
-            )
-        selections = tuple(of_route(row, table) for row in rows)
-        labels = example(rows[0]), _method(rows[0]), rows[0].host
-        found.append(Objective(name, budgets[name], selections, (), *labels))
-    nobody = [UNMATCHED, MALFORMED, metrics_path]
-    others = [row for row in table if row.name not in budgets and example(row) not in nobody]
+            raise _unknown_route(name, budgets[name], table)
+        selections = tuple(route_matchers(row, table) for row in rows)
+        objectives.append(Objective(name, budgets[name], selections, (), *_example(rows[0])))
+    not_judged = [UNMATCHED, MALFORMED, metrics_path]
+    others = [row for row in table if row.name not in budgets and example_label(row) not in not_judged]
     if table and not others:
-        return found
-    labels = (example(others[0]), _method(others[0]), others[0].host) if others else ("/", "GET", "")
-    selection = (f"path!~{quoted('|'.join(map(escaped, nobody)))}",)
-    left_out = tuple(selection for objective in found for selection in objective.selections)
-    return [Objective(ALL, budgets[ALL], (selection,), left_out, *labels), *found]
+        return objectives
+    labels = _example(others[0]) if others else ("/", "GET", "")
+    selection = (f"path!~{quote('|'.join(map(escaped, not_judged)))}",)
+    exclusions = tuple(selection for objective in objectives for selection in objective.selections)
+    return [Objective(ALL, budgets[ALL], (selection,), exclusions, *labels), *objectives]
 
 
-def _method(row: Row) -> str:
-    return "GET" if "*" in row.methods else row.methods[0]
-
-
-def percent(share: Decimal) -> str:
+def format_percent(share: Decimal) -> str:
     """Return a share as people write percentages."""
     return f"{(share * 100).normalize():f}"
+
+
+def _unknown_route(name: str, budget: Decimal, table: Sequence[Row]) -> SettingError:
+    named = sorted({row.name for row in table if row.name})
+    return SettingError(
+        "objective",
+        f'--objective "{name}={format_percent(1 - budget)}"',
+        f': the application has no route named "{name}".{did_you_mean(name, named)} '
+        f"Named routes: {', '.join(named) or 'none'}."
+        if table
+        else " names a route, whose labels only the application tells. Give its TARGET as well.",
+        (name,),
+    )
+
+
+def _example(row: Row) -> tuple[str, str, str]:
+    """Return path, method and host of a request to a route."""
+    return example_label(row), "GET" if "*" in row.methods else row.methods[0], row.host

@@ -1,4 +1,4 @@
-"""What a dashboard shows: panels with their queries, which follow from the metrics of the catalogue and from the routes."""
+"""The panels of a dashboard, with their queries. They follow from the metrics of the catalogue and from the routes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hr_prometheus import metrics
-from hr_prometheus.observability.promql import of_route, summed
+from hr_prometheus.observability.promql import route_matchers, sum_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hr_prometheus.metrics import Metric
-    from hr_prometheus.observability.promql import Source
+    from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
 
 #: The matchers of the variables that a dashboard has.
 JOB, INSTANCE, PATH = 'job=~"$job"', 'instance=~"$instance"', 'path=~"$path"'
-#: Over what Grafana takes rates: at least four scrapes.
+#: Grafana's window for rates: at least four scrapes.
 WINDOW = "$__rate_interval"
 QUANTILES = (0.5, 0.95, 0.99)
 TOP = 10
@@ -45,16 +45,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """Panels under a title; a folded one is opened by whoever wants to see it."""
+    """Panels under a title, in sight unless the section is folded."""
 
     title: str
     panels: tuple[Panel, ...]
     is_folded: bool = False
 
 
-def sections(source: Source, table: Sequence[Row]) -> list[Section]:
+def sections(application: ApplicationMetrics, table: Sequence[Row]) -> list[Section]:
     """Return the sections of a dashboard: of all requests, of each kind of metric, and of each route of a table."""
-    source = source.where(JOB, INSTANCE)
+    application = application.where(JOB, INSTANCE)
     groups = {
         "Requests": metrics.BASIC_METRICS,
         "First bytes and sizes": metrics.DETAIL_METRICS,
@@ -63,37 +63,37 @@ def sections(source: Source, table: Sequence[Row]) -> list[Section]:
     }
     grouped = {metric for members in groups.values() for metric in members}
     groups["hr-prometheus itself"] = tuple(metric for metric in metrics.METRICS if metric not in grouped)
-    made = [Section("Overview", tuple(_overview(source)))]
+    result = [Section("Overview", tuple(_overview(application)))]
     for title, members in groups.items():
-        panels = tuple(panel for metric in members if source.has(metric) for panel in _panels(source, metric))
+        panels = [panel for metric in members if application.has(metric) for panel in _panels(application, metric)]
         if panels:
-            made.append(Section(title, panels))
-    made.insert(2, Section("Routes", tuple(_routes(source.where(PATH)))))
-    return made + [_route(source, row, table) for row in table if row.pattern]
+            result.append(Section(title, tuple(panels)))
+    result.insert(2, Section("Routes", tuple(_routes(application.where(PATH)))))
+    return result + [_route(application, row, table) for row in table if row.pattern]
 
 
-def _overview(source: Source) -> Iterator[Panel]:
-    """Yield the numbers to begin with."""
-    of_path = source.where(PATH)
+def _overview(application: ApplicationMetrics) -> Iterator[Panel]:
+    """Yield the numbers that a person looks at first."""
+    of_path = application.where(PATH)
     requests = of_path.rate(metrics.REQUEST_COUNT, WINDOW)
     slow = of_path.quantile(0.95, metrics.REQUEST_LATENCY, WINDOW)
-    progress = f"sum ({of_path.series(metrics.REQUESTS_IN_PROGRESS)})"
+    progress = f"sum ({of_path.selector(metrics.REQUESTS_IN_PROGRESS)})"
     for width, title, unit, expression in (
         (5, "Requests per second", "requests", requests),
         (5, "Share of errors (5xx)", "share", of_path.error_ratio(WINDOW)),
         (5, "95 % are answered within", "seconds", slow),
         (5, "Requests in progress", "requests", progress),
-        (4, "Processes scraped", "processes", f"count (up{{{','.join(source.matchers)}}} == 1)"),
+        (4, "Processes scraped", "processes", f"count (up{{{','.join(application.matchers)}}} == 1)"),
     ):
         yield Panel("number", title, "", unit, (Query(expression, ""),), width)
 
 
-def _routes(source: Source) -> Iterator[Panel]:
-    """Yield the routes that are the most, the slowest and the worst."""
+def _routes(application: ApplicationMetrics) -> Iterator[Panel]:
+    """Yield the busiest, the slowest and the most failing routes."""
     by = ["path"]
-    errors = f"topk({TOP}, (\n{source.error_ratio(WINDOW, by)}\n) > 0)"
-    slow = f"topk({TOP}, {source.quantile(0.95, metrics.REQUEST_LATENCY, WINDOW, by)} > 0)"
-    busy = f"topk({TOP}, {source.rate(metrics.REQUEST_COUNT, WINDOW, by)} > 0)"
+    errors = f"topk({TOP}, (\n{application.error_ratio(WINDOW, by)}\n) > 0)"
+    slow = f"topk({TOP}, {application.quantile(0.95, metrics.REQUEST_LATENCY, WINDOW, by)} > 0)"
+    busy = f"topk({TOP}, {application.rate(metrics.REQUEST_COUNT, WINDOW, by)} > 0)"
     for title, unit, expression in (
         ("Busiest routes (requests per second)", "requests", busy),
         ("Slowest routes (95th percentile)", "seconds", slow),
@@ -102,56 +102,56 @@ def _routes(source: Source) -> Iterator[Panel]:
         yield Panel("bars", title, "", unit, (Query(expression, "{{path}}"),))
 
 
-def _panels(source: Source, metric: Metric) -> Iterator[Panel]:
+def _panels(application: ApplicationMetrics, metric: Metric) -> Iterator[Panel]:
     """Yield the panels of any metric, which follow from its type, its unit and its labels."""
     if "path" in metric.labels:
-        source = source.where(PATH)
-    by = _told_apart(metric)
+        application = application.where(PATH)
+    by = _distinguishing_labels(metric)
     legend = " ".join(f"{{{{{label}}}}}" for label in by)
     title = _title(metric)
     if metric.type == "counter":
-        rate = Query(source.rate(metric, WINDOW, by), legend)
+        rate = Query(application.rate(metric, WINDOW, by), legend)
         yield Panel("graph", f"{title} per second", metric.help, metric.unit, (rate,))
     elif metric.type == "gauge":
-        value = f"{summed(by)} ({source.series(metric)})"
+        value = f"{sum_by(by)} ({application.selector(metric)})"
         if by == ["path"]:
             value = f"topk({TOP}, {value} > 0)"  # most paths have nothing at most times
         yield Panel("graph", title, metric.help, metric.unit, (Query(value, legend),))
     else:
-        yield _quantiles(source, metric, title)
-        buckets = source.rate(metric, WINDOW, ["le"], "_bucket")
+        yield _quantiles(application, metric, title)
+        buckets = application.rate(metric, WINDOW, ["le"], "_bucket")
         yield Panel("heatmap", f"{title}: how many", metric.help, metric.unit, (Query(buckets, "{{le}}"),))
         if metric.unit == "bytes":
-            size = Query(source.rate(metric, WINDOW, suffix="_sum"), "bytes")
+            size = Query(application.rate(metric, WINDOW, suffix="_sum"), "bytes")
             yield Panel("graph", f"{title} per second", metric.help, metric.unit, (size,))
     if metric == metrics.REQUEST_COUNT:
-        yield _errors(source)
+        yield _errors(application)
 
 
-def _route(source: Source, row: Row, table: Sequence[Row]) -> Section:
+def _route(application: ApplicationMetrics, row: Row, table: Sequence[Row]) -> Section:
     """Return the section of one route."""
-    source = source.where(*(_without_variables(matcher) for matcher in of_route(row, table)))
-    traffic = Query(source.rate(metrics.REQUEST_COUNT, WINDOW, ["status"]), "{{status}}")
+    application = application.where(*(_escape_variables(matcher) for matcher in route_matchers(row, table)))
+    traffic = Query(application.rate(metrics.REQUEST_COUNT, WINDOW, ["status"]), "{{status}}")
     name = f" ({row.name})" if row.name else ""
     panels = (
         Panel("graph", "Requests per second", "", "requests", (traffic,)),
-        _quantiles(source, metrics.REQUEST_LATENCY, _title(metrics.REQUEST_LATENCY)),
-        _errors(source),
+        _quantiles(application, metrics.REQUEST_LATENCY, _title(metrics.REQUEST_LATENCY)),
+        _errors(application),
     )
     return Section(f"{','.join(row.methods)} {row.label}{name}", panels, is_folded=True)
 
 
-def _quantiles(source: Source, metric: Metric, title: str) -> Panel:
-    queries = (Query(source.quantile(share, metric, WINDOW), f"{share * 100:g} %") for share in QUANTILES)
+def _quantiles(application: ApplicationMetrics, metric: Metric, title: str) -> Panel:
+    queries = (Query(application.quantile(share, metric, WINDOW), f"{share * 100:g} %") for share in QUANTILES)
     return Panel("graph", title, metric.help, metric.unit, tuple(queries))
 
 
-def _errors(source: Source) -> Panel:
-    return Panel("graph", "Share of errors (5xx)", "", "share", (Query(source.error_ratio(WINDOW), "5xx"),))
+def _errors(application: ApplicationMetrics) -> Panel:
+    return Panel("graph", "Share of errors (5xx)", "", "share", (Query(application.error_ratio(WINDOW), "5xx"),))
 
 
-def _told_apart(metric: Metric) -> list[str]:
-    """Return the labels by which a metric's series are told apart: those of its own, else the route, else the process."""
+def _distinguishing_labels(metric: Metric) -> list[str]:
+    """Return the labels that have a line each: those of the metric alone, else the route, else the process."""
     own = [label for label in metric.labels if label not in ("method", "path")]
     return own or (["path"] if "path" in metric.labels else ["instance"])
 
@@ -161,6 +161,6 @@ def _title(metric: Metric) -> str:
     return words[0].upper() + words[1:]
 
 
-def _without_variables(matcher: str) -> str:
-    """Return the same matcher without what Grafana would take for a variable."""
+def _escape_variables(matcher: str) -> str:
+    """Return an equal matcher in which Grafana sees no variable."""
     return matcher.replace("$", "\\x24").replace("[[", "[\\x5b")

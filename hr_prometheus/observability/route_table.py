@@ -1,8 +1,7 @@
-"""The route table of an application as the metrics will see it, before there has been any request."""
+"""The route table of an application: the labels and, at worst, the series of each route, before any request."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -12,7 +11,6 @@ from aiohttp import hdrs
 from aiohttp.web import View
 from prometheus_client import CollectorRegistry
 
-from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, UNMATCHED
 from hr_prometheus.labels.policies import OTHER, Policies
@@ -26,33 +24,30 @@ from hr_prometheus.labels.resources import (
 )
 from hr_prometheus.metrics import BASIC, FULL
 from hr_prometheus.request.records import Records
-from hr_prometheus.server import interrupts
 from hr_prometheus.server.notices import policies_of, recorder_in
-from hr_prometheus.server.runner import Runner
-from hr_prometheus.server.script import run_script
-from hr_prometheus.server.target import application_error, load_target, make_application, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
-    from aiohttp.web import AbstractResource, AbstractRoute, Application, AppRunner
+    from aiohttp.web import AbstractResource, AbstractRoute, Application
 
     from hr_prometheus.settings import Settings
 
-#: With how many different statuses a label is reckoned to be answered.
+#: The statuses that each label is counted with.
 STATUSES = (200, 302, 400, 404, 500)
-#: With which methods a route for all of them is reckoned to be asked for.
+#: The methods that a route for all of them is counted with.
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One route pattern: how its requests are labelled, and what they can come to at worst.
+    """One route pattern: the labels of its requests, and the most series that they can have.
 
-    In ``label`` a parameter whose values are kept is shown as ``<name>``; ``regex`` is a regular expression, for a
-    Prometheus matcher, that all path labels of the route match. ``methods`` of a class-based view are those that its class
-    defines. ``series`` and ``bytes``, of the text format, are those of all methods (of ``*``: of the seven usual ones) and
-    path labels, each answered with five statuses. ``host`` is the domain of the application that the route belongs to.
+    *parameters* maps each parameter to its policy. In *label* a parameter whose values are kept is ``<name>``. *regex* is a
+    regular expression for a Prometheus matcher, which matches all path labels of the route. *methods* of a class-based view
+    are those that its class defines. *labels* counts path labels. *series*, and their *bytes* in the text format, are
+    those of all labels and methods (seven for ``*``), each answered with five statuses. *host* is the domain of the
+    application that the route belongs to, if it has one.
     """
 
     methods: tuple[str, ...]
@@ -67,65 +62,8 @@ class Row:
     host: str = ""
 
 
-def load_application(settings: Settings, *, start: bool = False) -> Application:
-    """Return the target's application, without running its start-up, or after its start-up and clean-up.
-
-    Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run.run` raises for a target.
-    """
-    target = parse_target(settings.target)
-    found: list[Application] = []
-    failed: list[HrPrometheusError] = []
-
-    def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
-        try:
-            made = _made(settings.target, app, start=start)
-            loop = arguments.get("loop")
-            found.append(asyncio.run(made) if loop is None else loop.run_until_complete(made))
-        except HrPrometheusError as error:
-            failed.append(error)
-        raise _FoundError
-
-    async def set_up(runner: AppRunner, _original: object) -> None:
-        try:
-            found.append(await _made(settings.target, runner.app, start=start))
-        except HrPrometheusError as error:
-            failed.append(error)
-        raise _FoundError
-
-    try:
-        with interrupts.Raised():
-            if target.attribute is None:
-                run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
-            else:
-                value = load_target(target, settings.arguments, settings.app_dir)
-                found.append(asyncio.run(_made(settings.target, value, start=start)))
-    except SystemExit:
-        pass  # with what was found or has failed before
-    if failed:
-        raise failed[0]
-    if not found:
-        raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
-    return found[0]
-
-
-class _FoundError(SystemExit):
-    """Ends a script where it would serve its application, even in a task that nothing waits for."""
-
-
-async def _made(target: str, value: object, *, start: bool) -> Application:
-    app = await make_application(target, value)
-    if start:
-        runner = Runner(app)
-        try:
-            await runner.setup()
-            await runner.cleanup()
-        except Exception as error:
-            raise application_error(f'the application "{target}" failed while it started up', error) from error
-    return app
-
-
 def settings_of(app: Application, settings: Settings) -> Settings:
-    """Return the settings by which an application is measured: its own, if it carries the middleware already."""
+    """Return the settings that hold for an application: its own ones, if it has the middleware already."""
     recorder = recorder_in(app)
     if recorder is None:
         return settings
@@ -136,10 +74,10 @@ def settings_of(app: Application, settings: Settings) -> Settings:
     return replace(settings, **own)
 
 
-def rows(app: Application, settings: Settings) -> list[Row]:
-    """Return a row for each route pattern of the application, and for what no route matches or the parser refuses.
+def rows_of(app: Application, settings: Settings) -> list[Row]:
+    """Return a row for each route pattern, for requests that match no route, and for those that the parser refuses.
 
-    An application which carries the middleware already goes on with its policies and its budget.
+    An application that has the middleware already keeps its own policies and budget.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
     """
@@ -147,15 +85,14 @@ def rows(app: Application, settings: Settings) -> list[Row]:
     policies = policies_of(app, settings)
     policies.said = said
     policies.check(app, leniently=True)
-    of_domains = hosts(app)
-    resources = dict.fromkeys(all_resources(app))  # one that two domains have is there twice
-    made = [_row(resource, policies, settings, of_domains.get(resource, "")) for resource in resources]
-    any_host = [(UNMATCHED, hdrs.METH_ANY, host) for host in dict.fromkeys(["", *of_domains.values()])]
-    for label, method, host in (*any_host, (MALFORMED, UNKNOWN, "")):
-        series, size = _cost(label, settings, host)
-        count = _count((method,))
-        made.append(Row((method,), None, "", {}, label, escaped(label), 1, count * series, count * size, host))
-    return [row for row in made if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
+    domains = hosts(app)
+    resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice
+    rows = [_row(resource, policies, settings, domains.get(resource, "")) for resource in resources]
+    unmatched = [(UNMATCHED, hdrs.METH_ANY, host) for host in dict.fromkeys(["", *domains.values()])]
+    for label, method, host in (*unmatched, (MALFORMED, UNKNOWN, "")):
+        cost = _cost(label, settings, host, methods=(method,))
+        rows.append(Row((method,), None, "", {}, label, escaped(label), 1, *cost, host))
+    return [row for row in rows if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
 
 
 def _row(resource: AbstractResource, policies: Policies, settings: Settings, host: str) -> Row:
@@ -172,14 +109,12 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings, hos
             is_kept = True
     if is_kept:
         labels = settings.path_budget + 1  # and the template
-    shown = template(resource)
-    label = re.sub(r"\{(\w+)\}", lambda m: m[0] if parameters.get(m[1], "fixed") == "fixed" else f"<{m[1]}>", shown)
+    path = template(resource)
+    label = re.sub(r"\{(\w+)\}", lambda m: m[0] if parameters.get(m[1], "fixed") == "fixed" else f"<{m[1]}>", path)
     methods = tuple(dict.fromkeys(method for route in resource for method in _methods(route)))
-    count = labels * _count(methods)
-    series, size = _cost(shown, settings, host)
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
-    total, total_size = count * series, count * size
-    return Row(methods, resource.name, resource.canonical, parameters, label, regex, labels, total, total_size, host)
+    cost = _cost(path, settings, host, methods=methods, labels=labels)
+    return Row(methods, resource.name, resource.canonical, parameters, label, regex, labels, *cost, host)
 
 
 def _methods(route: AbstractRoute) -> Sequence[str]:
@@ -189,12 +124,8 @@ def _methods(route: AbstractRoute) -> Sequence[str]:
     return (route.method,)
 
 
-def _count(methods: Sequence[str]) -> int:
-    return sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
-
-
-def _cost(label: str, settings: Settings, host: str = "") -> tuple[int, int]:
-    """Return the number of series and of bytes in a scrape of one method and path label."""
+def _cost(label: str, settings: Settings, host: str, *, methods: Sequence[str], labels: int = 1) -> tuple[int, int]:
+    """Return the series, and the bytes of a scrape, of these methods and so many path labels of one length."""
     registry = CollectorRegistry()
     detail = settings.detail or FULL
     records = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail)
@@ -204,14 +135,15 @@ def _cost(label: str, settings: Settings, host: str = "") -> tuple[int, int]:
         record.finish(str(status), 0.1)
     record.measure(0.1, 1000, 0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
-    return len(samples), sum(map(len, samples))
+    count = labels * sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
+    return count * len(samples), count * sum(map(len, samples))
 
 
-def text_table(table: Sequence[Row], width: int | None = None) -> list[str]:
+def render_table(table: Sequence[Row], width: int | None = None) -> list[str]:
     """Return the lines of a table for people, with the totals last.
 
-    Where the table is wider than *width* columns, there is a block of lines for each route. Then only a single value can
-    make a line longer than that. ``None`` is any width.
+    A table that is wider than *width* columns becomes a block of lines for each route, in which only a single value can be
+    wider. ``None`` is any width.
     """
     host = ("HOST",) if any(row.host for row in table) else ()
     cells: list[tuple[str, ...]] = [
@@ -231,24 +163,24 @@ def text_table(table: Sequence[Row], width: int | None = None) -> list[str]:
     if width is None or max(map(len, lines)) <= width:
         return [*lines, total]
     blocks = [line for row in table for line in [*_block(row, width), ""]]
-    return [*blocks, *_wrapped(total, width, "")]
+    return [*blocks, *_wrap(total, width, "")]
 
 
 def _block(row: Row, width: int) -> list[str]:
     """Return the lines of one route where the table is too wide."""
-    lines = _wrapped(f"{', '.join(row.methods)} {row.pattern or '-'}{f' ({row.name})' if row.name else ''}", width, "")
+    lines = _wrap(f"{', '.join(row.methods)} {row.pattern or '-'}{f' ({row.name})' if row.name else ''}", width, "")
     for text in (
         *([f"host: {row.host}"] if row.host else []),
         f"path label: {row.label}",
         *(f"{name}: {policy}" for name, policy in row.parameters.items()),
         f"at worst: {row.labels:,} label{'s' * (row.labels != 1)}, {row.series:,} series",
     ):
-        lines += _wrapped(text, width, "  ")
+        lines += _wrap(text, width, "  ")
     return lines
 
 
-def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    """Return the lines of a text. A word that does not fit behind the indent has a line without it."""
+def _wrap(text: str, width: int, indent: str) -> list[str]:
+    """Return the lines of a text. A word that does not fit behind the indent gets a line without it."""
     lines: list[str] = []
     for word in text.split():
         if lines and len(lines[-1]) + 1 + len(word) <= width:
@@ -260,5 +192,5 @@ def _wrapped(text: str, width: int, indent: str) -> list[str]:
 
 
 def totals(table: Sequence[Row]) -> tuple[int, int]:
-    """Return the number of series and of bytes a scrape that a table's rows come to together."""
+    """Return the series of all rows together, and the bytes of a scrape of them."""
     return sum(row.series for row in table), sum(row.bytes for row in table)

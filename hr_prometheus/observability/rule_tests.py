@@ -10,21 +10,19 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import metrics
-from hr_prometheus.observability.alerts import alerts, burns, minutes
-from hr_prometheus.observability.objectives import percent
-from hr_prometheus.observability.promql import Source, equal
-from hr_prometheus.observability.rules import group_names, latency_bound
-from hr_prometheus.observability.yaml_text import document
-from hr_prometheus.settings import DEFAULT_LEAST_REQUESTS
+from hr_prometheus.observability.alerts import alerts, burn_rates, minutes
+from hr_prometheus.observability.objectives import format_percent
+from hr_prometheus.observability.promql import equal
+from hr_prometheus.observability.rules import group_names
+from hr_prometheus.observability.yaml_text import render_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hr_prometheus.observability.alerts import Alert
-    from hr_prometheus.observability.objectives import Objective
+    from hr_prometheus.observability.objectives import Objective, ServiceLevels
+    from hr_prometheus.observability.promql import ApplicationMetrics
 
-#: Minutes for which all goes well before something fails: the longest window.
-_HISTORY = 3 * 24 * 60
 #: Requests a minute.
 _TRAFFIC = Decimal(1000)
 #: How many times faster than allowed a simulated fault spends the budget: 5 % errors for an objective of 99.9 %.
@@ -33,145 +31,140 @@ _STEP = 5  # minutes between evaluations
 _INSTANCE = "127.0.0.1:8080"
 
 
-def rule_tests(
-    source: Source,
-    job: str,
-    found: Sequence[Objective],
-    *,
-    buckets: Sequence[float],
-    latency: float | None,
-    rule_file: str,
-    least_requests: int = DEFAULT_LEAST_REQUESTS,
-) -> str:
-    """Return a file for ``promtool test rules`` which tests what :func:`hr_prometheus.observability.rules.rules` makes of the same.
+def render_rule_tests(levels: ServiceLevels, rule_file: str) -> str:
+    """Return a file for ``promtool test rules`` that tests what :func:`.rules.render_rules` makes of the same levels.
 
     *rule_file* is the file of the rules, as seen from the directory of the tests.
     """
-    simulated = _Simulated(
-        source.where(equal("job", job), equal("instance", _INSTANCE)),
-        job,
-        found,
-        alerts(source, job, found, latency, least_requests),
-        None if latency is None else latency_bound(latency, buckets),
-        least_requests,
-    )
     value: dict[str, Any] = {
         "rule_files": [rule_file],
         "evaluation_interval": f"{_STEP}m",
-        "group_eval_order": group_names(job),
-        "tests": list(_tests(simulated)),
+        "group_eval_order": group_names(levels.job),
+        "tests": list(_tests(_Simulation(levels, alerts(levels)))),
     }
-    return document(value, "Made by `hr-prometheus rules`. Run it with: promtool test rules FILE")
+    return render_yaml(value, "Made by `hr-prometheus rules`. Run it with: promtool test rules FILE")
 
 
 @dataclass(frozen=True)
-class _Simulated:
-    """An application with one process, its objectives, its alerts, and the bucket of its objective for latencies."""
+class _Simulation:
+    """An application with one process, its service levels and its alerts."""
 
-    source: Source
-    job: str
-    objectives: Sequence[Objective]
+    levels: ServiceLevels
     alerts: Sequence[Alert]
-    bound: str | None
-    least_requests: int
+
+    @property
+    def metrics(self) -> ApplicationMetrics:
+        """The metrics of the process."""
+        return self.levels.metrics.where(equal("instance", _INSTANCE))
 
     @property
     def up(self) -> str:
         """The series that says whether the process could be scraped."""
-        return f"up{{{','.join(self.source.matchers)}}}"
+        return f"up{{{','.join(self.metrics.matchers)}}}"
 
 
-def _tests(simulated: _Simulated) -> Iterator[dict[str, Any]]:
-    """Yield two tests of the first alert of each objective, and one of each alert of the instrument."""
-    by_route = {objective.route: objective for objective in simulated.objectives}
-    for alert in simulated.alerts:
+def _tests(simulation: _Simulation) -> Iterator[dict[str, Any]]:
+    """Yield two tests of the fastest alert of each objective, and one of each alert of hr-prometheus itself."""
+    by_route = {objective.route: objective for objective in simulation.levels.objectives}
+    for alert in simulation.alerts:
         objective = by_route.get(alert.labels.get("route", ""))
         if objective is None:
-            yield _test_of_the_instrument(alert, simulated)
-        elif alert.labels["window"] == burns(objective)[0].long:
-            yield _test_of_an_objective(alert, objective, simulated)
-            if simulated.least_requests:
-                yield _test_of_few_requests(alert, objective, simulated)
+            yield _test_without_objective(alert, simulation)
+        elif alert.labels["window"] == burn_rates(objective)[0].long:
+            yield _test_of_an_objective(alert, objective, simulation)
+            if simulation.levels.least_requests:
+                yield _test_of_few_requests(alert, objective, simulation)
 
 
-def _test_of_an_objective(alert: Alert, objective: Objective, simulated: _Simulated) -> dict[str, Any]:
-    """Return a test of an alert: a fault fires it as soon as the long window says enough, and not the slower ones."""
-    burn, kind = burns(objective)[0], alert.labels["objective"]
-    enough = Decimal("1.1") * burn.factor * objective.budget * minutes(burn.long) / _share(objective)
-    length = _STEP * ceil(enough / _STEP)
-    end = _HISTORY + length
-    series = [(simulated.up, f"1x{end}")]
-    for each in simulated.objectives:
-        series += _requests(simulated, each, end, kind if each is objective else "")
-    name = f"{percent(_share(objective))} % of the requests fail ({kind}, route {objective.route}) for {length} minutes"
-    return _test(name, series, simulated, {f"{_HISTORY}m": [], f"{end}m": [alert]}, {"job": simulated.job})
+def _test_of_an_objective(alert: Alert, objective: Objective, simulation: _Simulation) -> dict[str, Any]:
+    """Return a test of an alert: a fault fires it as soon as its long window has enough, and none of the slower ones."""
+    fastest, slowest = burn_rates(objective)[0], burn_rates(objective)[-1]
+    kind, share = alert.labels["objective"], _fault(objective)
+    budget_minutes = fastest.factor * minutes(fastest.long)
+    length = _round_up(Decimal("1.1") * budget_minutes * objective.budget / share)
+    # As long as the slowest alert needs, to see that the fault is a small part of its window.
+    history = min(minutes(slowest.long), _round_up(Decimal("1.2") * budget_minutes / slowest.factor))
+    end = history + length
+    series = [(simulation.up, f"1x{end}")]
+    for each in simulation.levels.objectives:
+        series += _requests(simulation, each, kind if each is objective else "", start=history, end=end)
+    name = f"{format_percent(share)} % of the requests fail ({kind}, route {objective.route}) for {length} minutes"
+    return _test(name, series, simulation, {f"{history}m": [], f"{end}m": [alert]}, {"job": simulation.levels.job})
 
 
-def _test_of_few_requests(first: Alert, objective: Objective, simulated: _Simulated) -> dict[str, Any]:
+def _test_of_few_requests(fastest: Alert, objective: Objective, simulation: _Simulation) -> dict[str, Any]:
     """Return a test of a service that has just started: a fault fires its alerts when it has had enough requests."""
-    kind, least = first.labels["objective"], Decimal(simulated.least_requests)
-    few, enough, quiet = 20, 80, 60  # minutes: half as many as are needed, and twice as many
+    kind, least = fastest.labels["objective"], Decimal(simulation.levels.least_requests)
+    few, enough, quiet = 20, 80, 60  # minutes: half as many requests as are needed, and twice as many
+    traffic = Decimal(0), least / 40
     series = [
-        (simulated.up, f"1x{quiet + enough}"),
-        *_requests(simulated, objective, quiet + enough, kind, start=quiet, traffic=(Decimal(0), least / 40)),
+        (simulation.up, f"1x{quiet + enough}"),
+        *_requests(simulation, objective, kind, start=quiet, end=quiet + enough, traffic=traffic),
     ]
-    fired = [alert for alert in simulated.alerts if alert.labels.get("route") == objective.route]
-    fired = [alert for alert in fired if alert.labels["objective"] == kind]
-    name = f"{percent(_share(objective))} % of few requests fail ({kind}, route {objective.route}): {least / 2}, then {2 * least}"
-    times: dict[str, Sequence[Alert]] = {f"{quiet + few}m": [], f"{quiet + enough}m": fired}
-    return _test(name, series, simulated, times, {"job": simulated.job})
+    of_objective = {"objective": kind, "route": objective.route}.items()
+    firing = [alert for alert in simulation.alerts if of_objective <= alert.labels.items()]
+    share = format_percent(_fault(objective))
+    name = f"{share} % of few requests fail ({kind}, route {objective.route}): {least / 2}, then {2 * least}"
+    times: dict[str, Sequence[Alert]] = {f"{quiet + few}m": [], f"{quiet + enough}m": firing}
+    return _test(name, series, simulation, times, {"job": simulation.levels.job})
 
 
-def _share(objective: Objective) -> Decimal:
+def _fault(objective: Objective) -> Decimal:
+    """Return the share of the requests that fail while there is a fault."""
     return min(Decimal(1), _FAULT * objective.budget)
 
 
+def _round_up(length: Decimal) -> int:
+    """Return whole steps of at least that many minutes."""
+    return _STEP * ceil(length / _STEP)
+
+
 def _requests(
-    simulated: _Simulated,
+    simulation: _Simulation,
     objective: Objective,
-    end: int,
     fault: str,
     *,
-    start: int = _HISTORY,
+    start: int,
+    end: int,
     traffic: tuple[Decimal, Decimal] = (_TRAFFIC, _TRAFFIC),
 ) -> list[tuple[str, str]]:
-    """Return the series of an objective's requests; those from *start* on have a *fault*, if it has a name.
+    """Return the series of an objective's requests until minute *end*; a *fault*, if it has a name, begins at *start*.
 
     *traffic* is the number of requests a minute, before *start* and after.
     """
     host = [equal(metrics.HOST, objective.host)] if objective.host else []
-    source = simulated.source.where(equal("method", objective.method), equal("path", objective.path), *host)
+    requests = simulation.metrics.where(equal("method", objective.method), equal("path", objective.path), *host)
     before, after = traffic
-    bad = _share(objective) * after
+    bad = _fault(objective) * after
     failed, slow = (bad if fault == kind else Decimal(0) for kind in ("errors", "latency"))
-    rising = partial(_rising, start=start, end=end)
+    counter = partial(_counter, start=start, end=end)
     series = [
-        (source.where(equal("status", "200")).series(metrics.REQUEST_COUNT), rising(before, after - failed)),
-        (source.where(equal("status", "503")).series(metrics.REQUEST_COUNT), rising(Decimal(0), failed)),
+        (requests.where(equal("status", "200")).selector(metrics.REQUEST_COUNT), counter(before, after - failed)),
+        (requests.where(equal("status", "503")).selector(metrics.REQUEST_COUNT), counter(Decimal(0), failed)),
     ]
-    if simulated.bound is not None:
-        fast = source.where(equal("le", simulated.bound)).series(metrics.REQUEST_LATENCY, "_bucket")
-        series.append((fast, rising(before, after - slow)))
-        series.append((source.series(metrics.REQUEST_LATENCY, "_count"), rising(before, after)))
+    if simulation.levels.latency_bucket is not None:
+        fast = requests.where(equal("le", simulation.levels.latency_bucket))
+        series.append((fast.selector(metrics.REQUEST_LATENCY, "_bucket"), counter(before, after - slow)))
+        series.append((requests.selector(metrics.REQUEST_LATENCY, "_count"), counter(before, after)))
     return series
 
 
-def _rising(before: Decimal, after: Decimal, *, start: int, end: int) -> str:
-    """Return a counter's values a minute: *before* a minute until *start*, and *after* a minute from then on."""
+def _counter(before: Decimal, after: Decimal, *, start: int, end: int) -> str:
+    """Return a counter's value at each minute: it grows by *before* a minute until *start*, then by *after*."""
     first, step = (f"{number.normalize():f}" for number in (before * start + after, after))
     return f"0+{before}x{start} {first}+{step}x{end - start - 1}"
 
 
-def _test_of_the_instrument(alert: Alert, simulated: _Simulated) -> dict[str, Any]:
-    """Return a test of an alert of the instrument; the series that fire it are known by its name."""
-    source, up, of_job = simulated.source, simulated.up, {"job": simulated.job}
+def _test_without_objective(alert: Alert, simulation: _Simulation) -> dict[str, Any]:
+    """Return a test of an alert of hr-prometheus itself; the series that fire it are chosen by its name."""
+    application, up, of_job = simulation.metrics, simulation.up, {"job": simulation.levels.job}
     of_instance = {**of_job, "instance": _INSTANCE}
 
     def counter(metric: metrics.Metric, values: str, **labels: str) -> list[tuple[str, str]]:
         matchers = (equal(*label) for label in labels.items())
-        return [(up, "1x60"), (source.where(*matchers).series(metric), values)]
+        return [(up, "1x60"), (application.where(*matchers).selector(metric), values)]
 
-    worker = source.where(equal("worker", "0")).series(metrics.WORKER_UP)
+    worker = application.where(equal("worker", "0")).selector(metrics.WORKER_UP)
     route, where, once = {"route": "/cells/{cell_id}"}, {"where": "monitor"}, "_x20 1x40"
     killed = counter(metrics.WORKER_RESTARTS, "_x20 1 2 3x40", worker="0", reason="signal")
     reloaded = counter(metrics.WORKER_RESTARTS, "0+1x60", worker="0", reason="reload")
@@ -183,13 +176,13 @@ def _test_of_the_instrument(alert: Alert, simulated: _Simulated) -> dict[str, An
         "HrPrometheusLabelsFolded": (counter(metrics.FOLDED_REQUESTS, once, **route), of_job | route),
         "HrPrometheusErrors": (counter(metrics.ERRORS, once, **where), of_job | where),
     }[alert.name]
-    return _test(alert.name, series, simulated, {"30m": [alert]}, labels)
+    return _test(alert.name, series, simulation, {"30m": [alert]}, labels)
 
 
 def _test(
     name: str,
     series: Sequence[tuple[str, str]],
-    simulated: _Simulated,
+    simulation: _Simulation,
     fires: Mapping[str, Sequence[Alert]],
     labels: dict[str, str],
 ) -> dict[str, Any]:
@@ -205,7 +198,7 @@ def _test(
                 "exp_alerts": [_firing(alert, labels) for alert in firing if alert.name == each],
             }
             for time, firing in fires.items()
-            for each in dict.fromkeys(alert.name for alert in simulated.alerts)
+            for each in dict.fromkeys(alert.name for alert in simulation.alerts)
         ],
     }
 
@@ -213,8 +206,8 @@ def _test(
 def _firing(alert: Alert, labels: dict[str, str]) -> dict[str, Any]:
     labels = {**labels, **alert.labels, "severity": alert.severity}
 
-    def filled_in(text: str) -> str:
+    def fill_in(text: str) -> str:
         return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda match: labels[match[1]], text)
 
-    annotations = {"summary": filled_in(alert.summary), "description": filled_in(alert.description)}
+    annotations = {"summary": fill_in(alert.summary), "description": fill_in(alert.description)}
     return {"exp_labels": labels, "exp_annotations": annotations}

@@ -1,4 +1,4 @@
-"""What Prometheus needs to scrape an application: a scrape configuration, or what Kubernetes asks instead."""
+"""The configuration with which Prometheus scrapes an application, on a machine or in Kubernetes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.view import check_metrics_path
-from hr_prometheus.observability.yaml_text import document
+from hr_prometheus.observability.yaml_text import render_yaml
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
 
-#: What the address to listen on for all stands for, to a Prometheus on the same machine.
+#: What a Prometheus on the same machine scrapes, for each address that stands for all of the machine's.
 _EVERYWHERE = {"0.0.0.0": DEFAULT_HOST, "::": "::1"}  # noqa: S104
 
 
-def scrape_config(settings: Settings, job: str) -> str:
+def render_scrape_config(settings: Settings, job: str) -> str:
     """Return the ``scrape_configs`` of a Prometheus on the machine of an application that is run with *settings*.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the settings leave open where the metrics are.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the metrics have no TCP port, or another one each time.
     """
-    host, port, scheme = _where(settings)
+    host, port, scheme = _address(settings)
     host = _EVERYWHERE.get(host, host)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     config: dict[str, Any] = {"job_name": job, "scheme": scheme, "metrics_path": settings.metrics_path}
@@ -31,21 +31,22 @@ def scrape_config(settings: Settings, job: str) -> str:
         # The certificate may be a self-signed one; what a public authority has signed needs no such line.
         config["tls_config"] = {"ca_file": os.path.abspath(settings.certfile)}
     config["static_configs"] = [{"targets": [target]}]
-    return document(
+    return render_yaml(
         {"scrape_configs": [config]},
         "Add this to prometheus.yml, with the name by which Prometheus reaches the machine.",
     )
 
 
-def kubernetes(settings: Settings, job: str) -> str:
+def render_pod_monitor(settings: Settings, job: str) -> str:
     """Return a ``PodMonitor`` for the Prometheus operator, and annotations for a Prometheus without one.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`scrape_config` does, and for a job that can be no name.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`render_scrape_config` does, for a job that cannot be a
+    name in Kubernetes, and for metrics that only their own machine can reach.
     """
-    host, port, scheme = _where(settings)
+    host, port, scheme = _address(settings)
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", job):
         raise ConfigurationError(
-            f'--job "{job}" can be no name in Kubernetes. Expected at most 63 lower-case letters, digits and hyphens.'
+            f'--job "{job}" cannot be a name in Kubernetes. Expected at most 63 lower-case letters, digits and hyphens.'
         )
     if host not in _EVERYWHERE:
         raise ConfigurationError(
@@ -53,7 +54,7 @@ def kubernetes(settings: Settings, job: str) -> str:
             "or --metrics-host 0.0.0.0 with --metrics-port, here and where the application is run."
         )
     endpoint = {"port": "metrics", "scheme": scheme, "path": settings.metrics_path}
-    monitor = document(
+    monitor = render_yaml(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PodMonitor",
@@ -73,14 +74,14 @@ def kubernetes(settings: Settings, job: str) -> str:
         "prometheus.io/path": settings.metrics_path,
         "prometheus.io/port": str(port),
     }
-    patch = document(
+    patch = render_yaml(
         {"spec": {"template": {"metadata": {"annotations": annotations}}}},
         "Or, for a Prometheus that looks for annotations: kubectl patch deployment NAME --patch-file FILE",
     )
     return f"{monitor}---\n{patch}"
 
 
-def _where(settings: Settings) -> tuple[str, int, str]:
+def _address(settings: Settings) -> tuple[str, int, str]:
     """Return host, port and scheme of the metrics."""
     check_metrics_path(settings.metrics_path)
     host, port, scheme = settings.host or DEFAULT_HOST, settings.port, "http"

@@ -1,4 +1,4 @@
-"""YAML as people write it, of mappings, lists, texts and numbers; the same for the same value."""
+"""YAML as people write it, for mappings, lists, strings and numbers; the same value makes the same text."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 Value: TypeAlias = "str | int | float | Mapping[str, Value] | Sequence[Value]"
 
-# What is a text in every version of YAML without quotes: words which are no boolean, null or number.
+# Strings that need no quotes in any version of YAML: words that are not a boolean, null or a number.
 _PLAIN = r"(?!(?i:true|false|yes|no|on|off|y|n|null)$)[A-Za-z_/][A-Za-z0-9_/.-]*"
 
 
-def document(value: Value, *comments: str) -> str:
+def render_yaml(value: Value, *comments: str) -> str:
     """Return a YAML document with *comments* above it, a line each."""
     return "".join(f"{line}\n" for line in (*(f"# {comment}".rstrip() for comment in comments), *_lines(value)))
 
 
-def quoted(text: str) -> str:
-    """Return *text* in double quotes, as YAML, PromQL and JSON read it; what cannot be printed is escaped."""
-    shown = json.dumps(text, ensure_ascii=False)
-    return "".join(character if character.isprintable() else _escape(ord(character)) for character in shown)
+def quote(text: str) -> str:
+    """Return *text* in double quotes, as YAML, PromQL and JSON read it; unprintable characters are escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(character if character.isprintable() else _escape(ord(character)) for character in quoted)
 
 
 def _escape(code: int) -> str:
@@ -60,7 +60,7 @@ def _entry(head: str, value: Value) -> Iterator[str]:
 
 
 def _is_block(text: str) -> bool:
-    """Whether a text is better read, and can be written, as it is: in lines of their own."""
+    """Whether a string can be written as it is, in lines of its own, and is easier to read so."""
     lines = text.split("\n")
     is_plain = all(line.isprintable() and line.strip() for line in lines) and not lines[0].startswith(" ")
     return is_plain and (len(lines) > 1 or '"' in text)
@@ -69,4 +69,4 @@ def _is_block(text: str) -> bool:
 def _scalar(value: str | float) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
-    return value if re.fullmatch(_PLAIN, value) else quoted(value)
+    return value if re.fullmatch(_PLAIN, value) else quote(value)

@@ -16,7 +16,7 @@ import click
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, hr_prometheus
 
-from hr_prometheus.commands.group import main
+from hr_prometheus.commands.group import cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def names(command: click.Command, *before: str) -> Iterator[tuple[str, ...]]:
             yield from names(each, *before, name)
 
 
-COMMANDS = list(names(main))
+COMMANDS = list(names(cli))
 
 
 def on_a_terminal(columns: int, *arguments: str) -> tuple[int, str]:
@@ -73,7 +73,7 @@ def test_every_command_has_its_help(command, columns):
     assert code == 0, text
     assert text.startswith("Usage: ")
     assert not [line for line in text.splitlines() if len(line) > columns]
-    of_command = main
+    of_command = cli
     for name in command:
         of_command = of_command.commands[name]
     for parameter in of_command.params:

@@ -15,7 +15,7 @@ import click
 import pytest
 from conftest import hr_prometheus
 
-from hr_prometheus.commands.group import main
+from hr_prometheus.commands.group import cli
 
 OS_REFUSED, USAGE = 1, 2
 
@@ -85,7 +85,7 @@ def test_each_fault_of_a_certificate_has_its_sentence(pem, files, code, at, word
 
 NUMBERS = [
     (name, option)
-    for name, command in main.commands.items()
+    for name, command in cli.commands.items()
     for option in command.params
     if isinstance(option.type, click.IntRange | click.FloatRange | type(click.INT) | type(click.FLOAT))
 ]
@@ -96,14 +96,14 @@ NUMBERS = [
 def test_a_number_that_is_none(name, option, value):
     """Every option that takes a number quotes what was typed and gives an example, which is one."""
     with pytest.raises(click.BadParameter) as caught:
-        main.commands[name].make_context(name, [option.opts[-1], value, "a:b"])
+        cli.commands[name].make_context(name, [option.opts[-1], value, "a:b"])
     message = caught.value.format_message()
-    found = re.fullmatch(
+    match = re.fullmatch(
         rf'Invalid value for {option.opts[-1]} "{value}": expected a (whole number|number of seconds), .*for example (.*)\.',
         message.replace("whole number from", "whole number, from"),
     )
-    assert found, message
-    assert option.type.convert(found[2], option, None) == float(found[2])
+    assert match, message
+    assert option.type.convert(match[2], option, None) == float(match[2])
 
 
 @pytest.mark.parametrize(("name", "option"), NUMBERS, ids=[f"{name}-{option.name}" for name, option in NUMBERS])
@@ -157,9 +157,7 @@ def test_a_value_from_the_environment(command, variable, value, sentence):
     assert done.returncode == USAGE
 
 
-@pytest.mark.parametrize(
-    "option", [each for each in main.commands["run"].params if isinstance(each.type, click.Choice)]
-)
+@pytest.mark.parametrize("option", [each for each in cli.commands["run"].params if isinstance(each.type, click.Choice)])
 def test_a_choice_from_the_environment(option):
     """So does one of click's own errors."""
     done = hr_prometheus("run", "served:app", **{option.envvar: "nonsense"})

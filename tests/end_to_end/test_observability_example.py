@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import DEADLINE, clean_environment, hr_prometheus
 
-from hr_prometheus.commands.group import main
+from hr_prometheus.commands.group import cli
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 EXAMPLE = EXAMPLES / "observability"
@@ -59,7 +59,7 @@ def test_what_is_served_is_what_is_scraped(compose):
     options, target = {}, None
     words = shlex.split(compose["service"]["command"].partition(" -- ")[0])
     assert words.pop(0) == "run"
-    known = {name: option for option in main.commands["run"].params for name in option.opts}
+    known = {name: option for option in cli.commands["run"].params for name in option.opts}
     while words:
         word = words.pop(0)
         if word.startswith("--"):

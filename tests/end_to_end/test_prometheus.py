@@ -23,11 +23,12 @@ from test_serving import get, scrape
 
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.metrics import ERRORS, IN_PROGRESS, METRICS, WORKER_RESTARTS
-from hr_prometheus.observability.objectives import objectives
-from hr_prometheus.observability.promql import Source, of_route
-from hr_prometheus.observability.route_table import load_application, rows
-from hr_prometheus.observability.rule_tests import rule_tests
-from hr_prometheus.observability.rules import rules
+from hr_prometheus.observability.dry_run import load_application
+from hr_prometheus.observability.objectives import ServiceLevels, objectives_of
+from hr_prometheus.observability.promql import ApplicationMetrics, route_matchers
+from hr_prometheus.observability.route_table import rows_of
+from hr_prometheus.observability.rule_tests import render_rule_tests
+from hr_prometheus.observability.rules import render_rules
 from hr_prometheus.settings import Settings
 from hr_prometheus.store.store import Store
 
@@ -262,7 +263,7 @@ def test_the_rules_load_and_record(serve, prometheus, tmp_path):
 def test_odd_routes(serve, prometheus, promtool, tmp_path):
     """The files for an application with the oddest routes load, and each route is told from the others."""
     settings = Settings(target="odd_routes:create_app", app_dir=str(APPS), keep_values="all")
-    table = rows(load_application(settings), settings)
+    table = rows_of(load_application(settings), settings)
     requests = sys.modules["odd_routes"].REQUESTS
     service = serve("odd_routes:create_app", "--port", "0", "--metrics-port", "0", "--keep-values", "all")
     for paths in requests.values():
@@ -271,10 +272,10 @@ def test_odd_routes(serve, prometheus, promtool, tmp_path):
     prometheus.scrape("odd", service.metrics_url)
     files = (tmp_path / "rules.yml", tmp_path / "tests.yml")
     # So low that no alert of theirs can fire, lower than the command takes: promtool would simulate days for each.
-    found = objectives({"*": Decimal("0.99")} | dict.fromkeys(requests, Decimal("0.99")), table, "/metrics")
-    options = {"buckets": settings.buckets, "latency": None}
-    files[0].write_text(rules(Source(), "odd", found, **options))
-    files[1].write_text(rule_tests(Source(), "odd", found, **options, rule_file="rules.yml"))
+    objectives = objectives_of({"*": Decimal("0.99")} | dict.fromkeys(requests, Decimal("0.99")), table, "/metrics")
+    levels = ServiceLevels(application=ApplicationMetrics(), job="odd", objectives=objectives)
+    files[0].write_text(render_rules(levels))
+    files[1].write_text(render_rule_tests(levels, "rules.yml"))
     tested = promtool("test", "rules", files[1])
     assert tested.returncode == 0, tested.stdout + tested.stderr
     prometheus.load_rules(files[0])
@@ -283,7 +284,7 @@ def test_odd_routes(serve, prometheus, promtool, tmp_path):
     assert {dict(labels)["route"] for labels in found} == {*requests}
     for row in table:
         if row.name:
-            query = f"sum(request_count_total{{job='odd',{','.join(of_route(row, table))}}})"
+            query = f"sum(request_count_total{{job='odd',{','.join(route_matchers(row, table))}}})"
             assert {row.name: [*prometheus.query(query).values()]} == {row.name: [len(requests[row.name])]}
     board = json.loads(hr_prometheus("dashboard", "odd_routes:create_app", "--job", "odd").stdout)
     for row in board["panels"]:

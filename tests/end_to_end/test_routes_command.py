@@ -104,9 +104,9 @@ def test_an_application_with_settings_of_its_own():
 def test_json_is_nothing_but_json():
     """What the application prints while it is made goes to standard error."""
     done = hr_prometheus("routes", "starting:works", "--format", "json", "--", "chatty")
-    found = json.loads(done.stdout)
-    assert found["routes"][-1]["label"] == "malformed"
-    assert found["all_methods"] == ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    document = json.loads(done.stdout)
+    assert document["routes"][-1]["label"] == "malformed"
+    assert document["all_methods"] == ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     assert done.stderr == "the application is made\n"
 
 

@@ -1,0 +1,73 @@
+"""The application of a target, made as ``run`` makes it but not served."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from hr_prometheus.errors import HrPrometheusError, TargetError
+from hr_prometheus.server import interrupts
+from hr_prometheus.server.runner import Runner
+from hr_prometheus.server.script import run_script
+from hr_prometheus.server.target import application_error, load_target, make_application, parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from aiohttp.web import Application, AppRunner
+
+    from hr_prometheus.settings import Settings
+
+
+def load_application(settings: Settings, *, start: bool = False) -> Application:
+    """Return the target's application: before its start-up, or after its start-up and clean-up.
+
+    Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run.run` raises for a target.
+    """
+    target = parse_target(settings.target)
+    results: list[Application | HrPrometheusError] = []
+
+    async def make(value: object) -> None:
+        try:
+            results.append(await _make(settings.target, value, start=start))
+        except HrPrometheusError as error:
+            results.append(error)
+
+    def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
+        loop = arguments.get("loop")
+        (asyncio.run if loop is None else loop.run_until_complete)(make(app))
+        raise _ApplicationMade
+
+    async def set_up(runner: AppRunner, _original: object) -> None:
+        await make(runner.app)
+        raise _ApplicationMade
+
+    try:
+        with interrupts.Raised():
+            if target.attribute is None:
+                run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+            else:
+                asyncio.run(make(load_target(target, settings.arguments, settings.app_dir)))
+    except SystemExit:
+        pass  # a script may end itself after it has made its application
+    if not results:
+        raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
+    if isinstance(results[0], HrPrometheusError):
+        raise results[0]
+    return results[0]
+
+
+class _ApplicationMade(SystemExit):
+    """Ends a script where it would serve its application, even in a task that nothing awaits."""
+
+
+async def _make(target: str, value: object, *, start: bool) -> Application:
+    app = await make_application(target, value)
+    if start:
+        runner = Runner(app)
+        try:
+            await runner.setup()
+            await runner.cleanup()
+        except Exception as error:
+            raise application_error(f'the application "{target}" failed while it started up', error) from error
+    return app
