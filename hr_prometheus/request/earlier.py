@@ -22,11 +22,14 @@ class EarlierExchange(Exchange):
     def observe(self) -> None:
         """Take the place of the writer's methods."""
         writer = self.writer
-        self.also = getattr(writer, "on_body_write", None)
-        writer.on_body_write = self
-        self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
-        self._write, writer.write = writer.write, self.write
-        self.observe_end()
+        try:
+            writer.on_body_write = getattr(writer, "on_body_write", None)
+            self._write, writer.write = writer.write, self.write
+        except AttributeError as error:
+            self.be_blind(error)
+        else:
+            super().observe()
+            self.observe_end()
 
     def release(self) -> None:
         """Let go of the writer."""

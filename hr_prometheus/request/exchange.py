@@ -166,6 +166,7 @@ class Exchange:
                 self.length = length = writer.length
                 if not HEADS_ARE_BUFFERED:
                     self.observe_end()
+                    self.watch()
                 elif self._send_headers is None:
                     self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
                 if not length or status in NO_BODY or self.request.method == METH_HEAD:
@@ -208,9 +209,7 @@ class Exchange:
         if self.also is not None:
             self.also(size, output_size)
         if sent == self.length or self.is_last:
-            self.is_complete = True
-            if not self.waits:
-                self.finish(self.status, now)
+            self.complete(now)
         elif self.task is None:
             self.watch()
 
@@ -231,9 +230,15 @@ class Exchange:
                     self.sent += self.encoded.written(self.writer.output_size, is_last=True)
                 if self.task is not None and not self.sent:  # of a file, sent by the operating system, perhaps
                     self.waits = True
-                self.is_complete = True
-                if not self.waits:
-                    self.finish(self.status, now)
+                self.complete(now)
+
+    def complete(self, now: float) -> None:
+        """Record the end: the last byte was handed to a transport that was still connected."""
+        self.is_complete = True
+        if self.waits or not self.status:  # without a status no head was seen
+            self.watch()
+        else:
+            self.finish(self.status, now)
 
     def watch(self) -> None:
         """See to it that the end of the current task, which writes the response, is known."""
@@ -241,11 +246,6 @@ class Exchange:
             self.task = task = asyncio.current_task()
             if task is not None:
                 task.add_done_callback(self.task_done)
-
-    def wait_for_response(self) -> None:
-        """Have the end recorded when the response is known, still with the time of the last byte."""
-        self.waits = True
-        self.watch()
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """Record the end if it follows from that of a *task* which has written the response. Raises nothing."""
@@ -258,7 +258,7 @@ class Exchange:
             self.recorder.failed("end", error)
             status = CLIENT_CLOSED_REQUEST
         if self.is_complete:
-            self.finish(self.status, self.written_at)
+            self.finish(self.status or status or "500", self.written_at)
         elif is_bodiless(self):
             self.finish(self.status, self.first_byte_at)
         elif status:

@@ -129,7 +129,8 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
                 exchange.connection = connection
                 exchange.observe()
                 if record.needs_response:
-                    exchange.wait_for_response()
+                    exchange.waits = True
+                    exchange.watch()
                 if is_full and UPGRADE in request.headers:
                     expect_upgrade(exchange)
                 exchange.began = perf_counter()
@@ -154,7 +155,8 @@ def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
     exchange = Exchange(recorder, recorder.find(request) or _NOT_RECORDED, request, outer.writer)
     exchange.connection = Connection()
     if exchange.record.needs_response:
-        outer.wait_for_response()
+        outer.waits = True
+        outer.watch()
     if recorder.is_full and UPGRADE in request.headers:
         expect_upgrade(outer)
     exchange.began = perf_counter()
