@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, METH_HEAD
-from aiohttp.web import BaseRequest, FileResponse, StreamResponse
+from aiohttp.web import BaseRequest, FileResponse
 
 from hr_prometheus.request.body import NO_BODY, EncodedBody, has_no_body
 from hr_prometheus.request.incomplete import (
@@ -27,6 +27,7 @@ from hr_prometheus.request.incomplete import (
     SWITCHING_PROTOCOLS,
     is_bodiless,
     is_gone,
+    response_of,
     status_after_task,
     status_of_outcome,
 )
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Protocol
 
-    from aiohttp.web import Request
+    from aiohttp.web import Request, StreamResponse
     from multidict import CIMultiDict
 
     from hr_prometheus.request.connection import Connection
@@ -252,13 +253,17 @@ class Exchange:
         if self.is_over:
             return
         self.waits = False
+        self.response = response_of(task) or self.response
+        if self.is_complete and self.status:
+            self.finish(self.status, self.written_at)
+            return
         try:
             status = status_after_task(self, task)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("end", error)
             status = CLIENT_CLOSED_REQUEST
         if self.is_complete:
-            self.finish(self.status or status or "500", self.written_at)
+            self.finish(status or "500", self.written_at)
         elif is_bodiless(self):
             self.finish(self.status, self.first_byte_at)
         elif status:
@@ -323,14 +328,4 @@ class Exchange:
 
 
 #: What an exchange knows of what was written.
-_OBSERVED = (
-    "encoded",
-    "first_byte_at",
-    "headers",
-    "is_complete",
-    "is_direct",
-    "response",
-    "sent",
-    "status",
-    "written_at",
-)
+_OBSERVED = "encoded first_byte_at headers is_complete is_direct response sent status task written_at".split()

@@ -26,15 +26,13 @@ def status_after_task(exchange: Exchange, task: asyncio.Task[Any]) -> str | None
 
     It is ``None`` if that may still happen: another middleware may give its handler a task of its own.
     """
-    is_cancelled = task.cancelled()
-    error = None if is_cancelled else task.exception()
-    outcome: Any = None if is_cancelled or error is not None else task.result()
-    response, has_left = outcome if isinstance(outcome, tuple) else (outcome, None)  # aiohttp's own gives both
-    if isinstance(response, StreamResponse):
-        exchange.response = response
     status = exchange.status or str(getattr(exchange.response, "status", "500"))
     if status == SWITCHING_PROTOCOLS:
         return status
+    is_cancelled = task.cancelled()
+    error = None if is_cancelled else task.exception()
+    outcome = None if is_cancelled or error is not None else task.result()
+    has_left: bool | None = outcome[1] if isinstance(outcome, tuple) else None  # only aiohttp's own task says so
     if not (exchange.is_blind or exchange.writer.output_size):  # nothing was sent
         return None if has_left is None else CLIENT_CLOSED_REQUEST
     if error is not None:
@@ -46,6 +44,15 @@ def status_after_task(exchange: Exchange, task: asyncio.Task[Any]) -> str | None
     else:
         return None
     return CLIENT_CLOSED_REQUEST if is_lost else status
+
+
+def response_of(task: asyncio.Task[Any]) -> StreamResponse | None:
+    """Return the response that a task has made, which is aiohttp's for a request or one of another middleware."""
+    if task.cancelled() or task.exception() is not None:
+        return None
+    outcome = task.result()
+    response = outcome[0] if isinstance(outcome, tuple) else outcome
+    return response if isinstance(response, StreamResponse) else None
 
 
 def status_of_outcome(exchange: Exchange, outcome: object) -> str:
