@@ -1,11 +1,14 @@
-# Everything is installed into .venv, with the first Python 3.11 or later that is found.
+# Everything is installed into .venv, with the first Python 3.11 or later that is there, or into an environment of PYTHON.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PORT ?= 8080
-VENV ?= .venv
+VENV ?= .venv$(if $(filter file,$(origin PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-oldest lint types wheel bench bench-plots clean
+# A package, a directory or git+https://github.com/aio-libs/aiohttp@BRANCH, whose parser then is the one in Python.
+NEXT ?= aiohttp
+
+.PHONY: help demo test test-oldest test-next lint types wheel bench bench-plots clean
 
 help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,6 +30,16 @@ test-oldest: ## Run the tests with the oldest versions of the three dependencies
 	# The help is compared as the newest click prints it, and costs are counted with the newest aiohttp.
 	.venv-oldest/bin/python -m pytest -n auto --dist loadfile --deselect tests/test_docs.py::test_help_is_the_golden_one \
 		--deselect tests/test_cost.py $(ARGS)
+
+test-next: ## Run what depends on aiohttp with its next pre-release, or with NEXT (a directory, or a branch by git+https).
+	$(MAKE) VENV=.venv-next .venv-next/.developed
+	AIOHTTP_NO_EXTENSIONS=1 .venv-next/bin/python -m pip install --quiet --upgrade --pre "$(NEXT)"
+	@.venv-next/bin/python -c 'from aiohttp import __version__ as v; \
+		print("aiohttp", v, "" if v.strip("0123456789.") else "is no pre-release: the index has none that is newer")'
+	# Each test in next.txt has a reason to differ. Deprecations are for the time when aiohttp 3 is not supported any more.
+	.venv-next/bin/python -m pytest -n auto --dist loadfile -W "ignore::DeprecationWarning" \
+		$$(grep -lE "^(from|import) aiohttp" tests/test_*.py) tests/end_to_end \
+		$$(sed -n "s/^\(tests[^ ]*\) .*/--deselect \1/p" tests/next.txt) $(ARGS)
 
 lint: $(VENV)/.developed ## Check style and formatting.
 	$(BIN)/ruff check

@@ -271,6 +271,16 @@ def test_the_links_work_on_a_package_index():
     assert own_links > 8
 
 
+def test_what_contributing_names_is_there():
+    """Each path, file name and make target in it exists."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path in re.findall(r"`((?:hr_prometheus|tests)/\S+)`", text):
+        assert (ROOT / path).exists(), path
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for words in re.findall(r"(?:^|`)make ([a-z -]+)", text, re.MULTILINE):
+        assert {*words.split()} <= {*targets}, words
+
+
 def test_what_is_not_published_is_installed_from_a_checkout():
     """A release dates the changelog and changes the README's first command, the only one that depends on it."""
     is_released = "(unreleased)" not in re.search(r"^## .*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]

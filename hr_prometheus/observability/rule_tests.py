@@ -82,14 +82,14 @@ def _test_of_an_objective(alert: Alert, objective: Objective, simulation: _Simul
     kind, share = alert.labels["objective"], _fault(objective)
     budget_minutes = fastest.factor * minutes(fastest.long)
     length = _round_up(Decimal("1.1") * budget_minutes * objective.budget / share)
-    # As long as the slowest alert needs, to see that the fault is a small part of its window.
-    history = min(minutes(slowest.long), _round_up(Decimal("1.2") * budget_minutes / slowest.factor))
-    end = history + length
+    # So long that the fault spends less of the budget than the slowest alert allows.
+    end = _round_up(Decimal("1.2") * budget_minutes / slowest.factor)
+    start = end - length
     series = [(simulation.up, f"1x{end}")]
     for each in simulation.levels.objectives:
-        series += _requests(simulation, each, kind if each is objective else "", start=history, end=end)
+        series += _requests(simulation, each, kind if each is objective else "", start=start, end=end)
     name = f"{format_percent(share)} % of the requests fail ({kind}, route {objective.route}) for {length} minutes"
-    return _test(name, series, simulation, {f"{history}m": [], f"{end}m": [alert]}, {"job": simulation.levels.job})
+    return _test(name, series, simulation, {f"{start}m": [], f"{end}m": [alert]}, {"job": simulation.levels.job})
 
 
 def _test_of_few_requests(fastest: Alert, objective: Objective, simulation: _Simulation) -> dict[str, Any]:
