@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.errors import ConfigurationError, SettingError
+from hr_prometheus.errors import SettingError
 from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.metrics import LATENCY_BUCKETS
 
@@ -34,9 +34,37 @@ _SETTING = re.compile(r"[^=]+\.\w+=")
 DEFAULT_LEAST_REQUESTS = 100
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a setting was typed: behind an *option*, or in an environment *variable*.
+
+    *values* are those of the option as they were typed, none of a flag. A variable that *is_list* has them in its *text*,
+    separated by spaces.
+    """
+
+    option: str
+    values: tuple[str, ...] = ()
+    variable: str = ""
+    text: str = ""
+    is_list: bool = False
+
+    @property
+    def name(self) -> str:
+        """The option alone, or the variable with its whole value."""
+        if not self.variable:
+            return self.option
+        return f'{self.variable}="{self.text}"{" (values are separated by spaces)" * self.is_list}'
+
+    def quote(self, value: str | None = None) -> str:
+        """Return the option with this one of its values, by default the first, or the variable with all of them."""
+        if self.variable or not self.values:
+            return self.name
+        return f'{self.option} "{self.values[0] if value is None else value}"'
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that ``hr-prometheus run`` was told. ``None`` means: not said, so a script's own value holds."""
+    """The settings of ``hr-prometheus run``. ``None`` leaves a value to a script, and else to our default."""
 
     target: str
     arguments: tuple[str, ...] = ()
@@ -72,6 +100,8 @@ class Settings:
     metric_prefix: str = ""
     detail: str | None = None
     exclude: tuple[str, ...] = ()
+    #: Where those settings were typed that were, by the names of their options.
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not os.path.isdir(self.app_dir):
@@ -101,13 +131,13 @@ class Settings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` makes the same settings of; all of it can be written as JSON."""
+        """Return the settings as values that JSON can carry."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=sorted))
         return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Settings:
-        """Return the settings that :meth:`to_json` was called of."""
+        """Inverse of :meth:`to_json`."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
         }
@@ -116,20 +146,10 @@ class Settings:
             name: {parameter: frozenset(allowed) for parameter, allowed in of_route.items()}
             for name, of_route in plain["allow_values"].items()
         }
+        values["origins"] = {
+            name: Origin(**{**origin, "values": tuple(origin["values"])}) for name, origin in plain["origins"].items()
+        }
         return cls(**values)
-
-    def of_command(self, error: ConfigurationError) -> str:
-        """Return an error's sentence, with the option if it is about a policy that these settings give a route."""
-        if not isinstance(error, SettingError) or not error.words:
-            return str(error)
-        name, *parameters = error.words
-        if error.setting == "fixed_routes_parameters" and name in self.fixed_routes:
-            return error.of_command(f'--fixed-route "{name}={",".join(sorted(self.fixed_routes[name]))}"')
-        if error.setting == "allow_values" and name in self.allow_values:
-            allowed = self.allow_values[name]
-            parameter = parameters[0] if parameters else min(allowed)
-            return error.of_command(f'--allow-values "{name}.{parameter}={",".join(sorted(allowed[parameter]))}"')
-        return str(error)
 
 
 def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -173,6 +193,45 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
         of_route = allowed.setdefault(name, {})
         of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
     return allowed
+
+
+def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
+    """Return an error's sentence for the person who typed the settings: it quotes the option or the variable.
+
+    A policy that was not typed is the application's own, and keeps the words of the library.
+    """
+    if not isinstance(error, SettingError):
+        return str(error)
+    own = error.said if error.said.startswith("--") else ""
+    origin = origins.get(_OPTIONS.get(error.setting, error.setting))
+    values = [value for value in origin.values if _is_about(error, value)] if origin else []
+    if error.words and not values:
+        return str(error)
+    if origin is None or (own and '"' not in own and not origin.variable):
+        return error.of_command(own)
+    return error.of_command(origin.quote(next(iter(values), None)))
+
+
+#: The options of those settings that the library names otherwise.
+_OPTIONS = {"fixed_routes_parameters": "fixed_route"}
+
+
+def _is_about(error: SettingError, value: str) -> bool:
+    """Whether *value*, one of a repeatable option, is that which an error is about."""
+    if value in error.words:
+        return True
+    part: Any = ()
+    if error.setting == "fixed_routes_parameters":
+        part = parse_fixed_routes([value])
+    elif error.setting == "allow_values":
+        part = parse_allowed_values([value])
+    elif error.setting == "objective":
+        part = (value.rpartition("=")[0],)
+    for word in error.words:
+        if word not in part:
+            return False
+        part = part[word] if isinstance(part, dict) else ()
+    return bool(error.words)
 
 
 def parse_buckets(text: str) -> tuple[float, ...]:

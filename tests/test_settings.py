@@ -4,14 +4,16 @@ import json
 
 import pytest
 
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.settings import (
+    Origin,
     Settings,
     available_processors,
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
     parse_workers,
+    sentence_of,
 )
 
 
@@ -111,6 +113,30 @@ def test_settings_survive_json():
     settings = Settings(
         target="a:b", arguments=("x", "\udc80"), fixed_routes={"r": frozenset({"p", "q"})}, exclude=("/a*",),
         allow_values={"r": {"p": frozenset({"north"})}}, buckets=(0.1, 1e300), workers=3, shutdown_timeout=0.0,
+        origins={"workers": Origin("--workers", ("3",), "HR_PROMETHEUS_WORKERS", "3"), "exclude": Origin("--exclude", ("/a*",))},
     )  # fmt: skip
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
     assert Settings.from_json(Settings(target="a:b").to_json()) == Settings(target="a:b")
+
+
+POLICY = SettingError("allow_values", "allow_values={'cel': …}", ": no such route.", ("cel", "side"))
+
+
+@pytest.mark.parametrize(
+    ("origins", "sentence"),
+    [
+        ({}, "allow_values={'cel': …}: no such route."),
+        ({"allow_values": Origin("--allow-values", ("cell.side=a",))}, "allow_values={'cel': …}: no such route."),
+        (
+            {"allow_values": Origin("--allow-values", ("cell.side=a", "cel.side= b,c"))},
+            '--allow-values "cel.side= b,c": no such route.',
+        ),
+        (
+            {"allow_values": Origin("--allow-values", ("cel.side=b",), "ALLOWED", "cel.side=b", is_list=True)},
+            'ALLOWED="cel.side=b" (values are separated by spaces): no such route.',
+        ),
+    ],
+)
+def test_an_error_quotes_what_was_typed(origins, sentence):
+    """It names the option with its value or the variable; a policy of the application's own keeps the library's words."""
+    assert sentence_of(POLICY, origins) == sentence

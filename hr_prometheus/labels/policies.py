@@ -45,8 +45,8 @@ class Policies:
         if keep_values not in KEEP_VALUES:
             raise ConfigurationError(f'keep_values is {keep_values!r}. Expected "safe" or "all".')
         self.keeps_all = keep_values == EVERY
-        #: The words of an error for those who gave the policies; a command has its own.
-        self.said: Callable[[ConfigurationError], str] = str
+        #: Called with an error that is only a warning. A command sets it, because it has words of its own.
+        self.warn: Callable[[ConfigurationError], None] = lambda error: logger.warning("%s", error)
         self.fixed = fixed_parameters(fixed or {})
         self.allowed = allowed_values(allowed or {})
         for name, parameters in self.allowed.items():
@@ -88,7 +88,7 @@ class Policies:
         except ConfigurationError as error:
             if not (leniently and has_start_up(app)):
                 raise
-            logger.warning("%s", self.said(error))
+            self.warn(error)
 
     def _check(self, app: Application) -> None:
         if not self.fixed and not self.allowed:
