@@ -8,7 +8,7 @@ from aiohttp import web
 from conftest import samples
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from hr_prometheus.exposition import collectors, scrape
+from hr_prometheus.exposition import scrape
 from hr_prometheus.exposition.formats import TEXT, choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
@@ -119,9 +119,8 @@ async def test_one_who_leaves_takes_nothing_from_the_others(registry, collector)
     assert first.cancelled()
 
 
-async def test_a_collector_that_fails(registry, collector, monkeypatch, caplog):
+async def test_a_collector_that_fails(registry, collector, caplog):
     """It is left out, named once and counted each time; all others are shown."""
-    monkeypatch.setattr(collectors, "_logged", set())
     found = Scrapes(registry)
     for number, collector.error in enumerate((TimeoutError("on purpose"), TimeoutError("again"), SystemExit(3)), 1):
         shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())

@@ -29,9 +29,9 @@ from prometheus_client import (
 from prometheus_client.core import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 
-from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.metrics import ERRORS
-from hr_prometheus.store.store import Store, self_store
+from hr_prometheus.store.failures import failures_of
+from hr_prometheus.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,8 +75,6 @@ _NEEDS_LOOP: Final[Mapping[str, tuple[str, ...]]] = {
     "sqlite3.ProgrammingError": ("SQLite objects created in a thread can only be used in that same thread",),
 }
 
-_logged: set[tuple[type, type[BaseException]]] = set()
-
 
 class Answer(NamedTuple):
     """What a collector has yielded, and what it then raised."""
@@ -106,7 +104,7 @@ class Collectors:
     """The collectors of one registry, asked in one event loop."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+        self._failures = failures_of(registry)
         self._asked: dict[Collector, asyncio.Task[Answer]] = {}
         #: Those that cannot be called in a thread.
         self._in_loop: set[Collector] = set()
@@ -166,27 +164,12 @@ class Collectors:
                 _name(collector),
                 SLOW,
             )
-        count_error(self._registry)
+        self._failures.count(ERRORS, "collector")
 
 
-def count_error(registry: CollectorRegistry) -> None:
-    """Count a collector that has failed, or is slow."""
-    with suppress(ConfigurationError, OSError):  # the application may have taken the name; a disk may be full
-        page, index = self_store(registry).allocate(ERRORS, ("collector",))
-        page[index] += 1.0
-
-
-def failed(collector: object, error: BaseException, registry: CollectorRegistry) -> None:
-    """Count a collector that has raised an exception, and log it if it is the first of its kind."""
-    kind = (type(collector), type(error))
-    if kind not in _logged:
-        _logged.add(kind)
-        logger.error(
-            "%s has failed; its samples are missing. Further errors of this kind are only counted.",
-            _name(collector),
-            exc_info=error,
-        )
-    count_error(registry)
+def report_failure(collector: object, error: BaseException, registry: CollectorRegistry) -> None:
+    """Count an exception of a collector, and log it if it is the first of its kind."""
+    failures_of(registry).report("collector", error, f"{_name(collector)} has failed; its samples are missing")
 
 
 def needs_loop(error: BaseException | None) -> bool:

@@ -12,8 +12,9 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPServiceUnavailable
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.exposition.collectors import LIMIT, Answered, Collectors, failed
+from hr_prometheus.exposition.collectors import LIMIT, Answered, Collectors, report_failure
 from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
+from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.store import self_store
 
 if TYPE_CHECKING:
@@ -119,16 +120,14 @@ class Scrapes:
             answered.answers = await self._collectors.ask(answered.calls, LIMIT)
             for collector, answer in answered.answers.items():
                 if answer.error is not None:
-                    failed(collector, answer.error, self._registry)
+                    report_failure(collector, answer.error, self._registry)
             return answered
         return registry.restricted_registry(names) if names else registry
 
     def _rendered(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
         del self._tasks[key]
         if not task.cancelled() and task.exception() is not None:  # raised to all who wait, if any are left
-            with suppress(ConfigurationError, OSError):
-                page, index = self_store(self._registry).allocate(ERRORS, ("scrape",))
-                page[index] += 1.0
+            failures_of(self._registry).count(ERRORS, "scrape")
 
 
 def _compressed(parts: list[bytes]) -> bytes:

@@ -14,7 +14,7 @@ from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, Labels
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
 from hr_prometheus.request.records import Records, RequestRecord
-from hr_prometheus.store.failures import Failures
+from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -66,8 +66,8 @@ class Recorder:
         self.exclude = tuple(exclude)
         #: Whether it was said which patterns of these leave nothing out.
         self.has_checked_exclude = False
-        failures = Failures(self.registry)
-        self.failed = failures.failed
+        failures = failures_of(self.registry)
+        self.failed = failures.report
         self.labels: Labels[Record] = Labels(
             self._record,
             policies=policies,
