@@ -340,7 +340,7 @@ async def test_labels_that_fail_hurt_nobody(aiohttp_client, registry, monkeypatc
     """A bug in our own labels is counted too, and the request goes on."""
     app = application(registry)
     recorder = app.middlewares[0].hr_prometheus_recorder
-    monkeypatch.setattr(recorder.labels, "find", Mock(side_effect=LookupError))
+    monkeypatch.setattr(recorder.labels, "record_of", Mock(side_effect=LookupError))
     client = await aiohttp_client(app)
     assert (await client.get("/ok")).status == 200
     assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) == 1

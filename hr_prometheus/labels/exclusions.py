@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp.web import UrlDispatcher
 
 from hr_prometheus.errors import did_you_mean
-from hr_prometheus.labels.budget import MALFORMED, UNMATCHED
-from hr_prometheus.labels.resources import all_resources, may_overlap, path_format, template
+from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, all_resources, may_overlap, path_format, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

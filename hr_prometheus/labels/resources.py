@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
     from aiohttp.web import AbstractResource, Application
 
+#: The path label of requests that no route has matched. It has no leading slash, so it can be no path.
+UNMATCHED = "unmatched"
+#: The path label of requests that the HTTP parser has refused before there was a route.
+MALFORMED = "malformed"
+
 _LONGEST = 1000  # characters of a label
 # Compiled when they are first used.
 _PARAMETER = r"(\{\w+\})"

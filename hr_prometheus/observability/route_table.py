@@ -13,9 +13,11 @@ from aiohttp.web import View
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus.exposition.formats import TEXT
-from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, UNMATCHED
+from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.policies import OTHER, Policies
 from hr_prometheus.labels.resources import (
+    MALFORMED,
+    UNMATCHED,
     all_resources,
     escaped,
     hosts,
