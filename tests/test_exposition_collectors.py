@@ -12,9 +12,10 @@ from prometheus_client import Counter, Enum, Gauge, Histogram, Info, PlatformCol
 from prometheus_client.core import GaugeMetricFamily
 
 from hr_prometheus.exposition import collectors
-from hr_prometheus.exposition.collectors import Answered, Collectors, may_be_slow
+from hr_prometheus.exposition.collectors import Collectors, may_be_slow
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.exposition.snapshot import Snapshot
 from hr_prometheus.metrics import BASIC_METRICS
 from hr_prometheus.store.store import Store
 
@@ -64,9 +65,9 @@ def slow(name, gate):
 
 async def asked(found, registry, seconds=0.0):
     """Return the samples that are there after so many seconds."""
-    answered = Answered(registry)
-    answered.answers = await found.ask(answered.calls, seconds)
-    return samples(TEXT.render(answered).decode())
+    snapshot = Snapshot(registry)
+    snapshot.answers = await found.ask(snapshot.calls, seconds)
+    return samples(TEXT.render(snapshot).decode())
 
 
 def threads():
