@@ -41,12 +41,12 @@ async def described(app, labels, path, method="GET"):
 
 def size(labels) -> int:
     """Return the number of objects that a cache keeps."""
-    seen, found = {}, [labels]
-    while found:
-        thing = found.pop()
+    seen, queue = {}, [labels]
+    while queue:
+        thing = queue.pop()
         if id(thing) not in seen and not isinstance(thing, FunctionType | ModuleType | type):
             seen[id(thing)] = thing
-            found += gc.get_referents(thing)
+            queue += gc.get_referents(thing)
     return len(seen)
 
 
@@ -67,7 +67,7 @@ CELL = "/cell_neighbour/{cell_id}/direction/{direction}"
     ],
 )
 async def test_fixed_parameters_appear_by_name(fixed, label):
-    """A fixed parameter is shown as {name}; the others keep their value."""
+    """A fixed parameter appears as {name}; the others keep their value."""
     app = application(cell=CELL)
     assert await described(
         app, LabelCache(tuple, policies=Policies(fixed, {})), "/cell_neighbour/1948/direction/north"
@@ -119,6 +119,22 @@ async def test_methods_outside_the_registry_are_unknown():
     assert await described(app, labels, "/own", "FROBNICATE") == ("FROBNICATE", "/own")
 
 
+@pytest.mark.parametrize("path", ["/view", "/view/{x}"])
+@pytest.mark.parametrize("method", ["GET", "*"])
+async def test_a_class_based_view_without_the_method(path, method):
+    """Its 405 is unmatched, each time, also where the route is for that method alone."""
+
+    class View(web.View):
+        async def post(self):
+            return web.Response()
+
+    app = web.Application()
+    app.router.add_route(method, path, View)
+    labels = LabelCache(tuple)
+    for _ in range(3):
+        assert await described(app, labels, path.format(x=1)) == ("GET", "unmatched")
+
+
 async def test_the_method_that_is_a_star():
     """A star is a token that a client may send, and no method that a route for all has registered."""
     app = web.Application()
@@ -153,7 +169,7 @@ async def test_allowed_values_are_kept_and_others_are_other(path, label, policie
 
 
 async def test_allowed_values_beside_kept_ones():
-    """What is not listed counts against the budget, with the listed values as they are."""
+    """Labels with a value outside the list count against the budget; listed values stay as they are."""
     labels = LabelCache(tuple, policies=Policies({}, {"cell": {"direction": ["north"]}}), path_budget=1)
     app = application(cell=CELL)
     assert (await described(app, labels, "/cell_neighbour/1/direction/up"))[1] == "/cell_neighbour/1/direction/other"
@@ -234,15 +250,15 @@ def is_safe(value: str) -> bool:
 
 @given(st.lists(st.tuples(*[st.text("abcXYZ0123456789-_.~@/%é ", min_size=1, max_size=40)] * 2)), st.integers(0, 5))
 async def test_no_label_shows_what_may_be_secret(requests, budget):
-    """What breaks the rule is shown as {name}, beside the other value of that path if there is budget left."""
+    """A value that breaks the rule appears as {name}, beside the other value of its path if the budget allows."""
     app = application("/r/{value}/{side}")
     labels = LabelCache(tuple, path_budget=budget)
     seen = set()
     for values in requests:
         value, side = (quote(each, safe="") for each in values)
         label = (await described(app, labels, f"/r/{value}/{side}"))[1]
-        shown = [each if is_safe(each) else name for each, name in zip(values, ("{value}", "{side}"), strict=True)]
-        kept = "/r/" + "/".join(shown)
+        parts = [each if is_safe(each) else name for each, name in zip(values, ("{value}", "{side}"), strict=True)]
+        kept = "/r/" + "/".join(parts)
         assert label in (kept, "/r/{value}/{side}")
         seen.add(label)
         assert len(seen - {"/r/{value}/{side}"}) <= budget
@@ -266,7 +282,7 @@ async def test_no_label_shows_what_may_be_secret(requests, budget):
         (r"/v/{major:\d+}.{minor:\d+}", "/v/1.123456789", "/v/1.{minor}"),
     ],
 )
-async def test_what_may_be_secret_is_shown_by_name(route, path, label):
+async def test_values_that_may_be_secret_appear_by_name(route, path, label):
     """Of each kind of parameter, alone, beside another one, and in an application below."""
     app, below = application(route), application(route)
     app.add_subapp("/below", below)
@@ -276,7 +292,7 @@ async def test_what_may_be_secret_is_shown_by_name(route, path, label):
         assert await described(app, labels, "/below" + path) == ("GET", "/below" + label)
 
 
-async def test_all_values_are_kept_if_that_is_wanted():
+async def test_all_values_are_kept_on_request():
     """With keep_values="all" the label is the path, as published."""
     labels = LabelCache(tuple, policies=Policies({}, {}, "all"))
     app = application("/u/{email}", "/files/{tail:.*}")
@@ -285,7 +301,7 @@ async def test_all_values_are_kept_if_that_is_wanted():
 
 
 async def test_lists_and_fixed_parameters_win_over_the_rule():
-    """A value on a list is kept whatever it looks like, and a fixed one is shown by name though it is safe."""
+    """A value on a list is kept whatever it looks like, and a fixed one appears by name though it is safe."""
     policies = Policies({"mail": ["page"]}, {"mail": {"email": ["ada@example.org"]}, "*": {"token": [RANDOM]}})
     labels = LabelCache(tuple, policies=policies)
     app = application("/reset/{token}/{user}", mail="/u/{email}/{page}")
@@ -339,7 +355,7 @@ async def test_excluded_paths_have_no_labels():
 
 
 async def test_texts_that_are_recorded_as_another_are_not_kept():
-    """Of the paths that share a label, because it is cut or escaped, there is no end; so none is remembered."""
+    """There is no end of paths that share a label because it is cut or escaped, so none is remembered."""
     app = application("/a/{x}")
     labels = LabelCache(tuple, path_budget=3, policies=Policies({}, {}, "all"))
     long = "/a/" + "x" * 2000
@@ -418,21 +434,21 @@ async def test_preflights_make_no_more_labels_than_there_are_routes():
     """However many paths and methods clients ask about."""
     app = reports()
     labels = LabelCache(tuple)
-    found, sizes = set(), set()
+    answers, sizes = set(), set()
     for number in range(50):
         for method in ("PUT", "GET", f"M{number}"):
             headers = {"Access-Control-Request-Method": method}
             request = make_mocked_request("OPTIONS", f"/reports/{number}", headers=headers)
             request._match_info = await app.router.resolve(request)
             request._match_info.add_app(app)
-            found.add(labels.record_of(request))
+            answers.add(labels.record_of(request))
         sizes.add(size(labels))
-    assert found == {("OPTIONS", "/reports/{id}"), ("OPTIONS", "unmatched")}
+    assert answers == {("OPTIONS", "/reports/{id}"), ("OPTIONS", "unmatched")}
     assert len(sizes) == 1
 
 
 class Waiting(web.AbstractResource):
-    """A resource that asks somebody else, and one that fails."""
+    """A resource that waits for an answer, or fails."""
 
     def __init__(self, error=None):
         super().__init__()

@@ -35,7 +35,7 @@ def test_fixed_routes(texts, fixed):
 
 
 @pytest.mark.parametrize("text", ["cell", "cell=", "=id", "", "cell=id,,side", "**"])
-def test_fixed_routes_that_are_none(text):
+def test_invalid_fixed_routes(text):
     """Anything else is quoted, with what was expected."""
     with pytest.raises(ConfigurationError, match="is not understood. Expected NAME=PARAM") as caught:
         parse_fixed_routes([text])
@@ -59,7 +59,7 @@ def test_buckets():
     ],
 )
 def test_options_that_contradict_each_other(options, words):
-    """A combination which cannot mean anything is refused before anything happens."""
+    """A combination without a meaning is refused before anything happens."""
     with pytest.raises(ConfigurationError, match=words):
         Settings(target="a:b", **options)
 
@@ -74,7 +74,7 @@ def test_allowed_values():
 @pytest.mark.parametrize(
     "text", ["cell", "cell=north", "cell.side", "cell.side=", ".side=north", "cell.=x", "c.s=a,,b"]
 )
-def test_allowed_values_that_are_none(text):
+def test_invalid_allowed_values(text):
     """Anything else is quoted, with what was expected."""
     with pytest.raises(ConfigurationError, match="is not understood. Expected NAME.PARAM=VALUE"):
         parse_allowed_values([text])
@@ -92,7 +92,7 @@ def test_as_many_workers_as_processors():
 
 
 @pytest.mark.parametrize("text", ["0", "257", "-1", "1.5", "", "four"])
-def test_a_number_of_workers_that_is_none(text):
+def test_an_invalid_number_of_workers(text):
     """The sentence says what is expected."""
     with pytest.raises(ConfigurationError, match="Expected a number from 1 to 256, or auto"):
         parse_workers(text)
@@ -102,7 +102,7 @@ def test_a_number_of_workers_that_is_none(text):
     ("quota", "most"), [("150000 100000", 1), ("50000 100000", 1), ("100000000 100000", 1000), ("max 100000", 1000)]
 )
 def test_a_containers_quota_counts(tmp_path, quota, most):
-    """Processors that a container may not use are none; a part of one is one."""
+    """Processors beyond a container's quota do not count; a part of one counts as one."""
     everything = available_processors(str(tmp_path / "none"))
     (tmp_path / "cpu.max").write_text(quota + "\n")
     assert available_processors(str(tmp_path / "cpu.max")) == min(most, everything)

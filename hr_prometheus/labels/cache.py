@@ -1,10 +1,10 @@
 """From a request to the record of its labels: ``(method, path)``, or ``(method, path, host)`` in a domain.
 
 The route label (the value of ``path``) of a route with parameters is the concrete path, so that
-``direction=north`` can be told from ``direction=south``. What keeps that bounded is in this package: fixed parameters,
-which appear as ``{name}``, as values do that may be secret; lists of allowed values; and the budget, the number of distinct
-labels that a route may have before further ones are folded into the route's template. ``host`` is what the application was
-added by with ``add_domain``, never what a client sends.
+``direction=north`` and ``direction=south`` stay apart. This package keeps the labels bounded. Fixed parameters appear as
+``{name}``, as values do that may be secret. Lists allow some values. The budget is the number of distinct labels that a route
+may have before further ones are folded into its template. ``host`` is the domain of the application, the argument of
+``add_domain``, never a client's ``Host``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 class RecordsByValue(Generic[T]):
     """The records of a route with many labels, by the values that *values_of* gets from a match.
 
-    Without that function they are by the path, with the escapes that aiohttp keeps to tell a ``/`` from a part of a name.
+    Without that function the key is the path. aiohttp keeps the escapes in it that tell a ``/`` in a value from a separator.
     """
 
     __slots__ = ("records", "values_of")
@@ -68,9 +68,9 @@ class LabelCache(Generic[T]):
         self.on_fold = on_fold
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
-        #: Of routes that have one method: the record, or the records.
+        #: Of routes with one method: their record, or their records.
         self._by_route: dict[AbstractRoute, T | RecordsByValue[T] | None] = {}
-        #: Of routes whose budget is spent, by method: the template's record, and what tells which requests are folded.
+        #: Of routes with a spent budget, by method: the template's record, and the rule and the labels that are not folded.
         self._folded: dict[AbstractRoute, dict[str, tuple[T, LabelRule, set[str]]]] = {}
         self._routes: dict[AbstractRoute, PatternRecords[T]] = {}
         self._patterns: dict[AbstractResource, PatternRecords[T]] = {}
@@ -78,14 +78,17 @@ class LabelCache(Generic[T]):
         self._domains: dict[Application, str] = {}
 
     def lookup(self, request: Request) -> T | None:
-        """Return the record of *request* if that can be seen at a glance, else ``None``. Raises nothing."""
+        """Return the record of *request* if one or two look-ups are enough, else ``None``. Raises nothing.
+
+        It may be ``None`` for a request that has a record, which :meth:`record_of` returns.
+        """
         try:
             match_info = request.match_info
             record: Any = self._by_route[match_info.route]
             if type(record) is RecordsByValue:
                 values_of = record.values_of
                 record = record.records.get(values_of(match_info) if values_of else request.rel_url.path_safe)
-        except (KeyError, TypeError, AttributeError):  # the match may have been changed
+        except (KeyError, TypeError, AttributeError):  # the application may have changed the match
             return None
         return record  # type: ignore[no-any-return]
 
@@ -99,16 +102,16 @@ class LabelCache(Generic[T]):
             path = request.path
             if path not in labels and (
                 rule.is_safe(rule.values_of(match_info)) if rule.is_safe else path.isascii() and "%" not in path
-            ):  # most are
+            ):
                 self.on_fold(rule.template)
                 return record
         pattern = self._routes.get(route)
         if pattern is None:
             if isinstance(match_info.http_exception, HTTPException):
-                # Each such match has a route of its own, so nothing may be kept of it.
+                # Each such match has a route of its own, which may not be kept.
                 return self.unmatched_record(request)
             pattern = self._routes[route] = self._pattern(route, request)
-            if route.method == request.method != hdrs.METH_ANY:  # "*" is a token too
+            if route.method == request.method != hdrs.METH_ANY:  # a client may send the method "*"
                 if not pattern.rule.kept:
                     self._by_route[route] = pattern.record_of(request)
                 elif pattern.rule.values_of is not None:
@@ -117,7 +120,7 @@ class LabelCache(Generic[T]):
         return pattern.record_of(request)
 
     def unmatched_record(self, request: Request) -> T | None:
-        """Return the record of a request that no route matches, or none with its method."""
+        """Return the record of a request that no route matches, or no route with its method."""
         resource = resource_of_preflight(request) if request.method == hdrs.METH_OPTIONS else None
         key = UNMATCHED if resource is None else template(resource), self._host(request)
         if key not in self._unmatched:
@@ -129,7 +132,7 @@ class LabelCache(Generic[T]):
         return self._excluded is not None and self._excluded(label) is not None
 
     def remember_fold(self, request: Request, record: T, pattern: PatternRecords[T]) -> None:
-        """Have requests like this one recorded with *record* from now on, if their path has no place in the budget."""
+        """Fold requests like this one into *record* from now on, if their label has no place in the budget."""
         if self._excluded is None:
             self._folded.setdefault(request.match_info.route, {})[request.method] = (
                 record,
@@ -141,16 +144,16 @@ class LabelCache(Generic[T]):
         resource = route.resource
         if resource is None:
             return PatternRecords(self, LabelRule(UNMATCHED))
-        # The budget is that of the pattern, whatever the method.
+        # All methods of a pattern share its budget.
         if resource not in self._patterns:
             rule = LabelRule.of(resource, self.policies)
             self._patterns[resource] = PatternRecords(self, rule, host=self._host(request), name=resource.name)
         return self._patterns[resource]
 
     def _host(self, request: Request) -> str:
-        """Return the domain by which the application was added that has matched a request; empty without one."""
+        """Return the domain of the application that has matched a request, or an empty text."""
         apps = request.match_info.apps
-        if not isinstance(apps, tuple) or len(apps) < 2:  # a unit test's stand-in; an application by itself
+        if not isinstance(apps, tuple) or len(apps) < 2:  # a unit test's stand-in, or an application by itself
             return ""
         if apps[0] not in self._domains:
             self._domains |= {apps[0]: "", **domains(apps[0])}
@@ -158,7 +161,7 @@ class LabelCache(Generic[T]):
 
 
 class PatternRecords(Generic[T]):
-    """The records of one route pattern, by method and by the *rule*'s key. *host* is the domain that it belongs to."""
+    """The records of one route pattern, by method and by the key of its *rule*. *host* is the domain of its application."""
 
     __slots__ = ("_by_method", "_cache", "_host", "_is_template_excluded", "_key", "_of_template", "budget", "rule")
 
@@ -185,29 +188,30 @@ class PatternRecords(Generic[T]):
         record = None if records is None else records.get(key)
         if record is not None:
             return record
-        return self._new_record(request, key)
+        return self._new_record(request, key, is_first=not records)
 
-    def _new_record(self, request: Request, key: object) -> T | None:
-        """Make the record of a request that is the first with this method and this key."""
+    def _new_record(self, request: Request, key: object, *, is_first: bool) -> T | None:
+        """Make the record of a request with a new key. *is_first*: no request with this method has a record yet."""
         rule, method = self.rule, request.method
         if method not in METHODS:
             method = custom_method_label(request)
             record = self._by_method.get(method, {}).get(key)
             if record is not None:
                 return record
-        if rule.template != UNMATCHED and method not in self._by_method and lacks_method(request):
+        if is_first and rule.template != UNMATCHED and lacks_method(request):
             return self._cache.unmatched_record(request)
         path = rule.path(request, key) if rule.kept else rule.template
         label = valid_text(path)
         if self._cache.excludes(label):
             return None
-        if not (rule.is_bounded or label == rule.template or self.budget.admit(label)):
+        has_place = rule.is_bounded or label == rule.template or label in self.budget.labels
+        if not (has_place or self.budget.admit(label)):
             return self._fold(request, method)
         record = self._make(method, label)
         records = self.of_method(method)
-        # Of the texts that are recorded as another there is no end, and many values can make one path.
+        # There is no end of texts that are cut or escaped, and many values can make one path.
         if label == path and (rule.is_bounded or len(records) <= self._cache.path_budget):
-            records[label if key == label else key] = record  # one text, not two that are the same
+            records[label if key == label else key] = record  # so that equal texts are kept once
         return record
 
     def _fold(self, request: Request, method: str) -> T | None:
@@ -215,7 +219,7 @@ class PatternRecords(Generic[T]):
             return None
         self.budget.fold()
         record = self._make(method, self.rule.template)
-        if self.rule.is_whole and method == request.method:  # of other methods there is no end
+        if self.rule.is_whole and method == request.method:  # there is no end of other methods
             self._cache.remember_fold(request, record, self)
         return record
 

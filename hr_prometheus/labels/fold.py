@@ -1,4 +1,4 @@
-"""Where a path label is folded: a route has a budget of labels, and its template stands for those beyond it."""
+"""Where a path label is folded: a route has a budget of labels, and further ones are folded into its template."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ logger = logging.getLogger("hr_prometheus")
 
 
 class PathBudget:
-    """The path labels of one route pattern, of which there are at most *limit*.
+    """The path labels of one route pattern, at most *limit*.
 
-    *on_fold* is called with the *template* for each request that is folded into it. *name* and *parameter* are the words of
-    the option that cures it.
+    *on_fold* is called with the *template* for each request that is folded into it. The warning of the first one offers to
+    fix the *parameter* of the route *name*.
     """
 
     __slots__ = ("_has_warned", "_limit", "_name", "_on_fold", "_parameter", "_template", "labels")
@@ -28,9 +28,7 @@ class PathBudget:
         self._has_warned = False
 
     def admit(self, label: str) -> bool:
-        """Whether *label* has a place, or takes one that is free."""
-        if label in self.labels:
-            return True
+        """Give a new label a place; return whether one was free."""
         if len(self.labels) >= self._limit:
             return False
         self.labels.add(label)

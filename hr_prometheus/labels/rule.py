@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class LabelRule:
     """The path label of one route pattern.
 
-    *template* is the label without values. *form* has a ``%s`` for the value of each parameter that is *kept*, which
-    *values_of* gets from a match. *allowed* are the values that appear of a parameter of which not all do.
+    *template* is the label without values. *form* has a ``%s`` for the value of each parameter that is *kept*; *values_of*
+    gets them from a match. *allowed* are the only values that appear of some parameters.
     """
 
     __slots__ = (
@@ -49,25 +49,25 @@ class LabelRule:
     ) -> None:
         self.template = template
         self._form = form
-        #: The parameters whose values appear in the label; if there are none, it is the template.
+        #: The parameters whose values appear in the label. Without any the label is the template.
         self.kept = kept
-        #: Gets the kept values from a match. Without it the label is the path.
+        #: Gets the kept values from a match: one value, or a tuple. Without it the label is the path.
         self.values_of: Any = values_of
         self._allowed = allowed or {}
-        #: Whether these are all of them, so that the label is the path as it is, if its values may appear.
+        #: Whether all parameters are kept, so that the label is the path itself if all its values may appear.
         self.is_whole = is_whole
-        #: Whether there are only so many labels as lists of values allow.
+        #: Whether lists of allowed values bound the number of labels.
         self.is_bounded = bool(kept) and all(name in self._allowed for name in kept)
-        #: Says of the kept values whether they all may appear; ``None``: whatever they are.
+        #: Says whether all kept values may appear; ``None``: any may.
         self.is_safe = safety_of(len(kept)) if values_of is not None and not keeps_all else None
         self._is_safe_value = safety_of(1) if self.is_safe else None
-        self._names = [f"{{{name}}}" for name in kept]  # which appear in their stead
+        self._names = [f"{{{name}}}" for name in kept]  # they take the place of values that may not appear
 
     @classmethod
     def of(cls, resource: AbstractResource, policies: Policies) -> LabelRule:
         """Return the rule of a resource whose parameters have these policies."""
         if not isinstance(resource.canonical, str):
-            # No resource of aiohttp's but a unit test's stand-in, of which only the request's path is known.
+            # A unit test's stand-in for a resource. Only the request's path is known.
             return cls(UNMATCHED, kept=("path",))
         fixed, allowed = policies.of(resource)
         form, kept = path_format(resource, fixed)
@@ -82,7 +82,7 @@ class LabelRule:
         )
 
     def key(self, request: Request) -> object:
-        """Return what the label of a request follows from: its path, or the values as they appear in the label."""
+        """Return the key of a request, which determines its label: its path, or the values as they appear in the label."""
         values: Any = self.values_of(request.match_info) if self.values_of else None
         is_safe = self._is_safe_value
         if self._allowed:
@@ -95,7 +95,7 @@ class LabelRule:
             if safe != values:
                 return safe
         if self.is_whole:
-            # A path that was sent without escapes is the same text. Others may look like one that was.
+            # A path that was sent without escapes is its own key. A tuple tells others from it.
             return (request.path,) if "%" in request.path else request.path
         return values
 
@@ -107,7 +107,7 @@ class LabelRule:
         return path
 
     def _limited(self, values: Any) -> Any:
-        """Return values as they appear, where some are those of a list."""
+        """Return values as they appear if some parameters have a list of allowed values."""
         if len(self.kept) > 1:
             return tuple(map(self._limited_value, self.kept, self._names, values))
         return self._limited_value(self.kept[0], self._names[0], values)

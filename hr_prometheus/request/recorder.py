@@ -9,8 +9,8 @@ from aiohttp.web import Response
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import exclusions
 from hr_prometheus.labels.cache import LabelCache
+from hr_prometheus.labels.exclusions import idle_patterns
 from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.resources import MALFORMED
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
@@ -138,7 +138,7 @@ class Recorder:
 
     def _check_exclude(self, app: Application) -> None:
         try:
-            for pattern, problem in exclusions.idle(self.exclude, app, self.labels.policies).items():
+            for pattern, problem in idle_patterns(self.exclude, app, self.labels.policies).items():
                 logger.warning('exclude: the pattern "%s" %s', pattern, problem)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)

@@ -8,7 +8,7 @@ from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher
 
 from hr_prometheus.exposition.view import is_view
-from hr_prometheus.labels import exclusions
+from hr_prometheus.labels.exclusions import idle_patterns
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up, parameter_names
 from hr_prometheus.request.recorder import recorder_of
@@ -54,7 +54,7 @@ def idle_exclusions(app: Application, settings: Settings) -> list[str]:
     """Return a sentence for each pattern of ``--exclude`` that leaves nothing out."""
     if not settings.exclude:
         return []
-    said = exclusions.idle(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
+    said = idle_patterns(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
     may_change = " The application's start-up may add a route for it." if has_start_up(app) and not app.frozen else ""
     origin = settings.origins["exclude"]
     typed = f"{origin.name}:" if origin.variable else origin.option

@@ -144,8 +144,8 @@ def test_there_are_numbers_to_test():
         ("run", "WORKERS", "many", " is not understood."),
         ("run", "KEYFILE", "key.pem", " was given without --certfile."),
         ("run", "MONITOR", "monitors:Sen", ': "monitors" has no attribute "Sen".'),
-        ("run", "APP_DIR", "none", " is no directory."),
-        ("run", "HOST", "127.0.0.1:8080", " is no address or name alone."),
+        ("run", "APP_DIR", "none", " is not a directory."),
+        ("run", "HOST", "127.0.0.1:8080", " is not an address or a name alone."),
         ("run", "UNIX_MODE", "999", " is not understood."),
     ],
 )  # fmt: skip
