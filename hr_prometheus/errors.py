@@ -4,13 +4,13 @@
 
     HrPrometheusError
     ├── ConfigurationError   a setting is wrong, or does not fit the application (also a ValueError)
-    │   ├── SettingError     it is the value of one setting that is wrong
-    │   └── TargetError      the target names nothing that can be served
+    │   ├── SettingError     the value of one setting is wrong
+    │   └── TargetError      the target cannot be served
     ├── ApplicationError     the application's own code failed; the reason is ``__cause__``
     └── ServingError         the operating system refused an address or a file (also an OSError)
 
-The message of each is one sentence for a person: what failed, the value in quotes, what was expected,
-how to repair it. Only the command line turns them into printed words and exit codes.
+The message of each is for a person: what failed, the value in quotes, what was expected, how to repair it. Only the command
+line turns them into printed words and exit codes.
 """
 
 from __future__ import annotations
@@ -32,29 +32,30 @@ class ConfigurationError(HrPrometheusError, ValueError):
 class SettingError(ConfigurationError):
     """The value of one setting is wrong in itself, contradicts another, or does not fit the application.
 
-    *setting* is its name, *said* how a program says it, and *problem* the rest of the sentence. The command says instead
-    what was typed, and where: of several values the one that has the *words*. *advice* comes last; the command has its own.
+    *setting* is its name. The message is *subject* (the setting and its value, as a program writes them), *problem* and
+    *advice*. On the command line the subject is what was typed: of several values the one with these *parts*, such as a
+    route's name and its parameter. *command_advice* takes the place of *advice* there.
     """
 
-    def __init__(  # noqa: PLR0917  # an exception that has come from a worker is made of positional arguments
+    def __init__(  # noqa: PLR0917  # an exception from a worker is rebuilt with its positional arguments
         self,
         setting: str,
-        said: str,
+        subject: str,
         problem: str,
-        words: Sequence[str] = (),
+        parts: Sequence[str] = (),
         advice: str = "",
         command_advice: str = "",
     ) -> None:
-        super().__init__(setting, said, problem, words, advice, command_advice)  # with which it can be made again
-        self.setting, self.said, self.words = setting, said, words
+        super().__init__(setting, subject, problem, parts, advice, command_advice)  # pickle and workers rebuild it
+        self.setting, self.subject, self.parts = setting, subject, parts
         self._problem, self._advice, self._command_advice = problem, advice, command_advice
 
     def __str__(self) -> str:
-        return _sentence(self.said, self._problem, self._advice)
+        return _sentence(self.subject, self._problem, self._advice)
 
-    def of_command(self, typed: str) -> str:
-        """Return the sentence for those who typed the setting's value as *typed*."""
-        return _sentence(typed, self._problem, self._command_advice or self._advice)
+    def command_sentence(self, subject: str) -> str:
+        """Return the message for the command line, about *subject*: what was typed, or empty for a default."""
+        return _sentence(subject, self._problem, self._command_advice or self._advice)
 
 
 class TargetError(ConfigurationError):
@@ -72,12 +73,12 @@ class ServingError(HrPrometheusError, OSError):
     """The operating system refused what serving needs: an address, a socket file, a certificate."""
 
 
-def _sentence(said: str, problem: str, advice: str) -> str:
-    return f"{said}{problem if said else problem.removeprefix(': ')}{advice}"
+def _sentence(subject: str, problem: str, advice: str) -> str:
+    return f"{subject}{problem if subject else problem.removeprefix(': ')}{advice}"
 
 
 def did_you_mean(wrong: str, existing: Iterable[str], *, prefix: str = "") -> str:
-    """Return ``' Did you mean "…"?'`` with the nearest existing name, behind its *prefix*, or an empty string."""
+    """Return ``' Did you mean "…"?'`` with the nearest existing name after *prefix*, or an empty string."""
     from difflib import get_close_matches  # noqa: PLC0415  # only ever needed on the way to an error
 
     close = get_close_matches(wrong, list(existing), n=1)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
+IGNORED = "The application carries hrprometheus_middleware() already and goes on with its options; ignored: %s."
 _LOOK_SECONDS = 0.1
 #: What is not routed has: a route without a resource.
 _NO_ROUTE = SystemRoute(HTTPNotFound())
@@ -167,10 +168,7 @@ def _keep(app: Application, middleware: Middleware, policies: Policies) -> None:
 def _warn_of_ignored(**options: bool) -> None:
     ignored = [name for name, is_given in options.items() if is_given]
     if ignored:
-        logger.warning(
-            "The application carries hrprometheus_middleware() already and goes on with its options; ignored: %s.",
-            ", ".join(ignored),
-        )
+        logger.warning(IGNORED, ", ".join(ignored))
 
 
 def _has_metrics_route(app: Application, path: str) -> bool:

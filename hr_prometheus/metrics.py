@@ -21,17 +21,17 @@ CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 4
 #: Upper bounds of the buckets for scrapes, in seconds; Prometheus gives one up after 10 by default.
 SCRAPE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: The label of the requests to an application that was added by a domain. It is the last, and others have none.
+#: The label for the domain of an application that was added with ``add_domain``. It comes last; other series lack it.
 HOST = "host"
 
 
-@dataclass(frozen=True, eq=False)  # there is one of each, and they are looked up while requests are served
+@dataclass(frozen=True, eq=False)  # compared by identity, which is fast: each exists once and is a key of dictionaries
 class Metric:
     """One metric family.
 
     *name* is the family's name: a counter's samples carry ``_total`` behind it. *unit* is for people;
-    it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A gauge of what is in progress may
-    have *ends_in*, the histogram with the same labels that observes each of it when it ends.
+    it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A gauge of things in progress may
+    have *ends_in*: the histogram with the same labels that observes each of them at its end.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Metric:
     ends_in: Metric | None = None
 
     def label_names(self, values: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of a series' labels: in a domain there is one value more than the metric has labels."""
+        """Return the names of a series' labels. The last one is *host* if there is one value more than labels."""
         return self.labels if len(values) == len(self.labels) else (*self.labels, HOST)
 
     @property
@@ -165,20 +165,20 @@ WORKER_RESTARTS = Metric(
     ("worker", "reason"),
 )
 
-#: What the default monitor exports with either level of detail. A metric prefix applies to these,
+#: The metrics of the default monitor with either level of detail. A metric prefix applies to these and to the next three.
 BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
-#: and to what comes on top with ``detail="full"``: of requests, and of WebSockets.
+#: The metrics of requests, and of WebSockets, that ``detail="full"`` adds.
 DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE)
 WEBSOCKET_METRICS = (WEBSOCKETS_IN_PROGRESS, WEBSOCKET_DURATION, WEBSOCKET_CLOSES)
 FULL_METRICS = DETAIL_METRICS + WEBSOCKET_METRICS
-#: What hr-prometheus exports about itself. These appear when there is something to report.
+#: The metrics of hr-prometheus itself. Each appears when it has a series.
 SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
-#: What it exports of its scrapes,
+#: The metrics of its scrapes.
 SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
-#: and, with workers, of them.
+#: The metrics of its workers, if it has any.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
 METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
-#: The gauges of what is in progress, by the histogram that each ends in.
+#: The gauges of things in progress, by the histogram that observes their end.
 IN_PROGRESS = {metric.ends_in: metric for metric in METRICS if metric.ends_in is not None}
 
 #: The levels of detail: the first is the middleware's default, the second the command's.

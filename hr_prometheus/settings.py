@@ -1,4 +1,4 @@
-"""The settings of ``hr-prometheus run``, and how their written forms are read."""
+"""The settings of ``hr-prometheus run``, the parsers of their written forms, and where each was typed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.errors import ConfigurationError, SettingError
+from hr_prometheus.errors import SettingError
 from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.metrics import LATENCY_BUCKETS
 
@@ -19,24 +19,50 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEFAULT_BACKLOG = 128
 DEFAULT_LOG_LEVEL = "info"
-#: Seconds. aiohttp's default of 60 outlives the 30 seconds which Kubernetes and most service managers give a process
-#: to stop.
+#: Seconds. aiohttp's default of 60 outlives the 30 seconds that Kubernetes and most service managers give a process to stop.
 DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 #: Seconds, as in ``aiohttp.web.run_app``.
 DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 #: Seconds.
 DEFAULT_WORKER_TIMEOUT = 30.0
 MOST_WORKERS = 256
-#: What makes a value of a list look like the beginning of another one: NAME.PARAM=
+#: In a list of values, the beginning of another setting: NAME.PARAM=
 _SETTING = re.compile(r"[^=]+\.\w+=")
-#: Requests in its long window with which an alert of an objective may fire: with fewer, a handful of errors is a large
-#: share of them.
+#: Requests in its long window from which on an alert of an objective may fire. With fewer, a handful of errors is a large
+#: share.
 DEFAULT_LEAST_REQUESTS = 100
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a setting was typed: after an *option*, or as the *text* of an environment *variable*.
+
+    *values* are as they were typed; a flag has none. The text of a variable that *is_list* has them separated by spaces.
+    """
+
+    option: str
+    values: tuple[str, ...] = ()
+    variable: str = ""
+    text: str = ""
+    is_list: bool = False
+
+    @property
+    def name(self) -> str:
+        """The option alone, or the variable with its whole value."""
+        if not self.variable:
+            return self.option
+        return f'{self.variable}="{self.text}"{" (values are separated by spaces)" * self.is_list}'
+
+    def quote(self, value: str | None = None) -> str:
+        """Return the option with this one of its values, by default the first, or the variable with all of them."""
+        if self.variable or not self.values:
+            return self.name
+        return f'{self.option} "{self.values[0] if value is None else value}"'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that ``hr-prometheus run`` was told. ``None`` means: not said, so a script's own value holds."""
+    """The settings of ``hr-prometheus run``. ``None`` leaves a value to a script, and else to our default."""
 
     target: str
     arguments: tuple[str, ...] = ()
@@ -72,15 +98,17 @@ class Settings:
     metric_prefix: str = ""
     detail: str | None = None
     exclude: tuple[str, ...] = ()
+    #: Where the settings were typed, by the names of their options; a default has none.
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not os.path.isdir(self.app_dir):
-            problem = " is no directory. Expected one to import from."
+            problem = " is not a directory. Expected one to import from."
             raise SettingError("app_dir", f'--app-dir "{self.app_dir}"', problem)
         for setting, host in (("host", self.host), ("metrics_host", self.metrics_host)):
             if host is not None and (set(host) & set("/[]") or host.count(":") == 1):
                 port = f"--{setting.removesuffix('host')}port".replace("_", "-")
-                problem = f" is no address or name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
+                problem = f" is not an address or a name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
                 raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
         if self.keyfile is not None and self.certfile is None:
             problem = " was given without --certfile. TLS needs the certificate as well."
@@ -90,7 +118,7 @@ class Settings:
             raise SettingError("metrics_host", "--metrics-host", problem)
         for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
             if self.workers is None and value is not None:
-                problem = " was given without --workers. It is for a supervisor, which there is only with --workers."
+                problem = " was given without --workers. Only --workers starts the supervisor that it is for."
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
             raise SettingError(
@@ -101,13 +129,13 @@ class Settings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` makes the same settings of; all of it can be written as JSON."""
+        """Return the settings as values that JSON can carry."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=sorted))
         return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Settings:
-        """Return the settings that :meth:`to_json` was called of."""
+        """Inverse of :meth:`to_json`."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
         }
@@ -116,20 +144,10 @@ class Settings:
             name: {parameter: frozenset(allowed) for parameter, allowed in of_route.items()}
             for name, of_route in plain["allow_values"].items()
         }
+        values["origins"] = {
+            name: Origin(**{**origin, "values": tuple(origin["values"])}) for name, origin in plain["origins"].items()
+        }
         return cls(**values)
-
-    def of_command(self, error: ConfigurationError) -> str:
-        """Return an error's sentence, with the option if it is about a policy that these settings give a route."""
-        if not isinstance(error, SettingError) or not error.words:
-            return str(error)
-        name, *parameters = error.words
-        if error.setting == "fixed_routes_parameters" and name in self.fixed_routes:
-            return error.of_command(f'--fixed-route "{name}={",".join(sorted(self.fixed_routes[name]))}"')
-        if error.setting == "allow_values" and name in self.allow_values:
-            allowed = self.allow_values[name]
-            parameter = parameters[0] if parameters else min(allowed)
-            return error.of_command(f'--allow-values "{name}.{parameter}={",".join(sorted(allowed[parameter]))}"')
-        return str(error)
 
 
 def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -166,13 +184,52 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
                 f'--allow-values "{text}"',
                 " is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example "
                 "get_cell_neighbour.direction=north,south."
-                + " A comma separates only values of one parameter."
+                + " Commas only separate the values of one parameter."
                 * has_another,
                 (text,),
             )
         of_route = allowed.setdefault(name, {})
         of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
     return allowed
+
+
+def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
+    """Return an error's sentence for the person who typed the settings: it quotes the option or the variable.
+
+    A policy that was not typed is the application's own, and keeps the words of the library.
+    """
+    if not isinstance(error, SettingError):
+        return str(error)
+    option = error.subject if error.subject.startswith("--") else ""
+    origin = origins.get(_OPTION_NAMES.get(error.setting, error.setting))
+    values = [value for value in origin.values if _is_about(error, value)] if origin else []
+    if error.parts and not values:
+        return str(error)
+    if origin is None or (option and '"' not in option and not origin.variable):
+        return error.command_sentence(option)
+    return error.command_sentence(origin.quote(next(iter(values), None)))
+
+
+#: The options of those settings that the library names otherwise.
+_OPTION_NAMES = {"fixed_routes_parameters": "fixed_route"}
+
+
+def _is_about(error: SettingError, value: str) -> bool:
+    """Whether an error is about this *value* of a repeatable option, so that it has the error's parts."""
+    if value in error.parts:
+        return True
+    parsed: Any = ()
+    if error.setting == "fixed_routes_parameters":
+        parsed = parse_fixed_routes([value])
+    elif error.setting == "allow_values":
+        parsed = parse_allowed_values([value])
+    elif error.setting == "objective":
+        parsed = (value.rpartition("=")[0],)
+    for part in error.parts:
+        if part not in parsed:
+            return False
+        parsed = parsed[part] if isinstance(parsed, dict) else ()
+    return bool(error.parts)
 
 
 def parse_buckets(text: str) -> tuple[float, ...]:
@@ -188,7 +245,7 @@ def parse_buckets(text: str) -> tuple[float, ...]:
 
 
 def parse_mode(text: str) -> int:
-    """Read the permissions of a file."""
+    """Read the permissions of a file: three octal digits."""
     if not re.fullmatch("(0o|0)?[0-7]{3}", text):
         problem = " is not understood. Expected the permissions of a file as three octal digits, for example 660."
         raise SettingError("unix_mode", f'--unix-mode "{text}"', problem)
@@ -196,7 +253,7 @@ def parse_mode(text: str) -> int:
 
 
 def parse_workers(text: str) -> int:
-    """Read a number of workers, or ``auto`` for as many as there are processors to run them."""
+    """Read a number of workers, or ``auto`` for one for each processor."""
     if text == "auto":
         return min(available_processors(), MOST_WORKERS)
     try:
@@ -213,7 +270,7 @@ def parse_workers(text: str) -> int:
 
 
 def available_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """Return how many processors this process may use: those it may run on, less what its container's quota cuts off."""
+    """Return the number of processors that this process may use, by its affinity and its container's quota; at least 1."""
     number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open(cpu_max, encoding="ascii") as file:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import hypothesis
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest, values
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from hr_prometheus.observability.route_table import Row
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a machine may be busy
+hypothesis.settings.load_profile("patient")
 
 APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened.

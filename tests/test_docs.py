@@ -13,8 +13,9 @@ import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
 
 from hr_prometheus.commands.group import cli
-from hr_prometheus.labels.budget import MALFORMED, UNKNOWN, UNMATCHED
+from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.policies import OTHER
+from hr_prometheus.labels.resources import MALFORMED, UNMATCHED
 from hr_prometheus.metrics import METRICS
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import _code_label
@@ -324,7 +325,7 @@ def labels_in_the_code(pattern: str) -> set[str]:
 
 def test_the_words_that_labels_can_be_are_in_the_readme():
     """Each value of a label that is a word of ours, and comes from no route and no client, is explained."""
-    places = labels_in_the_code(r'failed\("([a-z]+)"') | labels_in_the_code(r'ERRORS, \("([a-z]+)"')
+    places = labels_in_the_code(r'(?:failed|report)\("([a-z]+)"') | labels_in_the_code(r'ERRORS, "([a-z]+)"')
     assert places >= {"labels", "begin", "end", "collector", "scrape"}
     reasons = labels_in_the_code(r'self\._replace\(\w+, "([a-z-]+)"') | {"exit", "signal", "timeout"}
     assert reasons >= {"max-requests", "reload"}

@@ -59,9 +59,9 @@ async def ask(aiohttp_client, app, registry, *asked: tuple[str, str]) -> dict[st
             await response.read()
     async with asyncio.timeout(DEADLINE):
         while True:
-            found = samples(generate_latest(registry).decode())
-            if sum(number for name, number in found.items() if name.startswith("request_count_total")) == len(asked):
-                return found
+            series = samples(generate_latest(registry).decode())
+            if sum(number for name, number in series.items() if name.startswith("request_count_total")) == len(asked):
+                return series
             await asyncio.sleep(0.001)
 
 
@@ -94,16 +94,16 @@ class OwnMonitor(RequestMonitor):
 
 @pytest.mark.parametrize("monitor", [None, OwnMonitor])
 async def test_domains_have_series_of_their_own(aiohttp_client, registry, monitor):
-    """The label host is what add_domain was called with, however many Host headers there are; elsewhere there is none."""
+    """The label host is the argument of add_domain, however many Host headers there are; elsewhere there is none."""
     app = application()
     app.middlewares.append(hrprometheus_middleware(monitor, registry=registry, detail="full"))
-    found = await ask(aiohttp_client, app, registry, *ASKED)
-    assert {name: number for name, number in found.items() if name.startswith("request_count_total")} == COUNTED
+    series = await ask(aiohttp_client, app, registry, *ASKED)
+    assert {name: number for name, number in series.items() if name.startswith("request_count_total")} == COUNTED
     for host, path, number in (("a.example", "/users/1", 2), ("*.b.example", "/users/1", 2), ("", "/outer/1", 1)):
         labels = f'host="{host}",method="GET",path="{path}"'.removeprefix('host="",')
-        assert found[f"request_latency_count{{{labels}}}"] == number
-        assert found[f"response_size_bytes_sum{{{labels}}}"] == 2 * number
-        assert found[f"requests_in_progress{{{labels}}}"] == 0
+        assert series[f"request_latency_count{{{labels}}}"] == number
+        assert series[f"response_size_bytes_sum{{{labels}}}"] == 2 * number
+        assert series[f"requests_in_progress{{{labels}}}"] == 0
 
 
 async def test_websockets_of_domains(aiohttp_client, registry):
@@ -113,11 +113,11 @@ async def test_websockets_of_domains(aiohttp_client, registry):
         assert (await websocket.receive()).type == WSMsgType.CLOSE
     name = 'websocket_closes_total{by="server",code="1000",host="a.example",path="/ws"}'
     async with asyncio.timeout(DEADLINE):
-        while name not in (found := samples(generate_latest(registry).decode())):
+        while name not in (series := samples(generate_latest(registry).decode())):
             await asyncio.sleep(0.001)
-    assert found[name] == 1
-    assert found['websocket_connection_duration_count{host="a.example",path="/ws"}'] == 1
-    assert found['websocket_connections_in_progress{host="a.example",path="/ws"}'] == 0
+    assert series[name] == 1
+    assert series['websocket_connection_duration_count{host="a.example",path="/ws"}'] == 1
+    assert series['websocket_connections_in_progress{host="a.example",path="/ws"}'] == 0
 
 
 def test_the_bytes_are_the_librarys():
@@ -162,11 +162,11 @@ def test_domains_in_workers(tmp_path, own_files):
         registry.register(CellCollector(str(tmp_path)))
     else:
         MultiProcessCollector(registry, path=str(tmp_path))
-    found = samples(generate_latest(registry).decode())
+    series = samples(generate_latest(registry).decode())
     for host in ("", 'host="a.example",'):
-        assert found[f'request_count_total{{{host}method="GET",path="/",status="200"}}'] == 3
-        assert found[f'request_latency_sum{{{host}method="GET",path="/"}}'] == 3
-        assert found[f'requests_in_progress{{{host}method="GET",path="/"}}'] == 0
+        assert series[f'request_count_total{{{host}method="GET",path="/",status="200"}}'] == 3
+        assert series[f'request_latency_sum{{{host}method="GET",path="/"}}'] == 3
+        assert series[f'requests_in_progress{{{host}method="GET",path="/"}}'] == 0
 
 
 async def test_an_application_of_two_domains(aiohttp_client, registry):
@@ -175,8 +175,8 @@ async def test_an_application_of_two_domains(aiohttp_client, registry):
     both.add_subapp("/sub", below())
     app.add_domain("a.example", both)
     app.add_domain("b.example", both)
-    found = await ask(aiohttp_client, instrument(app, registry=registry), registry, ("b.example", "/sub/users/1"))
-    assert found['request_count_total{host="a.example,b.example",method="GET",path="/sub/users/1",status="200"}'] == 1
+    series = await ask(aiohttp_client, instrument(app, registry=registry), registry, ("b.example", "/sub/users/1"))
+    assert series['request_count_total{host="a.example,b.example",method="GET",path="/sub/users/1",status="200"}'] == 1
     assert sorted(set(domains(app).values())) == ["a.example,b.example"]
 
 

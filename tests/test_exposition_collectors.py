@@ -12,9 +12,10 @@ from prometheus_client import Counter, Enum, Gauge, Histogram, Info, PlatformCol
 from prometheus_client.core import GaugeMetricFamily
 
 from hr_prometheus.exposition import collectors
-from hr_prometheus.exposition.collectors import Answered, Collectors, may_be_slow
+from hr_prometheus.exposition.collectors import Collectors, may_be_slow
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.exposition.snapshot import Snapshot
 from hr_prometheus.metrics import BASIC_METRICS
 from hr_prometheus.store.store import Store
 
@@ -51,7 +52,7 @@ class Awaitable(Collector):
 
 @pytest.fixture
 def gate():
-    """What a slow collector waits for; it opens with the end of the test."""
+    """An event that a slow collector waits for; the end of the test sets it."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -62,11 +63,11 @@ def slow(name, gate):
     return Collector(name, lambda: float(gate.wait(DEADLINE)))
 
 
-async def asked(found, registry, seconds=0.0):
-    """Return the samples that are there after so many seconds."""
-    answered = Answered(registry)
-    answered.answers = await found.ask(answered.calls, seconds)
-    return samples(TEXT.render(answered).decode())
+async def collect(asking, registry, seconds=0.0):
+    """Return the samples of the collectors that answer within so many seconds."""
+    snapshot = Snapshot(registry)
+    snapshot.answers = await asking.ask(snapshot.calls, seconds)
+    return samples(TEXT.render(snapshot).decode())
 
 
 def threads():
@@ -82,8 +83,8 @@ async def until(condition):
         await asyncio.sleep(0.001)
 
 
-def test_who_may_be_slow(registry, tmp_path):
-    """What prometheus_client and hr-prometheus have at hand is not; functions and all other collectors are."""
+def test_which_collectors_may_be_slow(registry, tmp_path):
+    """Those of prometheus_client and hr-prometheus are not; functions and all other collectors are."""
     labelled = Gauge("labelled", "Help", ["a"], registry=registry)
     labelled.labels("b").set_function(lambda: 1)
     function = Gauge("function", "Help", registry=registry)
@@ -96,19 +97,19 @@ def test_who_may_be_slow(registry, tmp_path):
 
 
 async def test_a_slow_collector_hides_no_other(registry, gate, caplog, monkeypatch):
-    """What is ready is there; the slow one is named once, counted each time, and shown when it is ready."""
+    """The others are there; the slow one is named once, counted each time, and there when it is ready."""
     monkeypatch.setattr(collectors, "_PATIENCE", 0.01)
     for each in (Collector("first"), slow("slow", gate), Asynchronous("last")):
         registry.register(each)
-    found = Collectors(registry)
-    ready = asyncio.get_running_loop().create_task(asked(found, registry, DEADLINE))
+    asking = Collectors(registry)
+    ready = asyncio.get_running_loop().create_task(collect(asking, registry, DEADLINE))
     await until(lambda: threads() == 1)
-    shown = await asked(found, registry, 0.1)
-    shown = await asked(found, registry, 0.1)
-    assert shown["first"] == 1
-    assert shown["last"] > 0
-    assert "slow" not in shown
-    assert shown['hr_prometheus_errors_total{where="collector"}'] >= 2
+    values = await collect(asking, registry, 0.1)
+    values = await collect(asking, registry, 0.1)
+    assert values["first"] == 1
+    assert values["last"] > 0
+    assert "slow" not in values
+    assert values['hr_prometheus_errors_total{where="collector"}'] >= 2
     gate.set()
     assert (await ready)["slow"] == 1
     (record,) = caplog.records
@@ -120,13 +121,13 @@ async def test_one_that_never_answers_has_one_thread(registry, gate):
     """It is not called again before it has answered."""
     collector = slow("slow", gate)
     registry.register(collector)
-    found = Collectors(registry)
+    asking = Collectors(registry)
     for _ in range(5):
-        await asked(found, registry)
+        await collect(asking, registry)
     assert collector.calls == threads() == 1
     gate.set()
     await until(lambda: not threads())
-    assert (await asked(found, registry, DEADLINE))["slow"] == 1
+    assert (await collect(asking, registry, DEADLINE))["slow"] == 1
 
 
 async def test_the_loop_runs_while_collectors_block(registry):
@@ -139,8 +140,8 @@ async def test_the_loop_runs_while_collectors_block(registry):
 
     registry.register(Collector("blocking", value))
     Gauge("function", "Help", registry=registry).set_function(value)
-    shown = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
-    assert shown["blocking"] == shown["function"] == 7
+    values = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
+    assert values["blocking"] == values["function"] == 7
 
 
 async def test_asynchronous_collectors_are_awaited(registry):
@@ -148,11 +149,11 @@ async def test_asynchronous_collectors_are_awaited(registry):
     registry.register(Asynchronous("generator"))
     registry.register(Awaitable("coroutine"))
     Gauge("gauge", "Help", registry=registry).set_function(lambda: 3)
-    found = Scrapes(registry)
-    shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
-    assert shown["generator"] > 0
-    assert (shown["coroutine"], shown["gauge"]) == (1, 3)
-    assert b"".join(await found.body(TEXT, ("gauge",), is_gzip=False)).endswith(b"\ngauge 3.0\n")
+    scrapes = Scrapes(registry)
+    values = samples(b"".join(await scrapes.body(TEXT, (), is_gzip=False)).decode())
+    assert values["generator"] > 0
+    assert (values["coroutine"], values["gauge"]) == (1, 3)
+    assert b"".join(await scrapes.body(TEXT, ("gauge",), is_gzip=False)).endswith(b"\ngauge 3.0\n")
 
 
 async def test_what_a_thread_cannot_do_is_done_in_the_loop(registry):
@@ -160,11 +161,11 @@ async def test_what_a_thread_cannot_do_is_done_in_the_loop(registry):
     database = sqlite3.connect(":memory:")
     registry.register(Collector("sqlite", lambda: database.execute("SELECT 5").fetchone()[0]))
     Gauge("tasks", "Help", registry=registry).set_function(lambda: len(asyncio.all_tasks()))
-    found = Collectors(registry)
+    asking = Collectors(registry)
     for _ in range(2):
-        shown = await asked(found, registry, DEADLINE)
-        assert shown["sqlite"] == 5
-        assert shown["tasks"] > 0
+        values = await collect(asking, registry, DEADLINE)
+        assert values["sqlite"] == 5
+        assert values["tasks"] > 0
     database.close()
 
 
@@ -186,7 +187,7 @@ async def test_a_collector_is_not_called_again_for_its_own_errors(registry, erro
 
     collector = Collector("x", fail)
     registry.register(collector)
-    await asked(Collectors(registry), registry, DEADLINE)
+    await collect(Collectors(registry), registry, DEADLINE)
     assert collector.calls == 1
 
 
@@ -198,20 +199,22 @@ async def test_without_a_thread_a_collector_is_called_in_the_loop(registry, monk
 
     monkeypatch.setattr(threading.Thread, "start", start)
     registry.register(Collector("x"))
-    assert (await asked(Collectors(registry), registry, DEADLINE))["x"] == 1
+    assert (await collect(Collectors(registry), registry, DEADLINE))["x"] == 1
 
 
 async def test_target_information_stays(registry):
     """As without a collector that may be slow."""
     registry.set_target_info({"env": "test"})
     registry.register(Collector("x"))
-    found = Scrapes(registry)
-    assert b'target_info{env="test"} 1.0\n' in b"".join(await found.body(TEXT, (), is_gzip=False))
-    assert b"".join(await found.body(TEXT, ("target_info",), is_gzip=False)).endswith(b'target_info{env="test"} 1.0\n')
+    scrapes = Scrapes(registry)
+    assert b'target_info{env="test"} 1.0\n' in b"".join(await scrapes.body(TEXT, (), is_gzip=False))
+    assert b"".join(await scrapes.body(TEXT, ("target_info",), is_gzip=False)).endswith(
+        b'target_info{env="test"} 1.0\n'
+    )
 
 
 async def test_an_asynchronous_collector_that_raises(registry):
-    """What it has yielded stays, and so do the others."""
+    """The families that it has yielded stay, and so do the others."""
     collector = Collector("x")
 
     async def fail():
@@ -221,5 +224,5 @@ async def test_an_asynchronous_collector_that_raises(registry):
     collector.collect = fail
     registry.register(collector)
     registry.register(Collector("y"))
-    shown = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
-    assert shown["x"] == shown["y"] == shown['hr_prometheus_errors_total{where="collector"}'] == 1
+    values = samples(b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False)).decode())
+    assert values["x"] == values["y"] == values['hr_prometheus_errors_total{where="collector"}'] == 1

@@ -110,7 +110,7 @@ def test_created_samples_follow_prometheus_clients_switch_in_openmetrics(registr
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_any_label_parses_back_from_both_formats(path):
-    """What is recorded under a label is found under it again, whatever its text."""
+    """A scrape gives back a label as it was recorded, whatever its text."""
     registry = CollectorRegistry()
     count(Records(registry).request(("GET", path)), 200, 0.1)
     for form, parse in [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import count
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import (
     CollectorRegistry,
@@ -36,7 +36,6 @@ seconds = st.one_of(
 requests = st.lists(st.tuples(labels, st.sampled_from([200, 404, 500, 101, 0, None]), seconds, st.integers(0, 2**50)))
 
 
-@settings(deadline=None)
 @given(requests, st.booleans())
 def test_the_bytes_are_the_librarys(made, is_created_on):
     """Byte for byte, in both formats, whatever the labels and numbers are."""

@@ -8,7 +8,7 @@ from aiohttp import web
 from conftest import samples
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from hr_prometheus.exposition import collectors, scrape
+from hr_prometheus.exposition import scrape
 from hr_prometheus.exposition.formats import TEXT, choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
@@ -38,21 +38,21 @@ class Collector:
 @pytest.fixture
 def collector(registry) -> Collector:
     """A collector in the registry, beside a gauge with a thousand series."""
-    found = Collector()
-    registry.register(found)
+    collector = Collector()
+    registry.register(collector)
     gauge = Gauge("many", "Many", ["number"], registry=registry)
     for number in range(1000):
         gauge.labels(str(number)).set(number)
-    return found
+    return collector
 
 
 async def test_scrapes_that_come_at_once_share_one_rendering(registry, collector):
-    """Each format is rendered once for all who wait for it, and again for who comes later."""
-    found = Scrapes(registry)
-    bodies = await asyncio.gather(*[found.body(TEXT, (), is_gzip=False) for _ in range(20)])
+    """Each format is rendered once for all scrapes that wait for it, and again for later ones."""
+    scrapes = Scrapes(registry)
+    bodies = await asyncio.gather(*[scrapes.body(TEXT, (), is_gzip=False) for _ in range(20)])
     assert collector.asked == 1
     assert all(body is bodies[0] for body in bodies)
-    await asyncio.gather(found.body(TEXT, (), is_gzip=False), found.body(OPENMETRICS, (), is_gzip=False))
+    await asyncio.gather(scrapes.body(TEXT, (), is_gzip=False), scrapes.body(OPENMETRICS, (), is_gzip=False))
     assert collector.asked == 3
 
 
@@ -74,7 +74,7 @@ async def test_others_run_while_a_scrape_is_rendered(registry, collector, monkey
 
 
 async def test_one_is_rendered_at_a_time(registry, monkeypatch):
-    """Whoever wants something else waits until it is done."""
+    """A scrape for something else waits until it is done."""
     monkeypatch.setattr(scrape, "_TURN", -1.0)
     running, most = 0, 0
 
@@ -90,43 +90,42 @@ async def test_one_is_rendered_at_a_time(registry, monkeypatch):
                 yield b"# x\n"
             running -= 1
 
-    found = Scrapes(registry)
-    await asyncio.gather(*[found.body(Slow(number), (), is_gzip=False) for number in range(5)])
+    scrapes = Scrapes(registry)
+    await asyncio.gather(*[scrapes.body(Slow(number), (), is_gzip=False) for number in range(5)])
     assert most == 1
 
 
 async def test_too_many_scrapes_are_refused(registry, collector, monkeypatch):
-    """Those beyond the limit are told so; the others get their metrics."""
+    """Those beyond the limit get a 503; the others get their metrics."""
     monkeypatch.setattr(scrape, "_MOST_WAITING", 3)
-    found = Scrapes(registry)
-    results = await asyncio.gather(*[found.body(TEXT, (), is_gzip=False) for _ in range(5)], return_exceptions=True)
+    scrapes = Scrapes(registry)
+    results = await asyncio.gather(*[scrapes.body(TEXT, (), is_gzip=False) for _ in range(5)], return_exceptions=True)
     refused = [result for result in results if isinstance(result, web.HTTPServiceUnavailable)]
     assert len(refused) == 2
     assert refused[0].text.startswith("3 scrapes are waiting for their metrics already.")
     assert refused[0].headers["Retry-After"] == "1"
     assert all(b"many" in b"".join(result) for result in results if result not in refused)
-    assert await found.body(TEXT, (), is_gzip=False)
+    assert await scrapes.body(TEXT, (), is_gzip=False)
 
 
-async def test_one_who_leaves_takes_nothing_from_the_others(registry, collector):
+async def test_a_client_that_leaves_takes_nothing_from_the_others(registry, collector):
     """A scrape whose client has gone is rendered to its end for those who share it."""
-    found = Scrapes(registry)
-    first = asyncio.create_task(found.body(TEXT, (), is_gzip=False))
-    second = asyncio.create_task(found.body(TEXT, (), is_gzip=False))
+    scrapes = Scrapes(registry)
+    first = asyncio.create_task(scrapes.body(TEXT, (), is_gzip=False))
+    second = asyncio.create_task(scrapes.body(TEXT, (), is_gzip=False))
     await asyncio.sleep(0)
     first.cancel()
     assert b"many" in b"".join(await second)
     assert first.cancelled()
 
 
-async def test_a_collector_that_fails(registry, collector, monkeypatch, caplog):
-    """It is left out, named once and counted each time; all others are shown."""
-    monkeypatch.setattr(collectors, "_logged", set())
-    found = Scrapes(registry)
+async def test_a_collector_that_fails(registry, collector, caplog):
+    """It is left out, named once and counted each time; all others are there."""
+    scrapes = Scrapes(registry)
     for number, collector.error in enumerate((TimeoutError("on purpose"), TimeoutError("again"), SystemExit(3)), 1):
-        shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
-        assert shown['many{number="7"}'] == 7
-        assert shown['hr_prometheus_errors_total{where="collector"}'] == number
+        values = samples(b"".join(await scrapes.body(TEXT, (), is_gzip=False)).decode())
+        assert values['many{number="7"}'] == 7
+        assert values['hr_prometheus_errors_total{where="collector"}'] == number
     assert [record.message.partition(";")[0] for record in caplog.records] == [
         'The collector "test_exposition_scrape.Collector" has failed'
     ] * 2
@@ -134,13 +133,13 @@ async def test_a_collector_that_fails(registry, collector, monkeypatch, caplog):
 
 async def test_the_instrument_measures_itself(registry, collector):
     """The next scrape shows how long the last one took and how many lines it had; a part of all has no say in that."""
-    found = Scrapes(registry)
-    first = b"".join(await found.body(TEXT, (), is_gzip=False))
-    await found.body(TEXT, ("many",), is_gzip=False)
-    shown = samples(b"".join(await found.body(TEXT, (), is_gzip=False)).decode())
-    assert shown["hr_prometheus_scrape_lines"] == first.count(b"\n")
-    assert shown["hr_prometheus_scrape_duration_seconds_count"] == 2
-    assert shown["hr_prometheus_scrape_duration_seconds_sum"] > 0
+    scrapes = Scrapes(registry)
+    first = b"".join(await scrapes.body(TEXT, (), is_gzip=False))
+    await scrapes.body(TEXT, ("many",), is_gzip=False)
+    values = samples(b"".join(await scrapes.body(TEXT, (), is_gzip=False)).decode())
+    assert values["hr_prometheus_scrape_lines"] == first.count(b"\n")
+    assert values["hr_prometheus_scrape_duration_seconds_count"] == 2
+    assert values["hr_prometheus_scrape_duration_seconds_sum"] > 0
 
 
 @pytest.mark.parametrize("number", [1, 5000])

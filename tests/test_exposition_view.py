@@ -78,7 +78,7 @@ async def test_other_methods(client, method, path):
 
 
 def test_a_view_is_recognised():
-    """Views are told from other handlers."""
+    """Views differ from other handlers."""
     assert is_view(hrprometheus_view)
     assert not is_view(print)
     assert not is_view(web.Application)

@@ -24,7 +24,7 @@ def application(**named: str) -> web.Application:
     "wrong", [["cell_id"], (23,), 23, "cell", {"cell": {"a": "b"}}, {"cell": 16}, {"cell": "cell_id"}, {"cell": [1]}]
 )
 def test_fixed_parameters_of_a_wrong_type(wrong):
-    """Whatever is no mapping of names to lists of names is a ValueError."""
+    """Anything but a mapping of names to lists of names is a ValueError."""
     with pytest.raises(ValueError, match="Expected"):
         fixed_parameters(wrong)
 
@@ -44,7 +44,7 @@ def test_fixed_parameters_of_a_wrong_type(wrong):
         ),
         (
             {"health": {"x"}},
-            "fixed_routes_parameters={'health': ['x']}: the route \"health\" has no parameters, so the setting has no meaning. Remove it.",
+            "fixed_routes_parameters={'health': ['x']}: the route \"health\" has no parameters, so the setting has no effect. Remove it.",
         ),
         (
             {"*": {"nothing"}},
@@ -54,7 +54,7 @@ def test_fixed_parameters_of_a_wrong_type(wrong):
     ],
 )
 def test_names_that_do_not_exist_are_refused(fixed, sentence):
-    """A wrong route or parameter is a sentence which says what there is."""
+    """The error names the routes or parameters that exist."""
     app = web.Application()
     app.add_subapp("/sub", application(cell=CELL, health="/health"))
     with pytest.raises(ConfigurationError) as caught:
@@ -73,8 +73,8 @@ def test_names_that_exist_are_accepted():
     "wrong", [["cell"], {"cell": ["direction"]}, {"cell": {"direction": "north"}}, {"cell": {"direction": []}}]
 )
 def test_allowed_values_of_a_wrong_type(wrong):
-    """Whatever is no mapping of names to mappings of lists is a ValueError."""
-    with pytest.raises(ValueError, match="Expected, for example"):
+    """Anything but a mapping of names to mappings of lists is a ValueError."""
+    with pytest.raises(ValueError, match="Expected a mapping"):
         allowed_values(wrong)
 
 
@@ -111,7 +111,7 @@ def test_values_that_can_never_occur(allowed, words):
     ],
 )  # fmt: skip
 def test_values_that_are_kept(value):
-    """Names, short numbers, dates, versions and languages tell routes apart and say nothing of anybody."""
+    """Names, short numbers, dates, versions and languages point at no person."""
     assert safety_of(1)(value)
     assert safety_of(2)((value, "north"))
 
@@ -132,7 +132,7 @@ def test_values_that_are_not(value):
     assert not safety_of(2)(("north", value))
 
 
-def test_a_wrong_word_for_what_is_kept():
-    """There are two, and a third is refused with both."""
-    with pytest.raises(ConfigurationError, match='keep_values is \'some\'. Expected "safe" or "all".'):
+def test_an_unknown_keep_values():
+    """The error names both values that exist."""
+    with pytest.raises(ConfigurationError, match='unknown keep_values: \'some\'. Expected "safe" or "all".'):
         Policies({}, {}, "some")

@@ -9,7 +9,7 @@ from hr_prometheus.labels.resources import may_match, may_overlap, path_with_fix
 
 
 def test_the_text_between_parameters_is_decoded():
-    """What is fixed in a route is written as in a concrete path, though aiohttp keeps it percent-encoded."""
+    """The constant text of a route is written as in a concrete path, though aiohttp keeps it percent-encoded."""
     resource = web.Application().router.add_resource("/café/{cell_id}/{direction}")
     values = {"cell_id": "1", "direction": "n e"}
     assert path_with_fixed_parameters(resource, values, {"cell_id"}) == "/café/{cell_id}/n e"
@@ -54,7 +54,7 @@ def test_labels_are_always_text(text):
     ],
 )
 def test_what_a_parameter_may_match(path, value, expected):
-    """The pattern of one parameter is found inside that of the route, whatever parentheses it has."""
+    """The pattern of one parameter is cut out of that of the route, whatever parentheses it has."""
     assert may_match(web.Application().router.add_resource(path), "x", value) is expected
 
 
@@ -77,5 +77,5 @@ def test_what_a_parameter_may_match(path, value, expected):
     ],
 )
 def test_whether_a_pattern_may_match_a_path(pattern, form, expected):
-    """The values of parameters may be any text; the rest of a path is known."""
+    """The values of parameters may be any text; the rest of a path is constant."""
     assert may_overlap(pattern, form) is expected

@@ -340,7 +340,7 @@ async def test_labels_that_fail_hurt_nobody(aiohttp_client, registry, monkeypatc
     """A bug in our own labels is counted too, and the request goes on."""
     app = application(registry)
     recorder = app.middlewares[0].hr_prometheus_recorder
-    monkeypatch.setattr(recorder.labels, "find", Mock(side_effect=LookupError))
+    monkeypatch.setattr(recorder.labels, "record_of", Mock(side_effect=LookupError))
     client = await aiohttp_client(app)
     assert (await client.get("/ok")).status == 200
     assert registry.get_sample_value("hr_prometheus_errors_total", {"where": "labels"}) == 1
@@ -390,7 +390,7 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"fixed_routes_parameters": ["cell"]}, "is no mapping"),
+        ({"fixed_routes_parameters": ["cell"]}, "Expected a mapping"),
         ({"fixed_routes_parameter": {"cell": 16}}, "Expected a list"),
         ({"fixed_routes_parameter": {"a": ["b"]}, "fixed_routes_parameters": {"a": ["b"]}}, "Give one"),
         ({"fixed_route_parameters": {}}, "unexpected keyword argument"),
@@ -404,7 +404,7 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
         ({"path_budget": -1}, "Expected a whole number"),
         ({"exclude": "/health"}, "Expected a list of patterns"),
         ({"exclude": [1]}, "Expected a list of patterns"),
-        ({"allow_values": {"cell": {"id": [1]}}}, "Expected, for example"),
+        ({"allow_values": {"cell": {"id": [1]}}}, "Expected a mapping"),
         ({"fixed_routes_parameters": {1: ["x"]}}, "Expected a list"),
         ({"detail": "fulll"}, 'detail="fulll" is none. Did you mean "full"'),
     ],

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 from aiohttp import web
 
-from hr_prometheus.labels.labels import UNMATCHED
+from hr_prometheus.labels.resources import UNMATCHED
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 
 

@@ -12,17 +12,10 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import BucketSpan, Exemplar, NativeHistogram, Timestamp
 
-from hr_prometheus.exposition import collectors
 from hr_prometheus.metrics import ERRORS
 from hr_prometheus.multiprocess.dump import dump, dump_without_calls, load
 from hr_prometheus.request.records import Records
 from hr_prometheus.store.store import self_store
-
-
-@pytest.fixture(autouse=True)
-def unlogged(monkeypatch):
-    """Each test is the first in which something fails."""
-    monkeypatch.setattr(collectors, "_logged", set())
 
 
 class Collector:

@@ -4,14 +4,16 @@ import json
 
 import pytest
 
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.settings import (
+    Origin,
     Settings,
     available_processors,
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
     parse_workers,
+    sentence_of,
 )
 
 
@@ -33,7 +35,7 @@ def test_fixed_routes(texts, fixed):
 
 
 @pytest.mark.parametrize("text", ["cell", "cell=", "=id", "", "cell=id,,side", "**"])
-def test_fixed_routes_that_are_none(text):
+def test_invalid_fixed_routes(text):
     """Anything else is quoted, with what was expected."""
     with pytest.raises(ConfigurationError, match="is not understood. Expected NAME=PARAM") as caught:
         parse_fixed_routes([text])
@@ -57,7 +59,7 @@ def test_buckets():
     ],
 )
 def test_options_that_contradict_each_other(options, words):
-    """A combination which cannot mean anything is refused before anything happens."""
+    """A combination without a meaning is refused before anything happens."""
     with pytest.raises(ConfigurationError, match=words):
         Settings(target="a:b", **options)
 
@@ -72,7 +74,7 @@ def test_allowed_values():
 @pytest.mark.parametrize(
     "text", ["cell", "cell=north", "cell.side", "cell.side=", ".side=north", "cell.=x", "c.s=a,,b"]
 )
-def test_allowed_values_that_are_none(text):
+def test_invalid_allowed_values(text):
     """Anything else is quoted, with what was expected."""
     with pytest.raises(ConfigurationError, match="is not understood. Expected NAME.PARAM=VALUE"):
         parse_allowed_values([text])
@@ -90,7 +92,7 @@ def test_as_many_workers_as_processors():
 
 
 @pytest.mark.parametrize("text", ["0", "257", "-1", "1.5", "", "four"])
-def test_a_number_of_workers_that_is_none(text):
+def test_an_invalid_number_of_workers(text):
     """The sentence says what is expected."""
     with pytest.raises(ConfigurationError, match="Expected a number from 1 to 256, or auto"):
         parse_workers(text)
@@ -100,7 +102,7 @@ def test_a_number_of_workers_that_is_none(text):
     ("quota", "most"), [("150000 100000", 1), ("50000 100000", 1), ("100000000 100000", 1000), ("max 100000", 1000)]
 )
 def test_a_containers_quota_counts(tmp_path, quota, most):
-    """Processors that a container may not use are none; a part of one is one."""
+    """Processors beyond a container's quota do not count; a part of one counts as one."""
     everything = available_processors(str(tmp_path / "none"))
     (tmp_path / "cpu.max").write_text(quota + "\n")
     assert available_processors(str(tmp_path / "cpu.max")) == min(most, everything)
@@ -111,6 +113,30 @@ def test_settings_survive_json():
     settings = Settings(
         target="a:b", arguments=("x", "\udc80"), fixed_routes={"r": frozenset({"p", "q"})}, exclude=("/a*",),
         allow_values={"r": {"p": frozenset({"north"})}}, buckets=(0.1, 1e300), workers=3, shutdown_timeout=0.0,
+        origins={"workers": Origin("--workers", ("3",), "HR_PROMETHEUS_WORKERS", "3"), "exclude": Origin("--exclude", ("/a*",))},
     )  # fmt: skip
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
     assert Settings.from_json(Settings(target="a:b").to_json()) == Settings(target="a:b")
+
+
+POLICY = SettingError("allow_values", "allow_values={'cel': …}", ": no such route.", ("cel", "side"))
+
+
+@pytest.mark.parametrize(
+    ("origins", "sentence"),
+    [
+        ({}, "allow_values={'cel': …}: no such route."),
+        ({"allow_values": Origin("--allow-values", ("cell.side=a",))}, "allow_values={'cel': …}: no such route."),
+        (
+            {"allow_values": Origin("--allow-values", ("cell.side=a", "cel.side= b,c"))},
+            '--allow-values "cel.side= b,c": no such route.',
+        ),
+        (
+            {"allow_values": Origin("--allow-values", ("cel.side=b",), "ALLOWED", "cel.side=b", is_list=True)},
+            'ALLOWED="cel.side=b" (values are separated by spaces): no such route.',
+        ),
+    ],
+)
+def test_an_error_quotes_what_was_typed(origins, sentence):
+    """It names the option with its value or the variable; a policy of the application's own keeps the library's words."""
+    assert sentence_of(POLICY, origins) == sentence

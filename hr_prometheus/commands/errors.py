@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from hr_prometheus.commands.parameters import quote_option, quote_variable, quote_variables_in
+from hr_prometheus.commands.parameters import origins_of, quote_variables_in
 from hr_prometheus.commands.streams import print_error
 from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, SettingError
-from hr_prometheus.settings import parse_allowed_values, parse_fixed_routes
+from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import click
 
     from hr_prometheus.commands.streams import StandardOutput
@@ -45,29 +43,6 @@ def report_refusal(error: OSError, output: StandardOutput) -> None:
 
 
 def _sentence(error: HrPrometheusError, ctx: click.Context) -> str:
-    if isinstance(error, SettingError):
-        own = error.said if error.said.startswith("--") else ""
-        if own and '"' not in own:  # an option without its value
-            return error.of_command(quote_variable(error.setting, ctx) or own)
-        typed = quote_option(error.setting, ctx, lambda value: _is_about(error, value))
-        return error.of_command(own if typed is None else typed)
-    sentence = str(error)
-    variables = [] if isinstance(error, ApplicationError) else list(quote_variables_in(sentence, ctx))
+    sentence = sentence_of(error, origins_of(ctx))
+    variables = [] if isinstance(error, ApplicationError | SettingError) else list(quote_variables_in(sentence, ctx))
     return f"{sentence} ({', '.join(variables)})" if variables else sentence
-
-
-def _is_about(error: SettingError, value: str) -> bool:
-    """Whether an error is about this one of the values of a repeatable option."""
-    if value in error.words:
-        return True
-    parse: dict[str, Callable[[list[str]], Any]] = {
-        "fixed_routes_parameters": parse_fixed_routes,
-        "allow_values": parse_allowed_values,
-        "objective": lambda values: [each.rpartition("=")[0] for each in values],
-    }
-    below = parse[error.setting]([value]) if error.setting in parse else ()
-    for word in error.words:
-        if word not in below:
-            return False
-        below = below[word] if isinstance(below, dict) else ()
-    return bool(error.words)

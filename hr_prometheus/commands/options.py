@@ -11,8 +11,8 @@ from hr_prometheus.commands.parameters import (
     WholeNumber,
     application_option,
     metrics_option,
+    origins_of,
     output_option,
-    quote_option,
     server_option,
     workers_option,
 )
@@ -222,7 +222,7 @@ buckets = metrics_option(
 
 def _check_prefix(ctx: click.Context, _option: click.Parameter, prefix: str) -> str:
     if prefix.isidentifier() and not prefix.endswith("_") and not ctx.resilient_parsing:
-        typed = quote_option("metric_prefix", ctx)
+        typed = origins_of(ctx)["metric_prefix"].quote()
         print_warning(f'{typed}: the metrics are named "{prefix}request_latency" and so on. Did you mean "{prefix}_"?')
     return prefix
 

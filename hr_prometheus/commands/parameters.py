@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from hr_prometheus.settings import Origin
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -25,9 +27,7 @@ _OTHER = "Other"
 _SECTIONS = (_OUTPUT, _APPLICATION, _SERVER, _WORKERS, _METRICS, _OTHER)
 
 _LONGEST = 1e9  # seconds
-_GIVEN = "hr_prometheus.given"
-#: The options of the settings that have another name in the library.
-_OPTIONS = {"fixed_routes_parameters": "fixed_route", "request_monitor": "monitor"}
+_ORIGINS = "hr_prometheus.origins"
 
 
 class WholeNumber(click.IntRange):
@@ -84,55 +84,42 @@ class Option(click.Option):
         return self.opts[-1].removeprefix("--").replace("-", "_")
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """Return the value, and keep the text for errors."""
+        """Return the value, and note where it was typed, for errors and warnings."""
         value, source = super().consume_value(ctx, opts)
-        ctx.meta.setdefault(_GIVEN, {})[self._setting] = (self, value, source)
+        if source in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
+            variable = str(self.envvar) if source is ParameterSource.ENVIRONMENT else ""
+            values = () if self.is_flag else tuple(value) if self.multiple else (value,)
+            origin = Origin(self.opts[-1], values, variable, os.environ.get(variable, ""), self.multiple)
+            ctx.meta.setdefault(_ORIGINS, {})[self._setting] = origin
         return value, source
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Return the option as it was typed, for an error of click's."""
-        return (ctx and quote_option(self._setting, ctx)) or self.opts[-1]
+        origin = None if ctx is None else origins_of(ctx).get(self._setting)
+        return self.opts[-1] if origin is None else origin.quote()
 
 
-def quote_option(setting: str, ctx: click.Context, is_meant: Callable[[str], bool] = lambda _value: True) -> str | None:
-    """Return a setting's option and value as they were typed, or its variable, or ``None`` if it was not given.
-
-    Of a repeatable option's values it is the first one that is meant, or the first one.
-    """
-    option, value, source = _given(setting, ctx)
-    if source is not ParameterSource.COMMANDLINE:
-        return quote_variable(setting, ctx)
-    name = str(option.opts[-1])
-    if option.is_flag:
-        return name
-    values = list(value) if option.multiple else [value]
-    return f'{name} "{next(filter(is_meant, values), values[0])}"'
-
-
-def quote_variable(setting: str, ctx: click.Context) -> str | None:
-    """Return the environment variable that a setting comes from, with its value, or ``None``."""
-    option, _, source = _given(setting, ctx)
-    if source is not ParameterSource.ENVIRONMENT:
-        return None
-    text = f'{option.envvar}="{os.environ[option.envvar]}"'
-    return f"{text} (values are separated by spaces)" if option.multiple else text
+def origins_of(ctx: click.Context) -> dict[str, Origin]:
+    """Return where the settings were typed, by the names of their options; a default has none."""
+    origins: dict[str, Origin] = ctx.meta.get(_ORIGINS, {})
+    return origins
 
 
 def quote_variables_in(text: str, ctx: click.Context) -> Iterator[str]:
     """Yield the environment variables, with their values, whose values are words of *text*."""
-    for option, value, source in ctx.meta.get(_GIVEN, {}).values():
-        word = rf"(?<![\w.-]){re.escape(str(value))}(?![\w-]|\.\w)"
-        if source is ParameterSource.ENVIRONMENT and re.search(word, text):
-            yield f'{option.envvar}="{value}"'
-
-
-def _given(setting: str, ctx: click.Context) -> tuple[Any, Any, ParameterSource | None]:
-    none: tuple[Any, Any, None] = (None, None, None)
-    return ctx.meta.get(_GIVEN, {}).get(_OPTIONS.get(setting, setting), none)  # type: ignore[no-any-return]
+    for origin in origins_of(ctx).values():
+        word = rf"(?<![\w.-]){re.escape(origin.text)}(?![\w-]|\.\w)"
+        if origin.variable and not origin.is_list and re.search(word, text):
+            yield origin.name
 
 
 class Command(click.Command):
-    """A command whose help lists its options by section."""
+    """A command whose help lists its options by section, and whose function gets the *origins* of its settings."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        ctx.params["origins"] = origins_of(ctx)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""

@@ -12,7 +12,7 @@ import click
 
 from hr_prometheus.commands import options
 from hr_prometheus.commands.application import load_routes
-from hr_prometheus.commands.parameters import Command, quote_variable
+from hr_prometheus.commands.parameters import Command, origins_of
 from hr_prometheus.commands.streams import print_error, print_result
 from hr_prometheus.settings import Settings
 
@@ -51,7 +51,7 @@ def routes(*, output_format: str, max_series: int | None, start: bool, **values:
         width = shutil.get_terminal_size((unknown, 24)).columns
         print_result("\n".join(render_table(rows, width or None)))
     if max_series is not None and series > max_series:
-        limit = quote_variable("max_series", click.get_current_context()) or "--max-series"
+        limit = origins_of(click.get_current_context())["max_series"].name
         print_error(
             f"there can be {series:,} series, and {limit} is {max_series:,}. Fix parameters with --fixed-route, list "
             "their values with --allow-values, or lower --path-budget."

@@ -1,8 +1,8 @@
 """Asks collectors that may be slow, beside the event loop, and no longer than a scrape may wait.
 
 A collector that is not prometheus_client's own may ask a database, or sleep; so may the function of a gauge. Each is called
-in a thread, or awaited if it is asynchronous. One follows the other, unless it takes its time. One that never answers
-keeps one thread, because it is not called again before it has answered.
+in a thread, or awaited if it is asynchronous. The next one begins when the last has answered, or has had its time. One that
+never answers keeps one thread, because it is not called again before it has answered.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from prometheus_client import (
     ProcessCollector,
     Summary,
 )
-from prometheus_client.core import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 
-from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.metrics import ERRORS
-from hr_prometheus.store.store import Store, self_store
+from hr_prometheus.store.failures import failures_of
+from hr_prometheus.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric as Family
     from prometheus_client.registry import Collector
 
-    #: What a collector is asked by: its method, as a rule.
+    #: How to ask each collector: by its method ``collect``, as a rule.
     Calls = Mapping[Collector, Callable[[], object]]
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds after which a collector is slow, and is said and counted to be so.
+#: Seconds after which a collector is slow, which is logged and counted.
 SLOW = 0.4
 #: Seconds that a scrape of one process waits for its collectors: a little less than Prometheus does by default.
 LIMIT = 9.0
 #: Seconds after which the next collector is asked although the one before it has not answered.
 _PATIENCE = 0.05
-#: Seconds for which nothing more is said of a slow collector.
+#: Seconds between two warnings of one slow collector.
 _SILENCE = 300.0
 
-#: Those that have their numbers at hand.
+#: The methods of collectors that have their numbers at hand.
 _QUICK: Final = (
     MetricWrapperBase.collect,
     Store.collect,
@@ -63,23 +63,21 @@ _QUICK: Final = (
 )
 
 
-#: Those of them that need no second look.
+#: Collectors of exactly these types need no second look.
 _QUICK_TYPES: Final = frozenset(
     {Counter, Enum, Histogram, Info, Summary, Store, ProcessCollector, PlatformCollector, GCCollector}
 )
 
-#: By which exceptions asyncio and sqlite say that they are used in the wrong thread, and how the messages begin. An
-#: application's own errors may speak of threads and event loops, too.
+#: The exceptions by which asyncio and sqlite refuse a wrong thread, and how their messages begin. An application's own
+#: errors may speak of threads and event loops, too.
 _NEEDS_LOOP: Final[Mapping[str, tuple[str, ...]]] = {
     "builtins.RuntimeError": ("no running event loop", "There is no current event loop in thread"),
     "sqlite3.ProgrammingError": ("SQLite objects created in a thread can only be used in that same thread",),
 }
 
-_logged: set[tuple[type, type[BaseException]]] = set()
-
 
 class Answer(NamedTuple):
-    """What a collector has yielded, and what it then raised."""
+    """The families that a collector has yielded, and the exception that ended it."""
 
     families: list[Family]
     error: BaseException | None
@@ -87,15 +85,17 @@ class Answer(NamedTuple):
 
 def may_be_slow(collector: object) -> bool:
     """Whether it takes more than a look at numbers to collect from *collector*."""
+    if type(collector) in _QUICK_TYPES:
+        return False
     if isinstance(collector, Gauge) and with_functions(collector):
         return True
     return getattr(type(collector), "collect", None) not in _QUICK
 
 
 def with_functions(gauge: Gauge) -> dict[tuple[str, ...], Gauge]:
-    """Return those of a gauge's series that a function gives, by the values of their labels.
+    """Return the series of a gauge that get their numbers from a function, by the values of their labels.
 
-    ``set_function`` replaces a method of the one object; nothing public tells.
+    ``set_function`` replaces a method of the one object, which nothing public shows.
     """
     children: dict[tuple[str, ...], Gauge] = dict(getattr(gauge, "_metrics", {}))  # a copy: others may add to it
     children[()] = gauge
@@ -106,32 +106,31 @@ class Collectors:
     """The collectors of one registry, asked in one event loop."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self._asked: dict[Collector, asyncio.Task[Answer]] = {}
+        self._failures = failures_of(registry)
+        self._pending: dict[Collector, asyncio.Task[Answer]] = {}
         #: Those that cannot be called in a thread.
         self._in_loop: set[Collector] = set()
-        #: When something was last said of a slow one.
-        self._said: dict[Collector, float] = {}
+        #: When each slow one was last warned of, by the loop's clock.
+        self._warned_at: dict[Collector, float] = {}
 
     async def ask(self, calls: Calls, seconds: float) -> dict[Collector, Answer]:
-        """Return the answers that are there within so many *seconds*, by collector."""
+        """Return the answers that come within so many *seconds*, by collector."""
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        asked = {}
+        tasks = {}
         for collector, call in calls.items():
-            asked[collector] = self._asked.get(collector) or self._ask(collector, call)
-            await asyncio.wait([asked[collector]], timeout=min(_PATIENCE, begin + seconds - loop.time()))
-        tasks = asked.values()
-        await _wait(tasks, begin + min(SLOW, seconds))
-        for collector, task in asked.items():
+            tasks[collector] = self._pending.get(collector) or self._start(collector, call)
+            await asyncio.wait([tasks[collector]], timeout=min(_PATIENCE, begin + seconds - loop.time()))
+        await _wait(tasks.values(), begin + min(SLOW, seconds))
+        for collector, task in tasks.items():
             if not task.done():
-                self._slow(collector, loop.time())
-        await _wait(tasks, begin + seconds)
-        return {collector: task.result() for collector, task in asked.items() if task.done()}
+                self._note_slow(collector, loop.time())
+        await _wait(tasks.values(), begin + seconds)
+        return {collector: task.result() for collector, task in tasks.items() if task.done()}
 
-    def _ask(self, collector: Collector, call: Callable[[], object]) -> asyncio.Task[Answer]:
-        task = self._asked[collector] = asyncio.create_task(self._answer(collector, call))
-        task.add_done_callback(lambda _: self._asked.pop(collector))
+    def _start(self, collector: Collector, call: Callable[[], object]) -> asyncio.Task[Answer]:
+        task = self._pending[collector] = asyncio.create_task(self._answer(collector, call))
+        task.add_done_callback(lambda _: self._pending.pop(collector))
         return task
 
     async def _answer(self, collector: Collector, call: Callable[[], object]) -> Answer:
@@ -139,10 +138,10 @@ class Collectors:
         error: BaseException | None = None
         result: Any = None
         if collector not in self._in_loop:
-            result, error = await _in_thread(call, families)
+            result, error = await _call_in_thread(call, families)
         if collector in self._in_loop or needs_loop(error):
             del families[:]
-            result, error = _called(call, families)
+            result, error = _call(call, families)
             if error is None:
                 self._in_loop.add(collector)
         try:
@@ -157,94 +156,34 @@ class Collectors:
             error = raised
         return Answer(families, error)
 
-    def _slow(self, collector: Collector, now: float) -> None:
-        if now - self._said.get(collector, -_SILENCE) >= _SILENCE:
-            self._said[collector] = now
+    def _note_slow(self, collector: Collector, now: float) -> None:
+        if now - self._warned_at.get(collector, -_SILENCE) >= _SILENCE:
+            self._warned_at[collector] = now
             logger.warning(
                 "%s has not answered a scrape within %g s. Until it has, its samples are late or left out; "
                 "the others are shown. Have it keep its numbers at hand.",
-                _name(collector),
+                _describe(collector),
                 SLOW,
             )
-        count_error(self._registry)
+        self._failures.count(ERRORS, "collector")
 
 
-def count_error(registry: CollectorRegistry) -> None:
-    """Count a collector that has failed, or is slow."""
-    with suppress(ConfigurationError, OSError):  # the application may have taken the name; a disk may be full
-        page, index = self_store(registry).allocate(ERRORS, ("collector",))
-        page[index] += 1.0
-
-
-def failed(collector: object, error: BaseException, registry: CollectorRegistry) -> None:
-    """Count a collector that has raised an exception, and log it if it is the first of its kind."""
-    kind = (type(collector), type(error))
-    if kind not in _logged:
-        _logged.add(kind)
-        logger.error(
-            "%s has failed; its samples are missing. Further errors of this kind are only counted.",
-            _name(collector),
-            exc_info=error,
-        )
-    count_error(registry)
+def report_failure(collector: object, error: BaseException, registry: CollectorRegistry) -> None:
+    """Count an exception of a collector, and log it if it is the first of its kind."""
+    failures_of(registry).report("collector", error, f"{_describe(collector)} has failed; its samples are missing")
 
 
 def needs_loop(error: BaseException | None) -> bool:
-    """Whether a collector has failed because it was called in a thread of its own: ``asyncio`` and sqlite say so."""
+    """Whether a collector has failed because it was called in a thread of its own, by the words of asyncio and sqlite."""
     kind = type(error)
     return str(error).startswith(_NEEDS_LOOP.get(f"{kind.__module__}.{kind.__qualname__}", ()))
 
 
 def answer_of(call: Callable[[], object]) -> Answer:
-    """Return the answer to a call that is made here and now."""
+    """Make a call here and now, and return its answer."""
     families: list[Family] = []
-    _, error = _called(call, families)
+    _, error = _call(call, families)
     return Answer(families, error)
-
-
-class Answered:
-    """A registry of which some collectors have been asked already, or those of its samples that have these *names*."""
-
-    def __init__(self, registry: CollectorRegistry, names: Iterable[str] = ()) -> None:
-        self._registry = registry
-        self._names = frozenset(names)
-        everything = dict(registry._collector_to_names)  # noqa: SLF001  # nothing public lists them
-        self._collectors = list(everything)
-        if self._names:
-            self._collectors = [each for each in everything if not self._names.isdisjoint(everything[each])]
-        #: What is to be asked.
-        self.calls: Calls = {
-            each: each.collect for each in self._collectors if type(each) not in _QUICK_TYPES and may_be_slow(each)
-        }
-        #: What was answered; what is not here is left out.
-        self.answers: Mapping[Collector, Answer] = {}
-
-    def collect(self) -> Iterator[Family]:
-        """Yield the families, those of collectors that are quick from where they are."""
-        if (target := self._registry.get_target_info()) and (not self._names or "target_info" in self._names):
-            yield target_family(target)
-        for collector in self._collectors:
-            if collector not in self.calls:
-                families: Iterable[Family] = collector.collect()
-            elif collector in self.answers:
-                families = self.answers[collector].families
-            else:
-                continue
-            for family in families:
-                if self._names:
-                    restricted = Family(family.name, family.documentation, family.type, family.unit)
-                    restricted.samples = [sample for sample in family.samples if sample.name in self._names]
-                    if restricted.samples:
-                        yield restricted
-                else:
-                    yield family
-
-
-def target_family(labels: Mapping[str, str]) -> Family:
-    """Return what prometheus_client's registry makes of its target's labels."""
-    family = Family("target", "Target metadata", "info")
-    family.add_sample("target_info", dict(labels), 1.0)
-    return family
 
 
 async def _wait(tasks: Iterable[asyncio.Task[Answer]], end: float) -> None:
@@ -253,8 +192,8 @@ async def _wait(tasks: Iterable[asyncio.Task[Answer]], end: float) -> None:
         await asyncio.wait(pending, timeout=end - asyncio.get_running_loop().time())
 
 
-def _called(call: Callable[[], object], families: list[Family]) -> tuple[object, BaseException | None]:
-    """Return what is to be awaited of what a collector returns, if anything; what it yields goes to *families*."""
+def _call(call: Callable[[], object], families: list[Family]) -> tuple[object, BaseException | None]:
+    """Call a collector and put what it yields into *families*. Return what has yet to be awaited, and its exception."""
     try:
         result: Any = call()
         if isawaitable(result) or hasattr(result, "__aiter__"):
@@ -266,8 +205,8 @@ def _called(call: Callable[[], object], families: list[Family]) -> tuple[object,
     return None, None
 
 
-async def _in_thread(call: Callable[[], object], families: list[Family]) -> tuple[object, BaseException | None]:
-    """Do the same in a thread of its own, for which nothing waits at the end of the process."""
+async def _call_in_thread(call: Callable[[], object], families: list[Family]) -> tuple[object, BaseException | None]:
+    """Do the same in a thread of its own, for which the process does not wait at its end."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[tuple[object, BaseException | None]] = loop.create_future()
 
@@ -276,18 +215,18 @@ async def _in_thread(call: Callable[[], object], families: list[Family]) -> tupl
             future.set_result(outcome)
 
     def run() -> None:
-        outcome = _called(call, families)
+        outcome = _call(call, families)
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, outcome)
 
     try:
         threading.Thread(target=copy_context().run, args=(run,), name="hr-prometheus-collector", daemon=True).start()
     except RuntimeError:  # there can be no more threads
-        return _called(call, families)
+        return _call(call, families)
     return await future
 
 
-def _name(collector: object) -> str:
+def _describe(collector: object) -> str:
     if isinstance(collector, Gauge):
         return f'The function of the gauge "{next(iter(collector.describe())).name}"'
     kind = type(collector)

@@ -1,8 +1,7 @@
-"""From a registry to the bytes of a scrape: which format, which compression, which body.
+"""The formats of a scrape, and which of them, with gzip or without, a scraper's headers ask for.
 
-The bodies are prometheus_client's. What the scraper accepts is read here, because prometheus_client 0.26
-answers a version that is no number with an exception, labels OpenMetrics 1.0.0 as 2.0.0 when asked for that,
-and does not look at quality values.
+The bodies are prometheus_client's. The headers are read here, because prometheus_client 0.26 answers a version that is not
+a number with an exception, labels OpenMetrics 1.0.0 as 2.0.0 when asked for that, and ignores quality values.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _ESCAPINGS: Final = frozenset({"allow-utf-8", "underscores", "dots", "values"})
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write metrics down, and what it is called in ``Content-Type``."""
+    """One way to write metrics, with its name in ``Content-Type``."""
 
     is_openmetrics: bool = False
     version: str = "0.0.4"
@@ -49,9 +48,9 @@ class Format:
         return f"{media_type}; version={self.version}; charset=utf-8{escaping}"
 
     def pieces(self, registry: Collectable) -> Iterator[bytes]:
-        """Yield all of the registry's samples in this format, in pieces of about a millisecond each.
+        """Yield all samples of the registry in this format, in pieces of about a millisecond each.
 
-        What takes longer is what the registry's collectors need to give out a family.
+        That is without the time in which a collector gives out a family.
         """
         created = self.is_openmetrics and _created_is_on()
         token = with_created.set(created)
@@ -87,8 +86,8 @@ TEXT = Format()
 def choose_format(accept: str) -> Format:
     """Return the format that an ``Accept`` header prefers: its highest quality value, then its first range.
 
-    OpenMetrics 1.0.0 and the text formats 1.0.0 and 0.0.4 are on offer. A header which accepts none of them,
-    or none at all, gets the text format 0.0.4, as every Prometheus client does (RFC 9110, 12.4.1 allows it).
+    There are OpenMetrics 1.0.0 and the text formats 1.0.0 and 0.0.4. Without a header, and for one that accepts none of
+    them, it is the text format 0.0.4, as with every Prometheus client (RFC 9110, 12.4.1 allows it).
     """
     best, best_quality = TEXT, 0.0
     for media_type, parameters in _ranges(accept):
@@ -128,7 +127,7 @@ def _ranges(header: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _quality(parameters: dict[str, str]) -> float:
-    """Return the weight of a member; one that is no number from 0 to 1 counts as 0."""
+    """Return the weight of a member; it is 0 unless it is a number from 0 to 1."""
     try:
         quality = float(parameters.get("q", "1"))
     except ValueError:
@@ -137,6 +136,6 @@ def _quality(parameters: dict[str, str]) -> float:
 
 
 def _created_is_on() -> bool:
-    """Whether prometheus_client exports ``_created`` samples at present; only its own metrics tell."""
+    """Whether prometheus_client exports ``_created`` samples at present, which only its own metrics show."""
     probe = Counter("probe", "probe", registry=CollectorRegistry())
     return any(sample.name == "probe_created" for family in probe.collect() for sample in family.samples)

@@ -1,7 +1,7 @@
-"""From families to the text of a scrape, piece by piece, so that whoever renders can let others run in between.
+"""From families to the text of a scrape, piece by piece, so that requests can be served in between.
 
-The bytes are those of prometheus_client, which renders all families but ours. A family of ours is still in its cells:
-the text of a series is one format string, made once for the family, filled with its labels and its numbers.
+The bytes are those of prometheus_client, which renders all families but ours. A family of ours is read from its cells. The
+text of a series is one format string, made once for the family, filled with its labels and its numbers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
     Generate: TypeAlias = Callable[["Families"], bytes]
 
-#: How many samples of a family that is not ours are rendered at once; about 13 microseconds each.
+#: Samples of a family that is not ours in one piece; about 13 microseconds each.
 _SAMPLES = 100
-#: How many series of ours are; at most 20 lines each, and about 0.2 microseconds a line.
+#: Series of a family of ours in one piece; at most 20 lines each, and about 0.2 microseconds a line.
 _SERIES = 50
 
 
 class Families:
-    """Some families, as prometheus_client's functions want to collect them."""
+    """Some families, as a registry for prometheus_client's functions."""
 
     def __init__(self, *families: Family) -> None:
         self._families = families
@@ -46,15 +46,15 @@ def pieces(
 ) -> Iterator[bytes]:
     """Yield the text of *families*, as *generate* writes it, in pieces of a millisecond or less each.
 
-    *is_escaped* says whether it writes names of ours in another way than they are, which is then left to it;
-    *with_created* whether families of ours have ``_created`` samples.
+    *is_escaped*: *generate* rewrites names, so it renders families of ours as well. *with_created*: families of ours have
+    ``_created`` samples.
     """
     for family in families:
         if isinstance(family, StoredFamily) and not is_escaped and ":" not in family.name:
             yield generate(Families(Family(family.name, family.documentation, family.type)))
             template = _template(family, with_created=with_created)
             for start in range(0, len(family.series), _SERIES):
-                yield _text(family, template, start, with_created=with_created).encode()
+                yield _lines(family, template, start, with_created=with_created).encode()
         elif len(family.samples) <= _SAMPLES:
             yield generate(Families(family))
         else:
@@ -62,7 +62,7 @@ def pieces(
 
 
 def _template(family: StoredFamily, *, with_created: bool) -> str:
-    """Return the lines of one series, with a place for the labels and one for the number in each."""
+    """Return the lines of one series, each with a place for the labels and one for the number."""
     name, braces = family.name, "{%s}" if family.metric.labels else "%s"
     if family.type == "gauge":
         return f"{name}{braces} %s\n"
@@ -75,8 +75,8 @@ def _template(family: StoredFamily, *, with_created: bool) -> str:
     return f"{buckets}{name}_count{braces} %s\n{name}_sum{braces} %s\n{created}"
 
 
-def _text(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
-    """Return the lines of some series of ours, from number *start* on."""
+def _lines(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
+    """Return the lines of the next series of ours, from number *start* on."""
     own = family.metric.labels
     names = sorted(enumerate(own), key=itemgetter(1))
     with_host = sorted(enumerate((*own, HOST)), key=itemgetter(1))
@@ -85,14 +85,14 @@ def _text(family: StoredFamily, template: str, start: int, *, with_created: bool
     may_be_empty = family.metric in IN_PROGRESS
     lines = []
     for values, (page, first) in family.series[start : start + _SERIES]:
-        lines_of_one, shown = template, names
+        text, label_names = template, names
         if len(values) > len(own):
             if buckets:  # prometheus_client sorts the labels, and "host" is before "le"
                 host = _escaped(values[-1]).replace("%", "%%")
-                lines_of_one = template.replace("{", f'{{{HOST}="{host}",')
+                text = template.replace("{", f'{{{HOST}="{host}",')
             else:
-                shown = with_host
-        labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in shown])
+                label_names = with_host
+        labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in label_names])
         last = first + buckets
         if buckets:
             numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
@@ -105,7 +105,7 @@ def _text(family: StoredFamily, template: str, start: int, *, with_created: bool
             numbers.append(go_text(page[last + 1]))
         places = [labels] * (2 * len(numbers))
         places[1::2] = numbers
-        lines.append(lines_of_one % tuple(places))
+        lines.append(text % tuple(places))
     return "".join(lines)
 
 
@@ -115,7 +115,7 @@ def _number(value: float) -> str:
 
 
 class _Counts(dict[float, str]):
-    """The texts of whole numbers, of which the buckets of histograms have many that are the same."""
+    """The texts of counts. The buckets of histograms have many that are the same."""
 
     def __missing__(self, count: float) -> str:
         if len(self) >= _MOST_COUNTS:
@@ -133,10 +133,10 @@ def _escaped(value: str) -> str:
 
 
 def _long(family: Family, generate: Generate, *, is_openmetrics: bool) -> Iterator[bytes]:
-    """Yield the text of a long family that is not ours. Each piece is made with a header, which is left out again."""
+    """Yield the text of a long family that is not ours. Each piece is rendered with a header, which is cut off again."""
     groups: dict[str, list[Sample]] = {"": []}
     for sample in family.samples:
-        # In the text format these stand behind all others, with a header for each suffix.
+        # In the text format these come last, with a header for each suffix.
         suffix = sample.name.removeprefix(family.name)
         is_late = suffix in ("_created", "_gsum", "_gcount") and not is_openmetrics
         groups.setdefault(suffix if is_late else "", []).append(sample)

@@ -1,9 +1,8 @@
-"""The body of a scrape: rendered beside the requests, not in front of them, and once for all who wait for it."""
+"""The queue of scrapes: one body is rendered at a time, beside the requests, and once for all scrapes that wait for it."""
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,8 +11,11 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPServiceUnavailable
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.exposition.collectors import LIMIT, Answered, Collectors, failed
+from hr_prometheus.exposition.collectors import LIMIT, Collectors, report_failure
+from hr_prometheus.exposition.compression import gzip
+from hr_prometheus.exposition.snapshot import Snapshot
 from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
+from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.store import self_store
 
 if TYPE_CHECKING:
@@ -25,20 +27,18 @@ if TYPE_CHECKING:
     from hr_prometheus.exposition.formats import Collectable, Format
 
     class Registry(Collectable, Protocol):
-        """What can be rendered as a whole or in part."""
+        """A registry that can be rendered as a whole or in part."""
 
         def restricted_registry(self, names: Iterable[str]) -> Collectable:
             """Return the part with these samples."""
 
 
-#: How many seconds of rendering are enough before others get their turn.
+#: Seconds of rendering after which others get their turn.
 _TURN = 0.0005
 #: How many scrapes may wait for their bodies at a time.
 _MOST_WAITING = 32
-#: About how many bytes a part of a body has. What is longer is compressed in a thread.
+#: About how many bytes a part of a body has.
 _PART = 65536
-#: The parameter of zlib that makes it write gzip (zlib's manual, deflateInit2).
-_GZIP = zlib.MAX_WBITS + 16
 
 
 class Scrapes:
@@ -56,7 +56,7 @@ class Scrapes:
         self._waiting = 0
 
     async def body(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
-        """Return the metrics, or those with *names*, in parts; who comes while they are rendered shares them.
+        """Return the metrics, or those with *names*, in parts; scrapes that come while they are rendered share them.
 
         A collector that raises loses what it has not yet yielded, and nothing else; it is logged once a kind and counted.
         Raises :exc:`~aiohttp.web.HTTPServiceUnavailable` if too many are waiting.
@@ -71,35 +71,24 @@ class Scrapes:
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(self._render(form, names, is_gzip=is_gzip))
-            task.add_done_callback(lambda task: self._rendered(key, task))
+            task.add_done_callback(lambda task: self._forget(key, task))
         self._waiting += 1
         try:
-            return await asyncio.shield(task)  # one who leaves takes nothing from the others
+            return await asyncio.shield(task)  # a client that leaves takes nothing from the others
         finally:
             self._waiting -= 1
 
+    def _forget(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
+        del self._tasks[key]
+        if not task.cancelled() and task.exception() is not None:  # raised to all who wait, if any are left
+            failures_of(self._registry).count(ERRORS, "scrape")
+
     async def _render(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
         began = perf_counter()
-        parts: list[bytes] = []
-        part, lines = bytearray(), 0
         async with self._rendering:
-            registry = await self._part(names)
-            turn = perf_counter()
-            for piece in form.pieces(registry):
-                lines += piece.count(b"\n")
-                part += piece
-                if len(part) >= _PART:
-                    parts.append(bytes(part))
-                    part.clear()
-                if perf_counter() - turn > _TURN:
-                    await asyncio.sleep(0)
-                    turn = perf_counter()
-            if part or not parts:
-                parts.append(bytes(part))
-            if is_gzip and len(parts) > 1:
-                parts = [await asyncio.get_running_loop().run_in_executor(None, _compressed, parts)]
-            elif is_gzip:
-                parts = [_compressed(parts)]
+            parts, lines = await _render_in_turns(form, await self._collect(names))
+            if is_gzip:
+                parts = [await gzip(parts)]
         with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
             store = self_store(self._registry)
             store.observe(SCRAPE_DURATION, (), perf_counter() - began)
@@ -108,29 +97,36 @@ class Scrapes:
                 page[index] = lines
         return parts
 
-    async def _part(self, names: tuple[str, ...]) -> Collectable:
-        """Return what is to be rendered. Collectors that may be slow have been asked."""
+    async def _collect(self, names: tuple[str, ...]) -> Collectable:
+        """Return what can be rendered without waiting: collectors that may be slow have been asked."""
         registry: Registry = self._registry
         with suppress(ConfigurationError, OSError):  # as above
             self_store(self._registry)  # is there, so that this scrape shows what is counted during it
         if self._gather is not None:
             registry = await self._gather()
-        elif (answered := Answered(self._registry, names)).calls:
-            answered.answers = await self._collectors.ask(answered.calls, LIMIT)
-            for collector, answer in answered.answers.items():
+        elif (snapshot := Snapshot(self._registry, names)).calls:
+            snapshot.answers = await self._collectors.ask(snapshot.calls, LIMIT)
+            for collector, answer in snapshot.answers.items():
                 if answer.error is not None:
-                    failed(collector, answer.error, self._registry)
-            return answered
+                    report_failure(collector, answer.error, self._registry)
+            return snapshot
         return registry.restricted_registry(names) if names else registry
 
-    def _rendered(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
-        del self._tasks[key]
-        if not task.cancelled() and task.exception() is not None:  # raised to all who wait, if any are left
-            with suppress(ConfigurationError, OSError):
-                page, index = self_store(self._registry).allocate(ERRORS, ("scrape",))
-                page[index] += 1.0
 
-
-def _compressed(parts: list[bytes]) -> bytes:
-    compressor = zlib.compressobj(wbits=_GZIP)
-    return b"".join([*map(compressor.compress, parts), compressor.flush()])
+async def _render_in_turns(form: Format, registry: Collectable) -> tuple[list[bytes], int]:
+    """Return a body in parts, and the number of its lines. Others run after each turn."""
+    parts: list[bytes] = []
+    part, lines = bytearray(), 0
+    turn = perf_counter()
+    for piece in form.pieces(registry):
+        lines += piece.count(b"\n")
+        part += piece
+        if len(part) >= _PART:
+            parts.append(bytes(part))
+            part.clear()
+        if perf_counter() - turn > _TURN:
+            await asyncio.sleep(0)
+            turn = perf_counter()
+    if part or not parts:
+        parts.append(bytes(part))
+    return parts, lines

@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    #: Returns the parts of a body for an ``Accept`` header, the names of ``name[]``, and whether it shall be gzip.
-    Source: TypeAlias = Callable[[str, tuple[str, ...], bool], Awaitable[list[bytes]]]
+    #: Returns the parts of a body for an ``Accept`` header, the values of ``name[]``, and whether to gzip it.
+    RenderBody: TypeAlias = Callable[[str, tuple[str, ...], bool], Awaitable[list[bytes]]]
 
-# What needs no percent-encoding in a path (RFC 3986, 3.3), less the braces of a parameter.
+# The characters that need no percent-encoding in a path (RFC 3986, 3.3), without the braces of a parameter.
 _PATH = r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
 
 _views: WeakSet[object] = WeakSet()
-_elsewhere: Source | None = None
+_forward: RenderBody | None = None
 
 
-def forward_to(source: Source) -> None:
-    """Have every metrics route of this process answer with what *source* says: in a worker, with the one truth."""
-    global _elsewhere  # noqa: PLW0603  # there is one in a process
-    _elsewhere = source
+def forward_to(render_body: RenderBody) -> None:
+    """Have every metrics route of this process answer with the bodies of *render_body*: in a worker, the supervisor's."""
+    global _forward  # noqa: PLW0603  # there is one in a process
+    _forward = render_body
 
 
 def make_view(
-    registry: CollectorRegistry, source: Source | None = None
+    registry: CollectorRegistry, render_body: RenderBody | None = None
 ) -> Callable[[Request], Awaitable[StreamResponse]]:
-    """Make a handler that answers GET and HEAD with the metrics of *registry*, or with what *source* says.
+    """Make a handler that answers GET and HEAD with the metrics of *registry*, or with the bodies of *render_body*.
 
-    The format follows ``Accept``, gzip follows ``Accept-Encoding``, and each ``name[]`` in the query names a
-    sample to be returned alone. Any other method is answered with 405, and a scrape too many with 503.
+    The format follows ``Accept``, and gzip follows ``Accept-Encoding``. Each ``name[]`` in the query selects the samples of
+    that name. Any other method is answered with 405, and a scrape too many with 503.
     """
     scrapes: WeakKeyDictionary[asyncio.AbstractEventLoop, Scrapes] = WeakKeyDictionary()
 
@@ -54,11 +54,11 @@ def make_view(
         form = choose_format(accept)
         is_gzip = accepts_gzip(_joined(request, hdrs.ACCEPT_ENCODING))
         names = tuple(sorted(set(request.query.getall("name[]", []))))
-        if ask := source or _elsewhere:
+        if render := render_body or _forward:
             try:
-                parts = await ask(accept, names, is_gzip)
+                parts = await render(accept, names, is_gzip)
             except ConnectionError as error:
-                raise HTTPServiceUnavailable(text=f"The metrics are not to be had: {error}.\n") from error
+                raise HTTPServiceUnavailable(text=f"The metrics are unavailable: {error}.\n") from error
         else:
             loop = asyncio.get_running_loop()
             if loop not in scrapes:
@@ -75,7 +75,7 @@ def make_view(
         if request.method == hdrs.METH_GET:
             for part in parts:
                 await response.write(part)
-                await asyncio.sleep(0)  # to hand it over takes its time, and waits for nobody while there is room
+                await asyncio.sleep(0)  # write() takes its time, and waits only when the buffer is full
         return response
 
     _views.add(hrprometheus_view)

@@ -1,1 +1,1 @@
-"""Which labels a request is recorded under."""
+"""The labels of a request: written, bounded, and cached with the records that are kept by them."""

@@ -1,4 +1,4 @@
-"""Patterns of path labels that are left out, and those among them that leave nothing out."""
+"""Patterns of path labels to leave out: which of them match no label of an application."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp.web import UrlDispatcher
 
 from hr_prometheus.errors import did_you_mean
-from hr_prometheus.labels.budget import MALFORMED, UNMATCHED
-from hr_prometheus.labels.resources import all_resources, may_overlap, path_format, template
+from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, all_resources, may_overlap, path_format, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
     from hr_prometheus.labels.policies import Policies
 
 
-def idle(patterns: Iterable[str], app: Application, policies: Policies, *more: str) -> dict[str, str]:
-    """Return the patterns that no path label of an application's can match, each with what is to be said of it.
+def idle_patterns(patterns: Iterable[str], app: Application, policies: Policies, *more: str) -> dict[str, str]:
+    """Return the *patterns* that no path label of an application can match, each with the rest of a sentence about it.
 
-    *more* are labels beside those of its routes. There is nothing to say of a router of the application's own.
+    *more* are labels beside those of its routes. It is empty for a router of the application's own.
     """
     patterns = tuple(patterns)
     if not patterns or not isinstance(app.router, UrlDispatcher):
@@ -30,15 +29,15 @@ def idle(patterns: Iterable[str], app: Application, policies: Policies, *more: s
     for resource in all_resources(app):
         form = path_format(resource, policies.of(resource)[0])[0]
         labels.append(form or template(resource).replace("%", "%%"))
-    shown = [label for label in labels if "%" not in label]
+    constants = [label for label in labels if "%" not in label]
     return {
-        pattern: f"matches no path label, so it leaves nothing out.{_hint(pattern, shown)}"
+        pattern: f"matches no path label, so it leaves nothing out.{_hint(pattern, constants)}"
         for pattern in patterns
         if not any(may_overlap(pattern, label) for label in labels)
     }
 
 
 def _hint(pattern: str, labels: list[str]) -> str:
-    if "," in pattern:  # more likely several than one that is nearly right
-        return " A comma separates no patterns."
+    if "," in pattern:  # more likely several patterns than a misspelt one
+        return " Commas do not separate patterns."
     return did_you_mean(pattern, labels)

@@ -1,7 +1,7 @@
-"""Policies: what the values of a route's parameters do to its labels.
+"""The policies of route parameters: which of their values appear in labels.
 
-A value is kept within the route's budget if it is *safe*, which is the default; or it is *fixed*, shown as ``{name}``
-whatever it is; or it is *allowed*, kept if it is one of a list and else shown as ``other``.
+By default a value appears within the route's budget if it is *safe*. Of a *fixed* parameter no value appears, but ``{name}``.
+Of a parameter with *allowed* values these appear, and ``other`` for the rest.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Stands for every route, or for every parameter of a route.
+#: The name for every route, or for every parameter of a route.
 ALL = "*"
-#: What a value is shown as that is not in the list of the allowed ones.
+#: Appears in a label for a value that is not in the list of the allowed ones.
 OTHER = "other"
-#: How many distinct path labels a route may have in one process before further ones are folded.
+#: Distinct path labels that a route may have in one process before further ones are folded.
 DEFAULT_PATH_BUDGET = 100
-#: Which values are kept that no list names: those that look neither like a secret nor like a person, or all of them.
+#: The values of other parameters that are kept: those that look neither like a secret nor like a person, or all.
 SAFE, EVERY = KEEP_VALUES = ("safe", "all")
 # Letters, digits, "-", "_", "." and "~", with fewer than 9 digits; more than 15 only if they are not letters and digits mixed.
 _SAFE_VALUE = r"(?!(?:[^/\d]*\d){9})(?:[\w.~-]{0,15}|[A-Za-z_.~-]{16,32}|[\d_.~-]{16,32})"
@@ -36,17 +36,17 @@ class Policies:
     """The policies of one application's parameters.
 
     *fixed* is ``{route name: [parameter, …]}`` and *allowed* ``{route name: {parameter: [value, …]}}``; ``*`` stands
-    for every route and, in *fixed*, for every parameter. What names a route and its parameter wins over a star.
+    for every route and, in *fixed*, for every parameter. A policy that names a route and its parameter wins over a star.
     *keep_values* is ``safe`` or ``all``: which values of other parameters are kept.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for other shapes and for contradictions.
     """
 
     def __init__(self, fixed: object, allowed: object, keep_values: str = SAFE) -> None:
         if keep_values not in KEEP_VALUES:
-            raise ConfigurationError(f'keep_values is {keep_values!r}. Expected "safe" or "all".')
+            raise ConfigurationError(f'unknown keep_values: {keep_values!r}. Expected "safe" or "all".')
         self.keeps_all = keep_values == EVERY
-        #: The words of an error for those who gave the policies; a command has its own.
-        self.said: Callable[[ConfigurationError], str] = str
+        #: Called with an error that is only a warning; a command logs it in words of its own.
+        self.warn: Callable[[ConfigurationError], None] = lambda error: logger.warning("%s", error)
         self.fixed = fixed_parameters(fixed or {})
         self.allowed = allowed_values(allowed or {})
         for name, parameters in self.allowed.items():
@@ -80,44 +80,44 @@ class Policies:
     def check(self, app: Application, *, leniently: bool = False) -> None:
         """Check that each route and parameter exists in the application's router, and that each value can occur.
 
-        Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which names what exists; *leniently*, that is a warning
-        where the application has a start-up, which may add routes.
+        Raises :exc:`~hr_prometheus.errors.ConfigurationError`, with the names that exist. *leniently*: it is a warning if
+        the application has a start-up, which may add routes.
         """
         try:
             self._check(app)
         except ConfigurationError as error:
             if not (leniently and has_start_up(app)):
                 raise
-            logger.warning("%s", self.said(error))
+            self.warn(error)
 
     def _check(self, app: Application) -> None:
         if not self.fixed and not self.allowed:
-            return  # and nothing is asked of a router that may be the application's own
+            return  # also with a router of the application's own, which has no list of routes
         resources = list(all_resources(app))
         for name, fixed in self.fixed.items():
-            said = f"fixed_routes_parameters={ ({name: sorted(fixed)}) }"
-            _check_names("fixed_routes_parameters", said, name, fixed - {ALL}, resources)
+            subject = f"fixed_routes_parameters={ ({name: sorted(fixed)}) }"
+            _check_names("fixed_routes_parameters", subject, name, fixed - {ALL}, resources)
         for name, allowed in self.allowed.items():
             for parameter, values in allowed.items():
-                said = f"allow_values={ ({name: {parameter: sorted(values)}}) }"
-                _check_names("allow_values", said, name, {parameter}, resources)
-                _check_values(said, name, parameter, values, resources)
+                subject = f"allow_values={ ({name: {parameter: sorted(values)}}) }"
+                _check_names("allow_values", subject, name, {parameter}, resources)
+                _check_values(subject, name, parameter, values, resources)
 
 
 @cache
 def safety_of(number: int) -> Callable[[Any], object]:
-    """Return what says whether values are safe to be kept: of one value, or of a tuple with that *number* of them.
+    """Return a function that says whether values are safe: of one value, or of a tuple with that *number* of them.
 
-    A value is safe that has at most 32 characters, each a letter, a digit, ``-``, ``_``, ``.`` or ``~`` of ASCII; at most 8
-    of them digits; and, if there are 16 or more, no letter or no digit. So e-mail addresses, telephone numbers, UUIDs and
-    tokens are not.
+    A safe value has at most 32 characters, each a letter, a digit, ``-``, ``_``, ``.`` or ``~`` of ASCII, and at most 8 digits.
+    With 16 characters or more it has no letter or no digit. So e-mail addresses, telephone numbers, UUIDs and tokens are
+    not safe.
     """
     match = re.compile("/".join([_SAFE_VALUE] * number), re.ASCII).fullmatch
     return match if number == 1 else lambda values: match("/".join(values))
 
 
 def _check_names(
-    setting: str, said: str, name: str, parameters: Collection[str], resources: list[AbstractResource]
+    setting: str, subject: str, name: str, parameters: Collection[str], resources: list[AbstractResource]
 ) -> None:
     named: dict[str, set[str]] = {}
     for resource in resources:
@@ -128,37 +128,37 @@ def _check_names(
         names = sorted(named.keys() - {ALL})
         raise SettingError(
             setting,
-            said,
+            subject,
             f': the application has no route named "{name}".{did_you_mean(name, names)} '
             f"Named routes: {', '.join(names) or 'none'}.",
             (name,),
         )
-    known = named.get(name, set())
+    existing = named.get(name, set())
     where = "the application" if name == ALL else f'the route "{name}"'
-    if not known and name != ALL:
-        problem = f": {where} has no parameters, so the setting has no meaning. Remove it."
-        raise SettingError(setting, said, problem, (name,))
-    for parameter in sorted(set(parameters) - known):
+    if not existing and name != ALL:
+        problem = f": {where} has no parameters, so the setting has no effect. Remove it."
+        raise SettingError(setting, subject, problem, (name,))
+    for parameter in sorted(set(parameters) - existing):
         raise SettingError(
             setting,
-            said,
-            f': {where} has no parameter "{parameter}".{did_you_mean(parameter, known)} '
-            f"Its parameters: {', '.join(sorted(known)) or 'none'}.",
+            subject,
+            f': {where} has no parameter "{parameter}".{did_you_mean(parameter, existing)} '
+            f"Its parameters: {', '.join(sorted(existing)) or 'none'}.",
             (name, parameter),
         )
 
 
 def _check_values(
-    said: str, name: str, parameter: str, values: Collection[str], resources: list[AbstractResource]
+    subject: str, name: str, parameter: str, values: Collection[str], resources: list[AbstractResource]
 ) -> None:
-    meant = [
+    selected = [
         resource for resource in resources if name in (ALL, resource.name) and parameter in parameter_names(resource)
     ]
     for value in sorted(values):
-        if not any(may_match(resource, parameter, value) for resource in meant):
+        if not any(may_match(resource, parameter, value) for resource in selected):
             raise SettingError(
                 "allow_values",
-                said,
+                subject,
                 f': no request can have "{value}" for the parameter "{parameter}", because the pattern of '
                 "the route does not match it. Remove the value.",
                 (name, parameter, value),
@@ -166,18 +166,18 @@ def _check_values(
 
 
 def fixed_parameters(value: object) -> dict[str, frozenset[str]]:
-    """Check and copy ``{route name: [parameter, …]}``, where ``*`` may stand for each name.
+    """Check and copy ``{route name: [parameter, …]}``; ``*`` may stand for each name.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for any other shape.
     """
     if not isinstance(value, Mapping):
         raise ConfigurationError(
-            "fixed_routes_parameters is no mapping of route names to parameter names but "
-            f'{_kind(value)}. Expected, for example, {{"get_cell": ["cell_id"]}}.'
+            f"fixed_routes_parameters is {_kind(value)}. Expected a mapping of route names to parameter names, for example "
+            '{"get_cell": ["cell_id"]}.'
         )
     fixed: dict[str, frozenset[str]] = {}
     for name, parameters in value.items():
-        # An exact list of types: a string is a collection too, and a mapping is no list of names.
+        # An exact list of types, because strings and mappings are collections, too.
         if not isinstance(parameters, (list, tuple, set, frozenset)) or not all(
             isinstance(each, str) for each in (name, *parameters)
         ):
@@ -198,9 +198,12 @@ def allowed_values(value: object) -> dict[str, dict[str, frozenset[str]]]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for any other shape.
     """
-    expected = 'Expected, for example, {"get_cell_neighbour": {"direction": ["north", "south"]}}.'
+    expected = (
+        "Expected a mapping of route names to parameters and their values, for example "
+        '{"get_cell_neighbour": {"direction": ["north", "south"]}}.'
+    )
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"allow_values is no mapping of route names but {_kind(value)}. {expected}")
+        raise ConfigurationError(f"allow_values is {_kind(value)}. {expected}")
     allowed: dict[str, dict[str, frozenset[str]]] = {}
     for name, parameters in value.items():
         if not isinstance(parameters, Mapping):

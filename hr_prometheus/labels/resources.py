@@ -1,4 +1,4 @@
-"""What there is to know of aiohttp's resources: their parameters, and the texts that requests to them are named by."""
+"""aiohttp's resources: their parameters, their domains, and the texts of their path labels."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ if TYPE_CHECKING:
 
     from aiohttp.web import AbstractResource, Application
 
+#: The path label of requests that no route has matched. It has no leading slash, so it can be no path.
+UNMATCHED = "unmatched"
+#: The path label of requests that the HTTP parser has refused before there was a route.
+MALFORMED = "malformed"
+
 _LONGEST = 1000  # characters of a label
 # Compiled when they are first used.
 _PARAMETER = r"(\{\w+\})"
 _PARAMETER_NAME = r"\{(\w+)\}"
 _SURROGATE = "[\ud800-\udfff]"
-_ANY_SEGMENT = "[^{}/]+"  # what aiohttp takes for a parameter without a pattern
+_ANY_SEGMENT = "[^{}/]+"  # aiohttp's pattern for a parameter without one
 
 
 def all_resources(app: Application) -> Iterator[AbstractResource]:
     """Yield the resources of an application and of the applications below it, in order of registration.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a router of the application's own, which need not know.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a router of the application's own, which may have no list.
     """
     from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # the command shows its help without aiohttp
 
     if not isinstance(app.router, UrlDispatcher):
         raise ConfigurationError(
-            "the application has a router of its own, whose routes cannot be told. Leave out the settings for routes."
+            "the application has a router of its own, whose routes are unknown. Leave out the settings for routes."
         )
     for resource in app.router.resources():
         info: Any = resource.get_info()
@@ -44,13 +49,13 @@ def all_resources(app: Application) -> Iterator[AbstractResource]:
 
 
 def domains(app: Application, inherited: str = "") -> dict[Application, str]:
-    """Return the domain of each application below *app* that has one: what ``add_domain`` was called with.
+    """Return the domain of each application below *app* that has one: the argument of ``add_domain``.
 
     An application that was added by several domains has them all, with commas between.
     """
     from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # as above
 
-    found: dict[Application, dict[str, None]] = {}
+    names: dict[Application, dict[str, None]] = {}
     for resource in app.router.resources() if isinstance(app.router, UrlDispatcher) else ():
         info: Any = resource.get_info()
         below = info.get("app") if isinstance(info, Mapping) else None
@@ -58,8 +63,8 @@ def domains(app: Application, inherited: str = "") -> dict[Application, str]:
             rule = info.get("rule")
             domain = inherited if rule is None else rule.get_info().get("domain") or resource.canonical
             for each, name in {below: domain, **domains(below, domain)}.items():
-                found.setdefault(each, {})[name] = None
-    return {each: ",".join(filter(None, names)) for each, names in found.items() if any(names)}
+                names.setdefault(each, {})[name] = None
+    return {each: ",".join(filter(None, own)) for each, own in names.items() if any(own)}
 
 
 def hosts(app: Application) -> dict[AbstractResource, str]:
@@ -97,14 +102,14 @@ def may_match(resource: AbstractResource, name: str, value: str) -> bool:
     info: Any = resource.get_info()
     pattern = getattr(info.get("pattern"), "pattern", None)
     group = _group(pattern, name) if isinstance(pattern, str) else None
-    if group is None or re.search(r"\(\?(?!P<|:)|\\\d", group):  # what depends on what is around it
+    if group is None or re.search(r"\(\?(?!P<|:)|\\\d", group):  # it depends on the text around it
         return True
     # aiohttp matches the path with these two still encoded.
     return re.fullmatch(group, value.replace("%", "%25").replace("/", "%2F")) is not None
 
 
 def _group(pattern: str, name: str) -> str | None:
-    """Return the part of a pattern that is the group of a name, with its parentheses; ``None`` if there is none."""
+    """Return the group of a name in a pattern, with its parentheses, or ``None``."""
     begin = end = pattern.find(f"(?P<{name}>")
     depth, is_class = 0, False
     while 0 <= end < len(pattern):
@@ -124,7 +129,7 @@ def _group(pattern: str, name: str) -> str | None:
 
 
 def template(resource: AbstractResource) -> str:
-    """Return the label of a route all of whose parameters are fixed: its path with ``{name}`` for each."""
+    """Return a route's template: its path with ``{name}`` for each parameter."""
     info: object = resource.get_info()
     if isinstance(info, Mapping) and "prefix" in info and "directory" in info:
         return valid_text(unquote(info["prefix"]) + "/{filename}")
@@ -138,11 +143,11 @@ def path_with_fixed_parameters(resource: AbstractResource, values: Mapping[str, 
 
 
 def path_format(resource: AbstractResource, fixed: Collection[str]) -> tuple[str, tuple[str, ...]]:
-    """Return a route's path with ``{name}`` for each *fixed* parameter and ``%s`` for each other, and the others' names."""
+    """Return a route's path with ``{name}`` for each *fixed* parameter and ``%s`` for each other, and the other names."""
     info: Any = resource.get_info()
     if not parameter_names(resource):
         return "", ()
-    # Every second part is a parameter. What is between is percent-encoded, while values are decoded.
+    # Every second part is a parameter. The text between is percent-encoded, while values are decoded.
     parts = [unquote(part).replace("%", "%%") for part in re.split(_PARAMETER, info["formatter"])]
     names = tuple(part[1:-1] for part in parts[1::2] if part[1:-1] not in fixed)
     parts[1::2] = ["%s" if part[1:-1] in names else part for part in parts[1::2]]
@@ -154,11 +159,11 @@ def may_overlap(pattern: str, form: str) -> bool:
     parts = re.findall(r"\[!?\]?[^\]]*\]|.", pattern, re.DOTALL)
 
     def behind_stars(places: Iterable[int]) -> set[int]:
-        found = set(places)
+        reached = set(places)
         for place in range(len(parts)):
-            if place in found and parts[place] == "*":
-                found.add(place + 1)
-        return found
+            if place in reached and parts[place] == "*":
+                reached.add(place + 1)
+        return reached
 
     places = behind_stars([0])
     for each in re.findall("%s|%%|.", form, re.DOTALL):
@@ -173,18 +178,18 @@ def may_overlap(pattern: str, form: str) -> bool:
 
 
 def label_regex(resource: AbstractResource, fixed: Collection[str], allowed: Mapping[str, Collection[str]]) -> str:
-    """Return a regular expression (RE2's, and so Prometheus's) that every path label of a route matches as a whole.
+    """Return a regular expression of RE2, and so of Prometheus, that every path label of a route matches as a whole.
 
-    A parameter with a pattern of its own may match anything, because not all of Python's patterns are RE2's.
+    A parameter with a pattern of its own may match anything, because RE2 lacks some of Python's patterns.
     """
     info: Any = resource.get_info()
     if "formatter" not in info:
         return escaped(template(resource))
     parts = [escaped(unquote(part)) for part in re.split(_PARAMETER, info["formatter"])]
     for index in range(1, len(parts), 2):
-        shown, name = parts[index], parts[index].strip("\\{}")
-        if name in allowed:
-            parts[index] = f"({'|'.join([*sorted(map(escaped, allowed[name])), shown])})"  # shown if it was folded
+        placeholder, name = parts[index], parts[index].strip("\\{}")
+        if name in allowed:  # a folded label has the placeholder
+            parts[index] = f"({'|'.join([*sorted(map(escaped, allowed[name])), placeholder])})"
         elif name not in fixed:
             pattern = _group(info["pattern"].pattern, name)
             parts[index] = "[^/]+" if pattern == f"(?P<{name}>{_ANY_SEGMENT})" else ".*"
@@ -192,15 +197,15 @@ def label_regex(resource: AbstractResource, fixed: Collection[str], allowed: Map
 
 
 def escaped(text: str) -> str:
-    """Return a regular expression, RE2's and Python's, that matches *text* and nothing else."""
+    """Return a regular expression of RE2 and Python that matches *text* and nothing else."""
     return re.sub(r"[\\.+*?()|\[\]{}^$]", r"\\\g<0>", text)
 
 
 def valid_text(label: str) -> str:
-    """Return *label* as text that UTF-8 can encode: a raw byte that is no UTF-8 becomes its percent-escape.
+    """Return *label* as text that UTF-8 can encode, cut to 1,000 characters, with an ellipsis as the last.
 
-    aiohttp's pure-Python parser decodes such bytes to lone surrogates, on which every later scrape would fail.
-    What is longer than 1,000 characters is cut, and ends with an ellipsis.
+    A byte that is not UTF-8 becomes its percent-escape. aiohttp's pure-Python parser decodes it to a lone surrogate, on which
+    every later scrape would fail.
     """
     text = re.sub(_SURROGATE, _percent_escaped, label)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
@@ -209,5 +214,5 @@ def valid_text(label: str) -> str:
 def _percent_escaped(match: re.Match[str]) -> str:
     try:
         return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
+    except UnicodeEncodeError:  # not a surrogate for a byte
         return "\N{REPLACEMENT CHARACTER}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus.exposition.collectors import target_family
+from hr_prometheus.exposition.snapshot import target_family
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.multiprocess.compaction import compact
 from hr_prometheus.multiprocess.dump import load

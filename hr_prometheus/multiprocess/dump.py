@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Summary, mult
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Exemplar, Sample
 
-from hr_prometheus.exposition.collectors import answer_of, failed, may_be_slow, needs_loop, with_functions
+from hr_prometheus.exposition.collectors import answer_of, may_be_slow, needs_loop, report_failure, with_functions
 from hr_prometheus.store.store import Store
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def dump(
             if answer and answer.error is not None:
                 raise answer.error  # noqa: TRY301  # what was yielded before it stays
         except BaseException as error:  # noqa: BLE001  # of the application's
-            failed(collector, error, registry)
+            report_failure(collector, error, registry)
     gauges = [collector for collector in _collectors(registry) if isinstance(collector, Gauge)]
     plain = [next(iter(gauge.describe())).name for gauge in gauges if _is_plain(gauge)]
     target = registry.get_target_info() or {}
@@ -120,7 +120,7 @@ def _call_functions(gauge: Gauge, registry: CollectorRegistry) -> list[Family]:
         except Exception as error:
             if needs_loop(error):
                 raise
-            failed(child, error, registry)
+            report_failure(child, error, registry)
             # The supervisor must know that the value in the file is meaningless, too.
             family.add_sample(family.name, labels, None)  # type: ignore[arg-type]
     return [family]

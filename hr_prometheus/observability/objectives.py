@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.errors import SettingError, did_you_mean
-from hr_prometheus.labels.labels import MALFORMED, UNMATCHED
 from hr_prometheus.labels.policies import ALL
-from hr_prometheus.labels.resources import escaped
+from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, escaped
 from hr_prometheus.metrics import LATENCY_BUCKETS
 from hr_prometheus.observability.promql import equal, example_label, route_matchers
 from hr_prometheus.observability.yaml_text import quote

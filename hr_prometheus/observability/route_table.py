@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -12,9 +13,11 @@ from aiohttp.web import View
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus.exposition.formats import TEXT
-from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, UNMATCHED
+from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.policies import OTHER, Policies
 from hr_prometheus.labels.resources import (
+    MALFORMED,
+    UNMATCHED,
     all_resources,
     escaped,
     hosts,
@@ -25,6 +28,7 @@ from hr_prometheus.labels.resources import (
 from hr_prometheus.metrics import BASIC, FULL
 from hr_prometheus.request.records import Records
 from hr_prometheus.server.notices import policies_of, recorder_in
+from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from aiohttp.web import AbstractResource, AbstractRoute, Application
 
     from hr_prometheus.settings import Settings
+
+logger = logging.getLogger("hr_prometheus")
 
 #: The statuses that each label is counted with.
 STATUSES = (200, 302, 400, 404, 500)
@@ -81,9 +87,9 @@ def rows_of(app: Application, settings: Settings) -> list[Row]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
     """
-    said, settings = settings.of_command, settings_of(app, settings)
+    settings = settings_of(app, settings)
     policies = policies_of(app, settings)
-    policies.said = said
+    policies.warn = lambda error: logger.warning("%s", sentence_of(error, settings.origins))
     policies.check(app, leniently=True)
     domains = hosts(app)
     resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import HTTPException, StreamResponse
 from prometheus_client import REGISTRY
 
-from hr_prometheus.labels.labels import UNMATCHED
 from hr_prometheus.labels.policies import fixed_parameters
-from hr_prometheus.labels.resources import path_with_fixed_parameters
+from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
 from hr_prometheus.metrics import BASIC, LATENCY_BUCKETS
 from hr_prometheus.request.body import received
 from hr_prometheus.request.records import Records

@@ -9,12 +9,14 @@ from aiohttp.web import Response
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.labels import exclusions
-from hr_prometheus.labels.labels import MALFORMED, UNKNOWN, Labels
+from hr_prometheus.labels.cache import LabelCache
+from hr_prometheus.labels.exclusions import idle_patterns
+from hr_prometheus.labels.methods import UNKNOWN
+from hr_prometheus.labels.resources import MALFORMED
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
 from hr_prometheus.request.records import Records, RequestRecord
-from hr_prometheus.store.failures import Failures
+from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -66,14 +68,14 @@ class Recorder:
         self.exclude = tuple(exclude)
         #: Whether it was said which patterns of these leave nothing out.
         self.has_checked_exclude = False
-        failures = Failures(self.registry)
-        self.failed = failures.failed
-        self.labels: Labels[Record] = Labels(
+        failures = failures_of(self.registry)
+        self.failed = failures.report
+        self.labels: LabelCache[Record] = LabelCache(
             self._record,
             policies=policies,
             path_budget=path_budget,
             exclude=self.exclude,
-            folded=lambda template: failures.count(FOLDED_REQUESTS, template),
+            on_fold=lambda template: failures.count(FOLDED_REQUESTS, template),
         )
         #: Called with the status and the fields of each response's head before it is written.
         self.on_head: Callable[[str, CIMultiDict[str]], None] | None = None
@@ -92,7 +94,7 @@ class Recorder:
         try:
             if not self._is_checked:
                 self._check(request)
-            return self.labels.find(request)
+            return self.labels.record_of(request)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("labels", error)
             return None
@@ -106,7 +108,7 @@ class Recorder:
 
     def malformed(self, response: StreamResponse, seconds: float) -> None:
         """Count a request that aiohttp's parser has refused, so that it has neither route nor method."""
-        if self.records is not None and not self.labels.excluded(MALFORMED):
+        if self.records is not None and not self.labels.excludes(MALFORMED):
             self._count(self.records.request((UNKNOWN, MALFORMED)), response, seconds)
 
     def refused(self, request: Request, response: StreamResponse, seconds: float) -> None:
@@ -136,7 +138,7 @@ class Recorder:
 
     def _check_exclude(self, app: Application) -> None:
         try:
-            for pattern, problem in exclusions.idle(self.exclude, app, self.labels.policies).items():
+            for pattern, problem in idle_patterns(self.exclude, app, self.labels.policies).items():
                 logger.warning('exclude: the pattern "%s" %s', pattern, problem)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher
 
 from hr_prometheus.exposition.view import is_view
-from hr_prometheus.labels import exclusions
+from hr_prometheus.labels.exclusions import idle_patterns
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up, parameter_names
 from hr_prometheus.request.recorder import recorder_of
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from hr_prometheus.request.recorder import Recorder
     from hr_prometheus.settings import Settings
 
-_EXCLUDE = "HR_PROMETHEUS_EXCLUDE"
 _MOST_NAMED = 3  # parameters, at the start
 
 
@@ -54,11 +52,12 @@ def notices(app: Application, settings: Settings) -> list[str]:
 
 def idle_exclusions(app: Application, settings: Settings) -> list[str]:
     """Return a sentence for each pattern of ``--exclude`` that leaves nothing out."""
-    said = exclusions.idle(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
+    if not settings.exclude:
+        return []
+    said = idle_patterns(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
     may_change = " The application's start-up may add a route for it." if has_start_up(app) and not app.frozen else ""
-    variable = os.environ.get(_EXCLUDE, "")  # in a worker as well
-    is_variable = tuple(variable.split()) == settings.exclude
-    typed = f'{_EXCLUDE}="{variable}" (values are separated by spaces):' if is_variable else "--exclude"
+    origin = settings.origins["exclude"]
+    typed = f"{origin.name}:" if origin.variable else origin.option
     return [f'{typed} "{pattern}" {problem}{may_change}' for pattern, problem in said.items()]
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp.web import AppRunner, BaseRunner
 
-from hr_prometheus.labels.labels import UNMATCHED
-from hr_prometheus.labels.resources import template
+from hr_prometheus.labels.resources import UNMATCHED, template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

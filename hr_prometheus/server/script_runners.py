@@ -21,7 +21,7 @@ from hr_prometheus.server.addresses import serve_metrics
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.setup import Preparation
 from hr_prometheus.server.sockets import bind_tcp, host_and_port, url_of
-from hr_prometheus.settings import DEFAULT_HOST
+from hr_prometheus.settings import DEFAULT_HOST, sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -88,10 +88,11 @@ class ScriptRunners:
         except ConfigurationError as error:
             if is_first:
                 raise
-            logger.warning("An application of the script is served without metrics: %s", error)
+            text = sentence_of(error, settings.origins)
+            logger.warning("An application of the script is served without metrics: %s", text)
             return None
         self._prepared[app] = preparation
-        ignored = [f"--{name.replace('_', '-')}" for name in _IGNORED if getattr(settings, name) is not None]
+        ignored = [settings.origins[name].name for name in _IGNORED if name in settings.origins]
         if is_first and ignored:
             logger.warning(
                 '%s: ignored, because "%s" serves with an AppRunner of its own, at its own addresses.',

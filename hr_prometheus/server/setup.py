@@ -11,21 +11,21 @@ from aiohttp.web import Application, UrlDispatcher
 from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.errors import SettingError, TargetError
-from hr_prometheus.instrumentation import instrument
+from hr_prometheus.instrumentation import IGNORED, instrument
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import has_start_up
 from hr_prometheus.metrics import FULL
 from hr_prometheus.request.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.access_log import QuietAccessLogger, access_log_class
-from hr_prometheus.server.notices import notices
+from hr_prometheus.server.notices import notices, recorder_in
 from hr_prometheus.server.target import application_error, load_attribute, make_application, parse_target
-from hr_prometheus.settings import DEFAULT_LOG_LEVEL
+from hr_prometheus.settings import DEFAULT_LOG_LEVEL, sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from hr_prometheus.errors import ApplicationError
+    from hr_prometheus.errors import ApplicationError, ConfigurationError
     from hr_prometheus.settings import Settings
 
     Context = Callable[[Application], AsyncIterator[None]]
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 _FORMATTER = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+#: The options that an application's own middleware leaves without an effect.
+_OF_MIDDLEWARE = (
+    "fixed_route", "allow_values", "keep_values", "monitor", "path_budget", "buckets", "metric_prefix", "detail", "exclude",
+)  # fmt: skip
 STARTING, LISTENING, RUNNING = "while it started up", "listening", "while it ran or stopped"
 
 
@@ -45,7 +49,7 @@ class Preparation:
         self.phase = "while it was set up"
         self.app: Application | None = None
         self.routes = self._own_routes = 0
-        #: What is to be said when the application has started up.
+        #: What is logged when the application can be reached; of several workers, only those of the first.
         self.notices: list[str] = []
 
     async def prepare(
@@ -61,21 +65,7 @@ class Preparation:
         self.routes = _number_of_routes(app)
         if not has_start_up(app):  # else at the end of that
             Policies(settings.fixed_routes, settings.allow_values).check(app)
-        instrument(
-            app,
-            metrics_path=metrics_path,
-            fixed_routes_parameters=settings.fixed_routes,
-            allow_values=settings.allow_values,
-            keep_values=settings.keep_values,
-            request_monitor=_monitor(settings),
-            path_budget=settings.path_budget,
-            buckets=settings.buckets,
-            metric_prefix=settings.metric_prefix,
-            detail=settings.detail or FULL,
-            exclude=settings.exclude,
-        )
-        for recorder in filter(None, map(recorder_of, app.middlewares)):
-            recorder.labels.policies.said = settings.of_command
+        self._instrument(app, metrics_path)
         self._own_routes = _number_of_routes(app) - self.routes
         if context is not None:
             app.cleanup_ctx.insert(0, context)
@@ -85,6 +75,29 @@ class Preparation:
         self.app = app
         return app
 
+    def _instrument(self, app: Application, metrics_path: str | None) -> None:
+        settings, monitor = self.settings, _monitor(self.settings)
+        if recorder_in(app) is None:
+            instrument(
+                app,
+                metrics_path=metrics_path,
+                fixed_routes_parameters=settings.fixed_routes,
+                allow_values=settings.allow_values,
+                keep_values=settings.keep_values,
+                request_monitor=monitor,
+                path_budget=settings.path_budget,
+                buckets=settings.buckets,
+                metric_prefix=settings.metric_prefix,
+                detail=settings.detail or FULL,
+                exclude=settings.exclude,
+            )
+        else:
+            if ignored := [settings.origins[name].name for name in _OF_MIDDLEWARE if name in settings.origins]:
+                self._note(IGNORED % ", ".join(ignored))
+            instrument(app, metrics_path=metrics_path)
+        for recorder in filter(None, map(recorder_of, app.middlewares)):
+            recorder.labels.policies.warn = self._warn
+
     @property
     def waits_for(self) -> str:
         """What a slow start waits for."""
@@ -92,9 +105,22 @@ class Preparation:
 
     async def _look_at_labels(self, app: Application) -> None:
         try:
-            self.notices = notices(app, self.settings)
+            for text in notices(app, self.settings):
+                self._note(text)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)
+
+    def _warn(self, error: ConfigurationError) -> None:
+        text = sentence_of(error, self.settings.origins)
+        if self.phase == RUNNING:
+            logger.warning("%s", text)
+        else:
+            self._note(text)
+
+    def _note(self, text: str) -> None:
+        """Keep a notice until the application can be reached. A script may start an application again before that."""
+        if text not in self.notices:
+            self.notices.append(text)
 
     def say_notices(self) -> None:
         """Say once what is to be said when the application can be reached."""

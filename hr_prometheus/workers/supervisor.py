@@ -23,7 +23,7 @@ from hr_prometheus.server.runner import CLEANUP_SECONDS
 from hr_prometheus.server.setup import configure_logging
 from hr_prometheus.server.sockets import bind_unix
 from hr_prometheus.server.target import parse_target
-from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS
+from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS, sentence_of
 from hr_prometheus.workers.acceptor import Counts
 from hr_prometheus.workers.announcer import Announcer
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Pauses
@@ -185,7 +185,7 @@ class Supervisor:
         while True:
             code = await worker.ended
             if worker.failure is not None and worker.reason != STOP:
-                logger.error("Worker %d has failed: %s", slot, describe_failure(worker.failure))
+                logger.error("Worker %d has failed: %s", slot, self._describe(worker.failure))
             if worker.reason not in ("", "timeout"):
                 break
             if worker.failure is None:
@@ -220,7 +220,7 @@ class Supervisor:
                 del self.workers[successor.slot]
                 if successor.failure is not None:
                     text = "Worker %d goes on, because its successor has failed: %s"
-                    logger.error(text, old.slot, describe_failure(successor.failure))
+                    logger.error(text, old.slot, self._describe(successor.failure))
                 return False
             self._spawn(self._keep(successor))
             if old.is_serving:
@@ -327,7 +327,8 @@ class Supervisor:
     async def _asked(self, _kind: str, value: Any) -> bytes:
         return b"".join(await self._scraping.scrape(*value))
 
-
-def describe_failure(failure: BaseException) -> str:
-    """Return words for what became of a worker that could not serve."""
-    return f"it ended with exit code {failure.code}." if isinstance(failure, SystemExit) else str(failure)
+    def _describe(self, failure: BaseException) -> str:
+        """Return words for what became of a worker that could not serve."""
+        if isinstance(failure, SystemExit):
+            return f"it ended with exit code {failure.code}."
+        return sentence_of(failure, self.settings.origins)

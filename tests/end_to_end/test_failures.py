@@ -81,7 +81,7 @@ SENTENCES = [
     ),
     (["bare_package/a.b.py:app"], USAGE, 'Error: the target "bare_package/a.b.py:app" is not understood.'),
     (["runs_nothing.py"], USAGE, 'Error: "runs_nothing.py" gives no aiohttp application; its value is None.'),
-    (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is no directory.'),
+    (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is not a directory.'),
     (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: --metrics-path "/m?x=1" cannot be served.'),
     (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is no host name"),
     (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is no socket"),

@@ -13,7 +13,7 @@ import urllib.request
 
 import click
 import pytest
-from conftest import hr_prometheus
+from conftest import hr_prometheus, read_line
 
 from hr_prometheus.commands.group import cli
 
@@ -144,8 +144,8 @@ def test_there_are_numbers_to_test():
         ("run", "WORKERS", "many", " is not understood."),
         ("run", "KEYFILE", "key.pem", " was given without --certfile."),
         ("run", "MONITOR", "monitors:Sen", ': "monitors" has no attribute "Sen".'),
-        ("run", "APP_DIR", "none", " is no directory."),
-        ("run", "HOST", "127.0.0.1:8080", " is no address or name alone."),
+        ("run", "APP_DIR", "none", " is not a directory."),
+        ("run", "HOST", "127.0.0.1:8080", " is not an address or a name alone."),
         ("run", "UNIX_MODE", "999", " is not understood."),
     ],
 )  # fmt: skip
@@ -335,10 +335,30 @@ def test_the_version():
     assert hr_prometheus("-V").stdout == hr_prometheus("--version").stdout != ""
 
 
+def warnings(service):
+    """Stop a service when its application, which prints, can be reached; return what was written to standard error."""
+    while not service.announcement.startswith("hr-prometheus: "):
+        service.announcement = read_line(service.process)
+    return service.stop()[2]
+
+
 @pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
 @pytest.mark.parametrize("typed", [["--fixed-route", "lat=x"], ["--allow-values", "lat.x=1,2"]])
 def test_a_policy_that_fits_no_route_of_the_start_up(serve, workers, typed):
     """The warning quotes the option as it was typed, in one process and in a worker; the command routes says the same."""
     words = '{} "{}": the application has no route named "lat". '.format(*typed)
-    assert words in serve("starting:works", "--port", "0", *typed, *workers).stop()[2]
+    assert words in warnings(serve("starting:works", "--port", "0", *typed, *workers))
     assert words in hr_prometheus("routes", "starting:works", *typed).stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("FIXED_ROUTE", "lat=x get_cell=*"), ("ALLOW_VALUES", "lat.x=1,2 lat.y=3")]
+)
+def test_a_policy_from_the_environment_that_fits_no_route_of_the_start_up(serve, variable, value):
+    """The warning quotes the variable with its whole value, and comes once, however many workers there are."""
+    given = {f"HR_PROMETHEUS_{variable}": value}
+    words = f'HR_PROMETHEUS_{variable}="{value}" (values are separated by spaces): the application has no route named "lat". '
+    for workers in ([], ["--workers", "2"]):
+        err = warnings(serve("starting:works", "--port", "0", *workers, **given))
+        assert err.count(words) == err.count("no route named") == 1, err
+    assert words in hr_prometheus("routes", "starting:works", **given).stderr

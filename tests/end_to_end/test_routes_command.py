@@ -129,7 +129,7 @@ def test_too_many_series():
         (["served:app", "--allow-values", "get_cell_neighbour.up=a"], 2, 'has no parameter "up"'),
         (["factories:exits"], 2, "has ended itself before it gave an application"),
         (["runs_nothing.py"], 2, "its value is None"),
-        (["served:app", "--app-dir", "none"], 2, '--app-dir "none" is no directory'),
+        (["served:app", "--app-dir", "none"], 2, '--app-dir "none" is not a directory'),
     ],
 )
 def test_what_can_go_wrong(arguments, code, words):
@@ -144,5 +144,5 @@ def test_patterns_with_a_comma_in_the_environment():
     done = hr_prometheus("routes", "served:app", HR_PROMETHEUS_EXCLUDE="/slow,/missing")
     assert done.stderr == (
         'Warning: HR_PROMETHEUS_EXCLUDE="/slow,/missing" (values are separated by spaces): "/slow,/missing" matches no path '
-        "label, so it leaves nothing out. A comma separates no patterns.\n"
+        "label, so it leaves nothing out. Commas do not separate patterns.\n"
     )

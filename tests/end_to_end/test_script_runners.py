@@ -50,11 +50,11 @@ def test_what_is_said_of_labels_at_the_start(serve):
 
 def test_options_that_a_runner_has_no_use_for(serve):
     """They are named in one line, and the script's own addresses hold."""
-    service = serve("script_with_runners.py", "--port", "1", "--shutdown-timeout", "3")
+    service = serve("script_with_runners.py", "--port", "1", HR_PROMETHEUS_SHUTDOWN_TIMEOUT="3")
     code, _, error = service.stop()
     assert error == (
-        '--port, --shutdown-timeout: ignored, because "script_with_runners.py" serves with an AppRunner of its own, at '
-        "its own addresses.\n"
+        '--port, HR_PROMETHEUS_SHUTDOWN_TIMEOUT="3": ignored, because "script_with_runners.py" serves with an AppRunner of '
+        "its own, at its own addresses.\n"
     )
     assert code == -15  # the script does not handle SIGTERM
 

@@ -180,10 +180,12 @@ def test_a_monitor_of_ones_own(serve):
 
 def test_an_application_instrumented_by_hand_is_counted_once(serve):
     """Its own middleware and route go on as they are, and options that cannot apply are named."""
-    service = serve("instrumented:by_hand", "--port", "0", "--path-budget", "7")
+    given = {"HR_PROMETHEUS_EXCLUDE": "/a /b"}
+    service = serve("instrumented:by_hand", "--port", "0", "--path-budget", "7", **given)
     get(service.url + "/")
     assert counts(scrape(service)) == {("GET", "/", "200"): 1}
-    assert "ignored: path_budget" in service.stop()[2]
+    variable = 'HR_PROMETHEUS_EXCLUDE="/a /b" (values are separated by spaces)'
+    assert f"ignored: --path-budget, {variable}." in service.stop()[2]
 
 
 def test_a_part_instrumented_by_hand_is_counted_once(serve):

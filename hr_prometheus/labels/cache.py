@@ -1,0 +1,231 @@
+"""From a request to the record of its labels: ``(method, path)``, or ``(method, path, host)`` in a domain.
+
+The route label (the value of ``path``) of a route with parameters is the concrete path, so that
+``direction=north`` and ``direction=south`` stay apart. This package keeps the labels bounded. Fixed parameters appear as
+``{name}``, as values do that may be secret. Lists allow some values. The budget is the number of distinct labels that a route
+may have before further ones are folded into its template. ``host`` is the domain of the application, the argument of
+``add_domain``, never a client's ``Host``.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import translate
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from aiohttp import hdrs
+from aiohttp.web import HTTPException
+
+from hr_prometheus.labels.fold import PathBudget
+from hr_prometheus.labels.methods import METHODS, custom_method_label, lacks_method
+from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, Policies
+from hr_prometheus.labels.preflight import resource_of_preflight
+from hr_prometheus.labels.resources import UNMATCHED, domains, template, valid_text
+from hr_prometheus.labels.rule import LabelRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aiohttp.web import AbstractResource, AbstractRoute, Application, Request
+
+T = TypeVar("T")
+
+
+class RecordsByValue(Generic[T]):
+    """The records of a route with many labels, by the values that *values_of* gets from a match.
+
+    Without that function the key is the path. aiohttp keeps the escapes in it that tell a ``/`` in a value from a separator.
+    """
+
+    __slots__ = ("records", "values_of")
+
+    def __init__(self, records: dict[object, T], values_of: Callable[[Mapping[str, str]], object] | None) -> None:
+        self.records = records
+        self.values_of = values_of
+
+
+class LabelCache(Generic[T]):
+    """The records of an application's requests, by their labels.
+
+    *make_record* is called once for each new ``(method, path)``, or ``(method, path, host)``. *policies* are those of the
+    routes' parameters, and *path_budget* is the number of distinct path labels a route may have. Requests whose path label
+    matches one of the shell patterns in *exclude* have no record. *on_fold* is called with the route's template for each
+    folded request.
+    """
+
+    def __init__(
+        self,
+        make_record: Callable[[tuple[str, ...]], T],
+        *,
+        policies: Policies | None = None,
+        path_budget: int = DEFAULT_PATH_BUDGET,
+        exclude: Iterable[str] = (),
+        on_fold: Callable[[str], None] = lambda _template: None,
+    ) -> None:
+        self.make_record = make_record
+        self.policies = policies or Policies({}, {})
+        self.path_budget = path_budget
+        self.on_fold = on_fold
+        patterns = "|".join(translate(pattern) for pattern in exclude)
+        self._excluded = re.compile(patterns).match if patterns else None
+        #: Of routes with one method: their record, or their records.
+        self._by_route: dict[AbstractRoute, T | RecordsByValue[T] | None] = {}
+        #: Of routes with a spent budget, by method: the template's record, and the rule and the labels that are not folded.
+        self._folded: dict[AbstractRoute, dict[str, tuple[T, LabelRule, set[str]]]] = {}
+        self._routes: dict[AbstractRoute, PatternRecords[T]] = {}
+        self._patterns: dict[AbstractResource, PatternRecords[T]] = {}
+        self._unmatched: dict[tuple[str, str], PatternRecords[T]] = {}
+        self._domains: dict[Application, str] = {}
+
+    def lookup(self, request: Request) -> T | None:
+        """Return the record of *request* if one or two look-ups are enough, else ``None``. Raises nothing.
+
+        It may be ``None`` for a request that has a record, which :meth:`record_of` returns.
+        """
+        try:
+            match_info = request.match_info
+            record: Any = self._by_route[match_info.route]
+            if type(record) is RecordsByValue:
+                values_of = record.values_of
+                record = record.records.get(values_of(match_info) if values_of else request.rel_url.path_safe)
+        except (KeyError, TypeError, AttributeError):  # the application may have changed the match
+            return None
+        return record  # type: ignore[no-any-return]
+
+    def record_of(self, request: Request) -> T | None:
+        """Return the record of *request*, which is made if there is none; ``None`` if the request is left out."""
+        match_info = request.match_info
+        route = match_info.route
+        folded = self._folded.get(route)
+        if folded is not None and (fold := folded.get(request.method)) is not None:
+            record, rule, labels = fold
+            path = request.path
+            if path not in labels and (
+                rule.is_safe(rule.values_of(match_info)) if rule.is_safe else path.isascii() and "%" not in path
+            ):
+                self.on_fold(rule.template)
+                return record
+        pattern = self._routes.get(route)
+        if pattern is None:
+            if isinstance(match_info.http_exception, HTTPException):
+                # Each such match has a route of its own, which may not be kept.
+                return self.unmatched_record(request)
+            pattern = self._routes[route] = self._pattern(route, request)
+            if route.method == request.method != hdrs.METH_ANY:  # a client may send the method "*"
+                if not pattern.rule.kept:
+                    self._by_route[route] = pattern.record_of(request)
+                elif pattern.rule.values_of is not None:
+                    values_of = None if pattern.rule.is_whole else pattern.rule.values_of
+                    self._by_route[route] = RecordsByValue(pattern.of_method(route.method), values_of)
+        return pattern.record_of(request)
+
+    def unmatched_record(self, request: Request) -> T | None:
+        """Return the record of a request that no route matches, or no route with its method."""
+        resource = resource_of_preflight(request) if request.method == hdrs.METH_OPTIONS else None
+        key = UNMATCHED if resource is None else template(resource), self._host(request)
+        if key not in self._unmatched:
+            self._unmatched[key] = PatternRecords(self, LabelRule(key[0]), host=key[1])
+        return self._unmatched[key].record_of(request)
+
+    def excludes(self, label: str) -> bool:
+        """Whether requests with this path label are left out."""
+        return self._excluded is not None and self._excluded(label) is not None
+
+    def remember_fold(self, request: Request, record: T, pattern: PatternRecords[T]) -> None:
+        """Fold requests like this one into *record* from now on, if their label has no place in the budget."""
+        if self._excluded is None:
+            self._folded.setdefault(request.match_info.route, {})[request.method] = (
+                record,
+                pattern.rule,
+                pattern.budget.labels,
+            )
+
+    def _pattern(self, route: AbstractRoute, request: Request) -> PatternRecords[T]:
+        resource = route.resource
+        if resource is None:
+            return PatternRecords(self, LabelRule(UNMATCHED))
+        # All methods of a pattern share its budget.
+        if resource not in self._patterns:
+            rule = LabelRule.of(resource, self.policies)
+            self._patterns[resource] = PatternRecords(self, rule, host=self._host(request), name=resource.name)
+        return self._patterns[resource]
+
+    def _host(self, request: Request) -> str:
+        """Return the domain of the application that has matched a request, or an empty text."""
+        apps = request.match_info.apps
+        if not isinstance(apps, tuple) or len(apps) < 2:  # a unit test's stand-in, or an application by itself
+            return ""
+        if apps[0] not in self._domains:
+            self._domains |= {apps[0]: "", **domains(apps[0])}
+        return self._domains.get(apps[-1], "")
+
+
+class PatternRecords(Generic[T]):
+    """The records of one route pattern, by method and by the key of its *rule*. *host* is the domain of its application."""
+
+    __slots__ = ("_by_method", "_cache", "_host", "_is_template_excluded", "_key", "_of_template", "budget", "rule")
+
+    def __init__(self, cache: LabelCache[T], rule: LabelRule, *, host: str = "", name: str | None = None) -> None:
+        self._cache = cache
+        self.rule = rule
+        self._key = rule.key if rule.kept else None
+        self._host = (host,) if host else ()
+        parameter = rule.kept[0] if rule.kept else ALL
+        name = name if isinstance(name, str) else ALL  # of a unit test's stand-in
+        self.budget = PathBudget(cache.path_budget, rule.template, cache.on_fold, name=name, parameter=parameter)
+        self._by_method: dict[str, dict[object, T]] = {}
+        self._of_template: dict[str, T] = {}
+        self._is_template_excluded = cache.excludes(rule.template)
+
+    def of_method(self, method: str) -> dict[object, T]:
+        """Return the records of the requests with this method, by key."""
+        return self._by_method.setdefault(method, {})
+
+    def record_of(self, request: Request) -> T | None:
+        """Return the record of *request*, which is made if there is none; ``None`` if the request is left out."""
+        key = self._key(request) if self._key else None
+        records = self._by_method.get(request.method)
+        record = None if records is None else records.get(key)
+        if record is not None:
+            return record
+        return self._new_record(request, key, is_first=not records)
+
+    def _new_record(self, request: Request, key: object, *, is_first: bool) -> T | None:
+        """Make the record of a request with a new key. *is_first*: no request with this method has a record yet."""
+        rule, method = self.rule, request.method
+        if method not in METHODS:
+            method = custom_method_label(request)
+            record = self._by_method.get(method, {}).get(key)
+            if record is not None:
+                return record
+        if is_first and rule.template != UNMATCHED and lacks_method(request):
+            return self._cache.unmatched_record(request)
+        path = rule.path(request, key) if rule.kept else rule.template
+        label = valid_text(path)
+        if self._cache.excludes(label):
+            return None
+        has_place = rule.is_bounded or label == rule.template or label in self.budget.labels
+        if not (has_place or self.budget.admit(label)):
+            return self._fold(request, method)
+        record = self._make(method, label)
+        records = self.of_method(method)
+        # There is no end of texts that are cut or escaped, and many values can make one path.
+        if label == path and (rule.is_bounded or len(records) <= self._cache.path_budget):
+            records[label if key == label else key] = record  # so that equal texts are kept once
+        return record
+
+    def _fold(self, request: Request, method: str) -> T | None:
+        if self._is_template_excluded:
+            return None
+        self.budget.fold()
+        record = self._make(method, self.rule.template)
+        if self.rule.is_whole and method == request.method:  # there is no end of other methods
+            self._cache.remember_fold(request, record, self)
+        return record
+
+    def _make(self, method: str, label: str) -> T:
+        if label != self.rule.template:
+            return self._cache.make_record((method, label, *self._host))
+        if method not in self._of_template:
+            self._of_template[method] = self._cache.make_record((method, label, *self._host))
+        return self._of_template[method]
