@@ -12,7 +12,7 @@ from conftest import APPLICATIONS, DEADLINE, counted, full, instrumented, settle
 from prometheus_client import CollectorRegistry
 from test_exchange import chunked_for_old_clients, plain, read, refused_by_its_head, stream
 
-from hr_prometheus.request.exchange import WRITES_ARE_REPORTED
+from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED
 
 
 @pytest.fixture(params=APPLICATIONS)

@@ -18,7 +18,7 @@ from hr_prometheus import access_log_class, instrument
 from hr_prometheus.metrics import SIZE_BUCKETS
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
-from hr_prometheus.request.exchange import WRITES_ARE_REPORTED
+from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED
 
 
 @pytest.fixture(params=APPLICATIONS)

@@ -6,7 +6,8 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.request.exchange import HEADS_ARE_BUFFERED, Exchange
+from hr_prometheus.request.aiohttp_features import HEADS_ARE_BUFFERED
+from hr_prometheus.request.exchange import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

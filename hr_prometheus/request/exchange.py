@@ -17,16 +17,15 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, METH_HEAD
-from aiohttp.web import BaseRequest, FileResponse
+from aiohttp.web import FileResponse
 
+from hr_prometheus.request.aiohttp_features import HEADS_ARE_BUFFERED, MISSING_NAMES
 from hr_prometheus.request.body import NO_BODY, EncodedBody, has_no_body
 from hr_prometheus.request.incomplete import (
     CLIENT_CLOSED_REQUEST,
     SWITCHING_PROTOCOLS,
     is_bodiless,
-    is_gone,
     response_of,
     status_after_task,
     status_of_outcome,
@@ -55,22 +54,6 @@ if TYPE_CHECKING:
 
         def end(self, exchange: Exchange, status: str, seconds: float) -> None:
             """Record that a request has ended after some *seconds*."""
-
-
-#: Whether aiohttp calls ``on_body_write`` after each write of a server's response (since 3.14.4).
-WRITES_ARE_REPORTED = hasattr(AbstractStreamWriter, "on_body_write")
-#: Whether the head of a response waits for the first part of its body, or for ``send_headers`` (since 3.12).
-HEADS_ARE_BUFFERED = hasattr(AbstractStreamWriter, "send_headers")
-#: What of aiohttp's public names is needed and missing.
-MISSING_NAMES = [
-    f"{each.__name__}.{name}"
-    for each, name in (
-        (AbstractStreamWriter, "write_headers"),
-        (AbstractStreamWriter, "write_eof"),
-        (BaseRequest, "task"),
-    )
-    if not hasattr(each, name)
-]
 
 
 def seen(_size: int, _output_size: int) -> None:
@@ -195,7 +178,8 @@ class Exchange:
         self._send_headers()  # type: ignore[misc]  # it is the writer's own
         self.first_byte_at = self.first_byte_at or perf_counter()
         self.output_size = self.writer.output_size
-        self.observe_end()  # the operating system may send the body
+        if self._write_eof is None:
+            self.observe_end()  # the operating system may send the body
         self.watch()
 
     def __call__(self, size: int, output_size: int) -> None:
@@ -214,24 +198,35 @@ class Exchange:
         elif self.task is None:
             self.watch()
 
-    async def write_eof(self, chunk: bytes = b"") -> None:
+    def write_eof(self, chunk: bytes = b"") -> Awaitable[None]:
         """Have the writer write the last part. If there is still a connection, the response is complete."""
-        if self.is_last or is_gone(self.writer.transport):
+        transport = self.writer.transport
+        if transport is None or transport.is_closing():
             self.is_lost = not self.is_last
-            await self._write_eof(chunk)  # type: ignore[misc]  # it is the writer's own
-            return
-        self.is_last, now = True, perf_counter()
+        elif not self.is_last:
+            self.is_last = True
+            if not chunk:  # of which the writer reports nothing
+                if self.encoded is not None:
+                    return self._write_rest()
+                self.end_now()
+        return self._write_eof(chunk)  # type: ignore[misc]  # it is the writer's own
+
+    async def _write_rest(self) -> None:
+        """Have the writer write what the compressor has kept until now."""
         try:
-            await self._write_eof(chunk)  # type: ignore[misc]  # as above
+            await self._write_eof(b"")  # type: ignore[misc]  # as above
         finally:
-            if not chunk and not self.is_complete:  # of which the writer reports nothing
-                self.written_at = now
-                self.first_byte_at = self.first_byte_at or now
-                if self.encoded is not None:  # what the compressor has kept until now
-                    self.sent += self.encoded.written(self.writer.output_size, is_last=True)
-                if self.task is not None and not self.sent:  # of a file, sent by the operating system, perhaps
-                    self.waits = True
-                self.complete(now)
+            if self.encoded is not None:
+                self.sent += self.encoded.written(self.writer.output_size, is_last=True)
+            self.end_now()
+
+    def end_now(self) -> None:
+        """Complete a response whose last part has no bytes of its body."""
+        self.written_at = now = perf_counter()
+        self.first_byte_at = self.first_byte_at or now
+        if self.task is not None and not self.sent:  # of a file, sent by the operating system, perhaps
+            self.waits = True
+        self.complete(now)
 
     def complete(self, now: float) -> None:
         """Record the end: the last byte was handed to a transport that was still connected."""

@@ -15,9 +15,10 @@ from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
+from hr_prometheus.request.aiohttp_features import MISSING_NAMES, WRITES_ARE_REPORTED
 from hr_prometheus.request.connection import Connection, connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
-from hr_prometheus.request.exchange import MISSING_NAMES, WRITES_ARE_REPORTED, Exchange
+from hr_prometheus.request.exchange import Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
 from hr_prometheus.request.websocket import expect_upgrade
