@@ -107,7 +107,7 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
     It is no coroutine: it notes that the request has begun and returns what the handler returns. So it has no frame
     while the handler runs, and an exception passes it for nothing.
     """
-    lookup, find, is_full = recorder.labels.lookup, recorder.find, recorder.is_full
+    lookup, record_of, is_full = recorder.labels.lookup, recorder.record_of, recorder.is_full
     make_exchange = Exchange if WRITES_ARE_REPORTED else EarlierExchange
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
@@ -119,7 +119,7 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
             if observer is not None and isinstance(observer, Exchange):
                 _join(recorder, observer, request)  # a middleware of ours further out has begun it
             else:
-                record = lookup(request) or find(request) or _NOT_RECORDED
+                record = lookup(request) or record_of(request) or _NOT_RECORDED
                 exchange = make_exchange(recorder, record, request, writer)
                 task = getattr(request, "task", None)
                 connection = connections.get(task) or open_connection(task)
@@ -153,7 +153,7 @@ def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
     """Record a request that another middleware of ours has begun, unless that one writes to the same numbers."""
     if any(each.recorder.records_like(recorder) for each in (outer, *outer.inner)):
         return
-    exchange = Exchange(recorder, recorder.find(request) or _NOT_RECORDED, request, outer.writer)
+    exchange = Exchange(recorder, recorder.record_of(request) or _NOT_RECORDED, request, outer.writer)
     exchange.connection = Connection()
     if exchange.record.needs_response:
         outer.waits = True

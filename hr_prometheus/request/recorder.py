@@ -1,27 +1,22 @@
-"""What one middleware records with: its labels, its metrics or monitors, and where its failures are counted."""
+"""What one middleware records with: its labels, and its metrics or monitors."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import Response
 from prometheus_client import REGISTRY
 
-from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.cache import LabelCache
-from hr_prometheus.labels.exclusions import idle_patterns
-from hr_prometheus.labels.methods import UNKNOWN
-from hr_prometheus.labels.resources import MALFORMED
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
-from hr_prometheus.request.records import Records, RequestRecord
+from hr_prometheus.request.records import Records
+from hr_prometheus.request.settings_check import check_settings
 from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from aiohttp.web import Application, Request, StreamResponse
+    from aiohttp.web import Request
     from multidict import CIMultiDict
     from prometheus_client import CollectorRegistry
 
@@ -29,18 +24,16 @@ if TYPE_CHECKING:
     from hr_prometheus.request.exchange import Record
     from hr_prometheus.request.monitors import BaseRequestMonitor
 
-logger = logging.getLogger("hr_prometheus")
 
-
-def recorder_of(candidate: object) -> Recorder | None:
-    """Return what a middleware of ours records with; ``None`` for any other middleware."""
-    return getattr(candidate, "hr_prometheus_recorder", None)
+def recorder_of(middleware: object) -> Recorder | None:
+    """Return the recorder of a middleware that this package has made; ``None`` for any other middleware."""
+    return getattr(middleware, "hr_prometheus_recorder", None)
 
 
 class Recorder:
-    """What one middleware knows.
+    """The settings of one middleware, and the records of its requests by their labels.
 
-    *monitor* is the class of the monitors, and *monitor_args* what each is made with.
+    *monitor* is the class of the monitors, and *monitor_args* are the arguments of each.
     """
 
     def __init__(
@@ -66,7 +59,7 @@ class Recorder:
             )
         self.is_full = self.records is not None and self.records.full is not None
         self.exclude = tuple(exclude)
-        #: Whether it was said which patterns of these leave nothing out.
+        #: Whether the patterns that match no label have been reported.
         self.has_checked_exclude = False
         failures = failures_of(self.registry)
         self.failed = failures.report
@@ -89,56 +82,18 @@ class Recorder:
             return self.records.request(labels)
         return MonitorRecord(self.monitor, self.monitor_args, labels, self.failed)
 
-    def find(self, request: Request) -> Record | None:
+    def record_of(self, request: Request) -> Record | None:
         """Return the record for the labels of *request*; ``None`` if it is not to be recorded. Raises nothing."""
         try:
             if not self._is_checked:
-                self._check(request)
+                self._is_checked = True
+                check_settings(self, request)
             return self.labels.record_of(request)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("labels", error)
             return None
 
-    def _count(self, record: RequestRecord, response: StreamResponse, seconds: float) -> None:
-        """Count a request that aiohttp has answered before any middleware, after some *seconds*."""
-        record.enter()
-        record.finish(str(response.status), seconds)
-        body = response.body if isinstance(response, Response) else None
-        record.measure(seconds, len(body) if isinstance(body, bytes) else 0, 0)
-
-    def malformed(self, response: StreamResponse, seconds: float) -> None:
-        """Count a request that aiohttp's parser has refused, so that it has neither route nor method."""
-        if self.records is not None and not self.labels.excludes(MALFORMED):
-            self._count(self.records.request((UNKNOWN, MALFORMED)), response, seconds)
-
-    def refused(self, request: Request, response: StreamResponse, seconds: float) -> None:
-        """Count a request whose expectation aiohttp has refused (RFC 9110, 10.1.1)."""
-        if isinstance(record := self.find(request), RequestRecord):
-            self._count(record, response, seconds)
-
     def records_like(self, other: Recorder) -> bool:
         """Whether *other* writes to the same numbers."""
         mine, theirs = (each.records.basic if each.records is not None else None for each in (self, other))
         return self.monitor is other.monitor and mine is theirs
-
-    def _check(self, request: Request) -> None:
-        """Check the names in the settings against the routes, which are known by the first request."""
-        self._is_checked = True
-        apps: tuple[Application, ...] = request.match_info.apps if isinstance(request.match_info.apps, tuple) else ()
-        for app in apps:
-            if any(recorder_of(candidate) is self for candidate in app.middlewares):
-                if not self.is_instrumented:  # else they were compared at the end of the start-up
-                    try:
-                        self.labels.policies.check(app)
-                    except ConfigurationError as error:
-                        logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
-                if not self.has_checked_exclude:
-                    self._check_exclude(app)
-                return
-
-    def _check_exclude(self, app: Application) -> None:
-        try:
-            for pattern, problem in idle_patterns(self.exclude, app, self.labels.policies).items():
-                logger.warning('exclude: the pattern "%s" %s', pattern, problem)
-        except Exception:  # a resource of the application's own may be anything, and nothing depends on this
-            logger.debug("The routes could not be looked at.", exc_info=True)

@@ -15,6 +15,7 @@ from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.exposition.view import is_view
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.request.refused import record_malformed, record_unmet_expectation
 
 if TYPE_CHECKING:
     import logging
@@ -70,13 +71,13 @@ def _count_unseen(app: Application | None, request: BaseRequest, response: Strea
         if recorder is None:
             continue
         if _match(request) is None:
-            recorder.malformed(response, seconds)
+            record_malformed(recorder, response, seconds)
         elif (
             hdrs.EXPECT in request.headers  # which aiohttp cannot meet
             and isinstance(request, Request)
             and hasattr(request.writer, "__dict__")  # else the middleware could not mark what it has seen
         ):
-            recorder.refused(request, response, seconds)
+            record_unmet_expectation(recorder, request, response, seconds)
 
 
 def _match(request: BaseRequest) -> AbstractMatchInfo | None:

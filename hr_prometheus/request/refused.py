@@ -1,0 +1,35 @@
+"""Requests that aiohttp answers before any middleware: malformed ones, and expectations that it cannot meet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.web import Response
+
+from hr_prometheus.labels.methods import UNKNOWN
+from hr_prometheus.labels.resources import MALFORMED
+from hr_prometheus.request.records import RequestRecord
+
+if TYPE_CHECKING:
+    from aiohttp.web import Request, StreamResponse
+
+    from hr_prometheus.request.recorder import Recorder
+
+
+def record_malformed(recorder: Recorder, response: StreamResponse, seconds: float) -> None:
+    """Record a request that aiohttp's parser has refused, so that it has neither route nor method."""
+    if recorder.records is not None and not recorder.labels.excludes(MALFORMED):
+        _record(recorder.records.request((UNKNOWN, MALFORMED)), response, seconds)
+
+
+def record_unmet_expectation(recorder: Recorder, request: Request, response: StreamResponse, seconds: float) -> None:
+    """Record a request whose expectation aiohttp has refused (RFC 9110, 10.1.1)."""
+    if isinstance(record := recorder.record_of(request), RequestRecord):
+        _record(record, response, seconds)
+
+
+def _record(record: RequestRecord, response: StreamResponse, seconds: float) -> None:
+    body = response.body if isinstance(response, Response) else None
+    record.enter()
+    record.finish(str(response.status), seconds)
+    record.measure(seconds, len(body) if isinstance(body, bytes) else 0, 0)
