@@ -120,7 +120,7 @@ class Exchange:
 
     def be_blind(self, error: Exception) -> None:
         """Go by what the end of aiohttp's task says: the writer lacks a name, or takes no attributes."""
-        if not MISSING_NAMES:  # of which a warning has told
+        if not MISSING_NAMES:  # else a warning has said so
             self.recorder.failed("observe", error)
         self.is_blind = True
         self.watch()
@@ -205,7 +205,7 @@ class Exchange:
             self.is_lost = not self.is_last
         elif not self.is_last:
             self.is_last = True
-            if not chunk:  # of which the writer reports nothing
+            if not chunk:  # the writer reports no empty part
                 if self.encoded is not None:
                     return self._write_rest()
                 self.end_now()

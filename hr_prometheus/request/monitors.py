@@ -70,7 +70,7 @@ class BaseRequestMonitor:
     parameters which the path shows as ``{name}``; inside a middleware, the middleware has applied it already.
     """
 
-    #: The labels that the middleware has found, set before ``__init__`` runs.
+    #: The labels, set by the middleware before ``__init__`` runs.
     _described: tuple[str, str] | None = None
     #: The domain of the application that has matched the request, if it has one.
     _host: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ class RequestMonitor(BaseRequestMonitor):
 
     The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
     names; *buckets* are the upper bounds of the latencies in seconds. With *detail* ``full`` there are the first
-    byte and the sizes as well; WebSockets are told apart by the middleware alone.
+    byte and the sizes as well; only the middleware knows WebSockets from other requests.
     """
 
     _entered = 0  # how often it was counted as in progress

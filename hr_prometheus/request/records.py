@@ -1,4 +1,4 @@
-"""What is written for a request: handles on its series, found once and then kept by labels."""
+"""The records of requests: handles on the series of their labels, kept by labels."""
 
 from __future__ import annotations
 
