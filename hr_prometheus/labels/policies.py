@@ -77,6 +77,11 @@ class Policies:
             fixed = parameters
         return (fixed & parameters) - allowed.keys(), allowed
 
+    def kept(self, resource: AbstractResource, path_budget: int) -> frozenset[str]:
+        """Return the parameters of a resource any safe value of which labels may show; without a budget there are none."""
+        fixed, allowed = self.of(resource)
+        return parameter_names(resource) - fixed - allowed.keys() if path_budget else frozenset()
+
     def check(self, app: Application, *, leniently: bool = False) -> None:
         """Check that each route and parameter exists in the application's router, and that each value can occur.
 
