@@ -140,6 +140,7 @@ def test_the_table_fits(app, width):
     assert not [line for line in lines if len(line) > width and " " in line]
     assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, render_table(table)[:-1])))
     text = "\n".join(lines)
+    assert "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS." in " ".join(lines)
     for row in table:
         for value in (*row.methods, row.pattern, row.label, row.name or "", *row.parameters, f"{row.series:,}"):
             assert value in text

@@ -177,14 +177,15 @@ def render_table(table: Sequence[Row], width: int | None = None) -> list[str]:
         cells.append((*named, f"{row.labels:,}", f"{row.series:,}"))
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    if any(hdrs.METH_ANY in row.methods for row in table):
-        lines.append(f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
     series, size = totals(table)
-    total = f"At worst {series:,} series, {size:,} bytes a scrape."
-    if width is None or max(map(len, lines)) <= width:
-        return [*lines, total]
-    blocks = [line for row in table for line in [*_block(row, width), ""]]
-    return [*blocks, *_wrap(total, width, "")]
+    last = [f"At worst {series:,} series, {size:,} bytes a scrape."]
+    if any(hdrs.METH_ANY in row.methods for row in table):
+        last.insert(0, f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
+    if width is not None:
+        last = [line for text in last for line in _wrap(text, width, "")]
+        if max(map(len, lines)) > width:
+            lines = [line for row in table for line in [*_block(row, width), ""]]
+    return [*lines, *last]
 
 
 def _block(row: Row, width: int) -> list[str]:
