@@ -57,8 +57,8 @@ class Policies:
                         "allow_values",
                         f': the parameter "{parameter}" of the route "{name}" is fixed and has allowed values as well.',
                         (name, parameter),
-                        " Remove it there or from fixed_routes_parameters.",
-                        " Remove it there or from --fixed-route.",
+                        " Remove it there or from {}.",
+                        contradicts="fixed_routes_parameters",
                     )
 
     def of(self, resource: AbstractResource) -> tuple[frozenset[str], dict[str, frozenset[str]]]:

@@ -157,6 +157,30 @@ def test_a_value_from_the_environment(command, variable, value, sentence):
     assert done.returncode == USAGE
 
 
+@pytest.mark.parametrize(
+    ("typed", "variable", "value", "other"),
+    [
+        (
+            ["--fixed-route", "get_cell_neighbour=direction"],
+            "ALLOW_VALUES",
+            "get_cell_neighbour.direction=up",
+            "--fixed-route",
+        ),
+        (
+            ["--allow-values", "get_cell_neighbour.direction=up"],
+            "FIXED_ROUTE",
+            "get_cell_neighbour=direction",
+            "HR_PROMETHEUS_FIXED_ROUTE",
+        ),
+    ],
+)
+def test_a_contradiction_between_an_option_and_a_variable(typed, variable, value, other):
+    """Each of the two is named as it was typed."""
+    done = hr_prometheus("run", "served:app", "--port", "0", *typed, **{f"HR_PROMETHEUS_{variable}": value})
+    assert done.stderr.endswith(f" Remove it there or from {other}.\n"), done.stderr
+    assert done.returncode == USAGE
+
+
 @pytest.mark.parametrize("option", [each for each in cli.commands["run"].params if isinstance(each.type, click.Choice)])
 def test_a_choice_from_the_environment(option):
     """So does one of click's own errors."""
