@@ -84,9 +84,9 @@ def _sentence(subject: str, problem: str, advice: str) -> str:
     return f"{subject}{problem if subject else problem.removeprefix(': ')}{advice}"
 
 
-def did_you_mean(wrong: str, existing: Iterable[str], *, prefix: str = "") -> str:
+def did_you_mean(wrong: object, existing: Iterable[str], *, prefix: str = "") -> str:
     """Return ``' Did you mean "…"?'`` with the nearest existing name after *prefix*, or an empty string."""
     from difflib import get_close_matches  # noqa: PLC0415  # only ever needed on the way to an error
 
-    close = get_close_matches(wrong, list(existing), n=1)
+    close = get_close_matches(str(wrong), list(existing), n=1)
     return f' Did you mean "{prefix}{close[0]}"?' if close else ""
