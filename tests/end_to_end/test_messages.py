@@ -216,6 +216,10 @@ def test_of_several_values_the_wrong_one_is_quoted(workers):
         (["served:app"], 'No such command "served:app". Did you mean: {} run served:app?'),
         (["served.py", "--port", "0"], 'No such command "served.py". Did you mean: {} run served.py?'),
         (["ruls"], 'No such command "ruls". Did you mean "rules"?'),
+        (["served"], 'No such command "served". Did you mean: {} run served?'),
+        (["package"], 'No such command "package". Did you mean: {} run package?'),
+        (["my app.py:app"], "Did you mean: {} run 'my app.py:app'?"),
+        (["bare_package"], 'No such command "bare_package".\n'),
         (["zzz"], 'No such command "zzz".\n'),
     ],
 )
