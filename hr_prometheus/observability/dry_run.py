@@ -15,10 +15,11 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import application_error, load_target, make_application, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from aiohttp.web import Application, AppRunner
 
+    from hr_prometheus.server.target import Target
     from hr_prometheus.settings import Settings
 
 logger = logging.getLogger("hr_prometheus")
@@ -41,6 +42,29 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
         except HrPrometheusError as error:
             results.append(error)
 
+    try:
+        with interrupts.Raised():
+            if target.attribute is None:
+                _run_script(target, settings, make, results)
+            else:
+                asyncio.run(make(load_target(target, settings.arguments, settings.app_dir)))
+    except SystemExit:
+        pass  # a script may end itself after it has made its application
+    except KeyboardInterrupt:  # perhaps ours
+        if not results:
+            raise
+    if not results:
+        raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
+    if isinstance(results[0], HrPrometheusError):
+        raise results[0]
+    return results[0]
+
+
+def _run_script(
+    target: Target, settings: Settings, make: Callable[[object], Coroutine[Any, Any, None]], results: Sequence[object]
+) -> None:
+    """Run a script until it would serve its application, which *make* puts among the *results*."""
+
     def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
         loop = arguments.get("loop")
         (asyncio.run if loop is None else loop.run_until_complete)(make(app))
@@ -56,22 +80,7 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
             loop.call_soon(_end_script)
         await loop.create_future()
 
-    try:
-        with interrupts.Raised():
-            if target.attribute is None:
-                run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
-            else:
-                asyncio.run(make(load_target(target, settings.arguments, settings.app_dir)))
-    except SystemExit:
-        pass  # a script may end itself after it has made its application
-    except KeyboardInterrupt:  # perhaps ours
-        if not results:
-            raise
-    if not results:
-        raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
-    if isinstance(results[0], HrPrometheusError):
-        raise results[0]
-    return results[0]
+    run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
 
 
 def _end_script() -> NoReturn:
