@@ -34,7 +34,8 @@ class SettingError(ConfigurationError):
 
     *setting* is its name. The message is *subject* (the setting and its value, as a program writes them), *problem* and
     *advice*. On the command line the subject is what was typed: of several values the one with these *parts*, such as a
-    route's name and its parameter. *command_advice* takes the place of *advice* there.
+    route's name and its parameter. *command_advice* takes the place of *advice* there. In either, ``{}`` stands for the
+    setting that this one *contradicts*.
     """
 
     def __init__(  # noqa: PLR0917  # an exception from a worker is rebuilt with its positional arguments
@@ -45,17 +46,23 @@ class SettingError(ConfigurationError):
         parts: Sequence[str] = (),
         advice: str = "",
         command_advice: str = "",
+        contradicts: str = "",
     ) -> None:
-        super().__init__(setting, subject, problem, parts, advice, command_advice)  # pickle and workers rebuild it
-        self.setting, self.subject, self.parts = setting, subject, parts
+        # pickle and workers rebuild it
+        super().__init__(setting, subject, problem, parts, advice, command_advice, contradicts)
+        self.setting, self.subject, self.parts, self.contradicts = setting, subject, parts, contradicts
         self._problem, self._advice, self._command_advice = problem, advice, command_advice
 
     def __str__(self) -> str:
-        return _sentence(self.subject, self._problem, self._advice)
+        return _sentence(self.subject, self._problem, self._advice.replace("{}", self.contradicts))
 
-    def command_sentence(self, subject: str) -> str:
-        """Return the message for the command line, about *subject*: what was typed, or empty for a default."""
-        return _sentence(subject, self._problem, self._command_advice or self._advice)
+    def command_sentence(self, subject: str, contradicts: str = "") -> str:
+        """Return the message for the command line, about *subject*: what was typed, or empty for a default.
+
+        *contradicts* is the option or variable of the other setting.
+        """
+        advice = self._command_advice or self._advice
+        return _sentence(subject, self._problem, advice.replace("{}", contradicts))
 
 
 class TargetError(ConfigurationError):
@@ -77,9 +84,9 @@ def _sentence(subject: str, problem: str, advice: str) -> str:
     return f"{subject}{problem if subject else problem.removeprefix(': ')}{advice}"
 
 
-def did_you_mean(wrong: str, existing: Iterable[str], *, prefix: str = "") -> str:
+def did_you_mean(wrong: object, existing: Iterable[str], *, prefix: str = "") -> str:
     """Return ``' Did you mean "…"?'`` with the nearest existing name after *prefix*, or an empty string."""
     from difflib import get_close_matches  # noqa: PLC0415  # only ever needed on the way to an error
 
-    close = get_close_matches(wrong, list(existing), n=1)
+    close = get_close_matches(str(wrong), list(existing), n=1)
     return f' Did you mean "{prefix}{close[0]}"?' if close else ""

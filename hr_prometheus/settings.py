@@ -201,13 +201,14 @@ def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
     if not isinstance(error, SettingError):
         return str(error)
     option = error.subject if error.subject.startswith("--") else ""
-    origin = origins.get(_OPTION_NAMES.get(error.setting, error.setting))
+    origin, other = (origins.get(_OPTION_NAMES.get(name, name)) for name in (error.setting, error.contradicts))
+    contradicts = "" if other is None else other.variable or other.option
     values = [value for value in origin.values if _is_about(error, value)] if origin else []
     if error.parts and not values:
         return str(error)
     if origin is None or (option and '"' not in option and not origin.variable):
-        return error.command_sentence(option)
-    return error.command_sentence(origin.quote(next(iter(values), None)))
+        return error.command_sentence(option, contradicts)
+    return error.command_sentence(origin.quote(next(iter(values), None)), contradicts)
 
 
 #: The options of those settings that the library names otherwise.

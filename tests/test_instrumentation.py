@@ -231,6 +231,19 @@ async def test_only_what_answers_a_get_takes_the_path(aiohttp_client, registry):
     assert "# HELP" in await scraped(client) or "# HELP" in await scraped(client)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"metrics_path": 5}, 'metrics_path="5" cannot be served'),
+        ({"request_monitor": BaseRequestMonitor, "registry": 3}, "registry is 3. Expected a prometheus_client."),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, words):
+    """Nothing is left to fail at the first scrape."""
+    with pytest.raises(ConfigurationError, match=words):
+        instrument(web.Application(), **arguments)
+
+
 async def test_a_frozen_application_is_refused(registry):
     """Nothing can be added to an application that runs."""
     runner = web.AppRunner(web.Application())

@@ -406,6 +406,9 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
         ({"exclude": [1]}, "Expected a list of patterns"),
         ({"allow_values": {"cell": {"id": [1]}}}, "Expected a mapping"),
         ({"fixed_routes_parameters": {1: ["x"]}}, "Expected a list"),
+        ({"registry": 3}, "registry is 3. Expected a prometheus_client.CollectorRegistry"),
+        ({"registry": None}, "registry is None. Expected a prometheus_client.CollectorRegistry"),
+        ({"detail": 3}, "Expected one of "),
         ({"detail": "fulll"}, 'detail="fulll" is none. Did you mean "full"'),
     ],
 )

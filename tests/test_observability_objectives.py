@@ -18,10 +18,12 @@ def test_budgets():
     assert parse_objectives([]) == {"*": Decimal("0.001")}
 
 
-@pytest.mark.parametrize("text", ["", "all", "100", "0", "-1", "101", "cell=", "=99", "cell=x", "nan", "99,9", "inf"])
+@pytest.mark.parametrize(
+    "text", ["", "all", "100", "0", "-1", "101", "cell=", "=99", "cell=x", "nan", "99,9", "inf", "99.9%"]
+)
 def test_what_is_no_objective(text):
     """The sentence shows the value and two examples."""
-    with pytest.raises(ConfigurationError, match="is not understood. Expected a percentage between 0 and 100"):
+    with pytest.raises(ConfigurationError, match="is not understood. Expected a percentage, at least 50 and below 100"):
         parse_objectives([text])
 
 

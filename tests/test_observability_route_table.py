@@ -59,6 +59,26 @@ def test_a_row_for_each_route(app):
     )
 
 
+def test_without_a_budget_each_request_of_a_route_is_folded(app):
+    """What would be kept is shown as the scrape shows it, as are the allowed values of the same path."""
+    allowed = {"cell": {"side": frozenset({"north", "south"})}}
+    table = {row.name: row for row in rows_of(app, Settings(target="x", allow_values=allowed, path_budget=0))}
+    assert table["cell"].parameters == {"id": "folded", "side": "folded"}
+    assert (table["cell"].label, table["cell"].labels) == ("/cell/{id}/{side}", 1)
+    assert table["cell"].regex == r"/cell/\{id\}/\{side\}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_covered"),
+    [("/cell/*", True), ("/cell/*/*", True), ("/cell/?*", True), ("/cell/*id*", False), ("/cell/1/*", False),
+     ("/cell/??/*", False), ("/cell/[!/]*", True), ("/cell/{id}/{side}", False)],
+)  # fmt: skip
+def test_a_route_that_is_left_out_has_no_row(app, pattern, is_covered):
+    """It is left out if each of its labels is, whatever the values are."""
+    table = rows_of(app, Settings(target="x", exclude=(pattern,)))
+    assert ("cell" not in {row.name for row in table}) == is_covered
+
+
 class Cells(web.View):
     """A view with two methods, one of which its subclasses have as well."""
 
@@ -120,6 +140,7 @@ def test_the_table_fits(app, width):
     assert not [line for line in lines if len(line) > width and " " in line]
     assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, render_table(table)[:-1])))
     text = "\n".join(lines)
+    assert "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS." in " ".join(lines)
     for row in table:
         for value in (*row.methods, row.pattern, row.label, row.name or "", *row.parameters, f"{row.series:,}"):
             assert value in text

@@ -36,6 +36,12 @@ def test_promtool_agrees(table, written, promtool, percentage, options):
     assert promtool("test", "rules", files[1]).stdout.endswith("SUCCESS\n\n")
 
 
+def test_the_traffic_is_enough_for_the_alerts(written, promtool):
+    """However many requests an alert needs, its test has them."""
+    _, file = written(least_requests=1_000_000)
+    assert promtool("test", "rules", file).stdout.endswith("SUCCESS\n\n")
+
+
 def test_five_percent_of_errors_fire_the_right_alert(written, promtool):
     """20 minutes of 5 % errors after 17 good hours page by the window of an hour, and by nothing else.
 

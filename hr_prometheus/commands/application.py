@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def load_routes(settings: Settings, *, start: bool = False) -> tuple[list[Row], Settings]:
     """Return the routes of the target, and the settings: an application that instruments itself has its own.
 
-    Warns of patterns that exclude nothing.
+    Warns of options that the application ignores, and of patterns that exclude nothing.
     """
     from hr_prometheus.observability.dry_run import load_application
     from hr_prometheus.observability.route_table import rows_of, settings_of
-    from hr_prometheus.server.notices import idle_exclusions
+    from hr_prometheus.server.notices import idle_exclusions, ignored_options, recorder_in
 
     with contextlib.redirect_stdout(sys.stderr):  # what the application prints is not the command's output
         app = load_application(settings, start=start)
     rows = rows_of(app, settings)
-    for text in idle_exclusions(app, settings):
+    for text in idle_exclusions(app, settings) if recorder_in(app) is None else ignored_options(settings):
         print_warning(text)
     return rows, settings_of(app, settings)
 

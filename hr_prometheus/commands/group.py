@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from importlib.machinery import PathFinder
 from typing import Any
 
 import click
@@ -66,8 +68,8 @@ class Group(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
             hint = did_you_mean(name, self.list_commands(ctx))
-            if set(name) & set(":./"):
-                hint = f" Did you mean: {ctx.command_path} run {name}?"
+            if set(name) & set(":./") or (not hint and _is_module(name)):
+                hint = f" Did you mean: {ctx.command_path} run {shlex.quote(name)}?"
             ctx.fail(f'No such command "{name}".{hint}')
         return super().resolve_command(ctx, args)
 
@@ -79,6 +81,12 @@ class Group(click.Group):
                 settings = sorted(each.removeprefix(VARIABLE_PREFIX) for each in variables)
                 hint = did_you_mean(name.removeprefix(VARIABLE_PREFIX), settings, prefix=VARIABLE_PREFIX)
                 print_warning(f"{name} is not a setting of hr-prometheus.{hint}")
+
+
+def _is_module(name: str) -> bool:
+    """Whether the current directory has a module or a package of this name."""
+    spec = PathFinder.find_spec(name, [os.curdir])
+    return spec is not None and spec.origin is not None  # a directory without an __init__.py has no origin
 
 
 @click.group(

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.errors import SettingError
 from hr_prometheus.exposition.formats import accepts_gzip, choose_format
 from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.store.store import check_registry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,6 +46,7 @@ def make_view(
     The format follows ``Accept``, and gzip follows ``Accept-Encoding``. Each ``name[]`` in the query selects the samples of
     that name. Any other method is answered with 405, and a scrape too many with 503.
     """
+    check_registry(registry)
     scrapes: WeakKeyDictionary[asyncio.AbstractEventLoop, Scrapes] = WeakKeyDictionary()
 
     async def hrprometheus_view(request: Request) -> StreamResponse:
@@ -89,7 +91,7 @@ def _joined(request: Request, name: str) -> str:
 
 def check_metrics_path(path: str) -> None:
     """Check that *path* can be the path of a metrics route."""
-    if not re.fullmatch(_PATH, path):
+    if not isinstance(path, str) or not re.fullmatch(_PATH, path):
         raise SettingError(
             "metrics_path",
             f'metrics_path="{path}"',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from aiohttp.web import UrlDispatcher
@@ -12,9 +13,19 @@ from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, all_resources, 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiohttp.web import Application
+    from aiohttp.web import AbstractResource, Application
 
     from hr_prometheus.labels.policies import Policies
+
+#: A value that only a pattern matches which matches every value.
+_ANY_VALUE = "\N{REPLACEMENT CHARACTER}" * 100
+
+
+def covers(patterns: Iterable[str], resource: AbstractResource, policies: Policies) -> bool:
+    """Whether one of the patterns leaves out all path labels of a resource; in doubt it does not."""
+    form, names = path_format(resource, policies.of(resource)[0])
+    labels = [template(resource), form % ((_ANY_VALUE,) * len(names))]
+    return any(all(fnmatchcase(label, pattern) for label in filter(None, labels)) for pattern in patterns)
 
 
 def idle_patterns(patterns: Iterable[str], app: Application, policies: Policies, *more: str) -> dict[str, str]:

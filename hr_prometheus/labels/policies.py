@@ -57,8 +57,8 @@ class Policies:
                         "allow_values",
                         f': the parameter "{parameter}" of the route "{name}" is fixed and has allowed values as well.',
                         (name, parameter),
-                        " Remove it there or from fixed_routes_parameters.",
-                        " Remove it there or from --fixed-route.",
+                        " Remove it there or from {}.",
+                        contradicts="fixed_routes_parameters",
                     )
 
     def of(self, resource: AbstractResource) -> tuple[frozenset[str], dict[str, frozenset[str]]]:
@@ -76,6 +76,11 @@ class Policies:
         if ALL in fixed:
             fixed = parameters
         return (fixed & parameters) - allowed.keys(), allowed
+
+    def kept(self, resource: AbstractResource, path_budget: int) -> frozenset[str]:
+        """Return the parameters of a resource any safe value of which labels may show; without a budget there are none."""
+        fixed, allowed = self.of(resource)
+        return parameter_names(resource) - fixed - allowed.keys() if path_budget else frozenset()
 
     def check(self, app: Application, *, leniently: bool = False) -> None:
         """Check that each route and parameter exists in the application's router, and that each value can occur.

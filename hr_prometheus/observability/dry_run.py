@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.server import interrupts
@@ -12,15 +15,21 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import application_error, load_target, make_application, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from aiohttp.web import Application, AppRunner
 
+    from hr_prometheus.server.target import Target
     from hr_prometheus.settings import Settings
+
+logger = logging.getLogger("hr_prometheus")
 
 
 def load_application(settings: Settings, *, start: bool = False) -> Application:
     """Return the target's application: before its start-up, or after its start-up and clean-up.
+
+    A script ends with the first application that it would serve. If it has runners of its own, where more may follow, a
+    warning says so.
 
     Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run.run` raises for a target.
     """
@@ -33,23 +42,17 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
         except HrPrometheusError as error:
             results.append(error)
 
-    def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
-        loop = arguments.get("loop")
-        (asyncio.run if loop is None else loop.run_until_complete)(make(app))
-        raise _ApplicationMade
-
-    async def set_up(runner: AppRunner, _original: object) -> None:
-        await make(runner.app)
-        raise _ApplicationMade
-
     try:
         with interrupts.Raised():
             if target.attribute is None:
-                run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+                _run_script(target, settings, make, results)
             else:
                 asyncio.run(make(load_target(target, settings.arguments, settings.app_dir)))
     except SystemExit:
         pass  # a script may end itself after it has made its application
+    except KeyboardInterrupt:  # perhaps ours
+        if not results:
+            raise
     if not results:
         raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
     if isinstance(results[0], HrPrometheusError):
@@ -57,8 +60,34 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
     return results[0]
 
 
-class _ApplicationMade(SystemExit):
-    """Ends a script where it would serve its application, even in a task that nothing awaits."""
+def _run_script(
+    target: Target, settings: Settings, make: Callable[[object], Coroutine[Any, Any, None]], results: Sequence[object]
+) -> None:
+    """Run a script until it would serve its application, which *make* puts among the *results*."""
+
+    def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
+        loop = arguments.get("loop")
+        (asyncio.run if loop is None else loop.run_until_complete)(make(app))
+        _end_script()
+
+    async def set_up(runner: AppRunner, _original: object) -> None:
+        await make(runner.app)
+        loop = asyncio.get_running_loop()
+        if len(results) == 1:
+            text = '"%s" serves with an AppRunner of its own: only the first application that it sets up is shown.'
+            logger.warning(text, settings.target)
+            # A task must not raise it, because asyncio logs an exception that nothing retrieves.
+            loop.call_soon(_end_script)
+        await loop.create_future()
+
+    run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+
+
+def _end_script() -> NoReturn:
+    """End a script where it would serve its application, and its main thread if it serves in another one."""
+    if threading.current_thread() is not threading.main_thread():
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    raise SystemExit
 
 
 async def _make(target: str, value: object, *, start: bool) -> Application:

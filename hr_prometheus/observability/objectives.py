@@ -112,7 +112,7 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
             raise SettingError(
                 "objective",
                 f'--objective "{text}"',
-                " is not understood. Expected a percentage between 0 and 100, such as 99.9 for the "
+                " is not understood. Expected a percentage, at least 50 and below 100 and without a sign, such as 99.9 for the "
                 "application or get_cell=99.5 for the route of that name.",
                 (text,),
             )

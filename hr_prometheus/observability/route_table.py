@@ -13,6 +13,7 @@ from aiohttp.web import View
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus.exposition.formats import TEXT
+from hr_prometheus.labels.exclusions import covers
 from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.policies import OTHER, Policies
 from hr_prometheus.labels.resources import (
@@ -73,7 +74,11 @@ def settings_of(app: Application, settings: Settings) -> Settings:
     recorder = recorder_in(app)
     if recorder is None:
         return settings
-    own: dict[str, Any] = {"path_budget": recorder.labels.path_budget, "detail": FULL if recorder.is_full else BASIC}
+    own: dict[str, Any] = {
+        "path_budget": recorder.labels.path_budget,
+        "detail": FULL if recorder.is_full else BASIC,
+        "exclude": recorder.exclude,
+    }
     if recorder.records is not None:
         store = recorder.records.basic
         own |= {"metric_prefix": store.prefix, "buckets": store.latency_buckets}
@@ -93,30 +98,40 @@ def rows_of(app: Application, settings: Settings) -> list[Row]:
     policies.check(app, leniently=True)
     domains = hosts(app)
     resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice
-    rows = [_row(resource, policies, settings, domains.get(resource, "")) for resource in resources]
+    rows = [
+        _row(resource, policies, settings, domains.get(resource, ""))
+        for resource in resources
+        if not covers(settings.exclude, resource, policies)
+    ]
     unmatched = [(UNMATCHED, hdrs.METH_ANY, host) for host in dict.fromkeys(["", *domains.values()])]
     for label, method, host in (*unmatched, (MALFORMED, UNKNOWN, "")):
-        cost = _cost(label, settings, host, methods=(method,))
-        rows.append(Row((method,), None, "", {}, label, escaped(label), 1, *cost, host))
-    return [row for row in rows if not any(fnmatchcase(row.label, pattern) for pattern in settings.exclude)]
+        if not any(fnmatchcase(label, pattern) for pattern in settings.exclude):
+            cost = _cost(label, settings, host, methods=(method,))
+            rows.append(Row((method,), None, "", {}, label, escaped(label), 1, *cost, host))
+    return rows
 
 
 def _row(resource: AbstractResource, policies: Policies, settings: Settings, host: str) -> Row:
     fixed, allowed = policies.of(resource)
-    parameters, labels, is_kept = {}, 1, False
-    for name in sorted(parameter_names(resource)):
+    names, kept, labels = parameter_names(resource), policies.kept(resource, settings.path_budget), 1
+    is_folded = names - fixed - allowed.keys() != kept  # each of its requests, since there is no budget
+    parameters = {}
+    for name in sorted(names):
         if name in fixed:
             parameters[name] = "fixed"
+        elif is_folded:
+            parameters[name] = "folded"
         elif name in allowed:
             parameters[name] = ", ".join([*sorted(allowed[name] - {OTHER}), OTHER])
             labels *= len(allowed[name] | {OTHER})
         else:
             parameters[name] = "kept" if policies.keeps_all else "kept if safe"
-            is_kept = True
-    if is_kept:
+    if kept:
         labels = settings.path_budget + 1  # and the template
+    if is_folded:
+        fixed, allowed = names, {}
     path = template(resource)
-    label = re.sub(r"\{(\w+)\}", lambda m: m[0] if parameters.get(m[1], "fixed") == "fixed" else f"<{m[1]}>", path)
+    label = re.sub(r"\{(\w+)\}", lambda m: f"<{m[1]}>" if m[1] in names - fixed else m[0], path)
     methods = tuple(dict.fromkeys(method for route in resource for method in _methods(route)))
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
     cost = _cost(path, settings, host, methods=methods, labels=labels)
@@ -162,14 +177,15 @@ def render_table(table: Sequence[Row], width: int | None = None) -> list[str]:
         cells.append((*named, f"{row.labels:,}", f"{row.series:,}"))
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    if any(hdrs.METH_ANY in row.methods for row in table):
-        lines.append(f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
     series, size = totals(table)
-    total = f"At worst {series:,} series, {size:,} bytes a scrape."
-    if width is None or max(map(len, lines)) <= width:
-        return [*lines, total]
-    blocks = [line for row in table for line in [*_block(row, width), ""]]
-    return [*blocks, *_wrap(total, width, "")]
+    last = [f"At worst {series:,} series, {size:,} bytes a scrape."]
+    if any(hdrs.METH_ANY in row.methods for row in table):
+        last.insert(0, f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
+    if width is not None:
+        last = [line for text in last for line in _wrap(text, width, "")]
+        if max(map(len, lines)) > width:
+            lines = [line for row in table for line in [*_block(row, width), ""]]
+    return [*lines, *last]
 
 
 def _block(row: Row, width: int) -> list[str]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from hr_prometheus.observability.objectives import Objective, ServiceLevels
     from hr_prometheus.observability.promql import ApplicationMetrics
 
-#: Requests a minute.
-_TRAFFIC = Decimal(1000)
+#: Requests a minute, unless an alert needs more of them.
+_LEAST_TRAFFIC = Decimal(1000)
 #: How many times faster than allowed a simulated fault spends the budget: 5 % errors for an objective of 99.9 %.
 _FAULT = 50
 _STEP = 5  # minutes between evaluations
@@ -85,9 +85,12 @@ def _test_of_an_objective(alert: Alert, objective: Objective, simulation: _Simul
     # So long that the fault spends less of the budget than the slowest alert allows.
     end = _round_up(Decimal("1.2") * budget_minutes / slowest.factor)
     start = end - length
+    # Twice what the alert needs in its window.
+    traffic = max(_LEAST_TRAFFIC, Decimal(ceil(2 * simulation.levels.least_requests / minutes(fastest.long))))
     series = [(simulation.up, f"1x{end}")]
     for each in simulation.levels.objectives:
-        series += _requests(simulation, each, kind if each is objective else "", start=start, end=end)
+        fault = kind if each is objective else ""
+        series += _requests(simulation, each, fault, start=start, end=end, traffic=(traffic, traffic))
     name = f"{format_percent(share)} % of the requests fail ({kind}, route {objective.route}) for {length} minutes"
     return _test(name, series, simulation, {f"{start}m": [], f"{end}m": [alert]}, {"job": simulation.levels.job})
 
@@ -126,7 +129,7 @@ def _requests(
     *,
     start: int,
     end: int,
-    traffic: tuple[Decimal, Decimal] = (_TRAFFIC, _TRAFFIC),
+    traffic: tuple[Decimal, Decimal],
 ) -> list[tuple[str, str]]:
     """Return the series of an objective's requests until minute *end*; a *fault*, if it has a name, begins at *start*.
 

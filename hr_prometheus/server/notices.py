@@ -8,9 +8,10 @@ from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher
 
 from hr_prometheus.exposition.view import is_view
-from hr_prometheus.labels.exclusions import idle_patterns
+from hr_prometheus.instrumentation import IGNORED
+from hr_prometheus.labels.exclusions import covers, idle_patterns
 from hr_prometheus.labels.policies import Policies
-from hr_prometheus.labels.resources import all_resources, has_start_up, parameter_names
+from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.request.recorder import recorder_of
 
 if TYPE_CHECKING:
@@ -20,34 +21,49 @@ if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
 
 _MOST_NAMED = 3  # parameters, at the start
+_OWN_CURE = 'fixed_routes_parameters={"*": ["*"]} in the application\'s own call'
+#: The options that an application's own middleware leaves without an effect.
+_OF_MIDDLEWARE = (
+    "fixed_route", "allow_values", "keep_values", "monitor", "path_budget", "buckets", "metric_prefix", "detail", "exclude",
+)  # fmt: skip
 
 
-def notices(app: Application, settings: Settings) -> list[str]:
-    """Return what is to be said of an instrumented application's labels when it starts: nothing, if all is well."""
+def notices(app: Application, settings: Settings, *, has_own_middleware: bool = False) -> list[str]:
+    """Return what is to be said of an instrumented application's labels when it starts: nothing, if all is well.
+
+    An application that *has_own_middleware* goes on with its settings, and its author is who can change them.
+    """
     recorder = recorder_in(app)
     if recorder is None or not isinstance(app.router, UrlDispatcher):
         return []
     policies, kept, number, total = recorder.labels.policies, [], 0, 0
     for resource in all_resources(app):
         routes = [route for route in resource if route.method != hdrs.METH_HEAD and not is_view(route.handler)]
-        fixed, allowed = policies.of(resource)
-        names = sorted(parameter_names(resource) - fixed - allowed.keys())
+        is_excluded = covers(recorder.exclude, resource, policies)
+        names = [] if is_excluded else sorted(policies.kept(resource, recorder.labels.path_budget))
         total += len(routes)
         number += len(routes) if names else 0
         kept += [f"{resource.name}.{name}" for name in names] if resource.name else [resource.canonical] * bool(names)
     found = []
     if kept:
         some = list(dict.fromkeys(kept))
+        cure = _OWN_CURE if has_own_middleware else "--fixed-route '*'"
         found.append(
             f"{number} of {total} routes keep{'s' * (number == 1)} parameter values in labels "
-            f"({', '.join(some[:_MOST_NAMED] + ['…'] * (len(some) > _MOST_NAMED))}); --fixed-route '*' groups them; "
+            f"({', '.join(some[:_MOST_NAMED] + ['…'] * (len(some) > _MOST_NAMED))}); {cure} groups them; "
             f"see: hr-prometheus routes {settings.target}"
         )
-    if settings.exclude == recorder.exclude:
+    if not has_own_middleware:
         recorder.has_checked_exclude = True  # it is said here, and need not be said again
         see = f" See: hr-prometheus routes {settings.target}"
         found += [text + see for text in idle_exclusions(app, settings)]
     return found
+
+
+def ignored_options(settings: Settings) -> list[str]:
+    """Return a sentence that names the options which an application with a middleware of its own ignores, if there are any."""
+    ignored = [settings.origins[name].name for name in _OF_MIDDLEWARE if name in settings.origins]
+    return [IGNORED % ", ".join(ignored)] if ignored else []
 
 
 def idle_exclusions(app: Application, settings: Settings) -> list[str]:

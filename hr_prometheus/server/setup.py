@@ -11,14 +11,14 @@ from aiohttp.web import Application, UrlDispatcher
 from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.errors import SettingError, TargetError
-from hr_prometheus.instrumentation import IGNORED, instrument
+from hr_prometheus.instrumentation import instrument
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import has_start_up
 from hr_prometheus.metrics import FULL
 from hr_prometheus.request.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.access_log import QuietAccessLogger, access_log_class
-from hr_prometheus.server.notices import notices, recorder_in
+from hr_prometheus.server.notices import ignored_options, notices, recorder_in
 from hr_prometheus.server.target import application_error, load_attribute, make_application, parse_target
 from hr_prometheus.settings import DEFAULT_LOG_LEVEL, sentence_of
 
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 _FORMATTER = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-#: The options that an application's own middleware leaves without an effect.
-_OF_MIDDLEWARE = (
-    "fixed_route", "allow_values", "keep_values", "monitor", "path_budget", "buckets", "metric_prefix", "detail", "exclude",
-)  # fmt: skip
 STARTING, LISTENING, RUNNING = "while it started up", "listening", "while it ran or stopped"
 
 
@@ -48,6 +44,7 @@ class Preparation:
         self.is_script = is_script
         self.phase = "while it was set up"
         self.app: Application | None = None
+        self._has_own_middleware = False
         self.routes = self._own_routes = 0
         #: What is logged when the application can be reached; of several workers, only those of the first.
         self.notices: list[str] = []
@@ -92,8 +89,9 @@ class Preparation:
                 exclude=settings.exclude,
             )
         else:
-            if ignored := [settings.origins[name].name for name in _OF_MIDDLEWARE if name in settings.origins]:
-                self._note(IGNORED % ", ".join(ignored))
+            self._has_own_middleware = True
+            for text in ignored_options(settings):
+                self._note(text)
             instrument(app, metrics_path=metrics_path)
         for recorder in filter(None, map(recorder_of, app.middlewares)):
             recorder.labels.policies.warn = self._warn
@@ -105,7 +103,7 @@ class Preparation:
 
     async def _look_at_labels(self, app: Application) -> None:
         try:
-            for text in notices(app, self.settings):
+            for text in notices(app, self.settings, has_own_middleware=self._has_own_middleware):
                 self._note(text)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)

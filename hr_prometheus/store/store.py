@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from hr_prometheus.errors import SettingError
+from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.metrics import BASIC_METRICS, FULL_METRICS, LATENCY_BUCKETS, SCRAPE_METRICS, SELF_METRICS
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId
 from hr_prometheus.store.families import StoredFamily
@@ -137,8 +137,17 @@ def self_store(registry: CollectorRegistry) -> Store:
     return _registered(registry, Store(SELF_METRICS + SCRAPE_METRICS))
 
 
+def check_registry(registry: object) -> None:
+    """Check that *registry* can register collectors and collect, as prometheus_client's does."""
+    if not all(callable(getattr(registry, name, None)) for name in ("register", "collect")):
+        raise ConfigurationError(
+            f"registry is {registry!r}. Expected a prometheus_client.CollectorRegistry, such as prometheus_client.REGISTRY."
+        )
+
+
 def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
     """Return the store that *registry* has under the candidate's names, or register the candidate."""
+    check_registry(registry)
     names = tuple(candidate.prefix + metric.name for metric in candidate.metrics)
     with _lock:
         stores = _stores.setdefault(registry, {})

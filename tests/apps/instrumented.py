@@ -17,6 +17,13 @@ def by_hand() -> web.Application:
     return app
 
 
+def keeps() -> web.Application:
+    app = web.Application(middlewares=[hrprometheus_middleware(exclude=["/metrics"])])
+    app.router.add_get("/a/{id}", hello)
+    app.router.add_get("/metrics", hrprometheus_view)
+    return app
+
+
 def below() -> web.Application:
     api = web.Application(middlewares=(hrprometheus_middleware(),))
     api.router.add_get("/hello", hello)

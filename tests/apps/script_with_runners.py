@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+import threading
 
 from aiohttp import web
 
@@ -27,12 +28,17 @@ async def serve(runner: web.AppRunner) -> str:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frozen", action="store_true")
-    frozen = parser.parse_args().frozen
+    parser.add_argument("--gather", action="store_true")
+    parser.add_argument("--thread", action="store_true")
+    arguments = parser.parse_args()
     first, second = application("/first"), application("/second")
-    if frozen:
+    if arguments.frozen:
         web.Application().add_subapp("/below", second)
     runners = [web.AppRunner(first), web.AppRunner(second), web.AppRunner(first)]
-    urls = [await serve(runner) for runner in runners]
+    if arguments.gather:
+        urls = await asyncio.gather(*map(serve, runners))
+    else:
+        urls = [await serve(runner) for runner in runners]
     sys.stdout.write(f"serving {' '.join(urls)}\n")
     try:
         await asyncio.Event().wait()
@@ -43,4 +49,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    if "--thread" in sys.argv:
+        thread = threading.Thread(target=asyncio.run, args=(main(),))
+        thread.start()
+        thread.join()
+    else:
+        asyncio.run(main())

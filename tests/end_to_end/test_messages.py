@@ -157,6 +157,30 @@ def test_a_value_from_the_environment(command, variable, value, sentence):
     assert done.returncode == USAGE
 
 
+@pytest.mark.parametrize(
+    ("typed", "variable", "value", "other"),
+    [
+        (
+            ["--fixed-route", "get_cell_neighbour=direction"],
+            "ALLOW_VALUES",
+            "get_cell_neighbour.direction=up",
+            "--fixed-route",
+        ),
+        (
+            ["--allow-values", "get_cell_neighbour.direction=up"],
+            "FIXED_ROUTE",
+            "get_cell_neighbour=direction",
+            "HR_PROMETHEUS_FIXED_ROUTE",
+        ),
+    ],
+)
+def test_a_contradiction_between_an_option_and_a_variable(typed, variable, value, other):
+    """Each of the two is named as it was typed."""
+    done = hr_prometheus("run", "served:app", "--port", "0", *typed, **{f"HR_PROMETHEUS_{variable}": value})
+    assert done.stderr.endswith(f" Remove it there or from {other}.\n"), done.stderr
+    assert done.returncode == USAGE
+
+
 @pytest.mark.parametrize("option", [each for each in cli.commands["run"].params if isinstance(each.type, click.Choice)])
 def test_a_choice_from_the_environment(option):
     """So does one of click's own errors."""
@@ -192,6 +216,10 @@ def test_of_several_values_the_wrong_one_is_quoted(workers):
         (["served:app"], 'No such command "served:app". Did you mean: {} run served:app?'),
         (["served.py", "--port", "0"], 'No such command "served.py". Did you mean: {} run served.py?'),
         (["ruls"], 'No such command "ruls". Did you mean "rules"?'),
+        (["served"], 'No such command "served". Did you mean: {} run served?'),
+        (["package"], 'No such command "package". Did you mean: {} run package?'),
+        (["my app.py:app"], "Did you mean: {} run 'my app.py:app'?"),
+        (["bare_package"], 'No such command "bare_package".\n'),
         (["zzz"], 'No such command "zzz".\n'),
     ],
 )

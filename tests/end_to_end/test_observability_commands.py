@@ -79,7 +79,7 @@ def test_scrape_config():
         (["rules", "observed:creat_app"], 2, 'Did you mean "create_app"?'),
         (["rules", "observed:create_app", "--objective", "itm=99"], 2, 'no route named "itm". Did you mean "item"?'),
         (["rules", "--objective", "item=99"], 2, "Give its TARGET as well."),
-        (["rules", "--objective", "100"], 2, "Expected a percentage between 0 and 100"),
+        (["rules", "--objective", "100"], 2, "Expected a percentage, at least 50 and below 100"),
         (["rules", "--objective", "0.999"], 2, '"0.999" is below 50. Expected percent of the requests'),
         (["rules", "--latency", "0.3"], 2, "Take 0.25 or 0.5, or add it to --buckets"),
         (["rules", "--tests", "x.yml"], 2, "--tests was given without --output"),

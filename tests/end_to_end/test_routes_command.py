@@ -79,9 +79,20 @@ def test_a_start_up_may_add_what_a_pattern_is_for():
     assert warning + "\n" in hr_prometheus(*asked, "--start").stderr
 
 
-def test_nothing_is_said_if_nothing_is_kept(serve):
-    """With all parameters fixed, the announcement is all that is printed."""
-    assert serve("served:create_app", "--port", "0", "--fixed-route", "*").stop() == (0, "", "")
+@pytest.mark.parametrize(
+    "options", [("--fixed-route", "*"), ("--path-budget", "0"), ("--exclude", "/cell_neighbour/*")]
+)
+def test_nothing_is_said_if_nothing_is_kept(serve, options):
+    """Where no label has a parameter's value, the announcement is all that is printed."""
+    assert serve("served:create_app", "--port", "0", *options).stop() == (0, "", "")
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+def test_what_is_said_of_an_application_with_settings_of_its_own(serve, workers):
+    """Its own call is where they can be changed, so no option is named as the cure."""
+    err = serve("instrumented:keeps", "--port", "0", *workers).stop()[2]
+    assert err.count('; fixed_routes_parameters={"*": ["*"]} in the application\'s own call groups them; ') == 1
+    assert "--" not in err
 
 
 @pytest.mark.parametrize("target", ["starting:works", "served:create_app_async", "script.py", "package"])
@@ -95,10 +106,14 @@ def test_nothing_is_started(target):
 
 
 def test_an_application_with_settings_of_its_own():
-    """What carries the middleware already is shown with its own policies, and excluded routes are not shown."""
-    done = hr_prometheus("routes", "instrumented:by_hand", "--path-budget", "7", "--exclude", "/metrics")
+    """What carries the middleware already is shown with its own settings, and options that cannot apply are named."""
+    done = hr_prometheus("routes", "instrumented:keeps", "--path-budget", "7", HR_PROMETHEUS_EXCLUDE="/a/*")
+    assert "/a/<id>" in done.stdout
     assert "/metrics" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("At worst 230 ")  # basic, as hrprometheus_middleware() has it
+    assert done.stdout.splitlines()[-1].startswith("At worst 4,830 ")  # basic, as hrprometheus_middleware() has it
+    ignored = '--path-budget, HR_PROMETHEUS_EXCLUDE="/a/*" (values are separated by spaces)'
+    assert done.stderr.startswith("Warning: The application carries hrprometheus_middleware() already ")
+    assert done.stderr.endswith(f"; ignored: {ignored}.\n")
 
 
 def test_json_is_nothing_but_json():

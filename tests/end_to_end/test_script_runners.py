@@ -72,10 +72,15 @@ def test_an_application_that_cannot_be_instrumented(serve):
     )
 
 
-def test_its_routes():
-    """The first application that a script would serve is shown."""
-    done = hr_prometheus("routes", "script_with_runners.py", "--format", "json")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("way", ["", "--gather", "--thread"])
+@pytest.mark.parametrize("start", [[], ["--start"]])
+def test_its_routes(way, start):
+    """The first application that a script would serve is shown, and that there may be others is said."""
+    done = hr_prometheus("routes", *start, "script_with_runners.py", "--format", "json", "--", *way.split())
+    assert (done.returncode, done.stderr) == (
+        0,
+        '"script_with_runners.py" serves with an AppRunner of its own: only the first application that it sets up is shown.\n',
+    )
     assert '"/first"' in done.stdout
 
 
