@@ -298,26 +298,23 @@ async def test_two_different_monitors_both_record(aiohttp_client, registry):
     assert seen == [(("GET", "/ok"), 200)]
 
 
-class Breaking(BaseRequestMonitor):
-    def update_init_metrics(self):
-        raise ValueError("broken init")
-
-    def update_end_metrics(self):
-        raise AssertionError("must not be called")
-
-
-class BreakingAtTheEnd(Breaking):
-    def update_init_metrics(self):
-        pass
-
-    def update_end_metrics(self):
-        raise KeyError("broken end")
-
-
-@pytest.mark.parametrize(("monitor", "where"), [(Breaking, "begin"), (BreakingAtTheEnd, "end")])
-async def test_a_broken_monitor_hurts_nobody(aiohttp_client, caplog, monitor, where):
+@pytest.mark.parametrize("where", ["begin", "end"])
+async def test_a_broken_monitor_hurts_nobody(aiohttp_client, caplog, where):
     """The client gets its response; the error is logged once with its traceback and counted each time."""
-    middleware = hrprometheus_middleware(monitor)
+
+    class BrokenError(Exception):
+        """A kind of error that no other test has, since each is logged once in a registry."""
+
+    class Breaking(BaseRequestMonitor):
+        def update_init_metrics(self):
+            if where == "begin":
+                raise BrokenError
+
+        def update_end_metrics(self):
+            assert where == "end", "must not be called"
+            raise BrokenError
+
+    middleware = hrprometheus_middleware(Breaking)
     app = web.Application(middlewares=[middleware])
     app.router.add_get("/ok", ok)
     client = await aiohttp_client(app)
