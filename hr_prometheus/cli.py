@@ -6,7 +6,7 @@ def main(prog_name: str | None = None) -> None:
     try:
         from hr_prometheus.server import interrupts  # noqa: PLC0415
 
-        interrupts.take()
+        interrupts.exit_at_once()
         from hr_prometheus.commands.group import cli  # noqa: PLC0415
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 IGNORED = "The application carries hrprometheus_middleware() already and goes on with its options; ignored: %s."
-_LOOK_SECONDS = 0.1
-#: What is not routed has: a route without a resource.
+_POLL_SECONDS = 0.1
+#: The route of a match that has none: one without a resource.
 _NO_ROUTE = SystemRoute(HTTPNotFound())
 
 
@@ -57,12 +57,12 @@ def instrument(
     This is what ``hr-prometheus run`` does to an application. Call it before the application is started.
 
     *metrics_path* is the path of the metrics route, or ``None`` for no route. *buckets* are upper bounds in
-    seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to the default monitor; a *request_monitor* of
-    your own has its own metrics, and *registry* is then only what the metrics route shows. The other options
-    are those of :func:`~hr_prometheus.hrprometheus_middleware`.
+    seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to the default monitor. A
+    *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
+    options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
-    An application which carries the middleware already keeps it, with its own options, and is not counted
-    twice; a metrics route it has already is left as it is.
+    An application that carries the middleware already keeps it, with its own options, and is not counted
+    twice. A metrics route that it has is left as it is.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if an option is wrong, if the application is frozen,
     or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* and *allow_values* are
@@ -107,53 +107,53 @@ def instrument(
         )
         app.middlewares.insert(0, middleware)
         if not isinstance(app.router, UrlDispatcher):
-            _give_routes(app.router)
+            _complete_matches(app.router)
         recorder = recorder_of(middleware)
         assert recorder is not None  # noqa: S101  # it is ours
         recorder.is_instrumented = True
-        _keep(app, middleware, recorder.labels.policies)
+        _check_at_start_up(app, middleware, recorder.labels.policies)
     if metrics_path is not None and not has_route:
         app.router.add_get(metrics_path, make_view(registry))
     return app
 
 
-def _give_routes(router: Any) -> None:
-    """Have all that a router of the application's own resolves to have a route and a current application.
+def _complete_matches(router: Any) -> None:
+    """Give each match of a router of the application's own a route and a current application, if it has none.
 
-    aiohttp asks for them where there is a middleware, and only there: without them every request would fail.
+    aiohttp asks for them only where there is a middleware: without them every request would fail.
     """
     resolve = router.resolve
     current_app = property(lambda match_info: match_info.apps[0])
 
-    async def resolve_to_a_route(request: Request) -> Any:
+    async def resolve_completely(request: Request) -> Any:
         match_info = await resolve(request)
         if getattr(match_info, "route", _NO_ROUTE) is _NO_ROUTE:
-            kind: Any = type(match_info)  # because the instance may have slots
+            kind: Any = type(match_info)  # the instance may have slots
             kind.route = _NO_ROUTE
             own = getattr(kind, "current_app", current_app)
             if isinstance(own, property) and (own is current_app or own.fset is None):
                 kind.current_app = own.setter(lambda _match_info, _app: None)
         return match_info
 
-    router.resolve = resolve_to_a_route
+    router.resolve = resolve_completely
 
 
-def _keep(app: Application, middleware: Middleware, policies: Policies) -> None:
-    """See to it, at the end of the start-up, that the middleware is still there and that the policies' names exist."""
+def _check_at_start_up(app: Application, middleware: Middleware, policies: Policies) -> None:
+    """At the end of the start-up, put the middleware back if it is gone, and check the names in the policies."""
 
     async def end_start_up(app: Application) -> None:
-        if middleware not in app.middlewares:  # the application has put others in its place
+        if middleware not in app.middlewares:  # the application has replaced its middlewares
             app.middlewares.insert(0, middleware)
         handlers = list(app.on_startup)
         if are_foreign(handlers[handlers.index(end_start_up) :]):
             loop = asyncio.get_running_loop()
-            loop.call_soon(look_when_frozen, loop)
+            loop.call_soon(check_when_frozen, loop)
         else:
             policies.check(app, leniently=True)
 
-    def look_when_frozen(loop: asyncio.AbstractEventLoop) -> None:
+    def check_when_frozen(loop: asyncio.AbstractEventLoop) -> None:
         if not app.frozen:
-            loop.call_later(_LOOK_SECONDS, look_when_frozen, loop)
+            loop.call_later(_POLL_SECONDS, check_when_frozen, loop)
             return
         if middleware not in app.middlewares:
             logger.warning(
@@ -166,13 +166,13 @@ def _keep(app: Application, middleware: Middleware, policies: Policies) -> None:
 
 
 def _warn_of_ignored(**options: bool) -> None:
-    ignored = [name for name, is_given in options.items() if is_given]
+    ignored = [name for name, is_set in options.items() if is_set]
     if ignored:
         logger.warning(IGNORED, ", ".join(ignored))
 
 
 def _has_metrics_route(app: Application, path: str) -> bool:
-    """Whether *path* is a metrics route of ours already; raises if it can be none."""
+    """Whether *path* is a metrics route already; raise if it cannot be one."""
     check_metrics_path(path)
     if not isinstance(app.router, UrlDispatcher):
         raise SettingError(

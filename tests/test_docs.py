@@ -19,6 +19,7 @@ from hr_prometheus.labels.resources import MALFORMED, UNMATCHED
 from hr_prometheus.metrics import METRICS
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import _code_label
+from hr_prometheus.workers.process import RESTART_REASONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -327,11 +328,9 @@ def test_the_words_that_labels_can_be_are_in_the_readme():
     """Each value of a label that is a word of ours, and comes from no route and no client, is explained."""
     places = labels_in_the_code(r'(?:failed|report)\("([a-z]+)"') | labels_in_the_code(r'ERRORS, "([a-z]+)"')
     assert places >= {"labels", "begin", "end", "collector", "scrape"}
-    reasons = labels_in_the_code(r'self\._replace\(\w+, "([a-z-]+)"') | {"exit", "signal", "timeout"}
-    assert reasons >= {"max-requests", "reload"}
     paths_and_methods = {UNMATCHED, MALFORMED, UNKNOWN, OTHER}
     codes = {_code_label(code) for code in (999, 1006, 2000, 3000, 4000, 5000)}
-    for word in places | reasons | paths_and_methods | codes - {"1006"} | {"server", "client"}:
+    for word in {*places, *RESTART_REASONS} | paths_and_methods | codes - {"1006"} | {"server", "client"}:
         assert f"`{word}`" in README or f'="{word}"' in README, word
     assert "1006 without a close frame" in README
     assert 'status="other"' in README

@@ -123,7 +123,7 @@ async def test_a_route_that_the_start_up_adds(registry, caplog, name, is_late):
         app.on_startup.append(add_route)
     runner = web.AppRunner(app)
     await runner.setup()
-    await asyncio.sleep(0)  # which is when what was left for later is done
+    await asyncio.sleep(0)  # the names are checked in the next turn of the loop
     assert caplog.text.count('no route named "adde". Did you mean "added"?') == (name == "adde")
     await runner.cleanup()
 

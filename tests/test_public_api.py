@@ -74,7 +74,7 @@ def test_help_and_version_wait_for_no_server(arguments):
 def test_a_name_can_be_imported_before_and_after_everything_else(name):
     """No module of the package takes the place of a public name."""
     first = f"from hr_prometheus import {name} as it\n"
-    everything = "import hr_prometheus.server.run, hr_prometheus.workers.supervisor, hr_prometheus.commands.group\n"
+    everything = "import hr_prometheus.server.run, hr_prometheus.workers.run, hr_prometheus.commands.group\n"
     code = f"{everything if name == 'instrument' else ''}{first}{everything}import hr_prometheus\n"
     code += f"assert it is hr_prometheus.{name} and callable(it) and {name!r} in dir(hr_prometheus)\n"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

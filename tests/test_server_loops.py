@@ -1,4 +1,4 @@
-"""Which event loop is made."""
+"""The choice of the event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hr_prometheus.server.loops import loop_factory
 
 
 @pytest.mark.parametrize(("name", "module"), [("asyncio", "asyncio"), ("uvloop", "uvloop"), ("auto", "uvloop")])
-def test_the_loop_that_was_asked_for(name, module):
+def test_the_loop_of_a_name(name, module):
     """With uvloop installed, auto is uvloop."""
     loop = loop_factory(name)()
     try:

@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 
 from hr_prometheus.errors import ApplicationError, TargetError
-from hr_prometheus.server.target import Target, application_error, load_target, not_an_application, parse_target
+from hr_prometheus.server.importer import application_error
+from hr_prometheus.server.target import Target, load_target, not_an_application_error, parse_target
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,9 @@ def write(tmp_path, body) -> str:
 )
 def test_how_a_factory_is_called(tmp_path, body, arguments, seen):
     """With nothing, or with the list of arguments if it wants one or can take it and there are some."""
-    body += "\ndef app(seen):\n    made = web.Application()\n    made['seen'] = seen\n    return made"
+    body += (
+        "\ndef app(seen):\n    application = web.Application()\n    application['seen'] = seen\n    return application"
+    )
     app = load_target(parse_target("made_here:make"), arguments, write(tmp_path, body))
     assert app["seen"] == seen
     assert sys.argv == ["made_here:make", *arguments]
@@ -76,12 +79,12 @@ def test_the_directory_comes_first(tmp_path):
     assert isinstance(load_target(parse_target("json:app"), [], str(tmp_path)), web.Application)
 
 
-async def test_what_can_be_awaited_is_left_to_the_loop(tmp_path):
+async def test_an_awaitable_is_left_to_the_loop(tmp_path):
     """An async factory is called, not awaited."""
-    made = load_target(
+    value = load_target(
         parse_target("made_here:make"), [], write(tmp_path, "async def make(): return web.Application()")
     )
-    assert isinstance(await made, web.Application)
+    assert isinstance(await value, web.Application)
 
 
 def test_run_app_is_put_back(tmp_path):
@@ -94,8 +97,8 @@ def test_run_app_is_put_back(tmp_path):
 
 def test_values_that_are_no_application():
     """The type of the value is named."""
-    assert "its value is of type int" in str(not_an_application("m:a", 42))
-    assert "its value is None" in str(not_an_application("m:a", None))
+    assert "its value is of type int" in str(not_an_application_error("m:a", 42))
+    assert "its value is None" in str(not_an_application_error("m:a", None))
 
 
 def test_the_traceback_of_a_failure_is_the_applications_own(tmp_path):

@@ -16,7 +16,7 @@ from hr_prometheus.workers.acceptor import Acceptor, Counts
 
 
 class Echo(asyncio.Protocol):
-    """Answers with what it gets."""
+    """Sends back each word that it receives."""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -39,20 +39,20 @@ class FailingSocket(socket.socket):
     def accept(self):
         self.tries += 1
         if self.errors:
-            raise OSError(self.errors[0], "made up")
+            raise OSError(self.errors[0], "refused")
         return super().accept()
 
 
 @pytest.fixture
 def counts():
-    """Counts that nobody else shares."""
-    counts = Counts(Counts.make())
+    """Counts that no worker shares."""
+    counts = Counts(Counts.create())
     yield counts
     counts.close()
 
 
 async def echoed(sock: socket.socket) -> bytes:
-    """Return what comes back of a word."""
+    """Return the answer to a word."""
     reader, writer = await asyncio.open_connection(*sock.getsockname())
     writer.write(b"word")
     try:
@@ -73,8 +73,8 @@ async def until_tries(sock: FailingSocket, number: int) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_counts_are_shared(counts):
-    """Another mapping of the same descriptor sees them; who serves nothing does not count."""
+def test_the_smallest_count(counts):
+    """The smallest is that of a worker that accepts connections."""
     counts.set(3, 5)
     counts.set(200, 2)
     assert counts.smallest() == 2
@@ -102,7 +102,7 @@ async def test_connections_are_counted_until_they_are_closed(counts):
     assert counts.smallest() == 7
 
 
-async def test_who_has_more_than_the_emptiest_rests_and_then_serves(counts):
+async def test_a_worker_with_more_than_the_emptiest_rests_and_then_serves(counts):
     """The emptiest one may be blocked."""
     sock = FailingSocket()
     counts.set(1, 0)
@@ -127,12 +127,12 @@ async def test_an_error_of_accept_is_logged_once(counts, monkeypatch, caplog, nu
     await until_tries(sock, 3)
     sock.errors.clear()
     assert await client == b"word"
-    assert [record.message for record in caplog.records] == ["No connection can be taken at present: made up."]
+    assert [record.message for record in caplog.records] == ["No connection can be taken at present: refused."]
     acceptor.stop()
     await until_connections(acceptor, 0)
 
 
-async def test_a_connection_that_was_aborted_is_nothing_to_log(counts, caplog):
+async def test_an_aborted_connection_is_not_logged(counts, caplog):
     """Its client has left."""
     sock = FailingSocket(errno.ECONNABORTED)
     acceptor = Acceptor(Echo, [sock], counts, 0, None)
@@ -146,22 +146,24 @@ async def test_a_connection_that_was_aborted_is_nothing_to_log(counts, caplog):
     await until_connections(acceptor, 0)
 
 
-async def test_stopping_while_it_rests(counts):
+async def test_stopping_while_it_rests(counts, monkeypatch):
     """The rest does not outlive it."""
+    monkeypatch.setattr("hr_prometheus.workers.acceptor.RETRY", 0.01)
+    errors = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     sock = FailingSocket(errno.EMFILE)
     acceptor = Acceptor(Echo, [sock], counts, 0, None)
     acceptor.start()
     writer = (await asyncio.open_connection(*sock.getsockname()))[1]
-    async with asyncio.timeout(DEADLINE):
-        while sock not in acceptor._resting:
-            await asyncio.sleep(0.001)
+    await until_tries(sock, 1)
     acceptor.stop()
-    assert not acceptor._resting
+    await asyncio.sleep(0.02)  # an event loop calls what is due later in the order of time
+    assert (sock.tries, errors) == (1, [])
     writer.close()
 
 
 async def test_a_client_that_fails_at_tls_is_forgotten(counts):
-    """And harms nobody."""
+    """And harms no other client."""
     sock = FailingSocket()
     acceptor = Acceptor(Echo, [sock], counts, 0, ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
     acceptor.start()
@@ -199,7 +201,7 @@ async def test_a_connection_that_comes_during_the_stop_of_a_worker(counts, turns
     """It is answered or refused, and the stop does not wait for it."""
     app = web.Application()
     app.router.add_get("/", hello)
-    runner = Runner(app, patience=10 * DEADLINE)
+    runner = Runner(app, drain_seconds=10 * DEADLINE)
     await runner.setup()
     sock = FailingSocket()
     address = sock.getsockname()

@@ -12,17 +12,17 @@ from hr_prometheus.workers.channel import Channel, encode, receive
 
 
 class End:
-    """One end of a channel, which keeps what it is told and answers with it."""
+    """One end of a channel, which keeps its messages and answers a question with it."""
 
     def __init__(self) -> None:
-        self.notes: list[tuple[str, object]] = []
-        self.lost = asyncio.Event()
-        self.noted = asyncio.Event()
-        self.channel = Channel(self.note, self.answer, self.lost.set)
+        self.messages: list[tuple[str, object]] = []
+        self.closed = asyncio.Event()
+        self.received = asyncio.Event()
+        self.channel = Channel(self.receive, self.answer, self.closed.set)
 
-    def note(self, kind, value):
-        self.notes.append((kind, value))
-        self.noted.set()
+    def receive(self, kind, value):
+        self.messages.append((kind, value))
+        self.received.set()
 
     async def answer(self, kind, value):
         if kind == "fail":
@@ -42,16 +42,16 @@ async def ends():
     yield one, other
     one.channel.close()
     other.channel.close()
-    await asyncio.gather(one.lost.wait(), other.lost.wait())
+    await asyncio.gather(one.closed.wait(), other.closed.wait())
 
 
-async def test_notes_and_questions_in_both_directions(ends):
+async def test_messages_and_questions_in_both_directions(ends):
     """Each question gets its own answer, whatever comes in between."""
     one, other = ends
     one.channel.send("note", {"a": [1, None, "\u00e4\udc80"]})
     answers = await asyncio.gather(*(one.channel.ask("q", n) for n in range(50)), other.channel.ask("r", "x" * 100_000))
     assert answers == [*(f"q {n}".encode() for n in range(50)), b"r " + b"x" * 100_000]
-    assert other.notes == [("note", {"a": [1, None, "\u00e4\udc80"]})]
+    assert other.messages == [("note", {"a": [1, None, "\u00e4\udc80"]})]
 
 
 async def test_a_message_that_comes_in_pieces():
@@ -61,17 +61,17 @@ async def test_a_message_that_comes_in_pieces():
     with theirs:
         await end.channel.connect(ours)
         for byte in encode("one", [1]) + encode("two", [2], b"payload") + encode("three"):
-            end.noted.clear()
+            end.received.clear()
             theirs.send(bytes([byte]))
-        while len(end.notes) < 3:
-            await end.noted.wait()
-            end.noted.clear()
-    await end.lost.wait()
-    assert end.notes == [("one", [1]), ("two", [2]), ("three", None)]
+        while len(end.messages) < 3:
+            await end.received.wait()
+            end.received.clear()
+    await end.closed.wait()
+    assert end.messages == [("one", [1]), ("two", [2]), ("three", None)]
 
 
 async def test_a_question_that_cannot_be_answered(ends, caplog):
-    """The asker is told, and the other end logs why."""
+    """The answer is an error, and the other end logs why."""
     with caplog.at_level(logging.ERROR), pytest.raises(ConnectionError, match="has failed to answer"):
         await ends[0].channel.ask("fail")
     assert "no answer on purpose" in caplog.text
@@ -87,7 +87,7 @@ async def test_an_end_that_goes_while_it_is_asked(ends):
         await question
     with pytest.raises(ConnectionError, match="is gone"):
         await one.channel.ask("q")
-    one.channel.send("note")  # nobody hears it
+    one.channel.send("note")  # it is dropped
 
 
 def test_receiving_before_there_is_a_loop():
@@ -95,8 +95,8 @@ def test_receiving_before_there_is_a_loop():
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            theirs.sendall(encode("orders", {"x": 1}, b"ignored") + encode("more"))
-            assert receive(ours) == ("orders", {"x": 1})
+            theirs.sendall(encode("config", {"x": 1}, b"ignored") + encode("more"))
+            assert receive(ours) == ("config", {"x": 1})
             assert receive(ours) == ("more", None)
         with pytest.raises(EOFError):
             receive(ours)

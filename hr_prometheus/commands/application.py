@@ -22,7 +22,7 @@ def load_routes(settings: Settings, *, start: bool = False) -> tuple[list[Row], 
     """
     from hr_prometheus.observability.dry_run import load_application
     from hr_prometheus.observability.route_table import rows_of, settings_of
-    from hr_prometheus.server.notices import idle_exclusions, ignored_options, recorder_in
+    from hr_prometheus.server.label_notices import idle_exclusions, ignored_options, recorder_in
 
     with contextlib.redirect_stdout(sys.stderr):  # what the application prints is not the command's output
         app = load_application(settings, start=start)

@@ -63,5 +63,5 @@ def run(output: StandardOutput, /, **values: Any) -> None:
     if settings.workers is None:
         from hr_prometheus.server.run import run as serve
     else:
-        from hr_prometheus.workers.supervisor import run as serve
+        from hr_prometheus.workers.run import run as serve
     serve(settings, output.announce)

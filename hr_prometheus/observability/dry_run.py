@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.server import interrupts
+from hr_prometheus.server.importer import application_error
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.server.script import run_script
-from hr_prometheus.server.target import application_error, load_target, make_application, parse_target
+from hr_prometheus.server.target import load_target, make_application, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -43,7 +44,7 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
             results.append(error)
 
     try:
-        with interrupts.Raised():
+        with interrupts.DefaultHandler():
             if target.attribute is None:
                 _run_script(target, settings, make, results)
             else:

@@ -28,7 +28,7 @@ from hr_prometheus.labels.resources import (
 )
 from hr_prometheus.metrics import BASIC, FULL
 from hr_prometheus.request.records import Records
-from hr_prometheus.server.notices import policies_of, recorder_in
+from hr_prometheus.server.label_notices import policies_of, recorder_in
 from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:

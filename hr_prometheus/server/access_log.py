@@ -1,7 +1,7 @@
-"""Counting the requests that aiohttp's parser refuses, which reach no middleware.
+"""Counts the requests that aiohttp's parser refuses, which reach no middleware.
 
 They do reach the access log. So the class made here, given to aiohttp's runner as ``access_log_class``, counts
-them and leaves everything else to the class that would have been there.
+them and leaves everything else to the class in whose place it is.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class QuietAccessLogger(AccessLogger):
-    """aiohttp's own, without scrapes."""
+    """aiohttp's own access logger, without a line for scrapes."""
 
     def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
-        """Log a request, if it is none of the metrics route."""
+        """Log a request, unless it is a scrape."""
         match = _match(request)
         if match is None or not is_view(match.handler):
             super().log(request, response, time)
@@ -40,11 +40,11 @@ def access_log_class(
 ) -> type[AbstractAccessLogger]:
     """Make an ``access_log_class`` for *app* which also counts malformed requests, as ``path="malformed"``.
 
-    Pass it to ``web.run_app`` or ``web.AppRunner``, whose *access_log* must not be ``None``. What is logged, and
-    whether, is left to *base*; ``None`` logs nothing. *app* is an application that carries the middleware by the
-    time it serves, or a function which returns it then.
+    Pass it to ``web.run_app`` or ``web.AppRunner``, whose *access_log* must not be ``None``. *base* decides what is
+    logged; ``None`` logs nothing. *app* is an application that carries the middleware by the time it serves, or a
+    function that returns it then.
     """
-    served = app if callable(app) and not isinstance(app, Application) else lambda: app
+    served_app = app if callable(app) and not isinstance(app, Application) else lambda: app
 
     class RecordingAccessLogger(AbstractAccessLogger):
         def __init__(self, logger: logging.Logger, log_format: str) -> None:
@@ -57,7 +57,7 @@ def access_log_class(
 
         def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
             if getattr(request.writer, "on_body_write", None) is None:
-                _count_unseen(served(), request, response, time)
+                _count_unseen(served_app(), request, response, time)
             if self._base is not None and self._base.enabled:
                 self._base.log(request, response, time)
 
@@ -81,8 +81,8 @@ def _count_unseen(app: Application | None, request: BaseRequest, response: Strea
 
 
 def _match(request: BaseRequest) -> AbstractMatchInfo | None:
-    """Return what the router has found for *request*; ``None`` if the parser has refused it before."""
+    """Return the router's match for *request*; ``None`` if the parser has refused it before."""
     try:
         return getattr(request, "match_info", None)
-    except AssertionError:  # by which aiohttp says so
+    except AssertionError:  # aiohttp's sign of it
         return None

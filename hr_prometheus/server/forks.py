@@ -1,4 +1,4 @@
-"""Notices a script that serves with several processes, each of which counts for itself."""
+"""Warns of a script that serves with several processes, each of which counts for itself."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _BYTES = b"12"
 class ServingProcesses:
     """The processes in which a script serves: the one that makes this object, and those that it forks.
 
-    They share a pipe with two bytes: the first process to serve takes one, and the second the other.
+    They share a pipe with two bytes: the first process to serve reads one, and the second the other.
     """
 
     def __init__(self, script: str) -> None:
         self._script = script
-        self._noted: int | None = None
-        self._bytes, theirs = os.pipe()
-        os.write(theirs, _BYTES)
-        os.close(theirs)
+        self._serving_pid: int | None = None
+        self._bytes, writer = os.pipe()
+        os.write(writer, _BYTES)
+        os.close(writer)
 
     @property
     def others_serve(self) -> bool:
-        """Whether one of them has begun to serve that is not this one."""
+        """Whether a process other than this one has begun to serve."""
         left = int.from_bytes(fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4)), sys.byteorder)
-        return len(_BYTES) - left > (self._noted == os.getpid())
+        return len(_BYTES) - left > (self._serving_pid == os.getpid())
 
-    def note(self) -> None:
-        """Note that this process is about to serve; the second one says what that means."""
-        if self._noted == os.getpid():
+    def note_serving(self) -> None:
+        """Note that this process is about to serve; the second one logs what that means."""
+        if self._serving_pid == os.getpid():
             return
-        self._noted = os.getpid()
+        self._serving_pid = os.getpid()
         if os.read(self._bytes, 1) == b"2":
             logger.warning(
                 '"%s" serves with several processes that it has started itself. Each counts for itself, and a scrape shows '

@@ -1,10 +1,10 @@
 """Ctrl-C, from the command's first moment to its last: no traceback, and the exit code that fits the moment.
 
-Python raises :exc:`KeyboardInterrupt` wherever it happens to be: in the middle of an import, while an object is thrown
-away, after the last ``except``. So while only our own code runs, Ctrl-C ends the process at once. While the
+Python raises :exc:`KeyboardInterrupt` wherever it happens to be: in the middle of an import, while an object is
+destroyed, after the last ``except``. So while only our own code runs, Ctrl-C ends the process at once. While the
 application's code runs, it is raised as ever, so that the application can tidy up.
 
-This module is imported before all others. So it imports next to nothing.
+This module is imported before all others, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 
-#: The exit code of a command that was interrupted before it had done its work.
+#: The exit code of a command that is interrupted before it has done its work.
 INTERRUPTED = 130
 #: Seconds after which an interruption that Python has swallowed is raised again.
 _AGAIN_SECONDS = 0.01
@@ -22,15 +22,15 @@ _AGAIN_SECONDS = 0.01
 _code = INTERRUPTED
 
 
-def take() -> None:
+def exit_at_once() -> None:
     """Have Ctrl-C end the process at once, from now on."""
-    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGINT, _exit)
     # Python gives the signal back to the system before it destroys the modules, which takes a while.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
-def served() -> None:
-    """Note that the application serves: to be interrupted is no failure any more."""
+def note_serving() -> None:
+    """Note that the application serves: an interruption is no failure any more."""
     global _code  # noqa: PLW0603  # there is one process
     _code = 0
 
@@ -40,28 +40,28 @@ def exit_code() -> int:
     return _code
 
 
-def has_caused(error: BaseException | None) -> bool:
-    """Whether an error stands for an interruption: Python before 3.12 makes others of some, and so do applications."""
+def is_interruption(error: BaseException | None) -> bool:
+    """Whether *error* was caused by an interruption: Python before 3.12 makes other errors of some, and so do applications."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-class Raised:
-    """While it is entered, Ctrl-C raises :exc:`KeyboardInterrupt`. Without :func:`take` it changes nothing."""
+class DefaultHandler:
+    """A block in which Ctrl-C raises :exc:`KeyboardInterrupt`. Without :func:`exit_at_once` it changes nothing."""
 
     def __enter__(self) -> None:
-        self._is_taken = signal.getsignal(signal.SIGINT) is _end
-        if self._is_taken:
-            self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._is_outermost = signal.getsignal(signal.SIGINT) is _exit
+        if self._is_outermost:
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(self, *_exception: object) -> None:
-        if self._is_taken:
-            signal.signal(signal.SIGINT, _end)
+        if self._is_outermost:
+            signal.signal(signal.SIGINT, _exit)
             sys.unraisablehook = self._hook
 
-    def _unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+    def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         """Raise an interruption again that met Python where nothing can be raised, as in a destructor."""
         if unraisable.exc_type is not KeyboardInterrupt:
             self._hook(unraisable)
@@ -73,5 +73,5 @@ class Raised:
         again.start()
 
 
-def _end(_number: int, _frame: object) -> None:
+def _exit(_number: int, _frame: object) -> None:
     os._exit(_code)

@@ -1,4 +1,4 @@
-"""Which event loop serves: asyncio's own, or uvloop's where that is installed."""
+"""The choice of the event loop: asyncio's own, or uvloop's where that is installed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ AUTO, ASYNCIO, UVLOOP = LOOPS = ("auto", "asyncio", "uvloop")
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:
-    """Return the name of the package that a loop is of: asyncio, uvloop, or another one."""
+    """Return the name of a loop's package: asyncio, uvloop, or another one."""
     return type(loop).__module__.partition(".")[0]
 
 
-def chosen_name(name: str | None) -> str:
-    """Return the name of the loop that :func:`loop_factory` makes; ``None`` is ``auto``."""
+def loop_choice(name: str | None) -> str:
+    """Return the name of the loop that :func:`loop_factory` makes."""
     if name in (None, AUTO):
         return ASYNCIO if find_spec("uvloop") is None else UVLOOP
     return str(name)
 
 
-def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the function that makes a loop of this name; ``auto`` is uvloop if it is installed, else asyncio.
+def loop_factory(name: str | None) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the function that makes a loop of this name.
+
+    ``auto``, and ``None``, is uvloop if it is installed, else asyncio.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if uvloop is asked for and not installed.
     """
     import asyncio  # noqa: PLC0415  # the command shows its help without it
 
-    if chosen_name(name) == ASYNCIO:
+    if loop_choice(name) == ASYNCIO:
         return asyncio.new_event_loop
     try:
         import uvloop  # noqa: PLC0415  # an extra
@@ -42,8 +44,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         raise SettingError(
             "loop", "--loop uvloop", ': uvloop is not installed. Install hr-prometheus with the extra "uvloop".'
         ) from None
-    # libuv ends a process that closes one of the first three descriptors, which is what a process that was started
-    # without standard output would use for a socket.
+    # libuv ends a process that closes one of the first three descriptors. In a process that was started without
+    # standard output, a socket would be one of them.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

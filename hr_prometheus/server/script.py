@@ -1,28 +1,39 @@
-"""A target without an attribute: a script, which is run as ``__main__``.
+"""Runs a target without an attribute, a script, as ``__main__``.
 
-For that time ``aiohttp.web.run_app`` and ``AppRunner.setup`` are replaced. These are the two substitutions that
+Meanwhile ``aiohttp.web.run_app`` and ``AppRunner.setup`` are replaced. These are the two substitutions that
 hr-prometheus makes, and only the launcher makes them.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from hr_prometheus.errors import HrPrometheusError, TargetError
-from hr_prometheus.server import guesses
-from hr_prometheus.server.target import application_error, existing_file, is_of, no_module, put_first, replaced
+from hr_prometheus.server.importer import (
+    application_error,
+    file_path,
+    is_missing,
+    missing_module_error,
+    put_first_on_path,
+)
+from hr_prometheus.server.target import replace_attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from hr_prometheus.server.target import Target
 
     SetUp = Callable[[web.AppRunner, Callable[[web.AppRunner], Awaitable[None]]], Awaitable[None]]
+
+#: Matches the usual names of a function that makes an application.
+_FACTORY = re.compile(r"(create|make|build|get|init|setup)?_?(web)?_?app(lication)?(_?factory)?")
 
 
 def run_script(
@@ -30,9 +41,9 @@ def run_script(
 ) -> None:
     """Run the target as ``__main__``, with *run_app* in the place of ``aiohttp.web.run_app``.
 
-    *set_up* takes that of ``aiohttp.web.AppRunner.setup``, which it is given as well as the runner.
+    *set_up* takes the place of ``aiohttp.web.AppRunner.setup``; it is called with the runner and the original.
 
-    What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, but for
+    What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, except
     :exc:`SystemExit`, which is the script's own way to end.
     """
     import runpy  # noqa: PLC0415  # only for scripts
@@ -50,25 +61,32 @@ def run_script(
         await set_up(runner, original_set_up)
 
     sys.argv = [target.module, *arguments]
-    with replaced(web, "run_app", counted_run_app), replaced(web.AppRunner, "setup", counted_set_up):
+    with (
+        replace_attribute(web, "run_app", counted_run_app),
+        replace_attribute(web.AppRunner, "setup", counted_set_up),
+    ):
         try:
             if target.is_file:
-                path = existing_file(target)
-                put_first(os.path.dirname(path))
+                path = file_path(target)
+                put_first_on_path(os.path.dirname(path))
                 names = runpy.run_path(path, run_name="__main__")
             else:
-                put_first(app_dir)
-                _find(target, app_dir)
+                put_first_on_path(app_dir)
+                _check_module(target, app_dir)
                 names = runpy.run_module(target.module, run_name="__main__", alter_sys=True)
         except HrPrometheusError:
             raise
         except Exception as error:
             raise application_error(f'"{target.text}" failed', error) from error
     if not calls:
-        raise _served_nothing(target, names)
+        raise TargetError(
+            f'the script "{target.text}" has ended without calling web.run_app or AppRunner.setup, so hr-prometheus has '
+            "served nothing. Expected a script which calls one of them, or a target with an attribute, "
+            f'"module:attribute".{_did_you_mean_attribute(target.module, names)}'
+        )
 
 
-def _find(target: Target, app_dir: str) -> None:
+def _check_module(target: Target, app_dir: str) -> None:
     """Check that the module of a script exists, without running it."""
     name = target.module
     try:
@@ -77,22 +95,30 @@ def _find(target: Target, app_dir: str) -> None:
             name += ".__main__"
             spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
-        if not is_of(name, error):
+        if not is_missing(name, error):
             raise
         spec = None
     if spec is None and name != target.module:
+        hint = _did_you_mean_attribute(target.module, vars(sys.modules[target.module]))
         raise TargetError(
             f'the package "{target.module}" has no module __main__, so it cannot be run as a script. Expected a script '
-            'which calls web.run_app, or a target with an attribute, "module:attribute".'
-            + guesses.did_you_mean_attribute(target.module, vars(sys.modules[target.module]))
+            f'which calls web.run_app, or a target with an attribute, "module:attribute".{hint}'
         )
     if spec is None:
-        raise no_module(name, app_dir)
+        raise missing_module_error(name, app_dir)
 
 
-def _served_nothing(target: Target, names: dict[str, object]) -> TargetError:
-    hint = guesses.did_you_mean_attribute(target.module, names)
-    return TargetError(
-        f'the script "{target.text}" has ended without calling web.run_app or AppRunner.setup, so hr-prometheus has served nothing. '
-        f'Expected a script which calls one of them, or a target with an attribute, "module:attribute".{hint}'
-    )
+def _did_you_mean_attribute(module: str, names: Mapping[str, object]) -> str:
+    """Return a question with the likeliest application, or factory of one, among a module's *names*; or nothing."""
+    functions = {name: value for name, value in names.items() if inspect.isfunction(value)}
+    candidates = [name for name, value in names.items() if isinstance(value, web.Application)]
+    candidates += [name for name in functions if _FACTORY.fullmatch(name)]
+    candidates += [name for name, value in functions.items() if _returns_application(value)]
+    return f' Did you mean "{module}:{candidates[0]}"?' if candidates else ""
+
+
+def _returns_application(function: Callable[..., object]) -> bool:
+    try:
+        return "Application" in str(function.__annotations__.get("return", ""))
+    except NameError:  # since Python 3.14 an annotation is evaluated here
+        return False

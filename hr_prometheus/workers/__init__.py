@@ -1,1 +1,1 @@
-"""Several processes that serve one application: their supervisor, and the one truth of their numbers."""
+"""Several processes that serve one application, and their supervisor, which adds up their numbers."""

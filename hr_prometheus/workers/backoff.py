@@ -1,4 +1,4 @@
-"""When a worker that has ended is started again: at once if it has served, and later and later if it cannot start."""
+"""The pauses before a worker is started again: none if it has served, and longer and longer ones if it cannot start."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import defaultdict
 
 #: Seconds after which a worker that could not start is tried again; doubled each time while others serve.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-#: How many workers that have served are started again in a second, for each worker that is wanted. It is a bound for those
-#: that end as soon as they serve.
+#: How many workers that have served are started again in a second at most, for each worker of the settings. It bounds
+#: the restarts of workers that end as soon as they serve.
 RESTARTS_A_SECOND = 5
 
 
-class Pauses:
+class Backoff:
     """The pauses before the restarts of so many *workers*."""
 
     def __init__(self, workers: int) -> None:
@@ -19,10 +19,10 @@ class Pauses:
         self._next = 0.0
         self._failures: defaultdict[int, int] = defaultdict(int)
 
-    def of(self, slot: int, now: float, *, has_served: bool, others_serve: bool) -> float:
+    def pause(self, slot: int, now: float, *, has_served: bool, others_serve: bool) -> float:
         """Return the seconds from *now* to the next start in a slot.
 
-        One that could not start is not left waiting for long if no other one serves.
+        A worker that could not start waits only for the first pause while no other one serves.
         """
         if has_served:
             self._failures.pop(slot, None)

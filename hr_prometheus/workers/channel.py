@@ -14,6 +14,8 @@ import struct
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from hr_prometheus.workers.tasks import BackgroundTasks
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
@@ -25,13 +27,13 @@ _ANSWER, _NO_ANSWER = "answer", "no answer"
 
 
 def encode(kind: str, value: object = None, payload: bytes = b"", *, number: int = 0) -> bytes:
-    """Return a message as it is sent."""
+    """Return the bytes of a message."""
     head = json.dumps([kind, number, value]).encode()
     return _LENGTHS.pack(len(head), len(payload)) + head + payload
 
 
 def receive(connection: socket.socket) -> tuple[str, Any]:
-    """Return the next message's kind and value, before there is an event loop; raise :exc:`EOFError` at the end."""
+    """Return the next message's kind and value, without an event loop; raise :exc:`EOFError` at the end."""
     head, payload = _LENGTHS.unpack(_read(connection, _LENGTHS.size))
     kind, _, value = json.loads(_read(connection, head))
     _read(connection, payload)
@@ -51,25 +53,25 @@ def _read(connection: socket.socket, size: int) -> bytes:
 class Channel(asyncio.Protocol):
     """One end of the connection.
 
-    *notified* is called with the kind and value of each message, *asked* with those of each question, for the bytes
-    of the answer, and *lost* when the other process is gone.
+    *on_message* is called with the kind and value of each message, *on_question* with those of each question, for the
+    bytes of the answer, and *on_close* when the other process is gone.
     """
 
     def __init__(
         self,
-        notified: Callable[[str, Any], None],
-        asked: Callable[[str, Any], Awaitable[bytes]],
-        lost: Callable[[], None],
+        on_message: Callable[[str, Any], None],
+        on_question: Callable[[str, Any], Awaitable[bytes]],
+        on_close: Callable[[], None],
     ) -> None:
-        self._notified, self._asked, self._lost = notified, asked, lost
+        self._on_message, self._on_question, self._on_close = on_message, on_question, on_close
         self._transport: asyncio.WriteTransport | None = None
         self._buffer = bytearray()
         self._numbers = count(1)
         self._questions: dict[int, asyncio.Future[bytes]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     async def connect(self, connection: socket.socket) -> None:
-        """Begin to listen and speak; *connection* belongs to the channel from now on."""
+        """Begin to receive and send; *connection* belongs to the channel from now on."""
         connection.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=connection)
 
@@ -92,24 +94,24 @@ class Channel(asyncio.Protocol):
             del self._questions[number]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be told by the event loop."""
-        self._transport = cast("asyncio.WriteTransport", transport)  # which uvloop's does not inherit
+        """Note the transport. Called by the event loop."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's does not inherit it
 
     def connection_lost(self, _exception: Exception | None) -> None:
-        """Be told by the event loop."""
+        """Fail the questions that wait. Called by the event loop."""
         self._transport = None
         for question in self._questions.values():
             if not question.done():
                 question.set_exception(ConnectionError("the other process is gone"))
-        self._lost()
+        self._on_close()
 
     def data_received(self, data: bytes) -> None:
-        """Be told by the event loop."""
+        """Receive the messages that are complete. Called by the event loop."""
         self._buffer += data
         while len(self._buffer) >= _LENGTHS.size:
             head, payload = _LENGTHS.unpack_from(self._buffer)
@@ -119,15 +121,13 @@ class Channel(asyncio.Protocol):
             kind, number, value = json.loads(self._buffer[_LENGTHS.size : begin])
             content = bytes(self._buffer[begin : begin + payload])
             del self._buffer[: begin + payload]
-            self._received(kind, number, value, content)
+            self._receive(kind, number, value, content)
 
-    def _received(self, kind: str, number: int, value: Any, content: bytes) -> None:
+    def _receive(self, kind: str, number: int, value: Any, content: bytes) -> None:
         if number == 0:
-            self._notified(kind, value)
+            self._on_message(kind, value)
         elif kind not in (_ANSWER, _NO_ANSWER):
-            task = asyncio.ensure_future(self._answer(kind, number, value))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._tasks.start(self._answer(kind, number, value))
         elif (question := self._questions.get(number)) is not None and not question.done():
             if kind == _ANSWER:
                 question.set_result(content)
@@ -136,8 +136,8 @@ class Channel(asyncio.Protocol):
 
     async def _answer(self, kind: str, number: int, value: Any) -> None:
         try:
-            self.send(_ANSWER, None, await self._asked(kind, value), number=number)
-        except ConnectionError as error:  # there is none, for a reason
+            self.send(_ANSWER, None, await self._on_question(kind, value), number=number)
+        except ConnectionError as error:  # its way to refuse an answer, with a reason
             self.send(_NO_ANSWER, str(error), number=number)
         except Exception:
             logger.exception('The question "%s" could not be answered.', kind)

@@ -1,7 +1,7 @@
 """The hooks by which gunicorn's workers keep their numbers as ours do: by slot, in files that outlive them.
 
-A configuration file of gunicorn imports them; see ``examples/gunicorn.conf.py``. The application is instrumented by
-itself. There is no supervisor of ours, so each worker adds up the files when it is scraped, and what stands in no file
+A configuration file of gunicorn imports them; see ``examples/gunicorn.conf.py``. The application instruments
+itself. There is no supervisor of ours, so each worker adds up the files when it is scraped. What is kept in no file
 (``process_*``, custom collectors, ``Info``, ``Enum``, gauges with ``set_function``) is left out.
 """
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from hr_prometheus.multiprocess.collector import Scrape
 
 _slots: list[Slots] = []
-#: The slots of the workers, by their age, which gunicorn counts.
-_taken: dict[int, int] = {}
+#: The slots of the workers, by their age, which is gunicorn's number for a worker.
+_slot_of: dict[int, int] = {}
 
 
 def on_starting(server: Any) -> None:
@@ -42,30 +42,30 @@ def on_starting(server: Any) -> None:
             "Leave it out."
         )
     for hook in (pre_fork, post_fork, child_exit, on_exit):
-        if not _has(getattr(server.cfg, hook.__name__), hook):
-            server.log.warning(_replaced(hook.__name__))
+        if not _calls(getattr(server.cfg, hook.__name__), hook):
+            server.log.warning(_missing_hook(hook.__name__))
     _slots.append(Slots(leave_multiprocess_mode()))
     # For a mark_process_dead in the configuration, which needs it and does nothing there.
     os.environ[VARIABLE] = _slots[0].path
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give a worker the first slot that is free, in the master."""
+    """Give a worker the first free slot, in the master."""
     if not _slots:
-        raise ConfigurationError(_replaced("on_starting"))
+        raise ConfigurationError(_missing_hook("on_starting"))
     living = {each.age for each in server.WORKERS.values()}
-    for age in _taken.keys() - living:  # another child_exit than ours was called
+    for age in _slot_of.keys() - living:  # the configuration has a child_exit of its own
         _free(age)
-    slot = next(slot for slot in count() if slot not in _taken.values())
+    slot = next(slot for slot in count() if slot not in _slot_of.values())
     _slots[0].reclaim(slot)
-    _taken[worker.age] = slot
+    _slot_of[worker.age] = slot
 
 
 def post_fork(_server: Any, worker: Any) -> None:
-    """Have a worker keep its numbers in the files of its slot, before it imports the application."""
-    if worker.age not in _taken:
-        raise ConfigurationError(_replaced("pre_fork"))
-    directory, slot = _slots[0].path, _taken[worker.age]
+    """Keep a worker's numbers in the files of its slot; runs in the worker, before it imports the application."""
+    if worker.age not in _slot_of:
+        raise ConfigurationError(_missing_hook("pre_fork"))
+    directory, slot = _slots[0].path, _slot_of[worker.age]
     enter_multiprocess_mode(directory, slot)
     store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")
     collector = MultiProcessCollector(directory, is_compacting=False)
@@ -83,12 +83,12 @@ def post_fork(_server: Any, worker: Any) -> None:
 
 def child_exit(_server: Any, worker: Any) -> None:
     """Free the slot of a worker that has been waited for, in the master."""
-    if worker.age in _taken:
+    if worker.age in _slot_of:
         _free(worker.age)
 
 
 def _free(age: int) -> None:
-    _slots[0].reclaim(_taken.pop(age))
+    _slots[0].reclaim(_slot_of.pop(age))
 
 
 def on_exit(_server: Any) -> None:
@@ -97,15 +97,16 @@ def on_exit(_server: Any) -> None:
         slots.remove()
 
 
-def _has(hook: Any, ours: Callable[..., None]) -> bool:
-    """Whether a hook of gunicorn's is one of ours, or mentions it and so may well call it."""
+def _calls(hook: Any, ours: Callable[..., None]) -> bool:
+    """Whether a hook of the configuration is *ours*, or mentions it and so probably calls it."""
     code = getattr(hook, "__code__", None)
     if hook is ours or code is None:
         return True
     return any(name == ours.__name__ or hook.__globals__.get(name) is ours for name in code.co_names)
 
 
-def _replaced(name: str) -> str:
+def _missing_hook(name: str) -> str:
+    """Return the sentence for a configuration that has replaced a hook."""
     arguments = "server" if name.startswith("on_") else "server, worker"
     return (
         f'gunicorn\'s configuration has a "{name}" of its own in the place of that of hr_prometheus.workers.gunicorn: '

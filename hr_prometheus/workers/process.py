@@ -1,4 +1,4 @@
-"""One worker as the supervisor sees it: its process, its control channel, and what became of it."""
+"""One worker as the supervisor sees it: its process, its control channel, and its end."""
 
 from __future__ import annotations
 
@@ -10,90 +10,102 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
-from hr_prometheus.server.runner import CLEANUP_SECONDS, InProgress
+from hr_prometheus.server.in_progress import RequestInProgress
+from hr_prometheus.server.runner import CLEANUP_SECONDS
 from hr_prometheus.workers.channel import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable
+
+    from hr_prometheus.workers.config import WorkerConfig
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds that a worker is given to end when it has nothing more to do.
+#: Seconds that a worker has to end when it has nothing more to do.
 _LAST_SECONDS = 0.5
-_LAST_WORDS_SECONDS = 0.2
-#: The reason for which all workers end.
-STOP = "stop"
+#: Seconds that a message of a worker that has ended may be on its way.
+_LAST_MESSAGE_SECONDS = 0.2
+
+#: Why the supervisor ends a worker.
+STOP, TIMEOUT, REMOVE, RELOAD, MAX_REQUESTS = "stop", "timeout", "remove", "reload", "max-requests"
+#: Why a worker ends by itself.
+EXIT, SIGNAL = "exit", "signal"
+#: The reasons for which another worker is started.
+RESTART_REASONS = (TIMEOUT, RELOAD, MAX_REQUESTS, EXIT, SIGNAL)
 
 
 class WorkerProcess:
     """A worker from its start to its end.
 
-    *asked* answers its questions and *worn* is called when it has served as many requests as it may. ``booted`` says,
-    when it is done, whether the application could be served; if not, ``failure`` says why not and the process has
-    ended. ``ended`` is its exit code, or the negative number of the signal which killed it.
+    *on_question* answers its questions. *on_request_limit* is called when it has served as many requests as it may.
     """
 
     def __init__(
-        self, slot: int, asked: Callable[[str, Any], Awaitable[bytes]], worn: Callable[[WorkerProcess], None]
+        self,
+        slot: int,
+        on_question: Callable[[str, Any], Awaitable[bytes]],
+        on_request_limit: Callable[[WorkerProcess], None],
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self.slot = slot
         self.pid = 0
         self.routes = 0
         self.notices: list[str] = []
-        self.booted: asyncio.Future[bool] = loop.create_future()
-        self.ended: asyncio.Future[int] = loop.create_future()
+        #: Done when it serves, with ``True``, or when it has ended before, with ``False``; ``failure`` says why.
+        self.boot: asyncio.Future[bool] = self._loop.create_future()
         self.failure: BaseException | None = None
-        self.served_since = 0.0
-        #: Why it ends, if the supervisor wants it to: a reason for a restart, or "stop".
+        #: Done when it has ended, with its exit code, or the negative number of the signal that has killed it.
+        self.end: asyncio.Future[int] = self._loop.create_future()
+        #: Why it ends, if the supervisor wants it to.
         self.reason = ""
-        #: The requests in progress when its stop began, once it has said so.
-        self.draining: list[InProgress] | None = None
+        #: The requests in progress when its stop began; ``None`` until it has sent them.
+        self.draining: list[RequestInProgress] | None = None
         #: When its application's clean-up began, by the loop's clock.
-        self.cleaning_since = inf
+        self.cleanup_began = inf
         #: Pings that it has not answered.
         self.unanswered = 0
         self._code: int | None = None
-        self._is_hung_up = False
-        self._deadline: asyncio.TimerHandle | None = None
-        self._loop = loop
-        self._worn = worn
-        self._channel = Channel(self._notified, asked, self._hung_up)
+        self._is_disconnected = False
+        self._kill_timer: asyncio.TimerHandle | None = None
+        self._on_request_limit = on_request_limit
+        self._channel = Channel(self._on_message, on_question, self._on_close)
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self, target: str, orders: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-        """Start the process and tell it its *orders*; a failure to do so is as if the process had failed."""
+    async def start(self, target: str, config: WorkerConfig) -> None:
+        """Start the process and send its *config*; if the system refuses, that is its failure."""
         try:
-            ours, theirs = socket.socketpair()
+            connection, worker_connection = socket.socketpair()
         except OSError as error:
-            self.refuse(ServingError(f"cannot start a worker: {error.strerror}."))
+            self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
             return
-        with theirs:
+        descriptor = worker_connection.fileno()
+        with worker_connection:
             try:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; the command is ours
-                    _command(theirs.fileno(), self.slot, target),
-                    pass_fds=[theirs.fileno(), *descriptors],
+                    _command(descriptor, self.slot, target),
+                    pass_fds=[descriptor, *config.sockets, config.counts],
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
             except OSError as error:
-                ours.close()
-                self.refuse(ServingError(f"cannot start a worker: {error.strerror}."))
+                connection.close()
+                self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
                 return
         self.pid = self._process.pid
-        await self._channel.connect(ours)
-        self._channel.send("orders", orders)
+        await self._channel.connect(connection)
+        self._channel.send("config", asdict(config))
 
-    def refuse(self, failure: Exception | None) -> None:
-        """Have it end before it has begun."""
+    def fail(self, failure: Exception | None) -> None:
+        """End it before there is a process."""
         self.failure, self._code = failure, 1
-        self.booted.set_result(False)
-        self.ended.set_result(1)
+        self.boot.set_result(False)
+        self.end.set_result(1)
 
     @property
     def is_alive(self) -> bool:
@@ -101,17 +113,27 @@ class WorkerProcess:
         return bool(self.pid) and self._code is None
 
     @property
+    def has_served(self) -> bool:
+        """Whether it has ever served."""
+        return self.boot.done() and self.boot.result()
+
+    @property
     def is_running(self) -> bool:
         """Whether it has begun to serve and has not ended."""
-        return bool(self.served_since) and self.is_alive
+        return self.has_served and self.is_alive
 
     @property
     def is_serving(self) -> bool:
-        """Whether it takes connections, as far as the supervisor knows."""
+        """Whether it accepts connections, as far as the supervisor knows."""
         return self.is_running and not self.reason
 
+    @property
+    def will_restart(self) -> bool:
+        """Whether its slot gets another worker when it has ended."""
+        return self.reason in {"", TIMEOUT}
+
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Ask whether it still answers."""
         self.unanswered += 1
         self._channel.send("ping")
 
@@ -119,89 +141,88 @@ class WorkerProcess:
         """Return its answer to a question; raise :exc:`ConnectionError` if there will be none."""
         return await self._channel.ask(kind)
 
-    def end(self, reason: str, seconds: float) -> None:
-        """Have it serve the requests in progress and end; it is killed if that takes longer than *seconds*.
+    def stop(self, reason: str, drain_seconds: float) -> None:
+        """Have it serve the requests in progress and end. It is killed if it takes longer than it may.
 
-        A *reason* other than ``stop`` means that others go on, so that it can close its connections gently.
+        Unless all workers stop, it closes its connections only when they are idle.
         """
         if self.reason:
             return
         self.reason = reason
-        if self.served_since:
+        if self.has_served:
             self._channel.send("stop" if reason == STOP else "replace")
         elif self.is_alive:
             os.kill(self.pid, signal.SIGTERM)  # it may be importing, when it reads no messages
-        self._end_within(seconds)
+        self._kill_after(CLEANUP_SECONDS + (drain_seconds if self.has_served else 0.0))
 
     def kill(self, reason: str = "") -> None:
-        """Kill it, with what it has started, if it has not ended."""
+        """Kill it, with the processes that it has started, if it has not ended."""
         self.reason = self.reason or reason
         if self.is_alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def reaped(self, status: int) -> None:
-        """Note its end; *status* is what ``waitpid`` said."""
+    def reap(self, status: int) -> None:
+        """Note its end, with the *status* of ``waitpid``."""
         assert self._process is not None  # noqa: S101  # it had a pid
         self._process.returncode = self._code = os.waitstatus_to_exitcode(status)
-        # What it has said last may still be on its way, and a process that it has forked may hold the other end.
-        self._loop.call_later(_LAST_WORDS_SECONDS, self._channel.close)
-        if self._is_hung_up:
+        # Its last message may be on its way, and a process that it has forked may hold the other end.
+        self._loop.call_later(_LAST_MESSAGE_SECONDS, self._channel.close)
+        if self._is_disconnected:
             self._finish()
 
-    def _hung_up(self) -> None:
-        self._is_hung_up = True
+    def _on_close(self) -> None:
+        self._is_disconnected = True
         if self._code is not None:
             self._finish()
 
     def _finish(self) -> None:
         assert self._code is not None  # noqa: S101  # it has ended
-        if not self.booted.done():
-            if self.failure is None and not self.reason:  # it has said nothing
+        if not self.boot.done():
+            if self.failure is None and not self.reason:  # it has sent no failure
                 self.failure = SystemExit(self._code)
                 if self._code < 0:
-                    how = describe_end(self._code)
-                    self.failure = ApplicationError(f"the application was ended by {how} while it started.")
-            self.booted.set_result(False)
-        self.ended.set_result(self._code)
+                    cause = describe_exit_code(self._code)
+                    self.failure = ApplicationError(f"the application was ended by {cause} while it started.")
+            self.boot.set_result(False)
+        self.end.set_result(self._code)
 
-    def _end_within(self, seconds: float) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self._loop.call_later(seconds, self._end_late, seconds)
+    def _kill_after(self, seconds: float) -> None:
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        self._kill_timer = self._loop.call_later(seconds, self._kill_late, seconds)
 
-    def _end_late(self, seconds: float) -> None:
+    def _kill_late(self, seconds: float) -> None:
         if self._code is None:
             logger.warning("Worker %d (pid %d) has not ended within %g s and is killed.", self.slot, self.pid, seconds)
             self.kill()
 
-    def _notified(self, kind: str, value: Any) -> None:
+    def _on_message(self, kind: str, value: Any) -> None:
         if kind == "pong":
             self.unanswered = 0
         elif kind == "ready":
             self.routes, self.notices = value
-            self.served_since = self._loop.time()
-            self.booted.set_result(True)
+            self.boot.set_result(True)
         elif kind == "failed":
             name, *arguments = value
             self.failure = getattr(errors, name)(*arguments)
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
         elif kind == "draining":
-            self.draining = [InProgress(*each) for each in value]
-        elif kind == "cleaning":
-            self.cleaning_since = self._loop.time()
-            self._end_within(CLEANUP_SECONDS)
-        elif kind == "worn":
-            self._worn(self)
+            self.draining = [RequestInProgress(*each) for each in value]
+        elif kind == "cleaning up":
+            self.cleanup_began = self._loop.time()
+            self._kill_after(CLEANUP_SECONDS)
+        elif kind == "request limit reached":
+            self._on_request_limit(self)
 
 
 def _command(descriptor: int, slot: int, target: str) -> list[str]:
-    # With "-m" the current directory comes first on the path, unless "-P" says otherwise. It shall where it is on ours.
+    # With "-m" the current directory comes first on the path, without "-P". It shall only where it is on ours.
     safe = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
     return [sys.executable, *safe, "-m", "hr_prometheus.workers", str(descriptor), str(slot), target]
 
 
-def describe_end(code: int) -> str:
+def describe_exit_code(code: int) -> str:
     """Return words for an exit code or, if it is negative, a signal."""
     if code >= 0:
         return f"exit code {code}"

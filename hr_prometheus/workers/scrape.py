@@ -1,4 +1,4 @@
-"""Answering scrapes in the supervisor: of its own port, and of those that the workers forward."""
+"""Answers scrapes in the supervisor: those of its own port, and those that the workers forward."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
-from hr_prometheus.server.addresses import serve_metrics
+from hr_prometheus.server.metrics_server import serve_metrics
 from hr_prometheus.store.files import store_in_files
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from hr_prometheus.multiprocess.collector import Scrape
     from hr_prometheus.workers.process import WorkerProcess
 
-#: Seconds that a scrape waits for what the workers tell of themselves.
+#: Seconds that a scrape waits for the workers' answers.
 ANSWER_SECONDS = 0.5
 
 
-class Scraping:
-    """The scrapes of all *workers*, which are kept by slot, and about their *restarts*, by slot and reason."""
+class WorkerScrapes:
+    """The scrapes of all *workers*, by slot, and of their *restarts*, by slot and reason."""
 
     def __init__(
         self, directory: str, workers: Mapping[int, WorkerProcess], restarts: Mapping[tuple[int, str], int]
     ) -> None:
         self._workers, self._restarts = workers, restarts
-        # What the supervisor counts itself is added to what the workers count.
+        # The supervisor's own counts are added to those of the workers.
         store_in_files(os.path.join(directory, "supervisor"))
         self._collector = MultiProcessCollector(directory, [self])
         self._scrapes = Scrapes(REGISTRY, self._gather)
@@ -75,30 +75,30 @@ class Scraping:
         return self._collector.scrape(*await self._ask())
 
     async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:
-        """Return what the workers tell of themselves, and the pids of those that do not in time, or not yet.
+        """Return the workers' dumps by slot, and the pids of those that do not answer in time, or not yet.
 
         A worker that has not yet answered the last scrape is not asked again.
         """
-        asked = {worker: self._question(worker) for worker in self._workers.values() if worker.is_running}
-        if asked:
-            await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
+        questions = {worker: self._question(worker) for worker in self._workers.values() if worker.is_running}
+        if questions:
+            await asyncio.wait(questions.values(), timeout=ANSWER_SECONDS)
         silent = {worker.slot: worker.pid for worker in self._workers.values() if worker.is_alive}
         dumps = {}
-        for worker, question in asked.items():
+        for worker, question in questions.items():
             with suppress(asyncio.InvalidStateError, ConnectionError):
                 dumps[worker.slot] = json.loads(question.result())
                 silent.pop(worker.slot, None)
         return dumps, silent
 
     def _question(self, worker: WorkerProcess) -> asyncio.Task[bytes]:
-        def answered(question: asyncio.Task[bytes]) -> None:
+        def forget(question: asyncio.Task[bytes]) -> None:
             del self._questions[worker]
             with suppress(asyncio.CancelledError):
-                question.exception()  # it may be that nobody waits for it any more
+                question.exception()  # retrieved, in case no scrape waits for it any more
 
         if worker not in self._questions:
             self._questions[worker] = question = asyncio.ensure_future(worker.ask("dump"))
-            question.add_done_callback(answered)
+            question.add_done_callback(forget)
         return self._questions[worker]
 
 

@@ -38,7 +38,7 @@ def test_each_application_is_measured_once(serve, own_port):
     assert service.stop(2) == (0, "cleaned up\n", "")
 
 
-def test_what_is_said_of_labels_at_the_start(serve):
+def test_notices_about_labels(serve):
     """Once for each application, as with web.run_app."""
     service = serve("script_with_runners.py", "--exclude", "/firs")
     for _ in range(3):
@@ -129,7 +129,7 @@ NO_SITE = "it has an AppRunner, but no site of it has been started."
 def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
     """After ten seconds one line says so and why, and the script goes on."""
     (tmp_path / "waits.py").write_text(script)
-    code = "from hr_prometheus.server import script_runners\nscript_runners.PATIENCE = 0.5\nfrom hr_prometheus.cli import main\nmain()\n"
+    code = "from hr_prometheus.server import script_runners\nscript_runners.SERVES_NOTHING_SECONDS = 0.5\nfrom hr_prometheus.cli import main\nmain()\n"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "run", str(tmp_path / "waits.py")],
         cwd=APPS, env=clean_environment(), text=True,

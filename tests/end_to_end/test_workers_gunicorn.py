@@ -38,7 +38,7 @@ def gunicorn(tmp_path):
 
 
 async def scrape(url: str) -> dict[str, float]:
-    """Return what a scrape says."""
+    """Return the samples of a scrape."""
     import aiohttp
 
     async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as response:
@@ -46,11 +46,11 @@ async def scrape(url: str) -> dict[str, float]:
         return samples(await response.text())
 
 
-def is_counted(client: Load, found: dict[str, float], kills: int) -> bool:
-    """Whether each answer is counted, and else nothing but what was lost with the killed."""
+def is_counted(client: Load, metrics: dict[str, float], kills: int) -> bool:
+    """Whether each answer is counted, and nothing else but the answers that were lost with a killed worker."""
     most = client.answered + len(client.failures)
-    requests = found['request_count_total{method="POST",path="/",status="200"}']
-    return client.answered <= found["answered_total"] <= most and client.answered - kills <= requests <= most
+    requests = metrics['request_count_total{method="POST",path="/",status="200"}']
+    return client.answered <= metrics["answered_total"] <= most and client.answered - kills <= requests <= most
 
 
 async def test_killed_workers_lose_no_number(gunicorn, tmp_path):
@@ -63,10 +63,13 @@ async def test_killed_workers_lose_no_number(gunicorn, tmp_path):
             await until_async(lambda: client.answered > kills * 50)  # noqa: B023
             os.kill(random.choice(children(process.pid)), signal.SIGKILL)  # noqa: S311
             await until_async(lambda: errors.read_text().count("Booting worker") == 3 + kills)  # noqa: B023
+    async with asyncio.timeout(DEADLINE):
+        while (await scrape(url))['requests_in_progress{method="POST",path="/"}']:  # an answer comes before its end
+            await asyncio.sleep(0.01)
     for _ in range(6):
-        found = await scrape(url)
-        assert is_counted(client, found, kills)
-        assert found['requests_in_progress{method="POST",path="/"}'] == 0
+        metrics = await scrape(url)
+        assert is_counted(client, metrics, kills)
+        assert metrics['requests_in_progress{method="POST",path="/"}'] == 0
     by_slot = {f"{kind}_w{slot}.db" for kind in ("counter", "gauge_livesum") for slot in range(3)}
     assert {path.name for path in Path(tmp_path).rglob("*.db")} <= by_slot
     process.terminate()
@@ -120,8 +123,8 @@ async def test_prometheus_clients_own_mode_has_our_numbers(tmp_path, preload):
             while not expected.items() <= (await scrape(url)).items():  # an answer comes before its request has ended
                 await asyncio.sleep(0.01)
         for _ in range(6):
-            found = await scrape(url)
-            assert [found[name] for name in list(expected)[:4]] == [*[len(pids)] * 3, 0]
+            metrics = await scrape(url)
+            assert [metrics[name] for name in list(expected)[:4]] == [*[len(pids)] * 3, 0]
 
 
 async def test_a_child_exit_after_ours(tmp_path):
@@ -152,9 +155,9 @@ def child_exit(server, worker):
 def test_a_hook_that_calls_ours_is_not_warned_of():
     """However it names it."""
     from hr_prometheus.workers import gunicorn as ours
-    from hr_prometheus.workers.gunicorn import _has, child_exit
+    from hr_prometheus.workers.gunicorn import _calls, child_exit
 
-    assert _has(child_exit, child_exit)
+    assert _calls(child_exit, child_exit)
 
     def by_module(server, worker):
         ours.child_exit(server, worker)
@@ -162,5 +165,5 @@ def test_a_hook_that_calls_ours_is_not_warned_of():
     def not_at_all(server, worker):
         by_module(server, worker)
 
-    assert _has(by_module, child_exit)
-    assert not _has(not_at_all, child_exit)
+    assert _calls(by_module, child_exit)
+    assert not _calls(not_at_all, child_exit)

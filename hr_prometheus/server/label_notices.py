@@ -1,4 +1,4 @@
-"""What is said of an application's labels when it starts: values that are kept, and patterns that leave nothing out."""
+"""The notices about labels when an application starts: values that are kept, and patterns that exclude nothing."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
     from hr_prometheus.request.recorder import Recorder
     from hr_prometheus.settings import Settings
 
-_MOST_NAMED = 3  # parameters, at the start
+#: How many parameters are named.
+_MOST_NAMED = 3
 _OWN_CURE = 'fixed_routes_parameters={"*": ["*"]} in the application\'s own call'
 #: The options that an application's own middleware leaves without an effect.
-_OF_MIDDLEWARE = (
+_MIDDLEWARE_OPTIONS = (
     "fixed_route", "allow_values", "keep_values", "monitor", "path_budget", "buckets", "metric_prefix", "detail", "exclude",
 )  # fmt: skip
 
 
-def notices(app: Application, settings: Settings, *, has_own_middleware: bool = False) -> list[str]:
-    """Return what is to be said of an instrumented application's labels when it starts: nothing, if all is well.
+def label_notices(app: Application, settings: Settings, *, has_own_middleware: bool = False) -> list[str]:
+    """Return the notices about an instrumented application's labels; none if all is well.
 
-    An application that *has_own_middleware* goes on with its settings, and its author is who can change them.
+    An application that *has_own_middleware* goes on with its settings, so only its author can change them.
     """
     recorder = recorder_in(app)
     if recorder is None or not isinstance(app.router, UrlDispatcher):
@@ -44,46 +45,46 @@ def notices(app: Application, settings: Settings, *, has_own_middleware: bool = 
         total += len(routes)
         number += len(routes) if names else 0
         kept += [f"{resource.name}.{name}" for name in names] if resource.name else [resource.canonical] * bool(names)
-    found = []
+    notices = []
     if kept:
-        some = list(dict.fromkeys(kept))
+        kept = list(dict.fromkeys(kept))
         cure = _OWN_CURE if has_own_middleware else "--fixed-route '*'"
-        found.append(
+        notices.append(
             f"{number} of {total} routes keep{'s' * (number == 1)} parameter values in labels "
-            f"({', '.join(some[:_MOST_NAMED] + ['…'] * (len(some) > _MOST_NAMED))}); {cure} groups them; "
+            f"({', '.join(kept[:_MOST_NAMED] + ['…'] * (len(kept) > _MOST_NAMED))}); {cure} groups them; "
             f"see: hr-prometheus routes {settings.target}"
         )
     if not has_own_middleware:
-        recorder.has_checked_exclude = True  # it is said here, and need not be said again
-        see = f" See: hr-prometheus routes {settings.target}"
-        found += [text + see for text in idle_exclusions(app, settings)]
-    return found
+        recorder.has_checked_exclude = True  # so that the first request does not log the same
+        notices += [f"{text} See: hr-prometheus routes {settings.target}" for text in idle_exclusions(app, settings)]
+    return notices
 
 
 def ignored_options(settings: Settings) -> list[str]:
-    """Return a sentence that names the options which an application with a middleware of its own ignores, if there are any."""
-    ignored = [settings.origins[name].name for name in _OF_MIDDLEWARE if name in settings.origins]
+    """Return a sentence that names the options which an application with its own middleware ignores, if any."""
+    ignored = [settings.origins[name].name for name in _MIDDLEWARE_OPTIONS if name in settings.origins]
     return [IGNORED % ", ".join(ignored)] if ignored else []
 
 
 def idle_exclusions(app: Application, settings: Settings) -> list[str]:
-    """Return a sentence for each pattern of ``--exclude`` that leaves nothing out."""
+    """Return a sentence for each pattern of ``--exclude`` that excludes nothing."""
     if not settings.exclude:
         return []
-    said = idle_patterns(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
+    problems = idle_patterns(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
     may_change = " The application's start-up may add a route for it." if has_start_up(app) and not app.frozen else ""
     origin = settings.origins["exclude"]
-    typed = f"{origin.name}:" if origin.variable else origin.option
-    return [f'{typed} "{pattern}" {problem}{may_change}' for pattern, problem in said.items()]
+    option = f"{origin.name}:" if origin.variable else origin.option
+    return [f'{option} "{pattern}" {problem}{may_change}' for pattern, problem in problems.items()]
 
 
 def recorder_in(app: Application) -> Recorder | None:
-    """Return the recorder of the middleware that an application carries."""
+    """Return the recorder of the middleware that an application carries, or ``None``."""
     return next(filter(None, map(recorder_of, app.middlewares)), None)
 
 
 def policies_of(app: Application, settings: Settings) -> Policies:
     """Return the policies that an application is measured by: its own, if it carries the middleware already."""
     recorder = recorder_in(app)
-    given = settings.fixed_routes, settings.allow_values, settings.keep_values
-    return Policies(*given) if recorder is None else recorder.labels.policies
+    if recorder is not None:
+        return recorder.labels.policies
+    return Policies(settings.fixed_routes, settings.allow_values, settings.keep_values)

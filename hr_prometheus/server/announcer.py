@@ -1,0 +1,80 @@
+"""The lines that announce a server's start and stop, for the person who waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Self
+
+from hr_prometheus.server import interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: Seconds after which a start is slow, and a clean-up.
+SLOW_START = 2.0
+SLOW_CLEANUP = 1.0
+
+
+class Announcer:
+    """Announces one server's start and stop. *announce* is called with each line, from any thread.
+
+    In a ``with`` block, a slow start is announced with what *waits_for* returns then, unless it serves or fails before.
+    """
+
+    def __init__(self, announce: Callable[[str], None], waits_for: Callable[[], str]) -> None:
+        self._announce, self._waits_for = announce, waits_for
+        self._stop_began = 0.0
+        #: Whether :meth:`serving` was called.
+        self.has_served = False
+
+    def __enter__(self) -> Self:
+        self._slow_start = start_timer(SLOW_START, self._starting)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._slow_start.cancel()
+
+    def serving(self, line: str) -> None:
+        """Announce that the application is served, with a line of :func:`serving_line`."""
+        self._slow_start.cancel()
+        self.has_served = True
+        interrupts.note_serving()
+        self._announce(line)
+
+    def note_stop(self) -> None:
+        """Note that the stop begins; only the first call counts."""
+        self._slow_start.cancel()
+        self._stop_began = self._stop_began or monotonic()
+
+    def stopping(self, reason: str, seconds: float) -> None:
+        """Announce that a stop waits for *reason*, for so many *seconds* at most."""
+        self._announce(f"Stopping: waiting for {reason}, at most {seconds:g} s; Ctrl-C again to stop now")
+
+    def stopped(self, unfinished: str = "") -> None:
+        """Announce the end of a stop, with what is left *unfinished*."""
+        rest = f", without waiting for {unfinished}" if unfinished else ""
+        self._announce(f"Stopped after {monotonic() - self._stop_began:.1f} s{rest}")
+
+    def _starting(self) -> None:
+        self._announce(f"Starting: waiting for {self._waits_for()}, {SLOW_START:g} s so far; Ctrl-C to stop")
+
+
+def serving_line(what: str, urls: Iterable[str], metrics_url: str, loop: str) -> str:
+    """Return the line that says what is served where, by which event loop and process, and how it is stopped."""
+    # The space keeps a terminal, and a person who copies it, from taking the semicolon for a part of the URL.
+    return f"hr-prometheus: {what} on {', '.join(urls)}, metrics on {metrics_url} ; {loop}, pid {os.getpid()}, Ctrl-C to stop"
+
+
+def target_and_routes(target: str, routes: int, workers: str = "") -> str:
+    """Return a target with the number of its routes, as in ``app:create (2 routes)``, and its *workers*, if any."""
+    return f"{target} ({routes} route{'s' * (routes != 1)}{f', {workers}' if workers else ''})"
+
+
+def start_timer(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    """Call *function* after some *seconds* in another thread, whatever this one is busy with. It can be cancelled."""
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+    return timer

@@ -1,0 +1,183 @@
+"""The application that is served, in one process or in a worker: how it is prepared, and how far it has come."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import hdrs
+from aiohttp.web import Application, UrlDispatcher
+
+from hr_prometheus.errors import HrPrometheusError, SettingError, TargetError
+from hr_prometheus.instrumentation import instrument
+from hr_prometheus.labels.policies import Policies
+from hr_prometheus.labels.resources import has_start_up
+from hr_prometheus.metrics import FULL
+from hr_prometheus.request.monitors import BaseRequestMonitor
+from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.server.announcer import target_and_routes
+from hr_prometheus.server.bind import address_error
+from hr_prometheus.server.importer import application_error, load_attribute
+from hr_prometheus.server.label_notices import ignored_options, label_notices, recorder_in
+from hr_prometheus.server.logs import configure_application_logging, log_notices
+from hr_prometheus.server.target import make_application, parse_target
+from hr_prometheus.settings import sentence_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+
+    from hr_prometheus.errors import ConfigurationError
+    from hr_prometheus.settings import Settings
+
+    Context = Callable[[Application], AsyncIterator[None]]
+
+logger = logging.getLogger("hr_prometheus")
+
+#: The phases of an application, as an error's sentence names them.
+SETTING_UP, STARTING, LISTENING, RUNNING = (
+    "while it was set up",
+    "while it started up",
+    "listening",
+    "while it ran or stopped",
+)
+
+
+class ServedApplication:
+    """The application of a target, from its preparation to its stop. ``app`` is ``None`` until it is prepared."""
+
+    def __init__(self, settings: Settings, *, is_script: bool = False) -> None:
+        self.settings = settings
+        self.is_script = is_script
+        self.phase = SETTING_UP
+        self.app: Application | None = None
+        #: How many routes the application has, without the metrics route.
+        self.routes = 0
+        self._metrics_routes = 0
+        self._has_own_middleware = False
+        #: Sentences to log when the application is served; of several workers, only those of the first.
+        self.notices: list[str] = []
+
+    async def prepare(
+        self, value: Application | Awaitable[object], *, metrics_path: str | None, context: Context | None = None
+    ) -> Application:
+        """Return the application, instrumented. Runs in the loop that serves, and so does an async factory.
+
+        *context* is entered before the application's own start-up and left after its clean-up.
+        """
+        settings = self.settings
+        app = await make_application(settings.target, value)
+        configure_application_logging(settings, is_script=self.is_script)
+        self.routes = _number_of_routes(app)
+        if not has_start_up(app):  # else they are checked at its end
+            Policies(settings.fixed_routes, settings.allow_values).check(app)
+        self._instrument(app, metrics_path)
+        self._metrics_routes = _number_of_routes(app) - self.routes
+        if context is not None:
+            app.cleanup_ctx.insert(0, context)
+        app.on_startup.insert(0, self._enter(STARTING))
+        app.on_startup.append(self._enter(LISTENING))
+        app.on_startup.append(self._find_notices)
+        self.app = app
+        return app
+
+    def _instrument(self, app: Application, metrics_path: str | None) -> None:
+        settings, monitor = self.settings, _monitor(self.settings)
+        if recorder_in(app) is None:
+            instrument(
+                app,
+                metrics_path=metrics_path,
+                fixed_routes_parameters=settings.fixed_routes,
+                allow_values=settings.allow_values,
+                keep_values=settings.keep_values,
+                request_monitor=monitor,
+                path_budget=settings.path_budget,
+                buckets=settings.buckets,
+                metric_prefix=settings.metric_prefix,
+                detail=settings.detail or FULL,
+                exclude=settings.exclude,
+            )
+        else:
+            self._has_own_middleware = True
+            for text in ignored_options(settings):
+                self._note(text)
+            instrument(app, metrics_path=metrics_path)
+        for recorder in filter(None, map(recorder_of, app.middlewares)):
+            recorder.labels.policies.warn = self._warn
+
+    def _enter(self, phase: str) -> Callable[[Application], Awaitable[None]]:
+        async def enter(app: Application) -> None:
+            self.phase = phase
+            self.routes = _number_of_routes(app) - self._metrics_routes
+
+        return enter
+
+    async def _find_notices(self, app: Application) -> None:
+        try:
+            for text in label_notices(app, self.settings, has_own_middleware=self._has_own_middleware):
+                self._note(text)
+        except Exception:  # a resource of the application's own may be anything, and nothing depends on this
+            logger.debug("The routes could not be looked at.", exc_info=True)
+
+    def _warn(self, error: ConfigurationError) -> None:
+        text = sentence_of(error, self.settings.origins)
+        if self.phase == RUNNING:
+            logger.warning("%s", text)
+        else:
+            self._note(text)
+
+    def _note(self, text: str) -> None:
+        """Keep a notice until the application is served. A script may start an application again before that."""
+        if text not in self.notices:
+            self.notices.append(text)
+
+    def log_notices(self) -> None:
+        """Log the notices, once."""
+        log_notices(self.notices)
+        self.notices.clear()
+
+    def waits_for(self) -> str:
+        """Return what a slow start waits for."""
+        return "the application" + ("'s start-up" if self.app is not None else "")
+
+    def describe(self) -> str:
+        """Return the target and the number of its routes."""
+        return target_and_routes(self.settings.target, self.routes)
+
+    @contextmanager
+    def failures(self, urls: Iterable[str]) -> Iterator[None]:
+        """Raise an exception of the application's as an :exc:`~hr_prometheus.errors.ApplicationError`.
+
+        What the operating system refuses while it begins to listen at *urls* is a
+        :exc:`~hr_prometheus.errors.ServingError`.
+        """
+        try:
+            yield
+        except HrPrometheusError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and self.phase == LISTENING:
+                raise address_error(", ".join(urls), error) from error
+            raise application_error(f'the application "{self.settings.target}" failed {self.phase}', error) from error
+
+
+def _number_of_routes(app: Application) -> int:
+    """Return how many routes an application has: 0 with a router of its own."""
+    routes = app.router.routes() if isinstance(app.router, UrlDispatcher) else ()
+    return sum(route.method != hdrs.METH_HEAD for route in routes)
+
+
+def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
+    if settings.monitor is None:
+        return None
+    try:
+        value = load_attribute(parse_target(settings.monitor), settings.app_dir)
+    except TargetError as error:
+        raise SettingError("monitor", "--monitor", f": {error}") from None
+    if not (isinstance(value, type) and issubclass(value, BaseRequestMonitor)):
+        raise SettingError(
+            "monitor",
+            f'--monitor "{settings.monitor}"',
+            " is no monitor. Expected a class that inherits hr_prometheus.monitors.BaseRequestMonitor.",
+        )
+    return value

@@ -1,0 +1,89 @@
+"""The requests in progress of a server, and what else keeps a process from its end: for the lines of a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hr_prometheus.labels.resources import UNMATCHED, template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp.web import Request, Server
+
+#: How many requests in progress, or other reasons, are named.
+_MOST_NAMED = 3
+
+
+class RequestInProgress(NamedTuple):
+    """A request in progress: its method, its route's template, and its age in seconds if that is known."""
+
+    method: str
+    path: str
+    age: float | None
+
+
+def requests_in_progress(server: Server) -> list[RequestInProgress]:
+    """Return the requests that a server has begun to answer.
+
+    They are read from aiohttp's connections: it has no public place for them, and to note each when it begins would
+    cost every request. What another version of aiohttp does not show is left out.
+    """
+    now = asyncio.get_running_loop().time()
+    requests = []
+    for connection in server.connections:
+        if getattr(connection, "_request_in_progress", False):
+            try:
+                variables = connection._task_handler.get_coro().cr_frame.f_locals  # type: ignore[union-attr]  # noqa: SLF001
+                request, start = variables["request"], variables["start"]
+            except (AttributeError, KeyError):
+                request, start = getattr(connection, "_current_request", None), None
+            requests.append(_in_progress(request, start, now))
+    return requests
+
+
+def describe_requests(requests: Iterable[RequestInProgress]) -> str:
+    """Return words for requests in progress: how many, and the oldest by name."""
+    texts = [
+        f"{each.method} {each.path}" + ("" if each.age is None else f", {each.age:.0f} s")
+        for each in sorted(requests, key=lambda each: -(each.age or 0.0))
+    ]
+    named = "; ".join(texts[:_MOST_NAMED]) + ("; …" if len(texts) > _MOST_NAMED else "")
+    return f"{len(texts)} request{'s' * (len(texts) != 1)} ({named})"
+
+
+def describe_blockers(loop: asyncio.AbstractEventLoop) -> str:
+    """Return words for what keeps a loop, or this process, from its end. It may be called in another thread."""
+    requests, reasons = [], []
+    for task in asyncio.all_tasks(loop):
+        coroutine: Any = task.get_coro()
+        frame = getattr(coroutine, "cr_frame", None)
+        module = "" if frame is None else str(frame.f_globals.get("__name__"))
+        variables = {} if frame is None else frame.f_locals
+        if module.startswith("aiohttp."):
+            if "request" in variables and "start" in variables:  # the task of a connection
+                requests.append(_in_progress(variables["request"], variables["start"], loop.time()))
+        elif module.startswith("hr_prometheus."):
+            reasons.append("the application's clean-up")
+        elif not module.startswith("asyncio."):
+            reasons.append(f"the task {getattr(coroutine, '__qualname__', task.get_name())}")
+    reasons = [describe_requests(requests)] * bool(requests) + list(dict.fromkeys(reasons))
+    if not reasons:
+        main = threading.main_thread()
+        reasons = [f"the thread {each.name}" for each in threading.enumerate() if not (each.daemon or each is main)]
+    return " and ".join(reasons[:_MOST_NAMED]) or "the application"
+
+
+def _in_progress(request: Any, start: float | None, now: float) -> RequestInProgress:
+    method = str(getattr(request, "method", "a request"))
+    return RequestInProgress(method, _template(request), None if start is None else now - start)
+
+
+def _template(request: Request) -> str:
+    try:
+        resource = request.match_info.route.resource
+        return UNMATCHED if resource is None else template(resource)
+    except Exception:  # noqa: BLE001  # a router of the application's own, or a request that has met none
+        return UNMATCHED

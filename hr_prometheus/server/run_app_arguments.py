@@ -1,0 +1,61 @@
+"""The arguments of ``web.run_app`` that an application is served with."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.log import access_logger
+from aiohttp.web_log import AccessLogger
+
+from hr_prometheus.server.access_log import access_log_class
+from hr_prometheus.server.logs import DefaultAccessLogger
+from hr_prometheus.server.tls import tls_context
+from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hr_prometheus.server.application import ServedApplication
+
+DEFAULTS = {
+    "backlog": DEFAULT_BACKLOG,
+    "shutdown_timeout": DEFAULT_SHUTDOWN_TIMEOUT,
+    "keepalive_timeout": DEFAULT_KEEPALIVE_TIMEOUT,
+    "access_log": None,
+}
+
+
+def run_app_arguments(application: ServedApplication, arguments: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
+    """Return *arguments*, changed by the settings, and with the access log that counts.
+
+    *arguments* are those of a script, or else the launcher's defaults.
+    """
+    settings = application.settings
+    options = {
+        "backlog": settings.backlog,
+        "shutdown_timeout": settings.shutdown_timeout,
+        "keepalive_timeout": settings.keepalive_timeout,
+        "ssl_context": tls_context(settings),
+    }
+    result = {**arguments, **{name: value for name, value in options.items() if value is not None}}
+    result.pop("print", None)
+    return result | access_log_arguments(application, result)
+
+
+def access_log_arguments(application: ServedApplication, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the access log's arguments for a runner that was to be given *arguments*.
+
+    The access log is where aiohttp shows the requests that its parser refuses. With access logs off it gets a logger
+    that nothing is logged to.
+    """
+    log = arguments.get("access_log", access_logger)
+    if application.settings.access_log is not None:
+        log = access_logger if application.settings.access_log else None
+    base = arguments.get("access_log_class", AccessLogger) if log else None
+    if base is AccessLogger:
+        base = DefaultAccessLogger
+    return {
+        "access_log": logging.getLogger("hr_prometheus") if base is None else log,
+        "access_log_class": access_log_class(lambda: application.app, base),
+    }

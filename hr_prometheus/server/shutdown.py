@@ -1,0 +1,128 @@
+"""The stop of one process that serves: by signals, within its time, and with lines for the person who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING
+
+from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
+from hr_prometheus.server.in_progress import describe_blockers, describe_requests
+from hr_prometheus.server.runner import CLEANUP_SECONDS
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from hr_prometheus.server.announcer import Announcer
+    from hr_prometheus.server.in_progress import RequestInProgress
+    from hr_prometheus.server.runner import Runner
+
+#: Seconds for tasks that go on when they have been cancelled, after a second signal.
+_LAST_SECONDS = 0.5
+
+
+class Shutdown:
+    """Stops what *main* serves at a signal, and ends the process if that takes too long.
+
+    Requests in progress have *drain_seconds*, and the application's clean-up :data:`CLEANUP_SECONDS` more. A
+    second signal gives them up.
+    """
+
+    def __init__(self, main: asyncio.Task[None], announcer: Announcer, drain_seconds: float) -> None:
+        self._main, self._announcer, self._drain_seconds = main, announcer, drain_seconds
+        self._loop = main.get_loop()
+        self._slow_cleanup: threading.Timer | None = None
+        self.forced_exit = ForcedExit(lambda: announcer.stopped(describe_blockers(self._loop)))
+        #: Set by the first signal.
+        self.requested = asyncio.Event()
+        #: Whether there was a second signal.
+        self.is_hurried = False
+        #: The runner, while the application is served.
+        self.runner: Runner | None = None
+
+    def handle(self, *signals: int) -> None:
+        """Stop at these signals. SIGHUP is left alone if the application handles or ignores it, as with nohup."""
+        for number in signals:
+            if number != signal.SIGHUP or signal.getsignal(number) == signal.SIG_DFL:
+                with suppress(NotImplementedError, ValueError, RuntimeError):  # not in this thread or by this loop
+                    self._loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        if not self.requested.is_set():
+            self.requested.set()
+            self._announcer.note_stop()
+            self.forced_exit.schedule(self._drain_seconds + CLEANUP_SECONDS)
+            if self.runner is None:
+                self._main.cancel()
+        elif number == signal.SIGHUP:
+            pass  # the shell and the system send one each when a terminal is closed
+        elif self.runner is not None and self.runner.is_draining:
+            self.is_hurried = True
+            self.runner.give_up_requests()
+        else:
+            self.is_hurried = True
+            self.give_up()
+            self._main.cancel()
+
+    def on_drain(self, requests: list[RequestInProgress]) -> None:
+        """Announce the requests in progress that the stop waits for."""
+        if requests and self._drain_seconds:
+            self._announcer.stopping(describe_requests(requests), self._drain_seconds)
+        else:
+            self._announce_if_slow(self._drain_seconds + CLEANUP_SECONDS)
+
+    def on_cleanup(self) -> None:
+        """Limit the time of the application's clean-up, and announce one that is slow."""
+        self.forced_exit.schedule(CLEANUP_SECONDS)
+        self._announce_if_slow(CLEANUP_SECONDS)
+
+    def give_up(self) -> None:
+        """Allow what is left only a moment."""
+        self.forced_exit.schedule(_LAST_SECONDS)
+
+    def close(self) -> None:
+        """Announce nothing more of a slow clean-up."""
+        if self._slow_cleanup is not None:
+            self._slow_cleanup.cancel()
+
+    def _announce_if_slow(self, seconds: float) -> None:
+        self.close()
+        self._slow_cleanup = start_timer(
+            SLOW_CLEANUP, lambda: self._announcer.stopping(describe_blockers(self._loop), seconds)
+        )
+
+
+class ForcedExit:
+    """Ends the process with exit code 0 at a time, whatever keeps it: a task, a thread, or the event loop.
+
+    *before* is called first.
+    """
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self._before = before
+        self._timer: threading.Timer | None = None
+
+    def schedule(self, seconds: float) -> None:
+        """End the process after these seconds from now, instead of at another time; ``inf`` is never."""
+        self.cancel()
+        if seconds < inf:
+            self._timer = start_timer(seconds, self._exit)
+
+    def cancel(self) -> None:
+        """Let the process go on."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _exit(self) -> None:
+        try:
+            self._before()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
+                    stream.flush()
+        finally:
+            os._exit(0)

@@ -1,0 +1,25 @@
+"""The configuration of one worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """What a worker serves, where, and where it keeps its numbers: the first message of the supervisor.
+
+    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets`` and ``counts`` are descriptors that
+    the worker inherits. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
+    """
+
+    slot: int
+    directory: str
+    settings: dict[str, Any]
+    sockets: list[int]
+    counts: int
+    urls: list[str]
+    metrics_url: str
+    metrics_path: str | None = None
+    max_requests: int | None = None

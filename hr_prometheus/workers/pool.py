@@ -1,0 +1,246 @@
+"""Keeps the workers running: starts, restarts, replaces, watches and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import Counter
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from hr_prometheus.errors import ServingError
+from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS, sentence_of
+from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
+from hr_prometheus.workers.config import WorkerConfig
+from hr_prometheus.workers.process import (
+    EXIT,
+    MAX_REQUESTS,
+    RELOAD,
+    REMOVE,
+    SIGNAL,
+    STOP,
+    TIMEOUT,
+    WorkerProcess,
+    describe_exit_code,
+)
+from hr_prometheus.workers.tasks import BackgroundTasks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hr_prometheus.multiprocess.slots import Slots
+    from hr_prometheus.server.bind import BoundAddresses
+    from hr_prometheus.settings import Settings
+    from hr_prometheus.workers.acceptor import Counts
+
+logger = logging.getLogger("hr_prometheus")
+
+
+class WorkerPool:
+    """Keeps workers running until they are stopped. *on_question* answers their questions.
+
+    A worker has a slot, by which its numbers are kept. One that has died is started again in its slot. One that is
+    replaced on purpose ends when its successor, in a free slot, serves.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        addresses: BoundAddresses,
+        slots: Slots,
+        counts: Counts,
+        on_question: Callable[[str, Any], Awaitable[bytes]],
+    ) -> None:
+        self._settings, self._addresses, self._slots, self._counts = settings, addresses, slots, counts
+        self._on_question = on_question
+        timeout = settings.shutdown_timeout
+        #: Seconds that a stop waits for requests in progress.
+        self.drain_seconds = DEFAULT_SHUTDOWN_TIMEOUT if timeout is None else timeout
+        #: By slot; one that has died is here until the next one in its slot is started.
+        self.workers: dict[int, WorkerProcess] = {}
+        #: By slot and reason.
+        self.restarts: Counter[tuple[int, str]] = Counter()
+        #: Why a worker could not serve, or failed while all stopped.
+        self.failure: BaseException | None = None
+        self.stopping = asyncio.Event()
+        self._replacing = asyncio.Lock()
+        self._backoff = Backoff(settings.workers or 1)
+        self._tasks = BackgroundTasks()
+
+    async def start(self, slot: int) -> WorkerProcess:
+        """Start a worker in a slot that is free, or whose worker has ended."""
+        worker = self.workers[slot] = WorkerProcess(slot, self._on_question, self._on_request_limit)
+        if self.stopping.is_set():
+            worker.reason = STOP
+            worker.fail(None)
+            return worker
+        try:
+            self._slots.reclaim(slot)
+        except ServingError as error:
+            worker.fail(error)
+        else:
+            await worker.start(self._settings.target, self._config(slot))
+        return worker
+
+    def _config(self, slot: int) -> WorkerConfig:
+        settings, addresses, limit = self._settings, self._addresses, self._settings.max_requests
+        return WorkerConfig(
+            slot=slot,
+            directory=self._slots.path,
+            settings=settings.to_json(),
+            sockets=[each.fileno() for each in addresses.sockets],
+            counts=self._counts.descriptor,
+            urls=addresses.urls,
+            metrics_url=addresses.metrics_url,
+            metrics_path=None if addresses.metrics_sockets else settings.metrics_path,
+            # A little more for each, so that not all are replaced at a time.
+            max_requests=limit and limit + random.randint(0, limit // 10),  # noqa: S311  # no secret
+        )
+
+    def keep(self, worker: WorkerProcess) -> None:
+        """Start a worker again and again in the slot of this one, until it is ended on purpose."""
+        self._tasks.start(self._keep(worker))
+
+    async def _keep(self, worker: WorkerProcess) -> None:
+        slot = worker.slot
+        while True:
+            code = await worker.end
+            if worker.failure is not None and worker.reason != STOP:
+                logger.error("Worker %d has failed: %s", slot, self._describe(worker.failure))
+            if not worker.will_restart:
+                break
+            if worker.failure is None:
+                logger.warning("Worker %d (pid %d) has ended, by %s.", slot, worker.pid, describe_exit_code(code))
+            pause = self._pause(worker)
+            if pause > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), pause)
+            if self.stopping.is_set() or self.workers.get(slot) is not worker:  # it was removed meanwhile
+                return
+            self.restarts[slot, worker.reason or (EXIT if code >= 0 else SIGNAL)] += 1
+            worker = await self.start(slot)
+        del self.workers[slot]
+        if worker.reason == STOP:
+            self.failure = self.failure or worker.failure
+
+    def _pause(self, worker: WorkerProcess) -> float:
+        """Return the seconds after which a worker that has ended is started again."""
+        others = (each for each in self.workers.values() if each is not worker)
+        # One that is just starting may serve soon, or is tried again by itself.
+        others_serve = any(each.is_alive for each in others)
+        now = asyncio.get_running_loop().time()
+        return self._backoff.pause(worker.slot, now, has_served=worker.has_served, others_serve=others_serve)
+
+    async def _replace(self, old: WorkerProcess, reason: str) -> bool:
+        """Start the successor of a worker and then end it. Return whether it could: else the old one goes on."""
+        async with self._replacing:  # so that one slot more than there are workers is enough
+            if not old.is_serving:
+                return True
+            successor = await self.start(self._free_slot())
+            if not await successor.boot:
+                del self.workers[successor.slot]
+                if successor.failure is not None:
+                    text = "Worker %d goes on, because its successor has failed: %s"
+                    logger.error(text, old.slot, self._describe(successor.failure))
+                return False
+            self.keep(successor)
+            if old.is_serving:
+                self.restarts[old.slot, reason] += 1
+                old.stop(reason, self.drain_seconds)
+                await old.end
+            else:  # it has died meanwhile, and there is another one in its slot
+                successor.stop(reason, self.drain_seconds)
+            return True
+
+    async def reload(self) -> None:
+        """Replace the workers, one after the other. If one cannot be replaced, the others are not tried."""
+        for worker in list(self.workers.values()):
+            if not await self._replace(worker, RELOAD):
+                return
+        logger.info("All workers have been replaced.")
+
+    def _on_request_limit(self, worker: WorkerProcess) -> None:
+        async def replace() -> None:
+            pause = FIRST_PAUSE
+            while not await self._replace(worker, MAX_REQUESTS):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+        self._tasks.start(replace())
+
+    def add(self) -> None:
+        """Start one more worker, if there may be one."""
+
+        async def add() -> None:
+            self.keep(await self.start(self._free_slot()))
+
+        if len(self.workers) < MOST_WORKERS and not self.stopping.is_set():
+            self._tasks.start(add())
+
+    def remove(self) -> None:
+        """End the worker with the highest slot, unless it is the last one."""
+        staying = [worker for worker in self.workers.values() if worker.will_restart]
+        if len(staying) > 1:
+            worker = max(staying, key=lambda each: each.slot)
+            if worker.end.done():  # it waits to be started again
+                del self.workers[worker.slot]
+            worker.stop(REMOVE, self.drain_seconds)
+
+    def _free_slot(self) -> int:
+        return next(slot for slot in count() if slot not in self.workers)
+
+    async def watch(self) -> None:
+        """Kill workers that do not answer. Time in which this process did not run either does not count."""
+        timeout = self._settings.worker_timeout
+        timeout = DEFAULT_WORKER_TIMEOUT if timeout is None else timeout
+        interval = min(1.0, timeout / 4)
+        while timeout:
+            await asyncio.sleep(interval)
+            for worker in self.workers.values():
+                if worker.is_serving and worker.unanswered * interval >= timeout:
+                    logger.error("Worker %d (pid %d) has not answered for %g s.", worker.slot, worker.pid, timeout)
+                    worker.kill(TIMEOUT)
+                elif worker.is_serving:
+                    worker.ping()
+
+    def reap(self) -> None:
+        """Reap every child that has ended, and as process 1 of a container every orphan."""
+        with suppress(ChildProcessError):
+            while (child := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = child
+                for worker in self.workers.values():
+                    if worker.is_alive and worker.pid == pid:
+                        worker.reap(status)
+                        self._counts.clear(worker.slot)
+                        with suppress(ServingError):  # the next start raises it again
+                            self._slots.reclaim(worker.slot)
+
+    def stop(self) -> None:
+        """Have all workers end. Clients are refused from now on."""
+        self.stopping.set()
+        for each in self._addresses.sockets:
+            each.close()
+        for worker in self.workers.values():
+            worker.stop(STOP, self.drain_seconds)
+
+    def kill(self) -> None:
+        """Kill all workers."""
+        for worker in self.workers.values():
+            worker.kill()
+
+    async def close(self) -> None:
+        """Stop, and wait until all workers have ended, with those that are only being started."""
+        self.stopping.set()
+        while any(not worker.end.done() for worker in self.workers.values()):
+            for worker in self.workers.values():
+                worker.stop(STOP, self.drain_seconds)
+            await asyncio.wait([worker.end for worker in self.workers.values()])
+
+    def _describe(self, failure: BaseException) -> str:
+        """Return words for what kept a worker from serving."""
+        if isinstance(failure, SystemExit):
+            return f"it ended with exit code {failure.code}."
+        return sentence_of(failure, self._settings.origins)

@@ -1,0 +1,60 @@
+"""From settings to a supervisor and its workers, which serve an application and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from hr_prometheus.errors import SettingError
+from hr_prometheus.exposition.view import check_metrics_path
+from hr_prometheus.multiprocess.slots import Slots
+from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
+from hr_prometheus.server import interrupts
+from hr_prometheus.server.announcer import Announcer
+from hr_prometheus.server.bind import bind_addresses
+from hr_prometheus.server.logs import configure_logging
+from hr_prometheus.server.loops import loop_factory
+from hr_prometheus.server.target import parse_target
+from hr_prometheus.server.tls import tls_context
+from hr_prometheus.workers.acceptor import Counts
+from hr_prometheus.workers.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hr_prometheus.settings import Settings
+
+
+def run(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve the target with ``settings.workers`` processes until SIGINT or SIGTERM.
+
+    *announce* is called with a line when all workers serve, and with one for a slow start, for a stop that has to wait,
+    and for its end. Raises what :func:`hr_prometheus.server.run.run` raises, if the first worker cannot serve or a worker
+    fails when it is stopped.
+    """
+    if parse_target(settings.target).attribute is None:
+        raise SettingError(
+            "workers",
+            "--workers",
+            f': "{settings.target}" is a script, whose addresses are known only when it has run. Expected a '
+            'target with an attribute, "module:attribute".',
+        )
+    check_metrics_path(settings.metrics_path)
+    loop_factory(settings.loop)  # what is wrong is an error here, once, and not in each worker
+    tls_context(settings)
+    configure_logging(settings.log_level)
+    with (
+        interrupts.DefaultHandler(),
+        ExitStack() as stack,
+        Announcer(announce, lambda: "the application's start-up") as announcer,
+    ):
+        addresses = bind_addresses(settings, {}, stack)
+        counts = Counts(Counts.create())
+        stack.callback(counts.close)
+        slots = Slots(leave_multiprocess_mode())
+        stack.callback(slots.remove)
+        supervisor = Supervisor(settings, addresses, slots, counts, announcer)
+        asyncio.run(supervisor.run())
+        if supervisor.failure is not None:
+            raise supervisor.failure
