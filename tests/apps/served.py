@@ -1,6 +1,7 @@
 """Applications that work, in each form that a target can have."""
 
 import asyncio
+import os
 import sys
 
 from aiohttp import web
@@ -10,9 +11,11 @@ async def hello(request: web.Request) -> web.Response:
     return web.json_response({"arguments": request.app["arguments"], **request.match_info})
 
 
-async def slow(_request: web.Request) -> web.Response:
+async def slow(request: web.Request) -> web.Response:
+    """Answer when a file is there."""
     sys.stdout.write("slow request begun\n")
-    await asyncio.sleep(0.3)
+    while not os.path.exists(request.query["file"]):
+        await asyncio.sleep(0.01)
     return web.Response(text="done")
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import APPS, DEADLINE, clean_environment, read_line
+from conftest import APPS, DEADLINE, SLOW_START, clean_environment, read_line
 from workers import MARK, processes
 
 ONE, WORKERS, SCRIPT = ("interrupted:{}",), ("interrupted:{}", "--workers", "2"), ("interrupted.py",)
@@ -24,7 +24,7 @@ IN_THE_LOOP = [
 ]  # fmt: skip
 MOMENTS = [(*each, "asyncio") for each in BEFORE_THE_LOOP + IN_THE_LOOP] + [(*each, "uvloop") for each in IN_THE_LOOP]
 
-#: Leaves nothing to say about labels.
+#: Without notices about labels.
 QUIET = ("--fixed-route", "*")
 
 
@@ -40,7 +40,7 @@ def start(*arguments: str, **changes: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(("moment", "how", "arguments", "loop"), MOMENTS)
 def test_while_it_starts(moment, how, arguments, loop, tmp_path):
-    """The exit code is 130, nothing is said, and no process stays, whatever the application is busy with."""
+    """The exit code is 130, nothing is printed, and no process stays, whatever the application is busy with."""
     factory = "create_app_async" if moment == "async factory" else "create_app"
     arguments = [argument.format(factory) for argument in arguments]
     environment = {"MOMENT": moment, "HOW": how, MARK: str(tmp_path)}
@@ -51,8 +51,8 @@ def test_while_it_starts(moment, how, arguments, loop, tmp_path):
         out, error = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
-    out = "".join(line for line in out.splitlines(keepends=True) if not line.startswith("Starting: "))
-    if (moment, how, len(arguments)) == ("start-up", "", len(WORKERS)):  # a blocked worker does not hear of it
+    out = "".join(line for line in out.splitlines(keepends=True) if not line.startswith(SLOW_START))
+    if (moment, how, len(arguments)) == ("start-up", "", len(WORKERS)):  # a blocked worker does not notice it
         assert error.endswith(" has not ended within 5 s and is killed.\n")
         error = ""
     assert (process.returncode, out, error) == (130, "", "")

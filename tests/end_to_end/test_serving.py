@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -60,9 +59,9 @@ def test_an_application_and_its_metrics(serve):
         ("GET", "unmatched", "404"): 1,
         ("GET", "/cell_neighbour/{cell_id}/direction/north", "200"): 2,
     }
-    found = samples(scrape(service))
-    assert found['requests_in_progress{method="GET",path="/metrics"}'] == 1
-    assert found['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
+    metrics = samples(scrape(service))
+    assert metrics['requests_in_progress{method="GET",path="/metrics"}'] == 1
+    assert metrics['request_count_total{method="GET",path="/metrics",status="200"}'] == 1
     code, out, err = service.stop()
     assert (code, out) == (0, "")
     assert err.count("Traceback") == 1  # of /broken, logged by aiohttp
@@ -119,16 +118,18 @@ def test_a_port_of_their_own_for_the_metrics(serve):
     assert service.stop()[0] == 0
 
 
-def test_metrics_are_served_before_start_up_and_while_draining(serve):
+def test_metrics_are_served_while_draining(serve, tmp_path):
     """The metrics port answers as long as a request is in the application's hands."""
     service = serve("served:app", "--port", "0", "--metrics-port", "0")
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(get(service.url + "/slow")))
+    thread = threading.Thread(target=lambda: answers.append(get(f"{service.url}/slow?file={tmp_path}/go")))
     thread.start()
     assert read_line(service.process) == "slow request begun\n"
     service.process.send_signal(signal.SIGTERM)
-    found = samples(scrape(service))
-    assert found['requests_in_progress{method="GET",path="/slow"}'] == 1
+    assert read_line(service.process).startswith("Stopping: waiting for 1 request (GET /slow, ")
+    metrics = samples(scrape(service))
+    assert metrics['requests_in_progress{method="GET",path="/slow"}'] == 1
+    (tmp_path / "go").touch()
     thread.join(DEADLINE)
     assert answers == [(200, "done")]
     assert service.process.wait(DEADLINE) == 0
@@ -159,11 +160,11 @@ def test_buckets_and_budget(serve):
     service = serve("served:create_app", "--port", "0", "--buckets", "0.5,30", "--path-budget", "1")
     for number in range(3):
         get(f"{service.url}/cell_neighbour/{number}/direction/north")
-    found = samples(scrape(service))
+    metrics = samples(scrape(service))
     template = "/cell_neighbour/{cell_id}/direction/{direction}"
-    assert found[f'request_count_total{{method="GET",path="{template}",status="200"}}'] == 2
-    assert found[f'hr_prometheus_folded_requests_total{{route="{template}"}}'] == 2
-    assert {key.split('le="')[1].split('"')[0] for key in found if 'le="' in key and "latency" in key} == {
+    assert metrics[f'request_count_total{{method="GET",path="{template}",status="200"}}'] == 2
+    assert metrics[f'hr_prometheus_folded_requests_total{{route="{template}"}}'] == 2
+    assert {key.split('le="')[1].split('"')[0] for key in metrics if 'le="' in key and "latency" in key} == {
         "0.5", "30.0", "+Inf",
     }  # fmt: skip
     assert service.stop()[2].count("has used its budget of 1 path labels") == 1
@@ -322,42 +323,25 @@ def test_logging(serve):
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_start_up_and_clean_up_run(serve, signal_number):
     """The application's own start-up and clean-up run once each; the announcement comes between them."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "hr_prometheus", "run", "--port", "0", "starting:works"],
-        cwd=APPS, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        lines = [read_line(process), read_line(process)]
-        process.send_signal(signal_number)
-        rest, _ = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
-    assert lines[0] == "the application starts up\n"
-    assert lines[1].startswith("hr-prometheus: starting:works (0 routes) on ")
-    assert re.fullmatch(r"the application cleans up\nStopped after \d+\.\d s\n", rest)
-    assert process.returncode == 0
+    service = serve("starting:works", "--port", "0")
+    assert service.announcement == "the application starts up\n"
+    assert read_line(service.process).startswith("hr-prometheus: starting:works (0 routes) on ")
+    assert service.stop(signal_number) == (0, "the application cleans up\n", "")
+    assert service.farewell.endswith(" s\n")
 
 
 def test_a_failing_clean_up(serve):
     """It is the application's failure, with its traceback and one sentence."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "hr_prometheus", "run", "--port", "0", "starting:cleanup_fails"],
-        cwd=APPS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        read_line(process)
-        read_line(process)
-        process.terminate()
-        _, error = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
-    assert process.returncode == 3
+    service = serve("starting:cleanup_fails", "--port", "0")
+    read_line(service.process)
+    code, _, error = service.stop()
+    assert code == 3
     assert 'Error: the application "starting:cleanup_fails" failed while it ran or stopped: RuntimeError' in error
     assert "hr_prometheus/" not in error
 
 
 def test_a_second_signal_stops_at_once(serve):
-    """Whoever cannot wait for the drain sends the signal again."""
+    """It gives up the requests that the drain waits for."""
     service = serve("served:app", "--port", "0")
     address = service.url.removeprefix("http://").split(":")
     with socket.create_connection(address, timeout=DEADLINE) as client:

@@ -1,4 +1,4 @@
-"""What a stop says and how long it takes, and what the end of a terminal means."""
+"""The lines of a stop and how long it takes, and the end of a terminal."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KINDS = [(), ("--workers", "2")]
+#: What is added on a busy machine, where a worker does not answer the supervisor in time.
+_BUSY = r"worker \d, which does not answer"
+_BUSY_WORKERS = re.compile(rf"Stopping: waiting for {_BUSY}( and {_BUSY})*, at most .*\n|( and {_BUSY})+")
+
+
+def farewell(service, first: str = "") -> str:
+    """Return the lines of a stop, the *first* of which may have been read, without workers that are only busy."""
+    return _BUSY_WORKERS.sub("", first + service.farewell)
+
+
+def read_stop(service) -> str:
+    """Return the first line of a stop, if it is not about workers that are only busy."""
+    while not (line := _BUSY_WORKERS.sub("", read_line(service.process))):
+        pass
+    return line
 
 
 def connect(service, path: str) -> socket.socket:
@@ -32,42 +47,44 @@ def connect(service, path: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stop_says_what_it_waits_for(serve, kind):
+def test_a_stop_names_the_requests_that_it_waits_for(serve, kind, tmp_path):
     """By method, route and age; a request that is answered meanwhile ends it."""
     service = serve("served:app", "--port", "0", "--fixed-route", "*", *kind)
-    with connect(service, "/slow?secret"):
+    with connect(service, f"/slow?file={tmp_path}/go"):
         service.process.send_signal(signal.SIGINT)
+        first = read_stop(service)
+        (tmp_path / "go").touch()
         code, out, error = service.end()
     assert (code, out, error) == (0, "", "")
     assert re.fullmatch(
-        r"Stopping: waiting for 1 request \(GET /slow, \d s\), at most 10 s; Ctrl-C again to stop now\n"
-        r"Stopped after \d\.\d s\n",
-        service.farewell,
+        r"Stopping: waiting for 1 request \(GET /slow, \d+ s\), at most 10 s; Ctrl-C again to stop now\n"
+        r"Stopped after \d+\.\d s\n",
+        farewell(service, first),
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_shutdown_timeout_is_the_whole_time(serve, kind):
     """It is not twice that, as with aiohttp alone."""
-    service = serve("served:app", "--port", "0", "--fixed-route", "*", "--shutdown-timeout", "2", *kind)
+    service = serve("served:app", "--port", "0", "--fixed-route", "*", "--shutdown-timeout", "4", *kind)
     clients = [connect(service, "/endless") for _ in range(4)]
     code, _, error = service.stop(signal.SIGINT)
     for client in clients:
         assert client.recv(1) == b""
         client.close()
     assert (code, error) == (0, "")
-    first, last = service.farewell.splitlines()
-    assert re.match(r"Stopping: waiting for 4 requests \((GET /endless, \d s; ){3}…\), at most 2 s; ", first)
+    first, last = farewell(service).splitlines()
+    assert re.match(r"Stopping: waiting for 4 requests \((GET /endless, \d+ s; ){3}…\), at most 4 s; ", first)
     seconds = float(last.removeprefix("Stopped after ").removesuffix(" s"))
-    assert 2.0 <= seconds < 4.0
+    assert 4.0 <= seconds < 8.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_that_waits_for_nothing(serve, kind):
-    """It says only that it has ended."""
+    """Its only line is about its end."""
     service = serve("served:app", "--port", "0", "--fixed-route", "*", *kind)
     assert service.stop(signal.SIGINT)[0] == 0
-    assert re.fullmatch(r"Stopped after \d\.\d s\n", service.farewell)
+    assert re.fullmatch(r"Stopped after \d+\.\d s\n", farewell(service))
 
 
 HANGING = {
@@ -78,7 +95,7 @@ HANGING = {
 
 @pytest.mark.parametrize("path", HANGING)
 def test_a_request_that_does_not_end(serve, path):
-    """The process ends all the same, says what it has left, and its exit code is that of a stop."""
+    """The process ends all the same, names what is unfinished, and its exit code is that of a stop."""
     service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "0.5")
     with connect(service, f"/{path}"):
         code, out, error = service.stop(signal.SIGINT)
@@ -89,7 +106,7 @@ def test_a_request_that_does_not_end(serve, path):
 
 
 def test_a_request_that_does_not_end_at_a_second_signal(serve):
-    """The stop is at once, whatever else was promised."""
+    """The stop is at once, whatever the shutdown timeout is."""
     service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "3600")
     with connect(service, "/stuck"):
         service.process.send_signal(signal.SIGINT)
@@ -100,7 +117,7 @@ def test_a_request_that_does_not_end_at_a_second_signal(serve):
 
 @pytest.mark.parametrize("app", ["cleanup", "blocked_cleanup", "shutdown"])
 def test_a_clean_up_that_does_not_end(serve, app):
-    """A line says what is waited for and how long, and another one that it was given up."""
+    """A line says what the stop waits for and how long, and another one that it was given up."""
     service = serve(f"hanging:{app}", "--port", "0", "--shutdown-timeout", "0.5")
     assert service.stop(signal.SIGINT) == (0, "", "")
     seconds = "5.5" if app == "shutdown" else "5"
@@ -117,7 +134,7 @@ def test_a_clean_up_of_workers_that_does_not_end(serve):
     code, out, error = service.stop(signal.SIGINT)
     assert (code, out) == (0, "")
     assert error.count(" has not ended within 5 s and is killed.") == error.count("\n") == 2
-    first, last = service.farewell.splitlines()
+    first, last = farewell(service).splitlines()
     assert re.match(r"Stopping: waiting for the application's clean-up \(worker 0(, worker 1)?\), at most 5 s; ", first)
     assert last.startswith("Stopped after ")
 
@@ -127,14 +144,14 @@ def test_a_clean_up_that_does_not_end_at_a_second_signal(serve, kind):
     """It is given up."""
     service = serve("hanging:cleanup", "--port", "0", *kind)
     service.process.send_signal(signal.SIGINT)
-    assert read_line(service.process).startswith("Stopping: waiting for the application's clean-up")
+    assert read_stop(service).startswith("Stopping: waiting for the application's clean-up")
     assert service.stop(signal.SIGINT) == (0, "", "")
     assert re.fullmatch(r"Stopped after .* s\n", service.farewell)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_slow_start(kind, tmp_path):
-    """After two seconds a line says what is waited for."""
+    """After two seconds a line says what the start waits for."""
     go = tmp_path / "go"
     (tmp_path / "slow.py").write_text(
         "import asyncio, os\nfrom aiohttp import web\n"
@@ -150,7 +167,7 @@ def test_a_slow_start(kind, tmp_path):
     )  # fmt: skip
     try:
         expected = r"Starting: waiting for the application('s start-up)?, 2 s so far; Ctrl-C to stop\n"
-        assert re.fullmatch(expected, read_line(process))
+        assert re.fullmatch(expected, read_line(process, skip="nothing"))
         go.touch()
         assert read_line(process).startswith("hr-prometheus: ")
         process.terminate()
@@ -196,10 +213,10 @@ def read_until(terminal: int, word: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_closed_terminal_stops_what_runs_in_it(tmp_path, kind):
-    """No process stays, the workers included, and the exit code is that of a stop, though its words go nowhere."""
+    """No process stays, the workers included, and the exit code is that of a stop, though its lines go nowhere."""
     mark = str(tmp_path)
     with in_terminal(mark, *kind) as (pid, terminal):
-        read_until(terminal, b"Ctrl-C to stop")
+        read_until(terminal, b"hr-prometheus: ")
         os.close(terminal)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         until(lambda: not processes(mark))
@@ -211,7 +228,7 @@ def test_a_reload_behind_a_closed_terminal(tmp_path):
     command = f"set -m; {{}} > {tmp_path}/out & echo $! > {pid_file}; disown; exec sleep 3600"
     with in_terminal(mark, "--workers", "2", command=command) as (_, terminal):
         wait_for((tmp_path / "out").exists, bool)
-        wait_for((tmp_path / "out").read_text, lambda text: "Ctrl-C to stop" in text)
+        wait_for((tmp_path / "out").read_text, lambda text: re.search(r"pid \d+", text))
         supervisor, old = int(pid_file.read_text()), slots(mark)
         os.close(terminal)
         os.kill(supervisor, signal.SIGHUP)
@@ -225,7 +242,7 @@ def test_nohup(tmp_path, kind):
     mark, out = str(tmp_path), tmp_path / "out"
     with in_terminal(mark, *kind, command=f"nohup {{}} > {out}") as (_, terminal):
         wait_for(out.exists, bool)
-        wait_for(out.read_text, lambda text: "Ctrl-C to stop" in text)
+        wait_for(out.read_text, lambda text: re.search(r"pid \d+", text))
         command = processes(mark)
         pid = int(re.search(r"pid (\d+)", out.read_text())[1])
         os.close(terminal)

@@ -1,4 +1,4 @@
-"""What signals do to a supervisor and its workers."""
+"""Signals to a supervisor and its workers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,22 @@ import urllib.parse
 
 import aiohttp
 import pytest
-from conftest import APPS, DEADLINE, clean_environment, read_line
-from workers import MARK, are_without, ask, children, load, processes, scrape, slots, until, until_async, until_up
+from conftest import APPS, DEADLINE, Service, clean_environment, read_line
+from workers import (
+    MARK,
+    PATIENT,
+    are_without,
+    ask,
+    children,
+    load,
+    processes,
+    scrape,
+    settled,
+    slots,
+    until,
+    until_async,
+    until_up,
+)  # fmt: skip
 
 VERSION = """
 from aiohttp import web
@@ -30,7 +44,7 @@ def create():
 
 @pytest.fixture
 def mark(tmp_path) -> str:
-    """By which the processes of a test are found."""
+    """The mark of a test's processes."""
     return str(tmp_path)
 
 
@@ -61,21 +75,24 @@ async def test_sighup_brings_new_code_and_no_client_notices(versioned, mark, kee
     assert client.failures == []
     for _ in range(4):
         assert await ask(service.url + "/version") == "new"
-    found = await scrape(service)
-    assert found["answered_total"] == client.answered
-    assert found['request_count_total{method="POST",path="/",status="200"}'] == client.answered
-    assert [found[f'hr_prometheus_worker_restarts_total{{reason="reload",worker="{slot}"}}'] for slot in old] == [1, 1]
+    metrics = await settled(service)
+    assert metrics["answered_total"] == client.answered
+    assert metrics['request_count_total{method="POST",path="/",status="200"}'] == client.answered
+    assert [metrics[f'hr_prometheus_worker_restarts_total{{reason="reload",worker="{slot}"}}'] for slot in old] == [
+        1,
+        1,
+    ]
     assert service.stop()[0] == 0
 
 
-async def test_sighup_with_code_that_cannot_start_changes_nothing(versioned, mark):
+async def test_sighup_with_code_that_cannot_start_changes_nothing(versioned, mark, tmp_path):
     """The old workers go on, and the log says why."""
     service, file = versioned
     old = slots(mark)
-    file.write_text("raise RuntimeError('half a deployment')\n")
+    file.write_text(f"open('{tmp_path}/imported', 'w').close()\nraise RuntimeError('half a deployment')\n")
     async with load(service.url, keep_alive=False) as client:
         service.process.send_signal(signal.SIGHUP)
-        await until_async(lambda: len(slots(mark)) == 3)
+        await until_async((tmp_path / "imported").exists)
         await until_async(lambda: slots(mark) == old)
     assert client.failures == []
     file.write_text(VERSION.format("new"))
@@ -98,7 +115,7 @@ async def test_sigttin_adds_a_worker_and_sigttou_takes_one_away(serve, mark):
     await until_up(service, 2)
     added = slots(mark)[1]
     async with load(service.url) as client:
-        await until_async(lambda: {str(first), str(added)} == set(client.answers))
+        await client.until_answered_by(first, added)
         service.process.send_signal(signal.SIGTTOU)
         await until_async(lambda: list(slots(mark).values()) == [first])
     assert client.failures == []
@@ -118,28 +135,31 @@ async def test_a_stop_answers_what_was_begun(serve, mark, tmp_path, number):
     waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/go"))
     assert (await asyncio.to_thread(read_line, service.process)).startswith("waiting")
     service.process.send_signal(number)
-    assert (await asyncio.to_thread(read_line, service.process)).startswith("cleaned up")
+    lines = []
+    while not lines or not lines[-1].startswith("cleaned up"):
+        lines.append(await asyncio.to_thread(read_line, service.process))
     with pytest.raises(aiohttp.ClientError):  # as soon as the other worker has got the message
         while True:
             await ask(service.url)
-    found = await scrape(service)
-    assert found["in_hands"] == 1
-    up = [value for name, value in found.items() if name.startswith("hr_prometheus_worker_up")]
+    metrics = await scrape(service)
+    assert metrics["in_hands"] == 1
+    up = [value for name, value in metrics.items() if name.startswith("hr_prometheus_worker_up")]
     assert set(up) == {0.0}  # of the one that has something in hands; the other one may be gone already
     (tmp_path / "go").touch()
     assert await waiting == "done"
     out, error = await asyncio.to_thread(service.process.communicate, timeout=DEADLINE)
+    out = "".join(lines) + out
     assert (service.process.returncode, error) == (0, "")
-    assert "cleaned up" in out
-    assert "Stopping: waiting for 1 request (POST /wait, " in out  # the other worker may have cleaned up before
+    assert out.count("cleaned up") == 2
+    assert "Stopping: waiting for 1 request (POST /wait, " in out
     assert out.splitlines()[-1].startswith("Stopped after ")
     assert not processes(mark)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_a_stop_answers_connections_that_wait(serve, mark, tmp_path, loop):
-    """Those that came while all workers were blocked, and that no worker has taken yet."""
-    service = serve("many:create_app", "--workers", "2", "--port", "0", "--loop", loop, **{MARK: mark})
+    """Those that came while all workers were blocked, and that no worker has accepted yet."""
+    service = serve("many:create_app", "--workers", "2", "--port", "0", "--loop", loop, *PATIENT, **{MARK: mark})
     blocked = []
     for _ in range(2):
         blocked.append(asyncio.create_task(ask(f"{service.url}/block?file={tmp_path}/go")))
@@ -173,16 +193,16 @@ async def test_a_stop_does_not_wait_for_ever(serve, mark, tmp_path):
 
 async def test_a_second_signal_kills(serve, mark, tmp_path):
     """Even a worker that is blocked, which is named; the code is 0, as of one process."""
-    service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
+    service = serve("many:create_app", "--workers", "2", "--port", "0", *PATIENT, **{MARK: mark})
     blocked = asyncio.create_task(ask(f"{service.url}/block?file={tmp_path}/never"))
     _, pid = (await asyncio.to_thread(read_line, service.process)).split()
     service.process.send_signal(signal.SIGTERM)
     await until_async(lambda: list(slots(mark).values()) == [int(pid)])
     slot = next(iter(slots(mark)))
     line = await asyncio.to_thread(read_line, service.process)
-    assert line == (
-        f"Stopping: waiting for worker {slot}, which does not answer, at most 10 s; Ctrl-C again to stop now\n"
-    )
+    assert line.startswith("Stopping: waiting for worker ")  # the other one may be too busy to answer in time
+    assert f"worker {slot}, which does not answer" in line
+    assert line.endswith(", at most 10 s; Ctrl-C again to stop now\n")
     assert service.stop(signal.SIGTERM)[0] == 0
     with pytest.raises(Exception, match="disconnected"):
         await blocked
@@ -200,15 +220,14 @@ def test_a_stop_during_the_first_start(serve, mark, tmp_path):
     try:
         assert read_line(process).startswith("importing")
         process.terminate()
-        assert process.communicate(timeout=DEADLINE) == ("", "")
+        assert Service(process, "").end() == (0, "", "")
     finally:
         process.kill()
-    assert process.returncode == 0
     assert not processes(mark)
 
 
 def test_a_worker_that_is_told_to_stop_is_started_again(serve, mark):
-    """Whoever sends SIGTERM to a worker restarts it: the supervisor decides how many there are."""
+    """SIGTERM to a worker restarts it: the supervisor decides how many there are."""
     service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
     victim = slots(mark)[0]
     os.kill(victim, signal.SIGTERM)
@@ -224,7 +243,7 @@ os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.arg
 
 
 def test_orphans_are_reaped(serve, mark, tmp_path):
-    """As process 1 of a container the supervisor gets whatever has lost its parent."""
+    """As process 1 of a container the supervisor gets each process that has lost its parent."""
     (tmp_path / "orphans.py").write_text(
         "import many, os, subprocess\n"
         "subprocess.run(['/bin/sh', '-c', 'sleep 0.1 & exit 0'])\n"

@@ -1,4 +1,4 @@
-"""What the tests of ``--workers`` share: starting them, finding their processes, and a client that keeps asking."""
+"""What the tests of ``--workers`` share: their processes, and a client that keeps asking."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from conftest import DEADLINE, samples
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-#: The environment variable by which a test finds the processes that it has started.
+#: The environment variable that marks the processes of a test.
 MARK = "HR_TEST_MARK"
 UP = "hr_prometheus_worker_up"
+#: No worker is killed because it is busy.
+PATIENT = ("--worker-timeout", "3600")
 
 
 def processes(mark: str) -> dict[int, str]:
-    """Return the command lines of all processes that carry a mark, by pid; one that has ended is none."""
-    found = {}
+    """Return the command lines of all living processes that carry a mark, by pid."""
+    commands = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and f"{MARK}={mark}\0".encode() in (entry / "environ").read_bytes() + b"\0":
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 if command:
-                    found[int(entry.name)] = command
-    return found
+                    commands[int(entry.name)] = command
+    return commands
 
 
 def slots(mark: str) -> dict[int, int]:
@@ -79,9 +81,10 @@ def children(pid: int) -> list[int]:
 class Load:
     """A client with some connections, each of which asks again as soon as it is answered."""
 
-    def __init__(self, url: str, *, connections: int, keep_alive: bool) -> None:
+    def __init__(self, url: str, tasks: asyncio.TaskGroup, *, keep_alive: bool) -> None:
         self.url, self.keep_alive = url, keep_alive
-        self.connections = connections
+        self._tasks = tasks
+        self.connections = 0
         #: How often each process has answered.
         self.answers: Counter[str] = Counter()
         self.failures: list[BaseException] = []
@@ -93,8 +96,19 @@ class Load:
         """How many answers have come."""
         return self.answers.total()
 
-    async def ask(self) -> None:
-        """Ask until it is over."""
+    def connect(self) -> None:
+        """Ask with one more connection."""
+        self.connections += 1
+        self._tasks.create_task(self._ask())
+
+    async def until_answered_by(self, *pids: int) -> None:
+        """Wait until these workers have answered: with ever more connections, so that a starved one gets some."""
+        async with asyncio.timeout(DEADLINE):
+            while not {str(pid) for pid in pids} <= self.answers.keys():
+                self.connect()
+                await asyncio.sleep(0.1)
+
+    async def _ask(self) -> None:
         connector = aiohttp.TCPConnector(limit=1, force_close=not self.keep_alive)
         timeout = aiohttp.ClientTimeout(DEADLINE)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -112,10 +126,10 @@ class Load:
 @asynccontextmanager
 async def load(url: str, *, connections: int = 8, keep_alive: bool = True) -> AsyncIterator[Load]:
     """Keep asking while the block runs."""
-    client = Load(url, connections=connections, keep_alive=keep_alive)
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as tasks:
+        client = Load(url, tasks, keep_alive=keep_alive)
         for _ in range(connections):
-            group.create_task(client.ask())
+            client.connect()
         try:
             yield client
         finally:
@@ -123,10 +137,19 @@ async def load(url: str, *, connections: int = 8, keep_alive: bool = True) -> As
 
 
 async def scrape(service) -> dict[str, float]:
-    """Return what a scrape says."""
+    """Return the samples of a scrape."""
     async with aiohttp.ClientSession() as session, session.get(service.metrics_url) as response:
         assert response.status == 200
         return samples(await response.text())
+
+
+async def settled(service) -> dict[str, float]:
+    """Return the samples of the first scrape in which no request is in progress: an answer comes before its end."""
+    in_progress = 'requests_in_progress{method="POST",path="/"}'
+    async with asyncio.timeout(DEADLINE):
+        while (answer := await scrape(service)).get(in_progress, 0.0):
+            await asyncio.sleep(0.01)
+    return answer
 
 
 async def ask(url: str) -> str:
