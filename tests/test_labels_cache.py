@@ -211,6 +211,13 @@ async def test_a_spent_budget_folds_into_the_template(caplog):
     assert "--path-budget (as a library: path_budget)" in warning.message
 
 
+async def test_the_advice_for_a_route_without_a_name_can_be_pasted(caplog):
+    """Its star is quoted for the shell."""
+    app = application("/cell/{id}")
+    await described(app, LabelCache(tuple, path_budget=0), "/cell/1")
+    assert "--fixed-route '*=id' " in caplog.text
+
+
 async def test_the_budget_is_one_for_all_methods_of_a_route():
     """POST and GET of one pattern share its labels, and so its budget."""
     app = web.Application()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,12 +41,11 @@ class PathBudget:
             self._has_warned = True
             logger.warning(
                 "The route %s has used its budget of %d path labels; further paths are recorded as this template. "
-                "To group a parameter's values: --fixed-route %s=%s "
+                "To group a parameter's values: --fixed-route %s "
                 "(as a library: fixed_routes_parameters={%r: [%r]}); for more labels: --path-budget (as a library: path_budget).",
                 self._template,
                 self._limit,
-                self._name,
-                self._parameter,
+                shlex.quote(f"{self._name}={self._parameter}"),
                 self._name,
                 self._parameter,
             )
