@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
@@ -52,12 +53,17 @@ def label_notices(app: Application, settings: Settings, *, has_own_middleware: b
         notices.append(
             f"{number} of {total} routes keep{'s' * (number == 1)} parameter values in labels "
             f"({', '.join(kept[:_MOST_NAMED] + ['…'] * (len(kept) > _MOST_NAMED))}); {cure} groups them; "
-            f"see: hr-prometheus routes {settings.target}"
+            f"see: {_see(settings)}"
         )
     if not has_own_middleware:
         recorder.has_checked_exclude = True  # so that the first request does not log the same
-        notices += [f"{text} See: hr-prometheus routes {settings.target}" for text in idle_exclusions(app, settings)]
+        notices += [f"{text} See: {_see(settings)}" for text in idle_exclusions(app, settings)]
     return notices
+
+
+def _see(settings: Settings) -> str:
+    """Return the command that shows the labels, quoted for a shell."""
+    return f"hr-prometheus routes {shlex.quote(settings.target)}"
 
 
 def ignored_options(settings: Settings) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ def _refuse_to_run(target: Target) -> Callable[..., None]:
         close_unawaited(app)
         raise TargetError(
             f'"{target.module}" calls web.run_app itself, so it is a script. Run it as one, without an attribute: '
-            f"hr-prometheus run {target.module}"
+            f"hr-prometheus run {shlex.quote(target.module)}"
         )
 
     return run_app

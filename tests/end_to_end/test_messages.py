@@ -315,6 +315,19 @@ def test_paths_with_spaces(serve, pem, workers):
     serve("app:create_app", "--app-dir", str(directory), "--port", "0", *workers).stop()
 
 
+def test_a_command_in_a_message_can_be_pasted(serve, tmp_path):
+    """It is quoted for the shell."""
+    (tmp_path / "my app.py").write_text(
+        "from aiohttp import web\napp = web.Application()\napp.router.add_get('/{id}', print)\n"
+    )
+    target = f"{tmp_path}/my app.py:app"
+    err = serve(target, "--port", "0", "--exclude", "x").stop()[2]
+    assert err.count(f"ee: hr-prometheus routes '{target}'\n") == 2
+    (tmp_path / "my script.py").write_text("from aiohttp import web\nweb.run_app(web.Application())\n")
+    err = hr_prometheus("run", f"{tmp_path}/my script.py:app", "--port", "0").stderr
+    assert err.endswith(f": hr-prometheus run '{tmp_path}/my script.py'\n")
+
+
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
 @pytest.mark.parametrize(("mode", "from_environment"), [("660", False), ("0o600", True), ("0777", False)])
 def test_the_mode_of_a_unix_socket(serve, tmp_path, workers, mode, from_environment):
