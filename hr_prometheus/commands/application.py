@@ -18,16 +18,23 @@ if TYPE_CHECKING:
 def load_routes(settings: Settings, *, start: bool = False) -> tuple[list[Row], Settings]:
     """Return the routes of the target, and the settings: an application that instruments itself has its own.
 
-    Warns of options that the application ignores, and of patterns that exclude nothing.
+    Warns of options that the application ignores, of patterns that exclude nothing, and of applications that are not shown.
     """
     from hr_prometheus.observability.dry_run import load_application
-    from hr_prometheus.observability.route_table import rows_of, settings_of
+    from hr_prometheus.observability.route_table import OF_ANOTHER, rows_of, settings_of
     from hr_prometheus.server.label_notices import idle_exclusions, ignored_options, recorder_in
 
     with contextlib.redirect_stdout(sys.stderr):  # what the application prints is not the command's output
-        app = load_application(settings, start=start)
-    rows = rows_of(app, settings)
-    for text in idle_exclusions(app, settings) if recorder_in(app) is None else ignored_options(settings):
+        app, shares_settings = load_application(settings, start=start)
+    rows = rows_of(app, settings, shares_settings=shares_settings)
+    if shares_settings:
+        script = f'"{settings.target}" serves with an AppRunner of its own'
+        print_warning(f"{script}: only the first application that it sets up is shown.")
+    if recorder_in(app) is not None:
+        notices = ignored_options(settings)
+    else:
+        notices = [text + OF_ANOTHER * shares_settings for text in idle_exclusions([app], settings)]
+    for text in notices:
         print_warning(text)
     return rows, settings_of(app, settings)
 

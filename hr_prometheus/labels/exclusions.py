@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from aiohttp.web import UrlDispatcher
@@ -28,16 +29,18 @@ def covers(patterns: Iterable[str], resource: AbstractResource, policies: Polici
     return any(all(fnmatchcase(label, pattern) for label in filter(None, labels)) for pattern in patterns)
 
 
-def idle_patterns(patterns: Iterable[str], app: Application, policies: Policies, *more: str) -> dict[str, str]:
-    """Return the *patterns* that no path label of an application can match, each with the rest of a sentence about it.
+def idle_patterns(
+    patterns: Iterable[str], apps: Iterable[Application], policies: Policies, *more: str
+) -> dict[str, str]:
+    """Return the *patterns* that no path label of the applications can match, each with the rest of a sentence about it.
 
-    *more* are labels beside those of its routes. It is empty for a router of the application's own.
+    *more* are labels beside those of their routes. It is empty if each has a router of its own.
     """
-    patterns = tuple(patterns)
-    if not patterns or not isinstance(app.router, UrlDispatcher):
+    patterns, apps = tuple(patterns), [app for app in apps if isinstance(app.router, UrlDispatcher)]
+    if not (patterns and apps):
         return {}
     labels = [label.replace("%", "%%") for label in (UNMATCHED, MALFORMED, *more)]
-    for resource in all_resources(app):
+    for resource in chain.from_iterable(map(all_resources, apps)):
         form = path_format(resource, policies.of(resource)[0])[0]
         labels.append(form or template(resource).replace("%", "%%"))
     constants = [label for label in labels if "%" not in label]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Policies:
         self.keeps_all = keep_values == EVERY
         #: Called with an error that is only a warning; a command logs it in words of its own.
         self.warn: Callable[[ConfigurationError], None] = lambda error: logger.warning("%s", error)
+        #: Whether other applications have the same policies, so that what this one lacks may be another's.
+        self.is_shared = False
         self.fixed = fixed_parameters(fixed or {})
         self.allowed = allowed_values(allowed or {})
         for name, parameters in self.allowed.items():
@@ -86,26 +88,30 @@ class Policies:
         """Check that each route and parameter exists in the application's router, and that each value can occur.
 
         Raises :exc:`~hr_prometheus.errors.ConfigurationError`, with the names that exist. *leniently*: it is a warning if
-        the application has a start-up, which may add routes.
+        the application has a start-up, which may add routes. Shared policies are left to :meth:`check_together`.
         """
+        if self.is_shared:
+            return
         try:
-            self._check(app)
+            self.check_together([app])
         except ConfigurationError as error:
             if not (leniently and has_start_up(app)):
                 raise
             self.warn(error)
 
-    def _check(self, app: Application) -> None:
+    def check_together(self, apps: Sequence[Application]) -> None:
+        """Check that each route and parameter exists in one of the applications, and that each value can occur there."""
         if not self.fixed and not self.allowed:
             return  # also with a router of the application's own, which has no list of routes
-        resources = list(all_resources(app))
+        resources = [resource for app in apps for resource in all_resources(app)]
+        lacks = "the application has no" if len(apps) == 1 else f"none of the {len(apps)} applications has a"
         for name, fixed in self.fixed.items():
             subject = f"fixed_routes_parameters={ ({name: sorted(fixed)}) }"
-            _check_names("fixed_routes_parameters", subject, name, fixed - {ALL}, resources)
+            _check_names("fixed_routes_parameters", subject, name, fixed - {ALL}, resources, lacks=lacks)
         for name, allowed in self.allowed.items():
             for parameter, values in allowed.items():
                 subject = f"allow_values={ ({name: {parameter: sorted(values)}}) }"
-                _check_names("allow_values", subject, name, {parameter}, resources)
+                _check_names("allow_values", subject, name, {parameter}, resources, lacks=lacks)
                 _check_values(subject, name, parameter, values, resources)
 
 
@@ -122,7 +128,7 @@ def safety_of(number: int) -> Callable[[Any], object]:
 
 
 def _check_names(
-    setting: str, subject: str, name: str, parameters: Collection[str], resources: list[AbstractResource]
+    setting: str, subject: str, name: str, parameters: Collection[str], resources: list[AbstractResource], *, lacks: str
 ) -> None:
     named: dict[str, set[str]] = {}
     for resource in resources:
@@ -134,20 +140,20 @@ def _check_names(
         raise SettingError(
             setting,
             subject,
-            f': the application has no route named "{name}".{did_you_mean(name, names)} '
-            f"Named routes: {', '.join(names) or 'none'}.",
+            f': {lacks} route named "{name}".{did_you_mean(name, names)} Named routes: {", ".join(names) or "none"}.',
             (name,),
         )
     existing = named.get(name, set())
-    where = "the application" if name == ALL else f'the route "{name}"'
     if not existing and name != ALL:
-        problem = f": {where} has no parameters, so the setting has no effect. Remove it."
+        problem = f': the route "{name}" has no parameters, so the setting has no effect. Remove it.'
         raise SettingError(setting, subject, problem, (name,))
+    if name != ALL:
+        lacks = f'the route "{name}" has no'
     for parameter in sorted(set(parameters) - existing):
         raise SettingError(
             setting,
             subject,
-            f': {where} has no parameter "{parameter}".{did_you_mean(parameter, existing)} '
+            f': {lacks} parameter "{parameter}".{did_you_mean(parameter, existing)} '
             f"Its parameters: {', '.join(sorted(existing)) or 'none'}.",
             (name, parameter),
         )

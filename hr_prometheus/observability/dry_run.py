@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,37 +15,37 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import load_target, make_application, parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from aiohttp.web import Application, AppRunner
 
     from hr_prometheus.server.target import Target
     from hr_prometheus.settings import Settings
 
-logger = logging.getLogger("hr_prometheus")
 
-
-def load_application(settings: Settings, *, start: bool = False) -> Application:
+def load_application(settings: Settings, *, start: bool = False) -> tuple[Application, bool]:
     """Return the target's application: before its start-up, or after its start-up and clean-up.
 
-    A script ends with the first application that it would serve. If it has runners of its own, where more may follow, a
-    warning says so.
+    A script ends with the first application that it would serve. With it comes whether the script has runners of its own,
+    so that more may follow.
 
     Raises the exceptions of :mod:`hr_prometheus.errors` that :func:`hr_prometheus.server.run.run` raises for a target.
     """
     target = parse_target(settings.target)
-    results: list[Application | HrPrometheusError] = []
+    results: list[tuple[Application | HrPrometheusError, bool]] = []
 
-    async def make(value: object) -> None:
+    async def make(value: object, *, has_runner: bool = False) -> bool:
+        """Make an application, or fail; return whether it is the first one."""
         try:
-            results.append(await _make(settings.target, value, start=start))
+            results.append((await _make(settings.target, value, start=start), has_runner))
         except HrPrometheusError as error:
-            results.append(error)
+            results.append((error, has_runner))
+        return len(results) == 1
 
     try:
         with interrupts.DefaultHandler():
             if target.attribute is None:
-                _run_script(target, settings, make, results)
+                _run_script(target, settings, make)
             else:
                 asyncio.run(make(load_target(target, settings.arguments, settings.app_dir)))
     except SystemExit:
@@ -56,15 +55,14 @@ def load_application(settings: Settings, *, start: bool = False) -> Application:
             raise
     if not results:
         raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
-    if isinstance(results[0], HrPrometheusError):
-        raise results[0]
-    return results[0]
+    result, has_runner = results[0]
+    if isinstance(result, HrPrometheusError):
+        raise result
+    return result, has_runner
 
 
-def _run_script(
-    target: Target, settings: Settings, make: Callable[[object], Coroutine[Any, Any, None]], results: Sequence[object]
-) -> None:
-    """Run a script until it would serve its application, which *make* puts among the *results*."""
+def _run_script(target: Target, settings: Settings, make: Callable[..., Coroutine[Any, Any, bool]]) -> None:
+    """Run a script until it would serve its application, which *make* is called with instead."""
 
     def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
         loop = arguments.get("loop")
@@ -72,11 +70,9 @@ def _run_script(
         _end_script()
 
     async def set_up(runner: AppRunner, _original: object) -> None:
-        await make(runner.app)
+        is_first = await make(runner.app, has_runner=True)
         loop = asyncio.get_running_loop()
-        if len(results) == 1:
-            text = '"%s" serves with an AppRunner of its own: only the first application that it sets up is shown.'
-            logger.warning(text, settings.target)
+        if is_first:
             # A task must not raise it, because asyncio logs an exception that nothing retrieves.
             loop.call_soon(_end_script)
         await loop.create_future()

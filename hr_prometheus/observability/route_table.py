@@ -12,6 +12,7 @@ from aiohttp import hdrs
 from aiohttp.web import View
 from prometheus_client import CollectorRegistry
 
+from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.labels.exclusions import covers
 from hr_prometheus.labels.methods import UNKNOWN
@@ -44,6 +45,9 @@ logger = logging.getLogger("hr_prometheus")
 STATUSES = (200, 302, 400, 404, 500)
 #: The methods that a route for all of them is counted with.
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+#: Ends a warning about settings that other applications of a script share.
+OF_ANOTHER = " It may be meant for another application of the script."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,24 @@ def settings_of(app: Application, settings: Settings) -> Settings:
     return replace(settings, **own)
 
 
-def rows_of(app: Application, settings: Settings) -> list[Row]:
+def rows_of(app: Application, settings: Settings, *, shares_settings: bool = False) -> list[Row]:
     """Return a row for each route pattern, for requests that match no route, and for those that the parser refuses.
 
     An application that has the middleware already keeps its own policies and budget.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application. It is a warning if
+    the application *shares_settings* with others.
     """
     settings = settings_of(app, settings)
     policies = policies_of(app, settings)
-    policies.warn = lambda error: logger.warning("%s", sentence_of(error, settings.origins))
-    policies.check(app, leniently=True)
+    more = OF_ANOTHER if shares_settings else ""
+    policies.warn = lambda error: logger.warning("%s%s", sentence_of(error, settings.origins), more)
+    try:
+        policies.check(app, leniently=True)
+    except ConfigurationError as error:
+        if not shares_settings:
+            raise
+        policies.warn(error)
     domains = hosts(app)
     resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice
     rows = [

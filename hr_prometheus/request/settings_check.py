@@ -33,7 +33,7 @@ def check_settings(recorder: Recorder, request: Request) -> None:
 
 def _check_exclude(recorder: Recorder, app: Application) -> None:
     try:
-        for pattern, problem in idle_patterns(recorder.exclude, app, recorder.labels.policies).items():
+        for pattern, problem in idle_patterns(recorder.exclude, [app], recorder.labels.policies).items():
             logger.warning('exclude: the pattern "%s" %s', pattern, problem)
     except Exception:  # a resource of the application's own may be anything, and nothing depends on this
         logger.debug("The routes could not be looked at.", exc_info=True)

@@ -44,17 +44,21 @@ SETTING_UP, STARTING, LISTENING, RUNNING = (
 
 
 class ServedApplication:
-    """The application of a target, from its preparation to its stop. ``app`` is ``None`` until it is prepared."""
+    """The application of a target, from its preparation to its stop. ``app`` is ``None`` until it is prepared.
 
-    def __init__(self, settings: Settings, *, is_script: bool = False) -> None:
+    One that *shares_settings* with other applications may lack a route that the settings name.
+    """
+
+    def __init__(self, settings: Settings, *, is_script: bool = False, shares_settings: bool = False) -> None:
         self.settings = settings
         self.is_script = is_script
+        self._shares_settings = shares_settings
         self.phase = SETTING_UP
         self.app: Application | None = None
         #: How many routes the application has, without the metrics route.
         self.routes = 0
         self._metrics_routes = 0
-        self._has_own_middleware = False
+        self.has_own_middleware = False
         #: Sentences to log when the application is served; of several workers, only those of the first.
         self.notices: list[str] = []
 
@@ -69,7 +73,7 @@ class ServedApplication:
         app = await make_application(settings.target, value)
         configure_application_logging(settings, is_script=self.is_script)
         self.routes = _number_of_routes(app)
-        if not has_start_up(app):  # else they are checked at its end
+        if not (self._shares_settings or has_start_up(app)):  # else they are checked later
             Policies(settings.fixed_routes, settings.allow_values).check(app)
         self._instrument(app, metrics_path)
         self._metrics_routes = _number_of_routes(app) - self.routes
@@ -98,12 +102,13 @@ class ServedApplication:
                 exclude=settings.exclude,
             )
         else:
-            self._has_own_middleware = True
+            self.has_own_middleware = True
             for text in ignored_options(settings):
                 self._note(text)
             instrument(app, metrics_path=metrics_path)
         for recorder in filter(None, map(recorder_of, app.middlewares)):
             recorder.labels.policies.warn = self._warn
+            recorder.labels.policies.is_shared = self._shares_settings and not self.has_own_middleware
 
     def _enter(self, phase: str) -> Callable[[Application], Awaitable[None]]:
         async def enter(app: Application) -> None:
@@ -114,7 +119,11 @@ class ServedApplication:
 
     async def _find_notices(self, app: Application) -> None:
         try:
-            for text in label_notices(app, self.settings, has_own_middleware=self._has_own_middleware):
+            of_application = {
+                "has_own_middleware": self.has_own_middleware,
+                "shares_settings": self._shares_settings,
+            }
+            for text in label_notices(app, self.settings, **of_application):
                 self._note(text)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher
 
+from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.view import is_view
 from hr_prometheus.instrumentation import IGNORED
 from hr_prometheus.labels.exclusions import covers, idle_patterns
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp.web import Application
 
     from hr_prometheus.request.recorder import Recorder
@@ -30,10 +34,13 @@ _MIDDLEWARE_OPTIONS = (
 )  # fmt: skip
 
 
-def label_notices(app: Application, settings: Settings, *, has_own_middleware: bool = False) -> list[str]:
+def label_notices(
+    app: Application, settings: Settings, *, has_own_middleware: bool = False, shares_settings: bool = False
+) -> list[str]:
     """Return the notices about an instrumented application's labels; none if all is well.
 
-    An application that *has_own_middleware* goes on with its settings, so only its author can change them.
+    An application that *has_own_middleware* goes on with its settings, so only its author can change them. What concerns
+    all applications that share the settings is left to :func:`shared_notices`.
     """
     recorder = recorder_in(app)
     if recorder is None or not isinstance(app.router, UrlDispatcher):
@@ -57,8 +64,19 @@ def label_notices(app: Application, settings: Settings, *, has_own_middleware: b
         )
     if not has_own_middleware:
         recorder.has_checked_exclude = True  # so that the first request does not log the same
-        notices += [f"{text} See: {_see(settings)}" for text in idle_exclusions(app, settings)]
+        if not shares_settings:
+            notices += [f"{text} See: {_see(settings)}" for text in idle_exclusions([app], settings)]
     return notices
+
+
+def shared_notices(apps: Sequence[Application], settings: Settings) -> list[str]:
+    """Return the notices about policies and patterns that fit none of the applications which share them."""
+    notices = []
+    try:
+        policies_of_command(settings).check_together(apps)
+    except ConfigurationError as error:
+        notices.append(sentence_of(error, settings.origins))
+    return notices + [f"{text} See: {_see(settings)}" for text in idle_exclusions(apps, settings)]
 
 
 def _see(settings: Settings) -> str:
@@ -72,12 +90,13 @@ def ignored_options(settings: Settings) -> list[str]:
     return [IGNORED % ", ".join(ignored)] if ignored else []
 
 
-def idle_exclusions(app: Application, settings: Settings) -> list[str]:
-    """Return a sentence for each pattern of ``--exclude`` that excludes nothing."""
+def idle_exclusions(apps: Sequence[Application], settings: Settings) -> list[str]:
+    """Return a sentence for each pattern of ``--exclude`` that excludes nothing of the applications."""
     if not settings.exclude:
         return []
-    problems = idle_patterns(settings.exclude, app, policies_of(app, settings), settings.metrics_path)
-    may_change = " The application's start-up may add a route for it." if has_start_up(app) and not app.frozen else ""
+    problems = idle_patterns(settings.exclude, apps, policies_of_command(settings), settings.metrics_path)
+    may_start = any(has_start_up(app) and not app.frozen for app in apps)
+    may_change = " The application's start-up may add a route for it." if may_start else ""
     origin = settings.origins["exclude"]
     option = f"{origin.name}:" if origin.variable else origin.option
     return [f'{option} "{pattern}" {problem}{may_change}' for pattern, problem in problems.items()]
@@ -93,4 +112,9 @@ def policies_of(app: Application, settings: Settings) -> Policies:
     recorder = recorder_in(app)
     if recorder is not None:
         return recorder.labels.policies
+    return policies_of_command(settings)
+
+
+def policies_of_command(settings: Settings) -> Policies:
+    """Return the policies that the settings give an application without a middleware of its own."""
     return Policies(settings.fixed_routes, settings.allow_values, settings.keep_values)

@@ -75,6 +75,7 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
             run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
         finally:
             warning.cancel()
+            runners.check_settings()
 
 
 def _serve(

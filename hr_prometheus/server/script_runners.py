@@ -20,6 +20,8 @@ from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import serving_line
 from hr_prometheus.server.application import ServedApplication
 from hr_prometheus.server.bind import bind_tcp, host_and_port, url_of
+from hr_prometheus.server.label_notices import shared_notices
+from hr_prometheus.server.logs import log_notices
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.metrics_server import serve_metrics
 from hr_prometheus.server.run_app_arguments import access_log_arguments
@@ -42,7 +44,8 @@ _POLL_SECONDS = 0.05
 _LATE_POLL_SECONDS = 1.0
 #: Options that a script's own runner has no use for.
 _UNUSED_OPTIONS = (
-    "host", "port", "unix_path", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop", "certfile",
+    "host", "port", "unix_path", "unix_mode", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop",
+    "certfile", "keyfile",
 )  # fmt: skip
 
 
@@ -56,6 +59,7 @@ class ScriptRunners:
         #: Whether one has been set up.
         self.has_runner = False
         self._applications: dict[Application, ServedApplication] = {}
+        self._has_checked = False
         #: The metrics' own port, while one of the applications is up that share it.
         self._metrics: Runner | None = None
         self._metrics_url = ""
@@ -84,7 +88,7 @@ class ScriptRunners:
                     "An application was frozen before its AppRunner was set up, so it is served without metrics."
                 )
             return None
-        application = ServedApplication(settings, is_script=True)
+        application = ServedApplication(settings, is_script=True, shares_settings=True)
         path, context = (settings.metrics_path, None) if settings.metrics_port is None else (None, self._share_metrics)
         try:
             await application.prepare(app, metrics_path=path, context=context)
@@ -94,6 +98,8 @@ class ScriptRunners:
             text = sentence_of(error, settings.origins)
             logger.warning("An application of the script is served without metrics: %s", text)
             return None
+        if is_first:
+            asyncio.get_running_loop().call_later(SERVES_NOTHING_SECONDS, self.check_settings)
         self._applications[app] = application
         unused = [settings.origins[name].name for name in _UNUSED_OPTIONS if name in settings.origins]
         if is_first and unused:
@@ -103,6 +109,17 @@ class ScriptRunners:
                 settings.target,
             )
         return application
+
+    def check_settings(self) -> None:
+        """Warn of routes and patterns in the settings that none of the applications has; only the first call counts."""
+        apps = [app for app, application in self._applications.items() if not application.has_own_middleware]
+        if self._has_checked or not apps:
+            return
+        self._has_checked = True
+        try:
+            log_notices(shared_notices(apps, self._settings))
+        except Exception:  # a resource of the application's own may be anything, and nothing depends on this
+            logger.debug("The routes could not be looked at.", exc_info=True)
 
     async def _share_metrics(self, _app: Application) -> AsyncIterator[None]:
         """Serve the metrics on their own port from the first start-up of an application to the last clean-up."""

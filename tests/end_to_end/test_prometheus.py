@@ -263,7 +263,7 @@ def test_the_rules_load_and_record(serve, prometheus, tmp_path):
 def test_odd_routes(serve, prometheus, promtool, tmp_path):
     """The files for an application with the oddest routes load, and each route is told from the others."""
     settings = Settings(target="odd_routes:create_app", app_dir=str(APPS), keep_values="all")
-    table = rows_of(load_application(settings), settings)
+    table = rows_of(load_application(settings)[0], settings)
     requests = sys.modules["odd_routes"].REQUESTS
     service = serve("odd_routes:create_app", "--port", "0", "--metrics-port", "0", "--keep-values", "all")
     for paths in requests.values():

@@ -39,21 +39,126 @@ def test_each_application_is_measured_once(serve, own_port):
 
 
 def test_notices_about_labels(serve):
-    """Once for each application, as with web.run_app."""
-    service = serve("script_with_runners.py", "--exclude", "/firs")
+    """A pattern that matches no label of any application is warned of once."""
+    service = serve("script_with_runners.py", "--exclude", "/firs", "--exclude", "/second")
     for _ in range(3):
         read_line(service.process)
-    lines = service.stop(2)[2].splitlines()
-    assert len(lines) == 2
-    assert all('--exclude "/firs" matches no path label' in line for line in lines)
+    (line,) = service.stop(2)[2].splitlines()
+    assert '--exclude "/firs" matches no path label' in line
+
+
+#: The command, for which ten seconds are half a second.
+IMPATIENT = (
+    sys.executable,
+    "-c",
+    "from hr_prometheus.server import script_runners\nscript_runners.SERVES_NOTHING_SECONDS = 0.5\n"
+    "from hr_prometheus.cli import main\nmain()\n",
+)
+TWO = """
+import asyncio
+from aiohttp import web
+async def hello(request):
+    return web.Response(text="hello")
+async def main():
+    for name in ("first", "second"):
+        app = web.Application()
+        app.router.add_get("/" + name + "/{id}", hello, name=name)
+        if name == "second":
+            app.router.add_get("/metrics", hello)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await asyncio.Event().wait()
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.fixture
+def serve_two(serve, tmp_path):
+    """Serve a script with two applications, whose routes have other names; return the service and both URLs."""
+
+    def start(*options):
+        (tmp_path / "two.py").write_text(TWO)
+        service = serve("two.py", "--metrics-path", "/own", *options, cwd=tmp_path)
+        first = service.url
+        service.announcement = read_line(service.process)
+        return service, first, service.url
+
+    return start
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [("--fixed-route={}=id", "{id}"), ("--allow-values={}.id=7", "other"), ("--exclude=/{}/*", None)],
+)
+def test_a_setting_holds_in_the_application_that_it_fits(serve_two, option, shown, name):
+    """Whichever it is; the other one is measured as well, and nothing is said."""
+    service, *urls = serve_two(option.format(name))
+    for each, url in zip(("first", "second"), urls, strict=True):
+        assert get(f"{url}/{each}/1") == (200, "hello")
+    labels = {each: f"/{each}/1" for each in ("first", "second")}
+    labels[name] = shown and f"/{name}/{shown}"
+    paths = {path for _, path, _ in counts(scrape(service)) if path != "/own"}
+    assert paths == set(filter(None, labels.values()))
+    err = service.stop(2)[2]
+    assert not [line for line in err.splitlines() if "keeps parameter values" not in line]
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--fixed-route=third=id", '"third=id": none of the 2 applications has a route named "third". Named routes: first, second.'),
+        ("--fixed-route=second=x", '"second=x": the route "second" has no parameter "x". Its parameters: id.'),
+        ("--allow-values=*.x=1", '"*.x=1": none of the 2 applications has a parameter "x". Its parameters: id.'),
+        ("--exclude=/third/*", '"/third/*" matches no path label, so it leaves nothing out. See: hr-prometheus routes two.py'),
+    ],
+)  # fmt: skip
+def test_a_setting_that_fits_no_application(serve_two, option, sentence):
+    """It is warned of once, at the latest when the script ends."""
+    service, *_ = serve_two(option, "--fixed-route=*")
+    assert service.stop(2)[2] == f"{option.partition('=')[0]} {sentence}\n"
+
+
+def test_a_setting_that_fits_no_application_of_a_script_that_goes_on(serve, tmp_path):
+    """It is warned of after ten seconds, when the applications can be expected to be there."""
+    (tmp_path / "two.py").write_text(TWO)
+    options = "--metrics-path=/own", "--fixed-route=third=id"
+    service = serve("two.py", *options, "--fixed-route=*", cwd=tmp_path, command=(*IMPATIENT, "run"))
+    assert '"third=id": none of the 2 applications has a route' in service.process.stderr.readline()
+    assert service.process.poll() is None
+    assert service.stop(2)[2] == ""
+
+
+def test_an_application_that_serves_the_metrics_path_itself(serve, tmp_path):
+    """The other one goes on with its metrics; the options that cure it are named, as for one application."""
+    (tmp_path / "two.py").write_text(TWO)
+    service = serve("two.py", "--fixed-route=*", cwd=tmp_path)
+    assert service.process.stderr.readline() == (
+        'An application of the script is served without metrics: the application serves "/metrics" itself (the handler hello). '
+        "Serve the metrics elsewhere: --metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own.\n"
+    )
+
+
+def test_the_routes_of_one_of_two_applications(tmp_path):
+    """A setting that does not fit it may be meant for the other one, so it is only warned of."""
+    (tmp_path / "two.py").write_text(TWO)
+    done = hr_prometheus("routes", str(tmp_path / "two.py"), "--fixed-route=second=id", "--exclude=/second/*")
+    assert done.returncode == 0
+    assert "/first/<id>" in done.stdout
+    assert done.stderr.count(" It may be meant for another application of the script.\n") == 2
 
 
 def test_options_that_a_runner_has_no_use_for(serve):
     """They are named in one line, and the script's own addresses hold."""
-    service = serve("script_with_runners.py", "--port", "1", HR_PROMETHEUS_SHUTDOWN_TIMEOUT="3")
+    typed = "--port", "1", "--unix-mode", "600"
+    service = serve("script_with_runners.py", *typed, HR_PROMETHEUS_SHUTDOWN_TIMEOUT="3")
     code, _, error = service.stop()
     assert error == (
-        '--port, HR_PROMETHEUS_SHUTDOWN_TIMEOUT="3": ignored, because "script_with_runners.py" serves with an AppRunner of '
+        '--port, --unix-mode, HR_PROMETHEUS_SHUTDOWN_TIMEOUT="3": ignored, because "script_with_runners.py" serves with an AppRunner of '
         "its own, at its own addresses.\n"
     )
     assert code == -15  # the script does not handle SIGTERM
@@ -79,7 +184,8 @@ def test_its_routes(way, start):
     done = hr_prometheus("routes", *start, "script_with_runners.py", "--format", "json", "--", *way.split())
     assert (done.returncode, done.stderr) == (
         0,
-        '"script_with_runners.py" serves with an AppRunner of its own: only the first application that it sets up is shown.\n',
+        'Warning: "script_with_runners.py" serves with an AppRunner of its own: only the first application that it sets up '
+        "is shown.\n",
     )
     assert '"/first"' in done.stdout
 
@@ -129,9 +235,8 @@ NO_SITE = "it has an AppRunner, but no site of it has been started."
 def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
     """After ten seconds one line says so and why, and the script goes on."""
     (tmp_path / "waits.py").write_text(script)
-    code = "from hr_prometheus.server import script_runners\nscript_runners.SERVES_NOTHING_SECONDS = 0.5\nfrom hr_prometheus.cli import main\nmain()\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "run", str(tmp_path / "waits.py")],
+        [*IMPATIENT, "run", str(tmp_path / "waits.py")],
         cwd=APPS, env=clean_environment(), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
