@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
+
+from aiohttp import web
 
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, TargetError, did_you_mean
 from hr_prometheus.server import interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from hr_prometheus.server.target import Target
+
+    Suggest = Callable[[str, Mapping[str, object]], str]
 
 EXPECTED = 'Expected "module:attribute", "path/to/file.py:attribute" or a script, "path/to/script.py".'
 #: The packages whose frames are cut from the beginning of an application's traceback.
 _MACHINERY = frozenset({"aiohttp", "aiosignal", "asyncio", "hr_prometheus", "importlib", "runpy", "uvloop"})
 
+#: Matches the usual names of a function that makes an application.
+_FACTORY = re.compile(r"(create|make|build|get|init|setup)?_?(web)?_?app(lication)?(_?factory)?")
 
-def load_attribute(target: Target, app_dir: str) -> object:
-    """Import the target's module and return its attribute, or the module if the target has none."""
-    value = _import(target, app_dir)
+
+def load_attribute(target: Target, app_dir: str, suggest: Suggest = lambda _module, _names: "") -> object:
+    """Import the target's module and return its attribute, or the module if the target has none.
+
+    *suggest* returns a question with the likeliest attribute of a module, for the error if there is no such attribute.
+    """
+    value = module = _import(target, app_dir, suggest)
     for name in (target.attribute or "").split(".") if target.attribute else ():
         try:
             value = getattr(value, name)
         except AttributeError:
-            raise TargetError(
-                f'"{target.module}" has no attribute "{target.attribute}".{did_you_mean(name, dir(value))}'
-            ) from None
+            hint = did_you_mean(name, dir(value)) or (suggest(target.module, vars(value)) if value is module else "")
+            raise TargetError(f'"{target.module}" has no attribute "{target.attribute}".{hint}') from None
     return value
 
 
-def _import(target: Target, app_dir: str) -> object:
+def _import(target: Target, app_dir: str, suggest: Suggest) -> object:
     put_first_on_path(app_dir)
     name, path = target.module, None
     if target.is_file:
@@ -45,7 +57,7 @@ def _import(target: Target, app_dir: str) -> object:
         raise
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and is_missing(name, error):
-            raise missing_module_error(name, app_dir) from None
+            raise missing_module_error(name, app_dir, suggest) from None
         raise application_error(f'"{target.module}" failed while it was imported', error) from error
 
     file = getattr(module, "__file__", None)
@@ -85,18 +97,39 @@ def is_missing(name: str, error: ModuleNotFoundError) -> bool:
     return error.name is not None and f"{name}.".startswith(f"{error.name}.")
 
 
-def missing_module_error(name: str, app_dir: str) -> TargetError:
-    """Return the error for a module that does not exist."""
+def missing_module_error(name: str, app_dir: str, suggest: Suggest) -> TargetError:
+    """Return the error for a module that does not exist. It may have been meant for an attribute of the package above it."""
     import pkgutil  # noqa: PLC0415  # only on the way to an error
 
-    parent = name.rpartition(".")[0]
-    path = getattr(sys.modules.get(parent), "__path__", None) if parent else [app_dir]
-    prefix = f"{parent}." if parent else ""
-    existing = [prefix + module.name for module in pkgutil.iter_modules(path or [])]
+    parent, _, attribute = name.rpartition(".")
+    above = sys.modules.get(parent)
+    if above is not None and hasattr(above, attribute):
+        hint = f' Did you mean "{parent}:{attribute}"?'
+    else:
+        path = getattr(above, "__path__", None) if parent else [app_dir]
+        prefix = f"{parent}." if parent else ""
+        existing = [prefix + module.name for module in pkgutil.iter_modules(path or [])]
+        hint = did_you_mean(name, existing) or (suggest(parent, vars(above)) if above is not None else "")
     return TargetError(
-        f'there is no module "{name}".{did_you_mean(name, existing)} Looked in "{os.path.abspath(app_dir)}" and on '
+        f'there is no module "{name}".{hint} Looked in "{os.path.abspath(app_dir)}" and on '
         "the Python path; --app-dir names another directory."
     )
+
+
+def suggest_application(module: str, names: Mapping[str, object]) -> str:
+    """Return a question with the likeliest application, or factory of one, among a module's *names*; or nothing."""
+    functions = {name: value for name, value in names.items() if inspect.isfunction(value)}
+    candidates = [name for name, value in names.items() if isinstance(value, web.Application)]
+    candidates += [name for name in functions if _FACTORY.fullmatch(name)]
+    candidates += [name for name, value in functions.items() if _returns_application(value)]
+    return f' Did you mean "{module}:{candidates[0]}"?' if candidates else ""
+
+
+def _returns_application(function: Callable[..., object]) -> bool:
+    try:
+        return "Application" in str(function.__annotations__.get("return", ""))
+    except NameError:  # since Python 3.14 an annotation is evaluated here
+        return False
 
 
 def application_error(what: str, error: BaseException) -> ApplicationError:

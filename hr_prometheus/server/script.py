@@ -7,9 +7,7 @@ hr-prometheus makes, and only the launcher makes them.
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +20,16 @@ from hr_prometheus.server.importer import (
     is_missing,
     missing_module_error,
     put_first_on_path,
+    suggest_application,
 )
 from hr_prometheus.server.target import replace_attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hr_prometheus.server.target import Target
 
     SetUp = Callable[[web.AppRunner, Callable[[web.AppRunner], Awaitable[None]]], Awaitable[None]]
-
-#: Matches the usual names of a function that makes an application.
-_FACTORY = re.compile(r"(create|make|build|get|init|setup)?_?(web)?_?app(lication)?(_?factory)?")
 
 
 def run_script(
@@ -82,7 +78,7 @@ def run_script(
         raise TargetError(
             f'the script "{target.text}" has ended without calling web.run_app or AppRunner.setup, so hr-prometheus has '
             "served nothing. Expected a script which calls one of them, or a target with an attribute, "
-            f'"module:attribute".{_did_you_mean_attribute(target.module, names)}'
+            f'"module:attribute".{suggest_application(target.module, names)}'
         )
 
 
@@ -99,26 +95,10 @@ def _check_module(target: Target, app_dir: str) -> None:
             raise
         spec = None
     if spec is None and name != target.module:
-        hint = _did_you_mean_attribute(target.module, vars(sys.modules[target.module]))
+        hint = suggest_application(target.module, vars(sys.modules[target.module]))
         raise TargetError(
             f'the package "{target.module}" has no module __main__, so it cannot be run as a script. Expected a script '
             f'which calls web.run_app, or a target with an attribute, "module:attribute".{hint}'
         )
     if spec is None:
-        raise missing_module_error(name, app_dir)
-
-
-def _did_you_mean_attribute(module: str, names: Mapping[str, object]) -> str:
-    """Return a question with the likeliest application, or factory of one, among a module's *names*; or nothing."""
-    functions = {name: value for name, value in names.items() if inspect.isfunction(value)}
-    candidates = [name for name, value in names.items() if isinstance(value, web.Application)]
-    candidates += [name for name in functions if _FACTORY.fullmatch(name)]
-    candidates += [name for name, value in functions.items() if _returns_application(value)]
-    return f' Did you mean "{module}:{candidates[0]}"?' if candidates else ""
-
-
-def _returns_application(function: Callable[..., object]) -> bool:
-    try:
-        return "Application" in str(function.__annotations__.get("return", ""))
-    except NameError:  # since Python 3.14 an annotation is evaluated here
-        return False
+        raise missing_module_error(name, app_dir, suggest_application)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from hr_prometheus.errors import HrPrometheusError, TargetError
-from hr_prometheus.server.importer import EXPECTED, application_error, load_attribute
+from hr_prometheus.server.importer import EXPECTED, application_error, load_attribute, suggest_application
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -66,7 +66,7 @@ def load_target(target: Target, arguments: Sequence[str], app_dir: str) -> web.A
     """
     sys.argv = [target.text, *arguments]
     with replace_attribute(web, "run_app", _refuse_to_run(target)):
-        value = load_attribute(target, app_dir)
+        value = load_attribute(target, app_dir, suggest_application)
         if not isinstance(value, web.Application) and callable(value) and _other_interface(value) is None:
             value = _call(target, value, list(arguments))
     if isinstance(value, web.Application) or inspect.isawaitable(value):

@@ -295,6 +295,23 @@ def test_a_module_without_its_attribute(tmp_path, place, code, attribute):
     assert attribute is None or done.stderr.endswith(f' Did you mean "{module}:{attribute}"?\n')
 
 
+@pytest.mark.parametrize("typed", ["shop:app", "shop.app", "shop.create_app", "shop.py:app", "shop.create_app:app"])
+def test_an_attribute_or_a_module_that_does_not_exist(tmp_path, typed):
+    """The application or factory that the module has is named."""
+    (tmp_path / "shop.py").write_text(FACTORY.format("create_app()"))
+    target = f"{tmp_path}/{typed}" if ".py" in typed else typed
+    done = hr_prometheus("run", "--app-dir", str(tmp_path), "--port", "0", target)
+    module = f"{tmp_path}/shop.py" if ".py" in typed else "shop"
+    assert f' Did you mean "{module}:create_app"?' in done.stderr, done.stderr
+    assert done.returncode == USAGE
+
+
+def test_a_monitor_that_does_not_exist():
+    """No application is taken for one."""
+    done = hr_prometheus("run", "served:app", "--port", "0", "--monitor", "served:monitor")
+    assert done.stderr == 'Error: --monitor: "served" has no attribute "monitor".\n'
+
+
 def test_parentheses():
     """A factory is named, not called."""
     done = hr_prometheus("run", "served:create_app()")
