@@ -231,6 +231,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-docs", action="store_true", help="write what the documents take from the program")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to write one document by two processes."""
+    if config.getoption("--update-docs") and config.getoption("numprocesses", None):
+        raise pytest.UsageError(
+            "--update-docs was given with -n, whose processes would overwrite each other. Leave out -n."
+        )
+
+
 @pytest.fixture(scope="session")
 def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Find a program that a test needs; without it the test is skipped, or fails if components are required."""
