@@ -46,9 +46,9 @@ def receive(content: StreamReader, count: Callable[[int], None], *, is_over: boo
 class EncodedBody:
     """A response's body that may be compressed while it is written, so that its size follows from the *writer*'s output."""
 
-    def __init__(self, writer: Any, status_line: str, headers: CIMultiDict[str]) -> None:
+    def __init__(self, writer: Any, head_at: int, status_line: str, headers: CIMultiDict[str]) -> None:
         self._writer = writer
-        self._counted = _head_size(status_line, headers)
+        self._counted = head_at + _head_size(status_line, headers)
 
     def written(self, output_size: int, *, is_last: bool) -> int:
         """Return the bytes that have left since the latest part, without the framing of chunks (RFC 9112, 7.1)."""
@@ -76,8 +76,8 @@ def _unframed(part: int) -> int:
     return 0
 
 
-#: The statuses of responses without a body (RFC 9110, 6.4.1), but for the informational ones.
-NO_BODY = frozenset({"204", "304"})
+#: The statuses of responses without a body (RFC 9110, 6.4.1).
+NO_BODY = frozenset({"100", "101", "102", "103", "204", "304"})
 
 
 def has_no_body(method: str, status: str) -> bool:

@@ -35,7 +35,10 @@ class EarlierExchange(Exchange):
     def release(self) -> None:
         """Let go of the writer."""
         with suppress(AttributeError):  # it could not be observed
-            del self.writer.write
+            if self.writer.write == self.write:
+                del self.writer.write
+                if getattr(self._write, "__self__", None) is not self.writer:
+                    self.writer.write = self._write  # the application's own
         super().release()
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:

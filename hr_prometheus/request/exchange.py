@@ -75,10 +75,15 @@ class Exchange:
     is_blind = False  #: whether the writer could not be observed
     is_direct = False  #: whether it has ended with the handler, because no connection could be seen
     waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
+    is_reporting = False  #: whether a hook of the application's is being called
+    is_wrapped = False  #: whether the writer's methods were those of the application already
     is_lost = False  #: whether the last part had no connection any more
     is_last = False  #: whether the latest part is the last one
     task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
+    judged: asyncio.Task[Any] | None = None  #: the one whose end has been looked at
     status = ""  #: of the latest head
+    last_status = CLIENT_CLOSED_REQUEST  #: the one to record if nothing more comes
+    head_at = 0  #: bytes that the writer had written before the head
     headers: CIMultiDict[str] | None = None
     length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
     output_size = 0  #: bytes of the head and the body that the writer has reported
@@ -107,6 +112,8 @@ class Exchange:
                 self.also = writer.on_body_write
             writer.on_body_write = self
             self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
+            if getattr(self._write_headers, "__self__", None) is not writer:
+                self.is_wrapped = True
         except AttributeError as error:
             self.be_blind(error)
 
@@ -126,26 +133,46 @@ class Exchange:
         self.watch()
 
     def release(self) -> None:
-        """Let go of the writer, which refers to this exchange as it does to the writer."""
+        """Let go of the writer, which refers to this exchange as it does to the writer.
+
+        What the application has put in our place stays, and what it had there before comes back.
+        """
         writer = self.writer
         try:
-            writer.on_body_write = self.also or seen
-            del writer.write_headers
-            if self._send_headers is not None:
+            if writer.on_body_write is self:
+                writer.on_body_write = self.also or seen
+            if writer.write_headers == self.write_headers:
+                del writer.write_headers
+            if self._send_headers is not None and writer.send_headers == self.send_headers:
                 del writer.send_headers
-            if self._write_eof is not None:
+            if self._write_eof is not None and writer.write_eof == self.write_eof:
                 del writer.write_eof
-        except AttributeError:  # it could not be observed, or the application has done so
+            if self.is_wrapped:
+                self._restore()
+        except AttributeError:  # it could not be observed
             pass
         if self.hook is not None:
             vars(self.request).pop("_prepare_hook", None)
+
+    def _restore(self) -> None:
+        for name in ("write_headers", "send_headers", "write_eof"):
+            original = getattr(self, f"_{name}")
+            if original is not None and getattr(original, "__self__", None) is not self.writer:
+                vars(self.writer).setdefault(name, original)
 
     def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
         """Note the status and the length, and have the writer write the head to its buffer."""
         writer = self.writer
         try:
-            if not writer.output_size:  # else another head has left, and this one goes nowhere
+            if self.is_over:
+                pass
+            elif (
+                not self.status or writer.output_size == self.head_at
+            ):  # else a head has left, and this one goes nowhere
                 self.status = status = status_line[9:13].rstrip()
+                if writer.output_size:  # of an interim response (RFC 9110, 15.2) that the application has written
+                    self.head_at = self.output_size = writer.output_size
+                    self.sent, self.first_byte_at = 0, 0.0
                 self.headers = headers
                 self.length = length = writer.length
                 if not HEADS_ARE_BUFFERED:
@@ -168,7 +195,7 @@ class Exchange:
         self.length = None
         self.observe_end()
         if self.headers is not None and CONTENT_ENCODING in self.headers:
-            self.encoded = EncodedBody(self.writer, status_line, self.headers)
+            self.encoded = EncodedBody(self.writer, self.head_at, status_line, self.headers)
         if self.status == SWITCHING_PROTOCOLS:
             for each in (self, *self.inner):
                 begin_websocket(each, self)
@@ -176,6 +203,8 @@ class Exchange:
     def send_headers(self) -> None:
         """Have the writer send the head of a stream or a file before its body."""
         self._send_headers()  # type: ignore[misc]  # it is the writer's own
+        if self.is_over:
+            return
         self.first_byte_at = self.first_byte_at or perf_counter()
         self.output_size = self.writer.output_size
         if self._write_eof is None:
@@ -184,41 +213,52 @@ class Exchange:
 
     def __call__(self, size: int, output_size: int) -> None:
         """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
+        if self.is_reporting:  # the application's own hook calls what it has replaced
+            return
         self.written_at = now = perf_counter()
         self.output_size = output_size
         if not self.first_byte_at:
             self.first_byte_at = now
-        if self.encoded is not None:
-            size = self.encoded.written(output_size, is_last=self.is_last)
-        self.sent = sent = self.sent + size
-        if self.also is not None:
-            self.also(size, output_size)
-        if sent == self.length or self.is_last:
+        if self.encoded is None:
+            self.sent += size
+        else:
+            self.sent += self.encoded.written(output_size, is_last=self.is_last)
+        if self.sent == self.length or self.is_last:
             self.complete(now)
-        elif self.task is None:
+        elif self.task is None or self.task.done():
             self.watch()
+        if self.also is not None:
+            self.is_reporting = True
+            try:
+                self.also(size, output_size)
+            finally:
+                self.is_reporting = False
 
     def write_eof(self, chunk: bytes = b"") -> Awaitable[None]:
         """Have the writer write the last part. If there is still a connection, the response is complete."""
         transport = self.writer.transport
-        if transport is None or transport.is_closing():
-            self.is_lost = not self.is_last
-        elif not self.is_last:
+        if self.is_over or self.is_last:
+            pass
+        elif transport is None or transport.is_closing():
+            self.is_lost = True
+        else:
             self.is_last = True
+            if self.writer.on_body_write is not self or (self.encoded is not None and not chunk):
+                return self._write_unreported(chunk)
             if not chunk:  # the writer reports no empty part
-                if self.encoded is not None:
-                    return self._write_rest()
                 self.end_now()
         return self._write_eof(chunk)  # type: ignore[misc]  # it is the writer's own
 
-    async def _write_rest(self) -> None:
-        """Have the writer write what the compressor has kept until now."""
+    async def _write_unreported(self, chunk: bytes) -> None:
+        """Have the writer write a last part that it will not report, such as what the compressor has kept until now."""
+        before = self.writer.output_size
         try:
-            await self._write_eof(b"")  # type: ignore[misc]  # as above
+            await self._write_eof(chunk)  # type: ignore[misc]  # as above
         finally:
             if self.encoded is not None:
                 self.sent += self.encoded.written(self.writer.output_size, is_last=True)
-            self.end_now()
+            if not chunk or self.writer.output_size > before:
+                self.end_now()
 
     def end_now(self) -> None:
         """Complete a response whose last part has no bytes of its body."""
@@ -238,42 +278,45 @@ class Exchange:
 
     def watch(self) -> None:
         """See to it that the end of the current task, which writes the response, is known."""
-        if self.task is None:
-            self.task = task = asyncio.current_task()
-            if task is not None:
-                task.add_done_callback(self.task_done)
+        task = asyncio.current_task()
+        if task is not None and task is not self.task:
+            self.task = task
+            task.add_done_callback(self.task_done)
 
     def task_done(self, task: asyncio.Task[Any]) -> None:
         """Record the end if it follows from that of a *task* which has written the response. Raises nothing."""
-        if self.is_over:
+        if self.is_over or self.judged is task:
             return
+        self.judged = task
         self.waits = False
-        self.response = response_of(task) or self.response
+        response = response_of(task)
+        if response is not None:  # with aiohttp before 3.12 it may be false
+            self.response = response
         if self.is_complete and self.status:
             self.finish(self.status, self.written_at)
             return
         try:
-            status = status_after_task(self, task)
+            status, is_final = status_after_task(self, task)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("end", error)
-            status = CLIENT_CLOSED_REQUEST
+            status, is_final = CLIENT_CLOSED_REQUEST, True
         if self.is_complete:
-            self.finish(status or "500", self.written_at)
+            self.finish(status, self.written_at)
         elif is_bodiless(self):
             self.finish(self.status, self.first_byte_at)
-        elif status:
+        elif is_final:
             self.finish(status, perf_counter())
+        else:
+            self.last_status = status
 
     def give_up(self) -> None:
         """Record the end of a request whose connection has ended, or goes on to another one."""
         if self.task is not None and self.task.done():  # whose callback comes later
             self.task_done(self.task)
         if self.is_complete or is_bodiless(self):
-            self.finish(self.status, self.written_at or self.first_byte_at)
-        elif self.status == SWITCHING_PROTOCOLS:
-            self.finish(SWITCHING_PROTOCOLS, perf_counter())
+            self.finish(self.status or self.last_status, self.written_at or self.first_byte_at)
         else:
-            self.finish(CLIENT_CLOSED_REQUEST, perf_counter())
+            self.finish(self.last_status, perf_counter())
 
     def finish(self, status: str, ended_at: float) -> None:
         """Record the end, the first time. Raises nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from aiohttp.hdrs import CONTENT_LENGTH
 from aiohttp.web import HTTPException, StreamResponse
 
 from hr_prometheus.request.body import has_no_body
@@ -21,29 +22,26 @@ SWITCHING_PROTOCOLS = "101"
 CLIENT_CLOSED_REQUEST = "499"
 
 
-def status_after_task(exchange: Exchange, task: asyncio.Task[Any]) -> str | None:
-    """Return the status of a response whose last byte did not leave before *task* was done.
+def status_after_task(exchange: Exchange, task: asyncio.Task[Any]) -> tuple[str, bool]:
+    """Return the status of a response whose last byte did not leave before *task* was done, and whether that is final.
 
-    It is ``None`` if that may still happen: another middleware may give its handler a task of its own.
+    It is not final if the last byte may still leave: another middleware may give its handler a task of its own.
     """
     status = exchange.status or str(getattr(exchange.response, "status", "500"))
     if status == SWITCHING_PROTOCOLS:
-        return status
+        return status, True
     is_cancelled = task.cancelled()
     error = None if is_cancelled else task.exception()
-    outcome = None if is_cancelled or error is not None else task.result()
-    has_left: bool | None = outcome[1] if isinstance(outcome, tuple) else None  # only aiohttp's own task says so
-    if not (exchange.is_blind or exchange.writer.output_size):  # nothing was sent
-        return None if has_left is None else CLIENT_CLOSED_REQUEST
+    outcome: Any = None if is_cancelled or error is not None else task.result()
+    is_own = isinstance(outcome, tuple)  # only aiohttp's own task says whether the client has left
+    has_begun = bool(exchange.status) and exchange.writer.output_size > exchange.head_at
+    if not (has_begun or exchange.is_blind):
+        return CLIENT_CLOSED_REQUEST, is_own
     if error is not None:
         is_lost = _has_lost_its_connection(exchange) and _is_of_a_connection(error)
-    elif has_left is not None:
-        is_lost = has_left or _has_lost_its_connection(exchange)
-    elif is_cancelled:
-        is_lost = True
     else:
-        return None
-    return CLIENT_CLOSED_REQUEST if is_lost else status
+        is_lost = not is_own or outcome[1] or _has_lost_its_connection(exchange)
+    return CLIENT_CLOSED_REQUEST if is_lost else status, is_own or exchange.is_blind
 
 
 def response_of(task: asyncio.Task[Any]) -> StreamResponse | None:
@@ -72,6 +70,8 @@ def is_bodiless(exchange: Exchange) -> bool:
     """Whether the head that has left was all, although nothing has said that this was the end."""
     if not exchange.first_byte_at or exchange.status == SWITCHING_PROTOCOLS:
         return False
+    if exchange.headers is not None and exchange.headers.get(CONTENT_LENGTH) == "0":
+        return True
     return has_no_body(exchange.request.method, exchange.status)
 
 
@@ -87,7 +87,9 @@ def _has_lost_its_connection(exchange: Exchange) -> bool:
     """
     if exchange.is_lost or exchange.request.transport is None:
         return True
-    return not exchange.is_blind and bool(exchange.writer.output_size > exchange.output_size)
+    if exchange.is_blind or exchange.writer.on_body_write is not exchange:  # the application has its own
+        return False
+    return bool(exchange.writer.output_size > exchange.output_size)
 
 
 def _is_of_a_connection(error: BaseException) -> bool:

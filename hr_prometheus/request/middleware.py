@@ -115,18 +115,20 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
         is_direct = False
         try:
             writer: Any = request.writer
-            observer = getattr(writer, "on_body_write", None)
-            if observer is not None and isinstance(observer, Exchange):
-                _join(recorder, observer, request)  # a middleware of ours further out has begun it
+            task = getattr(request, "task", None)
+            connection = connections.get(task) or open_connection(task)
+            if connection is None:
+                observer = getattr(writer, "on_body_write", None)
+                connection, is_direct = Connection(), True
+                connection.exchange = observer if isinstance(observer, Exchange) else None
+            outer = connection.exchange
+            if outer is not None and outer.writer is writer:  # a middleware of ours further out has begun it
+                _join(recorder, outer, request)
             else:
+                if outer is not None:
+                    outer.give_up()
                 record = lookup(request) or record_of(request) or _NOT_RECORDED
                 exchange = make_exchange(recorder, record, request, writer)
-                task = getattr(request, "task", None)
-                connection = connections.get(task) or open_connection(task)
-                if connection is None:
-                    connection, is_direct = Connection(), True
-                elif connection.exchange is not None:
-                    connection.exchange.give_up()
                 exchange.connection = connection
                 exchange.observe()
                 if record.needs_response:

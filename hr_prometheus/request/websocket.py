@@ -44,17 +44,17 @@ class WebSocketConnection:
             self._close = vars(response).get("close") or partial(type(response).close, response)
             vars(response)["close"] = self.close
 
-    async def close(self, *, code: int = WSCloseCode.OK, **options: Any) -> bool:
-        """Close the WebSocket as aiohttp does, and note who began it."""
+    async def close(self, *args: Any, **options: Any) -> Any:
+        """Close the WebSocket as its own method does, and note who began it."""
         response = self._response
         transport = self._request.transport
         by, sent = CLIENT, None
         is_connected = transport is not None and not transport.is_closing()
         is_breach = isinstance(sys.exc_info()[1], WebSocketError)  # of the protocol, which aiohttp answers
         if is_breach or (is_connected and response.close_code is None):
-            by, sent = SERVER, code
+            by, sent = SERVER, args[0] if args else options.get("code", WSCloseCode.OK)
         try:
-            return bool(await self._close(code=code, **options))
+            return await self._close(*args, **options)
         finally:
             self.end(response.close_code if sent is None else sent, by)
 
