@@ -22,13 +22,20 @@ _FORMATTER = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def configure_logging(level: str | None) -> None:
     """Log to standard error, unless logging is set up already. ``None`` is the default level."""
+    logging.basicConfig(level=(level or DEFAULT_LOG_LEVEL).upper(), handlers=[_stream_handler()])
+
+
+def _stream_handler() -> logging.Handler:
     handler = logging.StreamHandler()
     handler.setFormatter(_FORMATTER)
-    logging.basicConfig(level=(level or DEFAULT_LOG_LEVEL).upper(), handlers=[handler])
+    return handler
 
 
 def configure_application_logging(settings: Settings, *, is_script: bool) -> None:
-    """Set up the logging of an application. A script's logging is its own, unless a level is given."""
+    """Set up the logging of an application. A script's logging is its own, unless a level is given.
+
+    An access log that is asked for is written all the same.
+    """
     level = settings.log_level
     if level is not None or not is_script:
         configure_logging(level)
@@ -36,6 +43,10 @@ def configure_application_logging(settings: Settings, *, is_script: bool) -> Non
         logging.getLogger().setLevel(level.upper())
     if settings.access_log:
         access_logger.setLevel(logging.INFO)
+        if not access_logger.hasHandlers():
+            handler = _stream_handler()
+            handler.addFilter(lambda _record: not logging.getLogger().handlers)  # a script may set up logging later
+            access_logger.addHandler(handler)
 
 
 def log_notices(notices: Iterable[str]) -> None:
@@ -48,6 +59,6 @@ class DefaultAccessLogger(QuietAccessLogger):
     """The access logger of ``--access-log``: its lines leave out the time where our formatter writes it."""
 
     def __init__(self, log: logging.Logger, log_format: str) -> None:
-        if any(handler.formatter is _FORMATTER for handler in logging.getLogger().handlers):
+        if any(handler.formatter is _FORMATTER for handler in logging.getLogger().handlers or log.handlers):
             log_format = log_format.replace("%t ", "") if log_format == self.LOG_FORMAT else log_format
         super().__init__(log, log_format)

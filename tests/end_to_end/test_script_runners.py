@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -150,6 +151,20 @@ def test_the_routes_of_one_of_two_applications(tmp_path):
     assert done.returncode == 0
     assert "/first/<id>" in done.stdout
     assert done.stderr.count(" It may be meant for another application of the script.\n") == 2
+
+
+@pytest.mark.parametrize("script", [TWO, (APPS / "script.py").read_text()])
+@pytest.mark.parametrize("own_logging", [False, True])
+def test_the_access_log(serve, tmp_path, script, own_logging):
+    """--access-log is enough where a script has no logging; where it has, that writes it. A request is one line."""
+    first = "import logging\nlogging.basicConfig(level='INFO', format='own: %(message)s')\n" if own_logging else ""
+    (tmp_path / "script.py").write_text(first + script)
+    service = serve("script.py", "--access-log", "--fixed-route=*", "--metrics-path=/own", cwd=tmp_path)
+    get(service.url + "/missing")
+    scrape(service)
+    (line,) = [line for line in service.stop(2)[2].splitlines() if "HTTP" in line]
+    prefix = r"own: 127.0.0.1 \[.*\]" if own_logging else r"\d{4}-\d\d-\d\d \S+ INFO aiohttp.access: 127.0.0.1"
+    assert re.match(prefix + ' "GET /missing HTTP/1.1" 404 ', line), line
 
 
 def test_options_that_a_runner_has_no_use_for(serve):
