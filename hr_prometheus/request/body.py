@@ -6,12 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD, hdrs
+from aiohttp.web import FileResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import StreamReader
     from multidict import CIMultiDict
+
+    from hr_prometheus.request.exchange import Exchange
 
 #: For how many seconds a request's body may still arrive after the response has left. aiohttp's server reads and
 #: discards it for 10 by default.
@@ -85,3 +88,19 @@ def has_no_body(method: str, status: str) -> bool:
     if method == hdrs.METH_HEAD or (method == hdrs.METH_CONNECT and status.startswith("2")):
         return True
     return status in NO_BODY or status.startswith("1")
+
+
+def response_size(exchange: Exchange) -> int | None:
+    """Return the bytes of a response's body that were handed to the transport; ``None`` if that is not known.
+
+    Unknown is what the operating system has sent of a file (sendfile) when the transfer is cut off.
+    """
+    if exchange.sent or exchange.headers is None:
+        return None if exchange.is_direct and not exchange.sent else exchange.sent
+    if exchange.writer.on_body_write is not exchange:  # the application has put its own in our place
+        return None
+    length = exchange.headers.get(hdrs.CONTENT_LENGTH, "0")
+    may_be_file = exchange.task is not None and isinstance(exchange.response, FileResponse | None)
+    if not may_be_file or length == "0" or has_no_body(exchange.request.method, exchange.status):
+        return 0
+    return int(length) if exchange.is_complete else None

@@ -17,11 +17,10 @@ import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_LENGTH, METH_HEAD
-from aiohttp.web import FileResponse
+from aiohttp.hdrs import CONTENT_ENCODING, METH_HEAD
 
 from hr_prometheus.request.aiohttp_features import HEADS_ARE_BUFFERED, MISSING_NAMES
-from hr_prometheus.request.body import NO_BODY, EncodedBody, has_no_body
+from hr_prometheus.request.body import NO_BODY, EncodedBody
 from hr_prometheus.request.incomplete import (
     CLIENT_CLOSED_REQUEST,
     SWITCHING_PROTOCOLS,
@@ -34,26 +33,13 @@ from hr_prometheus.request.websocket import begin_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import Protocol
 
     from aiohttp.web import Request, StreamResponse
     from multidict import CIMultiDict
 
     from hr_prometheus.request.connection import Connection
-    from hr_prometheus.request.recorder import Recorder
+    from hr_prometheus.request.recorder import Record, Recorder
     from hr_prometheus.request.websocket import WebSocketConnection
-
-    class Record(Protocol):
-        """Where the beginnings and ends of requests with the same labels are recorded."""
-
-        #: Whether :meth:`end` needs the response, which is known when aiohttp's task for the request is done.
-        needs_response: bool
-
-        def begin(self, exchange: Exchange) -> None:
-            """Record that a request has begun."""
-
-        def end(self, exchange: Exchange, status: str, seconds: float) -> None:
-            """Record that a request has ended after some *seconds*."""
 
 
 def seen(_size: int, _output_size: int) -> None:
@@ -344,25 +330,6 @@ class Exchange:
         if not self.is_over:
             self.is_direct = True
             self.finish(status_of_outcome(self, outcome), perf_counter())
-
-    def first_byte(self) -> float | None:
-        """Return the seconds until the head of the response left; ``None`` if it never did."""
-        return self.first_byte_at - self.began if self.first_byte_at else None
-
-    def response_size(self) -> int | None:
-        """Return the bytes of the response's body that were handed to the transport; ``None`` if that is not known.
-
-        Unknown is what the operating system has sent of a file (sendfile) when the transfer is cut off.
-        """
-        if self.sent or self.headers is None:
-            return None if self.is_direct and not self.sent else self.sent
-        if self.writer.on_body_write is not self:  # the application has put its own in our place
-            return None
-        length = self.headers.get(CONTENT_LENGTH, "0")
-        may_be_file = self.task is not None and isinstance(self.response, FileResponse | None)
-        if not may_be_file or length == "0" or has_no_body(self.request.method, self.status):
-            return 0
-        return int(length) if self.is_complete else None
 
 
 #: What an exchange knows of what was written.

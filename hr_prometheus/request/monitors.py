@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.labels.policies import fixed_parameters
 from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
 from hr_prometheus.metrics import BASIC, LATENCY_BUCKETS
-from hr_prometheus.request.body import received
+from hr_prometheus.request.body import received, response_size
 from hr_prometheus.request.records import Records
 
 if TYPE_CHECKING:
@@ -260,8 +260,9 @@ class MonitorRecord:
         try:
             monitor.response = response if isinstance(response, StreamResponse) else None
             monitor.elapsed = seconds
-            monitor.first_byte_elapsed = exchange.first_byte()
-            monitor.response_size = exchange.response_size()
+            first = exchange.first_byte_at
+            monitor.first_byte_elapsed = first - exchange.began if first else None
+            monitor.response_size = response_size(exchange)
             monitor.request_size = received(exchange.request.content)
             has_status = response is not None and str(response.status) == status
             monitor.observe(response if has_status else _Outcome(int(status)))

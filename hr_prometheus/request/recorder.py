@@ -15,14 +15,27 @@ from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Protocol
 
     from aiohttp.web import Request
     from multidict import CIMultiDict
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.labels.policies import Policies
-    from hr_prometheus.request.exchange import Record
+    from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.monitors import BaseRequestMonitor
+
+    class Record(Protocol):
+        """Where the beginnings and ends of requests with the same labels are recorded."""
+
+        #: Whether :meth:`end` needs the response, which is known when aiohttp's task for the request is done.
+        needs_response: bool
+
+        def begin(self, exchange: Exchange) -> None:
+            """Record that a request has begun."""
+
+        def end(self, exchange: Exchange, status: str, seconds: float) -> None:
+            """Record that a request has ended after some *seconds*."""
 
 
 def recorder_of(middleware: object) -> Recorder | None:

@@ -23,7 +23,7 @@ from hr_prometheus.metrics import (
     WEBSOCKET_DURATION,
     WEBSOCKETS_IN_PROGRESS,
 )
-from hr_prometheus.request.body import receive
+from hr_prometheus.request.body import receive, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
 from hr_prometheus.store.store import basic_store, full_store
 
@@ -156,7 +156,7 @@ class DetailedRequestRecord(RequestRecord):
         has_body = content is not EMPTY_PAYLOAD
         sent: int | None = exchange.sent
         if not sent or exchange.encoded is not None:
-            sent = exchange.response_size()
+            sent = response_size(exchange)
         first = exchange.first_byte_at
         self.measure(first - exchange.began if first else None, sent, None if has_body else 0)
         if has_body:
