@@ -108,6 +108,8 @@ class Exchange:
         if self._write_eof is None:
             try:
                 self._write_eof, self.writer.write_eof = self.writer.write_eof, self.write_eof
+                if getattr(self._write_eof, "__self__", None) is not self.writer:
+                    self.is_wrapped = True
             except AttributeError as error:
                 self.be_blind(error)
 
@@ -156,7 +158,9 @@ class Exchange:
                 not self.status or writer.output_size == self.head_at
             ):  # else a head has left, and this one goes nowhere
                 self.status = status = status_line[9:13].rstrip()
-                if writer.output_size:  # of an interim response (RFC 9110, 15.2) that the application has written
+                if (
+                    writer.output_size or self.sent
+                ):  # of an interim response (RFC 9110, 15.2) that the application has written
                     self.head_at = self.output_size = writer.output_size
                     self.sent, self.first_byte_at = 0, 0.0
                 self.headers = headers

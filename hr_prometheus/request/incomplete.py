@@ -34,7 +34,7 @@ def status_after_task(exchange: Exchange, task: asyncio.Task[Any]) -> tuple[str,
     error = None if is_cancelled else task.exception()
     outcome: Any = None if is_cancelled or error is not None else task.result()
     is_own = isinstance(outcome, tuple)  # only aiohttp's own task says whether the client has left
-    has_begun = bool(exchange.status) and exchange.writer.output_size > exchange.head_at
+    has_begun = exchange.sent or (exchange.status and exchange.writer.output_size > exchange.head_at)
     if not (has_begun or exchange.is_blind):
         return CLIENT_CLOSED_REQUEST, is_own
     if error is not None:
