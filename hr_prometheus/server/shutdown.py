@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
-from hr_prometheus.server.in_progress import describe_blockers, describe_requests
+from hr_prometheus.server.in_progress import blockers_of, describe_requests
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Shutdown:
         self._main, self._announcer, self._drain_seconds = main, announcer, drain_seconds
         self._loop = main.get_loop()
         self._slow_cleanup: threading.Timer | None = None
-        self.forced_exit = ForcedExit(lambda: announcer.stopped(describe_blockers(self._loop)))
+        self.forced_exit = ForcedExit(lambda: announcer.stopped(blockers_of(self._loop).describe()))
         #: Set by the first signal.
         self.requested = asyncio.Event()
         #: Whether there was a second signal.
@@ -93,7 +93,7 @@ class Shutdown:
     def _announce_if_slow(self, seconds: float) -> None:
         self.close()
         self._slow_cleanup = start_timer(
-            SLOW_CLEANUP, lambda: self._announcer.stopping(describe_blockers(self._loop), seconds)
+            SLOW_CLEANUP, lambda: self._announcer.stopping(blockers_of(self._loop).describe(), seconds)
         )
 
 
