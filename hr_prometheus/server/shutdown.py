@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hr_prometheus.server.announcer import Announcer
     from hr_prometheus.server.in_progress import RequestInProgress
@@ -119,10 +119,35 @@ class ForcedExit:
             self._timer.cancel()
 
     def _exit(self) -> None:
-        try:
-            self._before()
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
-                    stream.flush()
-        finally:
-            os._exit(0)
+        _exit_process(self._before)
+
+
+@contextmanager
+def exit_at_signals(before: Callable[[], None]) -> Iterator[None]:
+    """While an application is imported, SIGTERM and SIGHUP end the process as they do later: with exit code 0.
+
+    *before* is called first. An exception instead would be lost where Python ignores it, as in a destructor.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        _exit_process(before)
+
+    handled = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            if signal.getsignal(number) is end:  # else the application has one of its own
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _exit_process(before: Callable[[], None]) -> None:
+    try:
+        before()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
+                stream.flush()
+    finally:
+        os._exit(0)
