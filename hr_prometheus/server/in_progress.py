@@ -25,6 +25,18 @@ class RequestInProgress(NamedTuple):
     age: float | None
 
 
+class Blockers(NamedTuple):
+    """What keeps a process from its end: requests in progress, and words for anything else."""
+
+    requests: list[RequestInProgress]
+    reasons: list[str]
+
+    def describe(self) -> str:
+        """Return words for all of it."""
+        texts = [describe_requests(self.requests)] * bool(self.requests) + self.reasons
+        return " and ".join(texts[:_MOST_NAMED]) or "the application"
+
+
 def requests_in_progress(server: Server) -> list[RequestInProgress]:
     """Return the requests that a server has begun to answer.
 
@@ -54,26 +66,26 @@ def describe_requests(requests: Iterable[RequestInProgress]) -> str:
     return f"{len(texts)} request{'s' * (len(texts) != 1)} ({named})"
 
 
-def describe_blockers(loop: asyncio.AbstractEventLoop) -> str:
-    """Return words for what keeps a loop, or this process, from its end. It may be called in another thread."""
+def blockers_of(loop: asyncio.AbstractEventLoop) -> Blockers:
+    """Return what keeps a loop, or this process, from its end. It may be called in another thread."""
     requests, reasons = [], []
     for task in asyncio.all_tasks(loop):
         coroutine: Any = task.get_coro()
         frame = getattr(coroutine, "cr_frame", None)
-        module = "" if frame is None else str(frame.f_globals.get("__name__"))
+        module = str(getattr(frame, "f_globals", {}).get("__name__") or getattr(coroutine, "__module__", ""))
         variables = {} if frame is None else frame.f_locals
         if module.startswith("aiohttp."):
             if "request" in variables and "start" in variables:  # the task of a connection
                 requests.append(_in_progress(variables["request"], variables["start"], loop.time()))
         elif module.startswith("hr_prometheus."):
             reasons.append("the application's clean-up")
-        elif not module.startswith("asyncio."):
+        elif not module.startswith(("asyncio.", "uvloop.")):
             reasons.append(f"the task {getattr(coroutine, '__qualname__', task.get_name())}")
-    reasons = [describe_requests(requests)] * bool(requests) + list(dict.fromkeys(reasons))
-    if not reasons:
-        main = threading.main_thread()
-        reasons = [f"the thread {each.name}" for each in threading.enumerate() if not (each.daemon or each is main)]
-    return " and ".join(reasons[:_MOST_NAMED]) or "the application"
+    if not (requests or reasons):
+        threads = [each for each in threading.enumerate() if not (each.daemon or each is threading.main_thread())]
+        # By this one the loop itself waits for the others.
+        reasons = [f"the thread {each.name}" for each in threads if not each.name.endswith("(_do_shutdown)")]
+    return Blockers(requests, list(dict.fromkeys(reasons)))
 
 
 def _in_progress(request: Any, start: float | None, now: float) -> RequestInProgress:

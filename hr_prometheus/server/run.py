@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY
@@ -19,6 +19,7 @@ from hr_prometheus.server.metrics_server import metrics_context
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.script import run_script
 from hr_prometheus.server.service import Service
+from hr_prometheus.server.shutdown import exit_at_signals
 from hr_prometheus.server.target import Target, close_unawaited, load_target, parse_target
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def _serve(
         Announcer(announce, application.waits_for) as announcer,
     ):
         addresses = bind_addresses(settings, arguments, stack, is_script=application.is_script)
-        value = load()
+        with nullcontext() if application.is_script else exit_at_signals(stack.close):
+            value = load()
         app = _prepare(application, value, addresses)
         try:
             with application.failures(addresses.urls):

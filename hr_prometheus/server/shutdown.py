@@ -6,17 +6,17 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
-from hr_prometheus.server.in_progress import describe_blockers, describe_requests
+from hr_prometheus.server.in_progress import blockers_of, describe_requests
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hr_prometheus.server.announcer import Announcer
     from hr_prometheus.server.in_progress import RequestInProgress
@@ -37,7 +37,7 @@ class Shutdown:
         self._main, self._announcer, self._drain_seconds = main, announcer, drain_seconds
         self._loop = main.get_loop()
         self._slow_cleanup: threading.Timer | None = None
-        self.forced_exit = ForcedExit(lambda: announcer.stopped(describe_blockers(self._loop)))
+        self.forced_exit = ForcedExit(lambda: announcer.stopped(blockers_of(self._loop).describe()))
         #: Set by the first signal.
         self.requested = asyncio.Event()
         #: Whether there was a second signal.
@@ -93,7 +93,7 @@ class Shutdown:
     def _announce_if_slow(self, seconds: float) -> None:
         self.close()
         self._slow_cleanup = start_timer(
-            SLOW_CLEANUP, lambda: self._announcer.stopping(describe_blockers(self._loop), seconds)
+            SLOW_CLEANUP, lambda: self._announcer.stopping(blockers_of(self._loop).describe(), seconds)
         )
 
 
@@ -119,10 +119,35 @@ class ForcedExit:
             self._timer.cancel()
 
     def _exit(self) -> None:
-        try:
-            self._before()
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
-                    stream.flush()
-        finally:
-            os._exit(0)
+        _exit_process(self._before)
+
+
+@contextmanager
+def exit_at_signals(before: Callable[[], None]) -> Iterator[None]:
+    """While an application is imported, SIGTERM and SIGHUP end the process as they do later: with exit code 0.
+
+    *before* is called first. An exception instead would be lost where Python ignores it, as in a destructor.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        _exit_process(before)
+
+    handled = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            if signal.getsignal(number) is end:  # else the application has one of its own
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _exit_process(before: Callable[[], None]) -> None:
+    try:
+        before()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
+                stream.flush()
+    finally:
+        os._exit(0)

@@ -75,9 +75,14 @@ class Channel(asyncio.Protocol):
         connection.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=connection)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def send(self, kind: str, value: object = None, payload: bytes = b"", *, number: int = 0) -> None:
         """Send a message; one to a process that is gone is dropped."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and self.is_open:
             self._transport.write(encode(kind, value, payload, number=number))
 
     async def ask(self, kind: str, value: object = None) -> bytes:

@@ -7,13 +7,14 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP
-from hr_prometheus.server.in_progress import describe_requests
+from hr_prometheus.server.in_progress import Blockers, describe_requests
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from hr_prometheus.server.announcer import Announcer
+    from hr_prometheus.server.in_progress import RequestInProgress
     from hr_prometheus.workers.process import WorkerProcess
 
 #: Seconds that the workers have to send their requests in progress.
@@ -41,10 +42,22 @@ async def announce_drain(announcer: Announcer, workers: Collection[WorkerProcess
 
 
 async def _announce_slow_cleanup(announcer: Announcer, workers: Collection[WorkerProcess]) -> None:
+    """Announce a clean-up that is slow, with what the workers wait for; one whose loop is blocked does not say it."""
     time = asyncio.get_running_loop().time
-    slow: list[str] = []
+    slow: list[WorkerProcess] = []
     while not slow:
         await asyncio.sleep(_POLL_SECONDS)
         began = time() - SLOW_CLEANUP
-        slow = [f"worker {each.slot}" for each in workers if each.is_alive and each.cleanup_began <= began]
-    announcer.stopping(f"the application's clean-up ({', '.join(slow)})", CLEANUP_SECONDS)
+        slow = [each for each in workers if each.is_alive and each.cleanup_began <= began]
+    end = time() + _ANSWER_SECONDS
+    while time() < end and any(each.blockers is None for each in slow):  # noqa: ASYNC110  # of any worker
+        await asyncio.sleep(_POLL_SECONDS)
+    requests: list[RequestInProgress] = []
+    reasons: dict[str, list[str]] = {}
+    for worker in slow:
+        blockers = worker.blockers or Blockers([], ["the application's clean-up"])
+        requests += blockers.requests
+        for reason in blockers.reasons:
+            reasons.setdefault(reason, []).append(f"worker {worker.slot}")
+    texts = [f"{reason} ({', '.join(names)})" for reason, names in reasons.items()]
+    announcer.stopping(Blockers(requests, texts).describe(), CLEANUP_SECONDS)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
-from hr_prometheus.server.in_progress import RequestInProgress
+from hr_prometheus.server.in_progress import Blockers, RequestInProgress
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 from hr_prometheus.workers.channel import Channel
 
@@ -68,6 +68,8 @@ class WorkerProcess:
         self.draining: list[RequestInProgress] | None = None
         #: When its application's clean-up began, by the loop's clock.
         self.cleanup_began = inf
+        #: What its clean-up waits for; ``None`` until it has sent it, because the clean-up is slow.
+        self.blockers: Blockers | None = None
         #: Pings that it has not answered.
         self.unanswered = 0
         self._code: int | None = None
@@ -212,6 +214,9 @@ class WorkerProcess:
         elif kind == "cleaning up":
             self.cleanup_began = self._loop.time()
             self._kill_after(CLEANUP_SECONDS)
+        elif kind == "blocked":
+            requests, reasons = value
+            self.blockers = Blockers([RequestInProgress(*each) for each in requests], reasons)
         elif kind == "request limit reached":
             self._on_request_limit(self)
 

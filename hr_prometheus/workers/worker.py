@@ -14,6 +14,7 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -28,7 +29,9 @@ from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
+from hr_prometheus.server.in_progress import blockers_of
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.run_app_arguments import run_app_arguments
 from hr_prometheus.server.runner import Runner
@@ -135,7 +138,7 @@ class _Worker:
             app,
             drain_seconds=drain_seconds,
             on_drain=lambda requests: self.channel.send("draining", requests),
-            on_cleanup=lambda: self.channel.send("cleaning up"),
+            on_cleanup=self._on_cleanup,
             **arguments,
         )
         await runner.setup()
@@ -158,6 +161,19 @@ class _Worker:
                 await acceptor.drain(min(HANDSHAKE_SECONDS, drain_seconds))
         finally:
             await runner.cleanup()
+
+    def _on_cleanup(self) -> None:
+        self.channel.send("cleaning up")
+        start_timer(SLOW_CLEANUP, partial(self._send_blockers, asyncio.get_running_loop()))
+
+    def _send_blockers(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what a slow clean-up waits for. Called in another thread, perhaps after the channel was closed."""
+        message = "blocked", blockers_of(loop)
+        with suppress(OSError, RuntimeError):
+            if self.channel.is_open:
+                loop.call_soon_threadsafe(self.channel.send, *message)
+            else:
+                self.connection.sendall(encode(*message))
 
     def _listen(self, backlog: int) -> list[socket.socket]:
         """Listen: from now on clients are no longer refused."""

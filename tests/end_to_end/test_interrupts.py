@@ -59,6 +59,26 @@ def test_while_it_starts(moment, how, arguments, loop, tmp_path):
     assert not processes(str(tmp_path))
 
 
+@pytest.mark.parametrize("moment", ["import", "factory", "start-up"])
+@pytest.mark.parametrize(
+    ("number", "arguments"), [(signal.SIGTERM, ONE), (signal.SIGTERM, WORKERS), (signal.SIGHUP, ONE)]
+)
+def test_a_stop_while_it_starts(number, moment, arguments, tmp_path):
+    """The exit code is 0, as later: to be stopped is no failure. Nothing is left of a Unix socket."""
+    arguments = [argument.format("create_app") for argument in arguments]
+    how = "asynchronously" if moment == "start-up" else "destructor"
+    process = start(*arguments, "--unix-path", f"{tmp_path}/socket", MOMENT=moment, HOW=how, **{MARK: str(tmp_path)})
+    try:
+        assert read_line(process) == "waiting\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert (process.returncode, error) == (0, "")
+    assert not os.path.exists(f"{tmp_path}/socket")
+    assert not processes(str(tmp_path))
+
+
 @pytest.mark.parametrize("arguments", [("served:app",), ("served:app", "--workers", "2"), ("script.py",)])
 def test_as_soon_as_it_serves(serve, arguments):
     """The exit code is 0 from the announcement on."""

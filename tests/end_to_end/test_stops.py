@@ -139,6 +139,19 @@ def test_a_clean_up_of_workers_that_does_not_end(serve):
     assert last.startswith("Stopped after ")
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"), [("stuck", r"1 request \(GET /stuck, \d+ s\)"), ("thread", r"the thread \S+ \(worker \d\)")]
+)
+def test_a_request_of_a_worker_that_does_not_end(serve, path, reason):
+    """When it ignores that it was given up, the line names it as in one process."""
+    service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "0.5", "--workers", "2")
+    with connect(service, f"/{path}"):
+        assert service.stop(signal.SIGINT)[:2] == (0, "")
+    first, second, _ = farewell(service).splitlines()
+    assert re.match(rf"Stopping: waiting for 1 request \(GET /{path}, \d+ s\), at most 0.5 s; ", first)
+    assert re.match(rf"Stopping: waiting for {reason}, at most 5 s; ", second)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_clean_up_that_does_not_end_at_a_second_signal(serve, kind):
     """It is given up."""
