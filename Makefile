@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # A package, a directory or git+https://github.com/aio-libs/aiohttp@BRANCH, whose parser then is the one in Python.
 NEXT ?= aiohttp
 
-.PHONY: help demo test test-oldest test-next lint types wheel bench bench-plots clean
+.PHONY: help demo test coverage test-oldest test-next lint types wheel bench bench-plots clean
 
 help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,7 +18,10 @@ demo: $(VENV)/.installed ## Serve the example service with its metrics on PORT (
 		--fixed-route get_cell_neighbour=cell_id --exclude /health \
 		-- --traffic http://127.0.0.1:$(PORT)
 
-test: $(VENV)/.developed ## Run all tests, with branch coverage.
+test: $(VENV)/.developed ## Run all tests.
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+coverage: $(VENV)/.developed ## Run all tests, and see that they reach the code: half as long again as "make test".
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto --dist loadfile $(ARGS)
 	$(BIN)/coverage combine --quiet

@@ -32,7 +32,7 @@ from hr_prometheus.observability.objectives import ServiceLevels, objectives_of,
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.route_table import rows_of
 from hr_prometheus.request.records import Records
-from hr_prometheus.settings import Settings
+from hr_prometheus.settings import Settings, available_processors
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import allocators
 
@@ -229,6 +229,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this test suite."""
     parser.addoption("--require-components", action="store_true", help="fail where a real component is missing")
     parser.addoption("--update-docs", action="store_true", help="write what the documents take from the program")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return half as many processes again as there are processors: many tests wait for a server most of their time."""
+    return available_processors() * 3 // 2
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,7 +14,7 @@ def test_rules_and_their_tests(tmp_path, promtool):
     (tmp_path / "tests").mkdir()
     rules, tests = tmp_path / "rules.yml", tmp_path / "tests" / "rules.yml"
     done = hr_prometheus(
-        "rules", "observed:create_app", "--objective", "50", "--objective", "item=85",
+        "rules", "observed:create_app", "--objective", "99.5", "--objective", "item=99",
         "--output", str(rules), "--tests", str(tests),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
