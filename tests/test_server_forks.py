@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, read_line
@@ -25,14 +27,19 @@ def test_the_second_process_warns(caplog, monkeypatch):
 
 @pytest.mark.parametrize("how", ["run_app", "runner"])
 def test_a_script_that_forks(how):
-    """Both processes serve, and one line says that each counts for itself."""
+    """Both processes serve, one line says that each counts for itself, and their end is that of the script."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hr_prometheus", "run", "script_with_forks.py", how], cwd=APPS, env=clean_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         assert [" on http://127.0.0.1:" in read_line(process) for _ in range(2)] == [True] * 2
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGTERM)
         _, errors = process.communicate(timeout=DEADLINE)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert errors.count("Each counts for itself") == 1
+    assert "served nothing" not in errors
+    assert process.returncode == 0

@@ -73,7 +73,14 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
             await runners.set_up(runner, original)
 
         try:
-            run_script(target, settings.arguments, settings.app_dir, run_app, set_up)
+            run_script(
+                target,
+                settings.arguments,
+                settings.app_dir,
+                run_app,
+                set_up,
+                others_serve=lambda: processes.others_serve,
+            )
         finally:
             warning.cancel()
             runners.check_settings()

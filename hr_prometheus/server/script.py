@@ -33,11 +33,18 @@ if TYPE_CHECKING:
 
 
 def run_script(
-    target: Target, arguments: Sequence[str], app_dir: str, run_app: Callable[..., None], set_up: SetUp
+    target: Target,
+    arguments: Sequence[str],
+    app_dir: str,
+    run_app: Callable[..., None],
+    set_up: SetUp,
+    *,
+    others_serve: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run the target as ``__main__``, with *run_app* in the place of ``aiohttp.web.run_app``.
 
     *set_up* takes the place of ``aiohttp.web.AppRunner.setup``; it is called with the runner and the original.
+    *others_serve* says whether processes that the script has forked have called one of them.
 
     What the script raises is raised as :exc:`~hr_prometheus.errors.ApplicationError`, except
     :exc:`SystemExit`, which is the script's own way to end.
@@ -74,7 +81,7 @@ def run_script(
             raise
         except Exception as error:
             raise application_error(f'"{target.text}" failed', error) from error
-    if not calls:
+    if not (calls or others_serve()):
         raise TargetError(
             f'the script "{target.text}" has ended without calling web.run_app or AppRunner.setup, so hr-prometheus has '
             "served nothing. Expected a script which calls one of them, or a target with an attribute, "
