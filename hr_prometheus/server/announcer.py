@@ -26,7 +26,7 @@ class Announcer:
     def __init__(self, announce: Callable[[str], None], waits_for: Callable[[], str]) -> None:
         self._announce, self._waits_for = announce, waits_for
         self._stop_began = 0.0
-        #: Whether :meth:`serving` was called.
+        #: Whether clients are answered, so that an interruption is a stop.
         self.has_served = False
 
     def __enter__(self) -> Self:
@@ -39,9 +39,13 @@ class Announcer:
     def serving(self, line: str) -> None:
         """Announce that the application is served, with a line of :func:`serving_line`."""
         self._slow_start.cancel()
+        self.note_serving()
+        self._announce(line)
+
+    def note_serving(self) -> None:
+        """Note that clients are answered, before all is ready that :meth:`serving` announces."""
         self.has_served = True
         interrupts.note_serving()
-        self._announce(line)
 
     def note_stop(self) -> None:
         """Note that the stop begins; only the first call counts."""

@@ -75,6 +75,7 @@ class Supervisor:
             pool.failure = pool.failure or first.failure
             pool.stopping.set()
             return
+        self._announcer.note_serving()
         workers = [first] + [await pool.start(slot) for slot in range(1, number)]
         for worker in workers:
             pool.keep(worker)

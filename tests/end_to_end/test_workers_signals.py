@@ -255,3 +255,37 @@ def test_orphans_are_reaped(serve, mark, tmp_path):
     )  # fmt: skip
     until(lambda: sorted(children(service.process.pid)) == sorted(slots(mark).values()))
     assert service.stop()[0] == 0
+
+
+SLOW_SECOND = """
+import time
+from pathlib import Path
+from aiohttp import web
+
+first = Path(__file__).with_name("first")
+if first.exists():
+    first.with_name("second").touch()
+    time.sleep(30)
+first.touch()
+
+def create():
+    return web.Application()
+"""
+
+
+def test_an_interruption_while_the_first_worker_serves_alone(tmp_path):
+    """It is a stop, with exit code 0, though the others have not started."""
+    file = tmp_path / "slow_second.py"
+    file.write_text(SLOW_SECOND)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hr_prometheus", "run", f"{file}:create", "--workers", "2", "--port", "0"],
+        env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until(tmp_path.joinpath("second").exists)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (0, "")
+    assert "Stopped after" in output
