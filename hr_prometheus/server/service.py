@@ -15,6 +15,7 @@ from hr_prometheus.server.application import RUNNING
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.server.shutdown import Shutdown
+from hr_prometheus.settings import DEFAULT_BACKLOG
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -111,6 +112,9 @@ class Service:
             self._announcer.serving(serving_line(what, addresses.urls, addresses.metrics_url, loop))
             self._application.log_notices()
             await shutdown.requested.wait()
+            # uvloop handles a signal before it accepts, and accepts one connection in each turn: all that wait get theirs.
+            for _ in range(self._site.get("backlog") or DEFAULT_BACKLOG):
+                await asyncio.sleep(0)
         finally:
             self._announcer.note_stop()
             await runner.cleanup()

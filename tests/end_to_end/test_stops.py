@@ -266,3 +266,21 @@ def test_nohup(tmp_path, kind):
         assert set(slots(mark).values()) <= set(command)
         os.kill(pid, signal.SIGTERM)
         until(lambda: pid not in processes(mark))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_connections_that_wait_at_a_stop_are_answered(serve, tmp_path, loop):
+    """Those that a blocked event loop has not accepted yet get their answers, whichever loop it is."""
+    tmp_path.joinpath("blocking.py").write_text(
+        "import time\nfrom aiohttp import web\n\nasync def block(request):\n    time.sleep(0.1)\n    return web.Response()\n\n"
+        "def create():\n    app = web.Application()\n    app.router.add_get('/', block)\n    return app\n"
+    )
+    service = serve(f"{tmp_path / 'blocking.py'}:create", "--port", "0", "--loop", loop)
+    host, port = service.url.removeprefix("http://").split(":")
+    clients = [socket.create_connection((host, int(port)), DEADLINE) for _ in range(10)]
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    service.process.send_signal(signal.SIGTERM)
+    assert [client.recv(12) for client in clients] == [b"HTTP/1.1 200"] * 10
+    for client in clients:
+        client.close()
