@@ -335,7 +335,7 @@ def test_paths_with_spaces(serve, pem, workers):
 def test_a_command_in_a_message_can_be_pasted(serve, tmp_path):
     """It is quoted for the shell."""
     (tmp_path / "my app.py").write_text(
-        "from aiohttp import web\napp = web.Application()\napp.router.add_get('/{id}', print)\n"
+        "from aiohttp import web\napp = web.Application()\napp.router.add_view('/{id}', web.View)\n"
     )
     target = f"{tmp_path}/my app.py:app"
     err = serve(target, "--port", "0", "--exclude", "x").stop()[2]
