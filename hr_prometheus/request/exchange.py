@@ -154,13 +154,11 @@ class Exchange:
         try:
             if self.is_over:
                 pass
-            elif (
-                not self.status or writer.output_size == self.head_at
-            ):  # else a head has left, and this one goes nowhere
+            elif not self.status or writer.output_size == self.head_at:
+                # Else a head has left, and this one goes nowhere.
                 self.status = status = status_line[9:13].rstrip()
-                if (
-                    writer.output_size or self.sent
-                ):  # of an interim response (RFC 9110, 15.2) that the application has written
+                if writer.output_size or self.sent:
+                    # Of an interim response (RFC 9110, 15.2) that the application has written.
                     self.head_at = self.output_size = writer.output_size
                     self.sent, self.first_byte_at = 0, 0.0
                 self.headers = headers
@@ -217,6 +215,8 @@ class Exchange:
             self.complete(now)
         elif self.task is None or self.task.done():
             self.watch()
+        elif self.connection.tls and self.connection.tls.is_reset():
+            self.is_lost, self.length = True, None  # whatever else is written, it is not complete any more
         if self.also is not None:
             self.is_reporting = True
             try:
@@ -226,10 +226,10 @@ class Exchange:
 
     def write_eof(self, chunk: bytes = b"") -> Awaitable[None]:
         """Have the writer write the last part. If there is still a connection, the response is complete."""
-        transport = self.writer.transport
+        transport, tls = self.writer.transport, self.connection.tls
         if self.is_over or self.is_last:
             pass
-        elif transport is None or transport.is_closing():
+        elif transport is None or transport.is_closing() or (tls and self.length is None and tls.is_reset()):
             self.is_lost = True
         else:
             self.is_last = True

@@ -38,7 +38,8 @@ def status_after_task(exchange: Exchange, task: asyncio.Task[Any]) -> tuple[str,
     if not (has_begun or exchange.is_blind):
         return CLIENT_CLOSED_REQUEST, is_own
     if error is not None:
-        is_lost = _has_lost_its_connection(exchange) and _is_of_a_connection(error)
+        # With handler_cancellation aiohttp cancels a handler whose client has left. It may raise something else then.
+        is_lost = _has_lost_its_connection(exchange) and (task.cancelling() > 0 or _is_of_a_connection(error))
     else:
         is_lost = not is_own or outcome[1] or _has_lost_its_connection(exchange)
     return CLIENT_CLOSED_REQUEST if is_lost else status, is_own or exchange.is_blind
@@ -85,7 +86,8 @@ def _has_lost_its_connection(exchange: Exchange) -> bool:
 
     The writer counts what it cannot write to a closing connection, and does not report it.
     """
-    if exchange.is_lost or exchange.request.transport is None:
+    tls = exchange.connection.tls
+    if exchange.is_lost or exchange.request.transport is None or (tls is not None and tls.is_reset()):
         return True
     if exchange.is_blind or exchange.writer.on_body_write is not exchange:  # the application has its own
         return False

@@ -116,7 +116,7 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
         try:
             writer: Any = request.writer
             task = getattr(request, "task", None)
-            connection = connections.get(task) or open_connection(task)
+            connection = connections.get(task) or open_connection(task, request)
             if connection is None:
                 observer = getattr(writer, "on_body_write", None)
                 connection, is_direct = Connection(), True

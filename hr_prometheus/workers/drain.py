@@ -25,7 +25,8 @@ _POLL_SECONDS = 0.02
 async def announce_drain(announcer: Announcer, workers: Collection[WorkerProcess], seconds: float) -> None:
     """Announce the requests in progress that a stop of *workers* waits for, and then a clean-up that is slow.
 
-    *seconds* is how long it waits for requests. A worker that does not answer is named.
+    *seconds* is how long it waits for requests. A worker that does not answer in time is blocked, or busy with the
+    connections that waited for it.
     """
     workers = [worker for worker in workers if worker.is_running]
     end = monotonic() + _ANSWER_SECONDS
@@ -35,7 +36,7 @@ async def announce_drain(announcer: Announcer, workers: Collection[WorkerProcess
         silent = [worker for worker in workers if worker.draining is None and worker.is_alive]
     requests = [request for worker in workers for request in worker.draining or ()]
     reasons = [describe_requests(requests)] * bool(requests)
-    reasons += [f"worker {worker.slot}, which does not answer" for worker in silent]
+    reasons += [f"worker {worker.slot}, whose event loop is busy" for worker in silent]
     if reasons and seconds:
         announcer.stopping(" and ".join(reasons), seconds)
     await _announce_slow_cleanup(announcer, workers)

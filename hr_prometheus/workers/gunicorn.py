@@ -3,6 +3,9 @@
 A configuration file of gunicorn imports them; see ``examples/gunicorn.conf.py``. The application instruments
 itself. There is no supervisor of ours, so each worker adds up the files when it is scraped. What is kept in no file
 (``process_*``, custom collectors, ``Info``, ``Enum``, gauges with ``set_function``) is left out.
+
+A configuration that cannot work ends gunicorn with a sentence. Which exception does so without a traceback differs from
+hook to hook.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import os
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.errors import AppImportError, HaltServer
 from prometheus_client import REGISTRY
 
-from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
@@ -37,7 +40,7 @@ _slot_of: dict[int, int] = {}
 def on_starting(server: Any) -> None:
     """Make the directory for the numbers, in the master."""
     if server.cfg.preload_app:
-        raise ConfigurationError(
+        raise RuntimeError(
             "gunicorn's preload_app was set: metrics that are made before the workers are cannot be kept by worker. "
             "Leave it out."
         )
@@ -52,7 +55,7 @@ def on_starting(server: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Give a worker the first free slot, in the master."""
     if not _slots:
-        raise ConfigurationError(_missing_hook("on_starting"))
+        raise HaltServer(_missing_hook("on_starting"))
     living = {each.age for each in server.WORKERS.values()}
     for age in _slot_of.keys() - living:  # the configuration has a child_exit of its own
         _free(age)
@@ -64,7 +67,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(_server: Any, worker: Any) -> None:
     """Keep a worker's numbers in the files of its slot; runs in the worker, before it imports the application."""
     if worker.age not in _slot_of:
-        raise ConfigurationError(_missing_hook("pre_fork"))
+        raise AppImportError(_missing_hook("pre_fork"))
     directory, slot = _slots[0].path, _slot_of[worker.age]
     enter_multiprocess_mode(directory, slot)
     store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -30,7 +31,18 @@ from hr_prometheus.monitors import BaseRequestMonitor
 
 sys.path.insert(0, str(APPS))
 import ends
-from ends import AFTER_HANDLER, BEFORE_HEAD, IN_DRAIN, KINDS, LARGE, Kind, Scene
+from ends import (
+    AFTER_EOF,
+    AFTER_HANDLER,
+    AFTER_LAST_WRITE,
+    BEFORE_HEAD,
+    BETWEEN_WRITES,
+    IN_DRAIN,
+    KINDS,
+    LARGE,
+    Kind,
+    Scene,
+)  # fmt: skip
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 #: Bytes of the buffers on both sides of a connection, so that a large body does not fit into them.
@@ -43,6 +55,8 @@ STAYS, CLOSES, RESETS, HALF_CLOSES, IS_DROPPED, IS_CANCELLED, IS_SHUT_DOWN = END
     "client stays", "client closes", "client resets", "client half-closes", "server drops", "task is cancelled",
     "server shuts down",
 )  # fmt: skip
+#: What a client with TLS can do besides: close without a close_notify, and reset when the event loop does not look.
+CLOSES_ABRUPTLY, RESETS_UNSEEN = "client closes abruptly", "client resets unseen"
 
 
 # How it is recorded.
@@ -98,6 +112,7 @@ class Server:
     kind: Kind | None = None
     scene: Scene | None = None
     files: object = None
+    tls: ssl.SSLContext | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __str__(self) -> str:
@@ -116,7 +131,7 @@ class Server:
         await self.runner.setup()
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        await web.SockSite(self.runner, listener).start()
+        await web.SockSite(self.runner, listener, ssl_context=self.tls).start()
         self.address = listener.getsockname()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -165,16 +180,23 @@ class Client:
         if kind.length:
             head += f"Content-Length: {kind.length}\r\n"
         body = b"0123456789" if kind.length else b""
-        await asyncio.get_running_loop().sock_sendall(self.socket, head.encode() + b"\r\n" + body)
+        await self.send(head.encode() + b"\r\n" + body)
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
+    async def receive(self) -> bytes:
+        """Return what comes next, or nothing at the end."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self.socket, 2**18)
+        except ConnectionError:
+            return b""
 
     async def hear(self, is_enough) -> None:
         """Read until it is enough, or the connection has ended."""
         async with asyncio.timeout(DEADLINE):
             while not self.is_over and not is_enough():
-                try:
-                    data = await asyncio.get_running_loop().sock_recv(self.socket, 2**18)
-                except ConnectionError:
-                    data = b""
+                data = await self.receive()
                 self.heard += data
                 self.is_over = not data
 
@@ -225,6 +247,57 @@ class Client:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
+    def half_close(self) -> None:
+        """End what the client sends, and go on reading."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+
+class TlsClient(Client):
+    """A client with TLS, which does not read ahead either."""
+
+    async def connect(self, address: tuple[str, int]) -> None:
+        await super().connect(address)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl._create_unverified_context()  # noqa: S323  # the certificate is for nothing but tests
+        self.tls = context.wrap_bio(self.incoming, self.outgoing)
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.tls.do_handshake()
+                break
+            await super().send(self.outgoing.read())
+            self.incoming.write(await super().receive())
+        await super().send(self.outgoing.read())
+
+    async def send(self, data: bytes) -> None:
+        self.tls.write(data)
+        await super().send(self.outgoing.read())
+
+    async def receive(self) -> bytes:
+        while True:
+            try:
+                return self.tls.read(2**18)
+            except ssl.SSLWantReadError:
+                data = await super().receive()
+            except ssl.SSLZeroReturnError:
+                return b""
+            if not data:
+                return b""
+            self.incoming.write(data)
+
+    def leave(self, *, reset: bool) -> None:
+        if not reset:
+            self.half_close()
+        super().leave(reset=reset)
+
+    def half_close(self) -> None:
+        """Send a close_notify."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while data := self.tls.read(2**18):  # which must be read before
+                self.heard += data
+        with contextlib.suppress(ssl.SSLWantReadError):  # the server's has not come yet
+            self.tls.unwrap()
+        self.socket.send(self.outgoing.read())
+
 
 #: Kinds that meet all ends; the others, which differ from one of these in a detail, meet those by the client.
 THOROUGHLY = [
@@ -270,6 +343,22 @@ CASES = [
     for end in ENDS
     if (case := Case(name, moment, end)).is_wanted
 ]
+#: Where TLS makes a difference: its transport goes on for a while, and takes what it cannot send any more.
+MOMENTS_WITH_TLS = {
+    "plain": (BEFORE_HEAD,),
+    "large file": (IN_DRAIN,),
+    "stream": (BETWEEN_WRITES, IN_DRAIN, AFTER_LAST_WRITE, AFTER_EOF),
+    "sized stream": (BETWEEN_WRITES, IN_DRAIN, AFTER_LAST_WRITE),
+    "compressed stream": (BETWEEN_WRITES, AFTER_LAST_WRITE),
+}
+CASES_WITH_TLS = [
+    Case(name, moment, end)
+    for name, moments in MOMENTS_WITH_TLS.items()
+    for moment in moments
+    for end in (CLOSES, CLOSES_ABRUPTLY, RESETS, RESETS_UNSEEN, HALF_CLOSES)
+    # A plain response is written at once, whether its client is there or not.
+    if (name, end) != ("plain", RESETS_UNSEEN)
+]
 
 
 class Conversation:
@@ -278,7 +367,7 @@ class Conversation:
     def __init__(self, case: Case, server: Server) -> None:
         self.case, self.kind, self.server = case, case.kind, server
         self.scene = server.scene
-        self.client = Client(self.kind.method)
+        self.client = (TlsClient if server.tls else Client)(self.kind.method)
 
     async def run(self) -> tuple[dict[str, object], dict[str, object]]:
         """Return what is true and what is recorded."""
@@ -302,6 +391,8 @@ class Conversation:
         if moment == AFTER_HANDLER:
             await client.hear(lambda: client.has_all)
             assert client.has_all
+        elif moment == IN_DRAIN and self.kind.is_file and self.server.tls:
+            await until(lambda: scene.request and scene.request.transport.get_write_buffer_size())
         elif moment == IN_DRAIN and self.kind.is_file:
             await client.hear(lambda: client.heard)  # the operating system sends it, and tells nobody how far it is
         elif moment == IN_DRAIN:
@@ -326,12 +417,17 @@ class Conversation:
             scene.task.cancel()
         elif end == IS_DROPPED:
             scene.request.transport.abort()
-        elif end in (CLOSES, RESETS):
-            client.leave(reset=end == RESETS)
+        elif end == RESETS_UNSEEN:
+            client.leave(reset=True)
+        elif end in (CLOSES, CLOSES_ABRUPTLY, RESETS):
+            if end == CLOSES_ABRUPTLY:
+                client.socket.close()
+            else:
+                client.leave(reset=end == RESETS)
             if not self.kind.is_file:
                 await until(lambda: not scene.is_open)
         elif end == HALF_CLOSES:
-            client.socket.shutdown(socket.SHUT_WR)
+            client.half_close()
             hearing = asyncio.create_task(client.hear_all())
             await until(lambda: not scene.is_open or hearing.done())
             scene.go_on.set()
@@ -412,6 +508,11 @@ def test_a_request_is_a_499_if_its_last_byte_was_not_handed_over(case, loop, fil
         Server(way, (number + (loop == "uvloop")) % 2 == 1, case.kind.handler, case.kind, Scene(case.moment), files)
         for number, way in enumerate(WAYS)
     ]
+    check(case, servers, loop)
+
+
+def check(case: Case, servers: list[Server], loop: str) -> None:
+    """Check that each server records what is true."""
 
     async def run() -> list[tuple[dict[str, object], dict[str, object]]]:
         return await asyncio.gather(*(Conversation(case, server).run() for server in servers))
@@ -424,6 +525,26 @@ def test_a_request_is_a_499_if_its_last_byte_was_not_handed_over(case, loop, fil
         if recorded != true
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(APPS.parent / "tls" / "certificate.pem", APPS.parent / "tls" / "key.pem")
+    context.num_tickets = 0  # which a client that closes would not have read
+    return context
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("case", CASES_WITH_TLS, ids=str)
+def test_the_same_with_tls(case, loop, files, tls):
+    """Though its transport goes on for a while when the connection has ended."""
+    servers = [
+        Server(way, is_cancelled, case.kind.handler, case.kind, Scene(case.moment), files, tls)
+        for way, is_cancelled in (("full", False), ("full middleware", True))
+    ]
+    check(case, servers, loop)
 
 
 def scrape(service) -> dict[str, float]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KINDS = [(), ("--workers", "2")]
 #: What is added on a busy machine, where a worker does not answer the supervisor in time.
-_BUSY = r"worker \d, which does not answer"
+_BUSY = r"worker \d, whose event loop is busy"
 _BUSY_WORKERS = re.compile(rf"Stopping: waiting for {_BUSY}( and {_BUSY})*, at most .*\n|( and {_BUSY})+")
 
 

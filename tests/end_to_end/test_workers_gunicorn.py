@@ -86,6 +86,22 @@ def test_a_preloaded_application_is_refused():
     )  # fmt: skip
     assert done.returncode != 0
     assert "gunicorn's preload_app was set" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("hook", "arguments"), [("on_starting", "server"), ("pre_fork", "server, worker")])
+def test_a_hook_that_is_missing_is_named(tmp_path, hook, arguments):
+    """Where it is one that the workers cannot do without, gunicorn ends with that sentence, without a traceback."""
+    config = tmp_path / "config.py"
+    config.write_text(f"{EXAMPLE.read_text()}\ndef {hook}({arguments}):\n    pass\n")
+    command = [sys.executable, "-m", "gunicorn", "-c", str(config), "--bind", "127.0.0.1:0"]
+    done = subprocess.run(
+        [*command, "many:create_instrumented_app()"], cwd=APPS, env=clean_environment(),
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert f'a "{hook}" of its own in the place of that of hr_prometheus.workers.gunicorn: remove it' in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @contextmanager
