@@ -128,7 +128,7 @@ async def counted(registry: CollectorRegistry) -> dict[tuple[str, str, str], flo
 
 def count(record, status: int, seconds: float) -> None:
     """Count a request with its *status* and its duration."""
-    record.enter()
+    record.begin()
     record.finish(str(status), seconds)
 
 

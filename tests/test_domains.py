@@ -126,7 +126,7 @@ def test_the_bytes_are_the_librarys():
     records = Records(registry, detail="full")
     for labels in (("GET", "/{x}%s"), ("GET", "/{x}%s", "a.example"), ("GET", "/", 'odd"%s{\\')):
         record = records.request(labels)
-        record.enter()
+        record.begin()
         record.finish("200", 0.1)
         record.measure(0.1, 100, 10)
         record.websocket().begin()
@@ -152,7 +152,7 @@ def test_domains_in_workers(tmp_path, own_files):
             store_in_files({path!r})
         for labels in (("GET", "/"), ("GET", "/", "a.example")):
             record = Records(REGISTRY).request(labels)
-            record.enter()
+            record.begin()
             record.finish("200", 1.0)
     """
     for slot in (0, 1, 1):

@@ -44,7 +44,7 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
     records = Records(registry, prefix="my_", detail="full")
     for path, status, duration, size in made:
         record = records.request(("GET", path))
-        record.enter() if status is None else count(record, status, duration)
+        record.begin() if status is None else count(record, status, duration)
         record.measure(duration, size, size)
         record.websocket().begin()
         record.websocket().end(duration, status or 0, "server")

@@ -275,7 +275,7 @@ def test_a_status_of_the_clients_choice(registry):
     """A handler that answers with any number a client names makes no series without end."""
     record = Records(registry).request(("GET", "/{status}"))
     for status in (200, 599, 600, 99, 12345):
-        record.enter()
+        record.begin()
         record.finish(str(status), 0.0)
     found = counts(scrape(registry))
     assert found == {("GET", "/{status}", status): n for status, n in {"200": 1, "599": 1, "other": 3}.items()}
@@ -406,7 +406,7 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
         ({"registry": 3}, "registry is 3. Expected a prometheus_client.CollectorRegistry"),
         ({"registry": None}, "registry is None. Expected a prometheus_client.CollectorRegistry"),
         ({"detail": 3}, "Expected one of "),
-        ({"detail": "fulll"}, 'detail="fulll" is none. Did you mean "full"'),
+        ({"detail": "fulll"}, 'detail="fulll": unknown detail level. Did you mean "full"'),
     ],
 )
 def test_wrong_arguments_are_refused_when_the_middleware_is_made(arguments, words):

@@ -25,7 +25,7 @@ def test_the_numbers_of_all_slots_are_summed(worker_records, tmp_path):
     """Counters, histograms and gauges of one series are one sample; a series of one slot is shown, too."""
     for slot in range(3):
         record = worker_records(slot, detail="full").request(LABELS)
-        record.enter()
+        record.begin()
         count(record, 200, 0.02)
         record.measure(0.001, 100, 0)
     count(worker_records(3).request(("GET", "/y")), 404, 1)
@@ -54,18 +54,18 @@ def test_in_progress_is_summed_over_all_buckets(worker_records, tmp_path):
     """After a reload workers may have other buckets than those they replace; the gauge is the sum of all."""
     for slot, buckets in enumerate([(1.0,), (1.0, 2.0), (1.0,)]):
         record = worker_records(slot, buckets=buckets).request(LABELS)
-        record.enter()
+        record.begin()
         count(record, 200, 0.5)
     assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 3
     record = worker_records(0, buckets=(5.0,)).request(LABELS)  # nothing of its predecessor is in progress
-    record.enter()
-    record.enter()
+    record.begin()
+    record.begin()
     assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 4
 
 
 def test_a_histogram_without_observations_does_not_take_the_name(worker_records, tmp_path):
     """Requests that have only begun in a worker with older buckets hide no latencies of its successors."""
-    worker_records(0, buckets=(0.1,)).request(LABELS).enter()
+    worker_records(0, buckets=(0.1,)).request(LABELS).begin()
     count(worker_records(1, buckets=(0.5,)).request(LABELS), 200, 0.2)
     (latency,) = [family for family in CellCollector(str(tmp_path)).collect() if family.name == "request_latency"]
     assert latency.bounds == (0.5,)
@@ -98,6 +98,6 @@ def test_the_sum_is_that_of_one_process(tmp_path_factory, requests):
             workers[slot] = Records(registry)
     for slot, path, seconds, status in requests:
         for records in (alone, workers[slot]):
-            records.request(("GET", path)).enter()
+            records.request(("GET", path)).begin()
             records.request(("GET", path)).finish(str(status), seconds)
     assert read(directory) == pytest.approx(samples(generate_latest(one_process).decode()))

@@ -32,7 +32,7 @@ def test_the_next_worker_in_a_slot_goes_on_with_its_numbers(worker_records, tmp_
     sizes = set()
     for number in range(1, 5):
         record = worker_records(0).request(LABELS)
-        record.enter()
+        record.begin()
         count(record, 200, 1.0)
         numbers = samples(generate_latest(collector).decode())
         assert numbers['request_count_total{method="GET",path="/x",status="200"}'] == number
@@ -79,7 +79,7 @@ from hr_prometheus.request.records import Records
 records = Records(REGISTRY)
 for number in range(100_000_000):
     record = records.request(("GET", f"/{number % 50}"))
-    record.enter()
+    record.begin()
     record.finish("200", 0.0)
     print(number + 1, flush=True)
 """
@@ -131,7 +131,7 @@ def test_a_full_file_system_is_an_error_and_no_signal(worker_records, tmp_path, 
     with pytest.raises(OSError, match="No space left"):
         records.request(LABELS)
     monkeypatch.undo()
-    records.request(LABELS).enter()
+    records.request(LABELS).begin()
 
 
 @pytest.mark.parametrize("written", [5, -1])

@@ -62,7 +62,7 @@ def test_a_store_exports_what_prometheus_client_would(requests, buckets):
     records = Records(registry, buckets=buckets)
     for method, path, status, seconds in requests:
         record = records.request((method, path))
-        record.enter()
+        record.begin()
         record.leave()
         count(record, status, seconds)
     expected = same_in_prometheus_client(requests, buckets)
@@ -89,9 +89,9 @@ def test_in_progress_is_what_has_not_ended(registry):
         lambda record: record.finish("404", 5),
         lambda record: record.leave(),
     ):
-        records.request(GET).enter()
+        records.request(GET).begin()
         end(records.request(GET))
-        records.request(GET).enter()
+        records.request(GET).begin()
         seen.append(registry.get_sample_value("requests_in_progress", {"method": "GET", "path": "/"}))
     assert seen == [1, 2, 3, 5, 6, 7]
     assert registry.get_sample_value("request_latency_count", {"method": "GET", "path": "/"}) == 4
@@ -119,7 +119,7 @@ def test_in_progress_is_true_of_one_moment(meanwhile, expected):
 def test_a_series_without_observations_has_no_samples(registry):
     """A request in progress has no latency yet, and an upgrade never has."""
     records = Records(registry)
-    records.request(("GET", "/begun")).enter()
+    records.request(("GET", "/begun")).begin()
     count(records.request(("GET", "/upgraded")), 101, 1.0)
     count(records.request(("GET", "/ended")), 200, 1.0)
     latencies = {

@@ -1,4 +1,4 @@
-"""Standard output and standard error, either of which may be closed, full or a closed pipe."""
+"""Standard output and standard error. Each may be closed, full or a closed pipe."""
 
 from __future__ import annotations
 

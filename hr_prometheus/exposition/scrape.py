@@ -42,7 +42,7 @@ _PART = 65536
 
 
 class Scrapes:
-    """The scrapes of one registry in one event loop, of which one is rendered at a time.
+    """The scrapes of one registry in one event loop. It renders one at a time.
 
     If *gather* is given, what it returns is rendered instead, and *registry* only has the metrics of the scrapes.
     """

@@ -80,7 +80,7 @@ class Policies:
         return (fixed & parameters) - allowed.keys(), allowed
 
     def kept(self, resource: AbstractResource, path_budget: int) -> frozenset[str]:
-        """Return the parameters of a resource any safe value of which labels may show; without a budget there are none."""
+        """Return the parameters of a resource whose safe values labels may show: none without a budget."""
         fixed, allowed = self.of(resource)
         return parameter_names(resource) - fixed - allowed.keys() if path_budget else frozenset()
 

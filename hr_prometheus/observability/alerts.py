@@ -135,7 +135,7 @@ def _of_workers(application: ApplicationMetrics) -> list[Alert]:
         Alert(
             "HrPrometheusWorkersRestart",
             TICKET,
-            # The counter of a reason begins with the first restart for it, of which there is no increase.
+            # The counter of a reason begins at 1, with its first restart. Prometheus sees no increase then.
             f"sum by (job, instance) ({restarts} - ({restarts} offset 15m or 0 * {restarts})) > 2",
             f"Workers of {_INSTANCE} are started again and again.",
             "The label reason of the counter, and the log, say why they ended.",

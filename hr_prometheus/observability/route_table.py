@@ -163,7 +163,7 @@ def _cost(label: str, settings: Settings, host: str, *, methods: Sequence[str], 
     records = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail)
     record = records.request(("DELETE", label, host) if host else ("DELETE", label))
     for status in STATUSES:
-        record.enter()
+        record.begin()
         record.finish(str(status), 0.1)
     record.measure(0.1, 1000, 0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]

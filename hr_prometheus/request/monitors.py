@@ -165,13 +165,13 @@ class RequestMonitor(BaseRequestMonitor):
 
     def update_init_metrics(self) -> None:
         """Count the request as in progress."""
-        self._record.enter()
+        self._record.begin()
         self._entered += 1
 
     def update_end_metrics(self) -> None:
         """Count the request with its status and its duration."""
         if not self._entered:
-            self._record.enter()
+            self._record.begin()
         else:
             self._entered -= 1
         self._record.finish(str(self.response_status), self.elapsed or time.perf_counter() - self._began)

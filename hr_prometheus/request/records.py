@@ -54,7 +54,7 @@ class Records:
     ) -> None:
         if detail not in DETAILS:
             raise ConfigurationError(
-                f'detail="{detail}" is none.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
+                f'detail="{detail}": unknown detail level.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
             )
         self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
         self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
@@ -96,11 +96,7 @@ class RequestRecord:
         self.bounds = records.basic.latency_buckets
         self.statuses = _StatusCells(records.basic, labels)
 
-    def begin(self, _exchange: Exchange) -> None:
-        """Count a request as in progress."""
-        self.page[self.latency - 1] += 1.0
-
-    def enter(self) -> None:
+    def begin(self, _exchange: Exchange | None = None) -> None:
         """Count one request more in progress."""
         self.page[self.latency - 1] += 1.0
 

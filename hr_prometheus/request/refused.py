@@ -30,6 +30,6 @@ def record_unmet_expectation(recorder: Recorder, request: Request, response: Str
 
 def _record(record: RequestRecord, response: StreamResponse, seconds: float) -> None:
     body = response.body if isinstance(response, Response) else None
-    record.enter()
+    record.begin()
     record.finish(str(response.status), seconds)
     record.measure(seconds, len(body) if isinstance(body, bytes) else 0, 0)

@@ -1,4 +1,4 @@
-"""Warns of a script that serves with several processes, each of which counts for itself."""
+"""Warns of a script that serves with several processes: each counts for itself."""
 
 from __future__ import annotations
 

@@ -112,6 +112,7 @@ class Service:
             self._announcer.serving(serving_line(what, addresses.urls, addresses.metrics_url, loop))
             self._application.log_notices()
             await shutdown.requested.wait()
+            self._announcer.note_stop()
             # uvloop handles a signal before it accepts, and accepts one connection in each turn: all that wait get theirs.
             for _ in range(self._site.get("backlog") or DEFAULT_BACKLOG):
                 await asyncio.sleep(0)
