@@ -96,7 +96,7 @@ def response_size(exchange: Exchange) -> int | None:
     Unknown is what the operating system has sent of a file (sendfile) when the transfer is cut off.
     """
     if exchange.sent or exchange.headers is None:
-        return None if exchange.is_direct and not exchange.sent else exchange.sent
+        return None if exchange.connection.is_direct and not exchange.sent else exchange.sent
     if exchange.writer.on_body_write is not exchange:  # the application has put its own in our place
         return None
     length = exchange.headers.get(hdrs.CONTENT_LENGTH, "0")

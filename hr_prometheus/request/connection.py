@@ -6,10 +6,10 @@ import asyncio
 import select
 from typing import TYPE_CHECKING, Any
 
+from hr_prometheus.request.exchange import Exchange
+
 if TYPE_CHECKING:
     from aiohttp.web import Request
-
-    from hr_prometheus.request.exchange import Exchange
 
 
 class TlsSocket:
@@ -33,10 +33,13 @@ class TlsSocket:
 
 
 class Connection:
-    """One connection of a client. *exchange* is the request on it that is not over."""
+    """One connection of a client."""
 
-    exchange: Exchange | None = None
-    tls: TlsSocket | None = None
+    def __init__(self) -> None:
+        #: The request on it that is not over.
+        self.exchange: Exchange | None = None
+        self.tls: TlsSocket | None = None
+        self.is_direct = False  #: whether it cannot be seen, as in a unit test: a request on it ends with its handler
 
     def end(self, task: asyncio.Task[Any]) -> None:
         """Record the end of a request whose response was not complete when the connection ended."""
@@ -49,13 +52,18 @@ class Connection:
 connections: dict[asyncio.Task[Any] | None, Connection] = {}
 
 
-def open_connection(task: object, request: Request) -> Connection | None:
-    """Return the connection that is new with *task*; ``None`` if that is not aiohttp's, as in a unit test."""
-    if not isinstance(task, asyncio.Task):
-        return None
-    connection = connections[task] = Connection()
-    transport = request.transport
-    if transport is not None and transport.get_extra_info("sslcontext") is not None:
-        connection.tls = TlsSocket(transport.get_extra_info("socket"))
-    task.add_done_callback(connection.end)
+def open_connection(request: Request) -> Connection:
+    """Return the connection that *request* is the first on."""
+    connection = Connection()
+    task = getattr(request, "task", None)
+    if isinstance(task, asyncio.Task):
+        connections[task] = connection
+        task.add_done_callback(connection.end)
+        transport = request.transport
+        if transport is not None and transport.get_extra_info("sslcontext") is not None:
+            connection.tls = TlsSocket(transport.get_extra_info("socket"))
+    else:
+        connection.is_direct = True
+        observer = getattr(request.writer, "on_body_write", None)
+        connection.exchange = observer if isinstance(observer, Exchange) else None
     return connection

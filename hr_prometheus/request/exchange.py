@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.hdrs import CONTENT_ENCODING, METH_HEAD
+from aiohttp.web import StreamResponse
 
 from hr_prometheus.request.aiohttp_features import HEADS_ARE_BUFFERED, MISSING_NAMES
 from hr_prometheus.request.body import NO_BODY, EncodedBody
@@ -34,7 +35,7 @@ from hr_prometheus.request.websocket import begin_websocket
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp.web import Request, StreamResponse
+    from aiohttp.web import Request
     from multidict import CIMultiDict
 
     from hr_prometheus.request.connection import Connection
@@ -50,53 +51,50 @@ class Exchange:
     """One request and its response. Times are those of :func:`time.perf_counter`; 0.0 means never."""
 
     began: float
-    # The writer's own methods. The exchange takes the place of the first for each request, of the others if need be.
     _write_headers: Callable[[str, CIMultiDict[str]], Awaitable[None]]
-    _send_headers: Callable[[], None] | None = None
-    _write_eof: Callable[[bytes], Awaitable[None]] | None = None
-    # Most requests need few of these, so they are set only then.
-    connection: Connection
-    is_over = False  #: whether the end is recorded
+    length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
+    written_at = 0.0  #: when the latest part was handed to the transport
+    output_size = 0  #: bytes of the head and the body that the writer has reported
+    judged: asyncio.Task[Any] | None = None  #: the task whose end has been looked at
     is_complete = False
     is_blind = False  #: whether the writer could not be observed
-    is_direct = False  #: whether it has ended with the handler, because no connection could be seen
-    waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
-    is_reporting = False  #: whether a hook of the application's is being called
-    is_wrapped = False  #: whether the writer's methods were those of the application already
     is_lost = False  #: whether the last part had no connection any more
-    is_last = False  #: whether the latest part is the last one
-    task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
-    judged: asyncio.Task[Any] | None = None  #: the one whose end has been looked at
-    status = ""  #: of the latest head
     last_status = CLIENT_CLOSED_REQUEST  #: the one to record if nothing more comes
     head_at = 0  #: bytes that the writer had written before the head
     headers: CIMultiDict[str] | None = None
-    length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
-    output_size = 0  #: bytes of the head and the body that the writer has reported
-    sent = 0  #: bytes of the body, as the writer has reported them
-    written_at = 0.0  #: when the latest part was handed to the transport
-    first_byte_at = 0.0
-    encoded: EncodedBody | None = None  #: a body that may be compressed while it is written
     response: StreamResponse | None = None  #: the response, once it is known
-    hook: Callable[[StreamResponse], Awaitable[None]] | None = None
-    also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
     monitor: Any = None
     websocket: WebSocketConnection | None = None
-    inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
 
-    def __init__(self, recorder: Recorder, record: Record, request: Request, writer: Any) -> None:
+    def __init__(
+        self, recorder: Recorder, record: Record, request: Request, writer: Any, connection: Connection
+    ) -> None:
         self.recorder = recorder
         self.record = record
         self.request = request
         self.writer = writer
+        self.connection = connection
+        self.status = ""  #: of the latest head
+        self.sent = 0  #: bytes of the body, as the writer has reported them
+        self.first_byte_at = 0.0
+        self.is_over = False  #: whether the end is recorded
+        self.is_last = False  #: whether the latest part is the last one
+        self.waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
+        self.is_reporting = False  #: whether a hook of the application's is being called
+        self.is_wrapped = False  #: whether the writer's methods were those of the application already
+        self.task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
+        self.encoded: EncodedBody | None = None  #: a body that may be compressed while it is written
+        self.also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
+        self.inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
+        # The writer's own methods. The exchange takes the place of ``write_headers`` for each request, of these if need be.
+        self._send_headers: Callable[[], None] | None = None
+        self._write_eof: Callable[[bytes], Awaitable[None]] | None = None
 
     def observe(self) -> None:
         """Take the place of the writer's ``write_headers`` and ``on_body_write``."""
         writer = self.writer
         try:
-            if writer.on_body_write is not None:
-                self.also = writer.on_body_write
-            writer.on_body_write = self
+            self.also, writer.on_body_write = writer.on_body_write, self
             self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
             if getattr(self._write_headers, "__self__", None) is not writer:
                 self.is_wrapped = True
@@ -139,8 +137,6 @@ class Exchange:
                 self._restore()
         except AttributeError:  # it could not be observed
             pass
-        if self.hook is not None:
-            vars(self.request).pop("_prepare_hook", None)
 
     def _restore(self) -> None:
         for name in ("write_headers", "send_headers", "write_eof"):
@@ -299,6 +295,15 @@ class Exchange:
         else:
             self.last_status = status
 
+    def note_outcome(self, outcome: object) -> None:
+        """Take the response that the handler has returned or raised, or its error, which may be the end."""
+        if self.connection.is_direct:
+            self.finish(status_of_outcome(self, outcome), perf_counter())
+        elif isinstance(outcome, StreamResponse):
+            self.response, self.waits = outcome, False
+            if self.is_complete:
+                self.complete(self.written_at)
+
     def give_up(self) -> None:
         """Record the end of a request whose connection has ended, or goes on to another one."""
         if self.task is not None and self.task.done():  # whose callback comes later
@@ -329,12 +334,6 @@ class Exchange:
         self.is_over = True
         self.release()
 
-    def finish_directly(self, outcome: object) -> None:
-        """Record the end where only the handler's *outcome* can be seen, a response or an exception."""
-        if not self.is_over:
-            self.is_direct = True
-            self.finish(status_of_outcome(self, outcome), perf_counter())
-
 
 #: What an exchange knows of what was written.
-_OBSERVED = "encoded first_byte_at headers is_complete is_direct response sent status task written_at".split()
+_OBSERVED = "encoded first_byte_at headers is_complete response sent status task written_at".split()

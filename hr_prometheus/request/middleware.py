@@ -16,7 +16,7 @@ from aiohttp.web import middleware
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.aiohttp_features import MISSING_NAMES, WRITES_ARE_REPORTED
-from hr_prometheus.request.connection import Connection, connections, open_connection
+from hr_prometheus.request.connection import connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
 from hr_prometheus.request.exchange import Exchange
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
@@ -89,8 +89,6 @@ def _warn_of_missing_names() -> None:
 class _NotRecorded:
     """The record of requests that are left out."""
 
-    needs_response = False
-
     def begin(self, exchange: Exchange) -> None:
         """Record nothing."""
 
@@ -112,40 +110,30 @@ def _make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitab
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
         exchange: Exchange | None = None
-        is_direct = False
         try:
             writer: Any = request.writer
-            task = getattr(request, "task", None)
-            connection = connections.get(task) or open_connection(task, request)
-            if connection is None:
-                observer = getattr(writer, "on_body_write", None)
-                connection, is_direct = Connection(), True
-                connection.exchange = observer if isinstance(observer, Exchange) else None
+            connection = connections.get(getattr(request, "task", None)) or open_connection(request)
             outer = connection.exchange
-            if outer is not None and outer.writer is writer:  # a middleware of ours further out has begun it
-                _join(recorder, outer, request)
-            else:
-                if outer is not None:
-                    outer.give_up()
-                record = lookup(request) or record_of(request) or _NOT_RECORDED
-                exchange = make_exchange(recorder, record, request, writer)
-                exchange.connection = connection
-                exchange.observe()
-                if record.needs_response:
-                    exchange.waits = True
-                    exchange.watch()
-                if is_full and UPGRADE in request.headers:
-                    expect_upgrade(exchange)
-                exchange.began = perf_counter()
-                record.begin(exchange)
-                connection.exchange = exchange
+            if outer is not None:
+                if outer.writer is writer:  # a middleware of ours further out has begun it
+                    _join(recorder, outer, request)
+                    return handler(request)
+                outer.give_up()
+            record = lookup(request) or record_of(request) or _NOT_RECORDED
+            exchange = make_exchange(recorder, record, request, writer, connection)
+            exchange.observe()
+            if is_full and UPGRADE in request.headers:
+                expect_upgrade(exchange)
+            exchange.began = perf_counter()
+            record.begin(exchange)
+            connection.exchange = exchange
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
             if exchange is not None:
                 exchange.abandon()
             return handler(request)
-        if is_direct and exchange is not None:
-            return _await_directly(exchange, handler)
+        if exchange.waits or connection.is_direct:
+            return _await_response(exchange, handler)
         return handler(request)
 
     return record_request
@@ -155,26 +143,26 @@ def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
     """Record a request that another middleware of ours has begun, unless that one writes to the same numbers."""
     if any(each.recorder.records_like(recorder) for each in (outer, *outer.inner)):
         return
-    exchange = Exchange(recorder, recorder.record_of(request) or _NOT_RECORDED, request, outer.writer)
-    exchange.connection = Connection()
-    if exchange.record.needs_response:
-        outer.waits = True
-        outer.watch()
+    record = recorder.record_of(request) or _NOT_RECORDED
+    exchange = Exchange(recorder, record, request, outer.writer, outer.connection)
     if recorder.is_full and UPGRADE in request.headers:
         expect_upgrade(outer)
     exchange.began = perf_counter()
-    exchange.record.begin(exchange)
+    record.begin(exchange)
+    if exchange.waits:
+        outer.waits = True
+        outer.watch()
     outer.inner = (*outer.inner, exchange)
 
 
-async def _await_directly(exchange: Exchange, handler: Handler) -> StreamResponse:
-    """Record a request without a connection, which a unit test has made, up to the end of its handler."""
+async def _await_response(exchange: Exchange, handler: Handler) -> StreamResponse:
+    """Await the response, for a monitor that wants to see it, or because nothing else shows the end of the request."""
     try:
         response = await handler(exchange.request)
     except BaseException as error:
-        exchange.finish_directly(error)
+        exchange.note_outcome(error)
         raise
-    exchange.finish_directly(response)
+    exchange.note_outcome(response)
     return response
 
 

@@ -20,6 +20,7 @@ from hr_prometheus.labels.policies import fixed_parameters
 from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
 from hr_prometheus.metrics import BASIC, LATENCY_BUCKETS
 from hr_prometheus.request.body import received, response_size
+from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import Records
 
 if TYPE_CHECKING:
@@ -221,8 +222,6 @@ class MonitorRecord:
     *make* is the class of the monitors, or a function that makes them; *arguments* are what each is made with.
     """
 
-    needs_response = True
-
     def __init__(
         self,
         make: Callable[..., BaseRequestMonitor],
@@ -249,7 +248,7 @@ class MonitorRecord:
             _leave(monitor)
             self._failed("begin", error)
         else:
-            exchange.monitor = monitor
+            exchange.monitor, exchange.waits = monitor, True
 
     def end(self, exchange: Exchange, status: str, seconds: float) -> None:
         """Show the monitor how the request has ended, and leave it."""
@@ -258,13 +257,16 @@ class MonitorRecord:
             return
         response = exchange.response
         try:
-            monitor.response = response if isinstance(response, StreamResponse) else None
+            has_status = response is not None and str(response.status) == status
+            is_sent = (
+                has_status or status == CLIENT_CLOSED_REQUEST
+            )  # else aiohttp could not send it, and has made another
+            monitor.response = response if is_sent and isinstance(response, StreamResponse) else None
             monitor.elapsed = seconds
             first = exchange.first_byte_at
             monitor.first_byte_elapsed = first - exchange.began if first else None
             monitor.response_size = response_size(exchange)
             monitor.request_size = received(exchange.request.content)
-            has_status = response is not None and str(response.status) == status
             monitor.observe(response if has_status else _Outcome(int(status)))
             monitor.__exit__(None, None, None)
         except CancelledError as error:

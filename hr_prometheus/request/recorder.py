@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     class Record(Protocol):
         """Where the beginnings and ends of requests with the same labels are recorded."""
 
-        #: Whether :meth:`end` needs the response, which is known when aiohttp's task for the request is done.
-        needs_response: bool
-
         def begin(self, exchange: Exchange) -> None:
-            """Record that a request has begun."""
+            """Record that a request has begun. If :meth:`end` needs the response, the exchange ``waits`` for it."""
 
         def end(self, exchange: Exchange, status: str, seconds: float) -> None:
             """Record that a request has ended after some *seconds*."""

@@ -89,7 +89,6 @@ class RequestRecord:
     """
 
     __slots__ = ("bounds", "latency", "page", "statuses")
-    needs_response = False
 
     def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
         self.page, self.latency = records.basic.allocate(REQUEST_LATENCY, labels)
@@ -167,9 +166,11 @@ class DetailedRequestRecord(RequestRecord):
         if sent is not None:
             sent_page[sent_first] += sent
             sent_page[sent_first + 1 + bisect_left(SIZE_BUCKETS, sent)] += 1.0
-        if received is not None:
+        if received:
             received_page[received_first] += received
             received_page[received_first + 1 + bisect_left(SIZE_BUCKETS, received)] += 1.0
+        elif received is not None:  # most requests have no body
+            received_page[received_first + 1] += 1.0
 
     def websocket(self) -> WebSocketRecord:
         """Return the record of the WebSockets that these requests become."""

@@ -89,15 +89,16 @@ def expect_upgrade(exchange: Exchange) -> None:
     """
     request: Any = exchange.request
     original = getattr(request, "_prepare_hook", None)
-    if original is None or exchange.hook is not None:
+    attributes = vars(request)  # past what warns of unknown attributes while aiohttp is debugged
+    if original is None or "_prepare_hook" in attributes:
         return
 
     async def prepare_hook(response: StreamResponse) -> None:
         exchange.response = response
+        attributes.pop("_prepare_hook", None)
         await original(response)
 
-    exchange.hook = prepare_hook
-    vars(request)["_prepare_hook"] = prepare_hook  # past what warns of unknown attributes while aiohttp is debugged
+    attributes["_prepare_hook"] = prepare_hook
 
 
 def begin_websocket(exchange: Exchange, outermost: Exchange) -> None:
