@@ -16,7 +16,7 @@ from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.metrics import FULL, LATENCY_BUCKETS
-from hr_prometheus.request.middleware import hrprometheus_middleware
+from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 """The published import path of the middleware."""
 
-from hr_prometheus.request.middleware import hrprometheus_middleware
+from hr_prometheus.request.factory import hrprometheus_middleware
 
 __all__ = ["hrprometheus_middleware"]

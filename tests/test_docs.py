@@ -18,7 +18,7 @@ from hr_prometheus.labels.policies import OTHER
 from hr_prometheus.labels.resources import MALFORMED, UNMATCHED
 from hr_prometheus.metrics import METRICS
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
-from hr_prometheus.request.records import _code_label
+from hr_prometheus.request.websocket import _code_label
 from hr_prometheus.workers.process import RESTART_REASONS
 
 ROOT = Path(__file__).parent.parent

@@ -19,6 +19,7 @@ from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.observability.objectives import objectives_of, parse_objectives
 from hr_prometheus.observability.route_table import render_table, rows_of
 from hr_prometheus.request.records import Records
+from hr_prometheus.request.websocket import WebSocketRecord
 from hr_prometheus.settings import Settings
 from hr_prometheus.store.families import with_created
 
@@ -129,8 +130,8 @@ def test_the_bytes_are_the_librarys():
         record.begin()
         record.finish("200", 0.1)
         record.measure(0.1, 100, 10)
-        record.websocket().begin()
-        record.websocket().end(1.0, 1000, "server")
+        WebSocketRecord(record).begin()
+        WebSocketRecord(record).end(1.0, 1000, "server")
     assert TEXT.render(registry) == generate_latest(registry)
     assert b'host="a.example",le="0.1"' in TEXT.render(registry)
     token = with_created.set(True)

@@ -23,6 +23,7 @@ from hr_prometheus.exposition import render
 from hr_prometheus.exposition.formats import TEXT, Format
 from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.request.records import Records
+from hr_prometheus.request.websocket import WebSocketRecord
 from hr_prometheus.store.families import with_created
 from hr_prometheus.store.store import self_store
 
@@ -46,8 +47,8 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
         record = records.request(("GET", path))
         record.begin() if status is None else count(record, status, duration)
         record.measure(duration, size, size)
-        record.websocket().begin()
-        record.websocket().end(duration, status or 0, "server")
+        WebSocketRecord(record).begin()
+        WebSocketRecord(record).end(duration, status or 0, "server")
     store = self_store(registry)
     store.allocate(ERRORS, ("labels",))
     store.allocate(SCRAPE_LINES, ())[0][0] = 3

@@ -19,6 +19,7 @@ from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.request.records import Records
+from hr_prometheus.request.websocket import WebSocketRecord
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import allocators
 
@@ -318,7 +319,7 @@ def test_nothing_of_a_dead_worker_is_in_progress(slots, monkeypatch):
     record.begin()
     record.begin()
     record.finish("200", 1.0)
-    record.websocket().begin()
+    WebSocketRecord(record).begin()
     slots.reclaim(0)
     sums = samples(generate_latest(CellCollector(slots.path)).decode())
     assert sums['requests_in_progress{method="GET",path="/"}'] == 0

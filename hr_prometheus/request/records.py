@@ -19,9 +19,6 @@ from hr_prometheus.metrics import (
     REQUEST_SIZE,
     RESPONSE_SIZE,
     SIZE_BUCKETS,
-    WEBSOCKET_CLOSES,
-    WEBSOCKET_DURATION,
-    WEBSOCKETS_IN_PROGRESS,
 )
 from hr_prometheus.request.body import receive, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
@@ -129,12 +126,12 @@ class RequestRecord:
 class DetailedRequestRecord(RequestRecord):
     """The same, with the first byte, the sizes of both bodies, and WebSockets."""
 
-    __slots__ = ("_cells", "_labels", "_store")
+    __slots__ = ("_cells", "labels", "store")
 
     def __init__(self, records: Records, labels: tuple[str, ...], store: Store) -> None:
         super().__init__(records, labels)
-        self._labels = labels
-        self._store = store
+        self.labels = labels
+        self.store = store
         self._cells: tuple[Page, int, Page, int, Page, int] | None = None
 
     def end(self, exchange: Any, status: str, seconds: float) -> None:
@@ -172,59 +169,13 @@ class DetailedRequestRecord(RequestRecord):
         elif received is not None:  # most requests have no body
             received_page[received_first + 1] += 1.0
 
-    def websocket(self) -> WebSocketRecord:
-        """Return the record of the WebSockets that these requests become."""
-        return WebSocketRecord(self._store, self._labels[1:])
-
     def _received(self, size: int) -> None:
         self.measure(None, None, size)
 
     def _make_cells(self) -> tuple[Page, int, Page, int, Page, int]:
         metrics = (REQUEST_FIRST_BYTE_LATENCY, RESPONSE_SIZE, REQUEST_SIZE)
         (page, first), (sent, sent_first), (received, received_first) = (
-            self._store.allocate(metric, self._labels) for metric in metrics
+            self.store.allocate(metric, self.labels) for metric in metrics
         )
         self._cells = page, first, sent, sent_first, received, received_first
         return self._cells
-
-
-class WebSocketRecord:
-    """The numbers of the WebSockets with one path, and perhaps a host."""
-
-    __slots__ = ("_labels", "_progress", "_store")
-
-    def __init__(self, store: Store, labels: tuple[str, ...]) -> None:
-        self._store = store
-        self._labels = labels
-        self._progress: tuple[Page, int] = store.allocate(WEBSOCKETS_IN_PROGRESS, labels)
-
-    def begin(self) -> None:
-        """Count one connection more that is open."""
-        page, index = self._progress
-        page[index] += 1.0
-
-    def leave(self) -> None:
-        """Count one connection less that is open."""
-        page, index = self._progress
-        page[index] -= 1.0
-
-    def end(self, seconds: float, code: int, by: str) -> None:
-        """Count a connection that was open for some *seconds* and was closed with *code* by the server or the client."""
-        self.leave()
-        self._store.observe(WEBSOCKET_DURATION, self._labels, seconds)
-        path, *host = self._labels
-        page, index = self._store.allocate(WEBSOCKET_CLOSES, (path, _code_label(code), by, *host))
-        page[index] += 1.0
-
-
-def _code_label(code: int) -> str:
-    """Return the label of a close code; those that a peer may invent have one for each thousand.
-
-    The registered codes are 1000 to 1015, 3000 to 3999 belong to libraries and 4000 to 4999 to applications
-    (RFC 6455, 7.4). aiohttp has 0 for a close frame without a code, which is 1005 (7.1.5).
-    """
-    if code == 0:
-        return "1005"
-    if 1000 <= code <= 1015:
-        return str(code)
-    return f"{code // 1000}xxx" if 3000 <= code <= 4999 else "other"

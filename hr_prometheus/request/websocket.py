@@ -10,18 +10,60 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import WebSocketError, WSCloseCode, hdrs
 from aiohttp.web import WebSocketResponse
 
+from hr_prometheus.metrics import WEBSOCKET_CLOSES, WEBSOCKET_DURATION, WEBSOCKETS_IN_PROGRESS
 from hr_prometheus.request.records import DetailedRequestRecord
 
 if TYPE_CHECKING:
     from aiohttp.web import Request, StreamResponse
 
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.request.records import WebSocketRecord
 
 #: Who sent the first close frame, or let the connection go without one.
 SERVER, CLIENT, UNKNOWN = "server", "client", "unknown"
 #: The code of a connection that was closed without a close frame (RFC 6455, 7.1.5).
 _ABNORMAL = 1006
+
+
+class WebSocketRecord:
+    """The numbers of the WebSockets with one path, and perhaps a host."""
+
+    __slots__ = ("_labels", "_progress", "_store")
+
+    def __init__(self, record: DetailedRequestRecord) -> None:
+        self._store = record.store
+        self._labels = record.labels[1:]  # without the method
+        self._progress = self._store.allocate(WEBSOCKETS_IN_PROGRESS, self._labels)
+
+    def begin(self) -> None:
+        """Count one connection more that is open."""
+        page, index = self._progress
+        page[index] += 1.0
+
+    def leave(self) -> None:
+        """Count one connection less that is open."""
+        page, index = self._progress
+        page[index] -= 1.0
+
+    def end(self, seconds: float, code: int, by: str) -> None:
+        """Count a connection that was open for some *seconds* and was closed with *code* by the server or the client."""
+        self.leave()
+        self._store.observe(WEBSOCKET_DURATION, self._labels, seconds)
+        path, *host = self._labels
+        page, index = self._store.allocate(WEBSOCKET_CLOSES, (path, _code_label(code), by, *host))
+        page[index] += 1.0
+
+
+def _code_label(code: int) -> str:
+    """Return the label of a close code; those that a peer may invent have one for each thousand.
+
+    The registered codes are 1000 to 1015, 3000 to 3999 belong to libraries and 4000 to 4999 to applications
+    (RFC 6455, 7.4). aiohttp has 0 for a close frame without a code, which is 1005 (7.1.5).
+    """
+    if code == 0:
+        return "1005"
+    if 1000 <= code <= 1015:
+        return str(code)
+    return f"{code // 1000}xxx" if 3000 <= code <= 4999 else "other"
 
 
 class WebSocketConnection:
@@ -108,4 +150,4 @@ def begin_websocket(exchange: Exchange, outermost: Exchange) -> None:
         return
     if headers.get(hdrs.UPGRADE, "").lower() == "websocket":
         response = outermost.response if isinstance(outermost.response, WebSocketResponse) else None
-        exchange.websocket = WebSocketConnection(record.websocket(), exchange.request, response)
+        exchange.websocket = WebSocketConnection(WebSocketRecord(record), exchange.request, response)

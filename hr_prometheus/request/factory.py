@@ -1,0 +1,108 @@
+"""Makes the middleware, of arguments that it checks."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import __version__ as aiohttp_version
+from aiohttp.web import middleware
+
+from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
+from hr_prometheus.request.aiohttp_features import MISSING_NAMES
+from hr_prometheus.request.middleware import make_middleware
+from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
+from hr_prometheus.request.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from aiohttp.typedefs import Middleware
+
+logger = logging.getLogger("hr_prometheus")
+
+
+def hrprometheus_middleware(
+    request_monitor: type[BaseRequestMonitor] | None = None,
+    *,
+    allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    keep_values: str = SAFE,
+    path_budget: int = DEFAULT_PATH_BUDGET,
+    exclude: Iterable[str] = (),
+    **monitor_args: object,
+) -> Middleware:
+    """Make a middleware that records every request of an application.
+
+    *request_monitor* is the class of the monitors, by default
+    :class:`~hr_prometheus.monitors.RequestMonitor`; *monitor_args* are handed to it with each request.
+    Among them ``fixed_routes_parameters`` (also spelled ``fixed_routes_parameter``) maps route names to the
+    parameters that the path label shows as ``{name}``, and with the default monitor ``buckets`` (seconds),
+    ``metric_prefix``, ``registry`` and ``detail`` (``basic`` or ``full``) choose the metrics.
+
+    *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
+    of such a parameter is ``other``. Of other parameters *keep_values* ``safe`` keeps what looks neither like a secret nor like
+    a person and shows the rest as ``{name}``; ``all`` keeps everything. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
+    template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
+
+    Put it first in ``middlewares``, so that it is the outermost. Raises
+    :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.
+    """
+    if isinstance(path_budget, bool) or not isinstance(path_budget, int) or path_budget < 0:
+        raise ConfigurationError(f"path_budget is {path_budget!r}. Expected a whole number from 0 on.")
+    patterns = [] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else list(exclude)
+    if (exclude and not patterns) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigurationError(f'exclude is {exclude!r}. Expected a list of patterns, for example ["/health*"].')
+    monitor = request_monitor or RequestMonitor
+    arguments = _published_spelling(monitor_args)
+    _check_arguments(monitor, arguments)
+    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
+    _warn_of_missing_names()
+    recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
+
+    function: Any = middleware(make_middleware(recorder))
+    function.hr_prometheus_recorder = recorder
+    return cast("Middleware", function)
+
+
+@cache
+def _warn_of_missing_names() -> None:
+    """Say once if this aiohttp is so different that less can be recorded."""
+    if MISSING_NAMES:
+        logger.warning(
+            "This aiohttp (%s) has no %s, so not all of a request can be recorded. Use another version of aiohttp, or a "
+            "newer one of hr-prometheus.",
+            aiohttp_version,
+            ", ".join(MISSING_NAMES),
+        )
+
+
+def _published_spelling(monitor_args: Mapping[str, object]) -> dict[str, object]:
+    """Return the arguments with ``fixed_routes_parameter`` as ``fixed_routes_parameters``."""
+    arguments = dict(monitor_args)
+    if "fixed_routes_parameter" in arguments:
+        if "fixed_routes_parameters" in arguments:
+            raise ConfigurationError(
+                "fixed_routes_parameters and fixed_routes_parameter are two spellings of one argument. Give one."
+            )
+        arguments["fixed_routes_parameters"] = arguments.pop("fixed_routes_parameter")
+    return arguments
+
+
+def _check_arguments(monitor: Callable[..., object], monitor_args: Mapping[str, object]) -> None:
+    """Check that a monitor can be made with *monitor_args*, now rather than at the first request."""
+    if not callable(monitor):
+        raise ConfigurationError(f"request_monitor is {monitor!r}. Expected a class that inherits BaseRequestMonitor.")
+    try:
+        signature = inspect.signature(monitor)
+    except ValueError:  # a callable written in C
+        return
+    try:
+        signature.bind(None, **monitor_args)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the monitor {getattr(monitor, '__name__', monitor)} cannot be made with these arguments: {error}."
+        ) from None
