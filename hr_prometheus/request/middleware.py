@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class _NotRecorded:
     """The record of requests that are left out."""
 
+    labels: tuple[str, ...] = ()
+
     def begin(self, exchange: Exchange) -> None:
         """Record nothing."""
 

@@ -231,7 +231,8 @@ class MonitorRecord:
     ) -> None:
         self._make: Any = make
         self._arguments = arguments
-        self._labels, self._host = (labels[0], labels[1]), labels[2:]
+        self.labels = labels
+        self._description, self._host = (labels[0], labels[1]), labels[2:]
         self._failed = failed
         # The labels are there before __init__ runs, so that a custom one finds them as soon as it has called the base
         # class, whatever arguments it hands up. A function makes its monitors as it likes.
@@ -279,10 +280,10 @@ class MonitorRecord:
         make, new, arguments = self._make, self._new, self._arguments
         if new is None:
             monitor = make(request, **arguments)
-            monitor.request_description = self._labels
+            monitor.request_description = self._description
             return monitor
         monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
-        monitor._described = self._labels  # noqa: SLF001  # a monitor is ours to prepare
+        monitor._described = self._description  # noqa: SLF001  # a monitor is ours to prepare
         if self._host:
             monitor._host = self._host  # noqa: SLF001  # as above
         return monitor

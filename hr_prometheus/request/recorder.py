@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     class Record(Protocol):
         """Where the beginnings and ends of requests with the same labels are recorded."""
 
+        #: Method and path, and perhaps the host; empty for requests that are left out.
+        labels: tuple[str, ...]
+
         def begin(self, exchange: Exchange) -> None:
             """Record that a request has begun. If :meth:`end` needs the response, the exchange ``waits`` for it."""
 

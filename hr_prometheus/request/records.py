@@ -85,9 +85,10 @@ class RequestRecord:
     ``latency`` is the first cell of their histogram on ``page``. The cell before it counts the requests that have begun.
     """
 
-    __slots__ = ("bounds", "latency", "page", "statuses")
+    __slots__ = ("bounds", "labels", "latency", "page", "statuses")
 
     def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
+        self.labels = labels
         self.page, self.latency = records.basic.allocate(REQUEST_LATENCY, labels)
         self.bounds = records.basic.latency_buckets
         self.statuses = _StatusCells(records.basic, labels)
@@ -126,11 +127,10 @@ class RequestRecord:
 class DetailedRequestRecord(RequestRecord):
     """The same, with the first byte, the sizes of both bodies, and WebSockets."""
 
-    __slots__ = ("_cells", "labels", "store")
+    __slots__ = ("_cells", "store")
 
     def __init__(self, records: Records, labels: tuple[str, ...], store: Store) -> None:
         super().__init__(records, labels)
-        self.labels = labels
         self.store = store
         self._cells: tuple[Page, int, Page, int, Page, int] | None = None
 
