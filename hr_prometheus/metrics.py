@@ -99,6 +99,13 @@ RESPONSE_SIZE = Metric(
     ("method", "path"),
     SIZE_BUCKETS,
 )
+REQUEST_LOOP_TIME = Metric(
+    "request_loop_seconds",
+    "counter",
+    "Seconds for which handlers of requests held the event loop, with the middlewares inside; not tasks that they started",
+    "seconds",
+    ("method", "path"),
+)
 WEBSOCKETS_IN_PROGRESS = Metric(
     "websocket_connections_in_progress",
     "gauge",
@@ -168,7 +175,7 @@ WORKER_RESTARTS = Metric(
 #: The metrics of the default monitor with either level of detail. A metric prefix applies to these and to the next three.
 BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
 #: The metrics of requests, and of WebSockets, that ``detail="full"`` adds.
-DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE)
+DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE, REQUEST_LOOP_TIME)
 WEBSOCKET_METRICS = (WEBSOCKETS_IN_PROGRESS, WEBSOCKET_DURATION, WEBSOCKET_CLOSES)
 FULL_METRICS = DETAIL_METRICS + WEBSOCKET_METRICS
 #: The metrics of hr-prometheus itself. Each appears when it has a series.

@@ -11,6 +11,7 @@ from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED
 from hr_prometheus.request.connection import connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
 from hr_prometheus.request.exchange import Exchange
+from hr_prometheus.request.loop_time import count_loop_time
 from hr_prometheus.request.websocket import expect_upgrade
 
 if TYPE_CHECKING:
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
     from aiohttp.web import Request, StreamResponse
 
-    from hr_prometheus.request.recorder import Recorder
+    from hr_prometheus.request.recorder import Record, Recorder
+    from hr_prometheus.store.cells import Cells
 
 
 class _NotRecorded:
     """The record of requests that are left out."""
 
     labels: tuple[str, ...] = ()
+    loop_time: Cells | None = None
 
     def begin(self, exchange: Exchange) -> None:
         """Record nothing."""
@@ -34,7 +37,7 @@ class _NotRecorded:
         """Record nothing."""
 
 
-_NOT_RECORDED = _NotRecorded()
+_NOT_RECORDED: Record = _NotRecorded()
 
 
 def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitable[StreamResponse]]:
@@ -52,35 +55,37 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
             writer: Any = request.writer
             connection = connections.get(getattr(request, "task", None)) or open_connection(request)
             outer = connection.exchange
-            if outer is not None:
-                if outer.writer is writer:  # a middleware of ours further out has begun it
-                    _join(recorder, outer, request)
-                    return handler(request)
-                outer.give_up()
-            record = lookup(request) or record_of(request) or _NOT_RECORDED
-            exchange = make_exchange(recorder, record, request, writer, connection)
-            exchange.observe()
-            if is_full and UPGRADE in request.headers:
-                expect_upgrade(exchange)
-            exchange.began = perf_counter()
-            record.begin(exchange)
-            connection.exchange = exchange
+            if outer is not None and outer.writer is writer:  # a middleware of ours further out has begun it
+                record = _join(recorder, outer, request)
+            else:
+                if outer is not None:
+                    outer.give_up()
+                record = lookup(request) or record_of(request) or _NOT_RECORDED
+                exchange = make_exchange(recorder, record, request, writer, connection)
+                exchange.observe()
+                if is_full and UPGRADE in request.headers:
+                    expect_upgrade(exchange)
+                exchange.began = perf_counter()
+                record.begin(exchange)
+                connection.exchange = exchange
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
             if exchange is not None:
                 exchange.abandon()
             return handler(request)
-        if exchange.waits or connection.is_direct:
+        if exchange is not None and (exchange.waits or connection.is_direct):
             return _await_response(exchange, handler)
+        if is_full and record.loop_time is not None:
+            return count_loop_time(handler(request), record.loop_time)
         return handler(request)
 
     return record_request
 
 
-def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
+def _join(recorder: Recorder, outer: Exchange, request: Request) -> Record:
     """Record a request that another middleware of ours has begun, unless that one writes to the same numbers."""
     if any(each.recorder.records_like(recorder) for each in (outer, *outer.inner)):
-        return
+        return _NOT_RECORDED
     record = recorder.record_of(request) or _NOT_RECORDED
     exchange = Exchange(recorder, record, request, outer.writer, outer.connection)
     if recorder.is_full and UPGRADE in request.headers:
@@ -91,6 +96,7 @@ def _join(recorder: Recorder, outer: Exchange, request: Request) -> None:
         outer.waits = True
         outer.watch()
     outer.inner = (*outer.inner, exchange)
+    return record
 
 
 async def _await_response(exchange: Exchange, handler: Handler) -> StreamResponse:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.records import RequestRecord
+    from hr_prometheus.store.cells import Cells
 
     class HasStatus(Protocol):
         """What a monitor observes: a response, or what stands for one."""
@@ -232,6 +233,7 @@ class MonitorRecord:
         self._make: Any = make
         self._arguments = arguments
         self.labels = labels
+        self.loop_time: Cells | None = None
         self._description, self._host = (labels[0], labels[1]), labels[2:]
         self._failed = failed
         # The labels are there before __init__ runs, so that a custom one finds them as soon as it has called the base

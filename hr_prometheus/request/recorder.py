@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from hr_prometheus.labels.policies import Policies
     from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.monitors import BaseRequestMonitor
+    from hr_prometheus.store.cells import Cells
 
     class Record(Protocol):
         """Where the beginnings and ends of requests with the same labels are recorded."""
 
         #: Method and path, and perhaps the host; empty for requests that are left out.
         labels: tuple[str, ...]
+        #: The counter of the seconds for which handlers hold the event loop.
+        loop_time: Cells | None
 
         def begin(self, exchange: Exchange) -> None:
             """Record that a request has begun. If :meth:`end` needs the response, the exchange ``waits`` for it."""

@@ -16,6 +16,7 @@ from hr_prometheus.metrics import (
     REQUEST_COUNT,
     REQUEST_FIRST_BYTE_LATENCY,
     REQUEST_LATENCY,
+    REQUEST_LOOP_TIME,
     REQUEST_SIZE,
     RESPONSE_SIZE,
     SIZE_BUCKETS,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.store.cells import Page
+    from hr_prometheus.store.cells import Cells, Page
     from hr_prometheus.store.store import Store
 
 
@@ -85,10 +86,11 @@ class RequestRecord:
     ``latency`` is the first cell of their histogram on ``page``. The cell before it counts the requests that have begun.
     """
 
-    __slots__ = ("bounds", "labels", "latency", "page", "statuses")
+    __slots__ = ("bounds", "labels", "latency", "loop_time", "page", "statuses")
 
     def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
         self.labels = labels
+        self.loop_time: Cells | None = None
         self.page, self.latency = records.basic.allocate(REQUEST_LATENCY, labels)
         self.bounds = records.basic.latency_buckets
         self.statuses = _StatusCells(records.basic, labels)
@@ -132,6 +134,7 @@ class DetailedRequestRecord(RequestRecord):
     def __init__(self, records: Records, labels: tuple[str, ...], store: Store) -> None:
         super().__init__(records, labels)
         self.store = store
+        self.loop_time = store.allocate(REQUEST_LOOP_TIME, labels)
         self._cells: tuple[Page, int, Page, int, Page, int] | None = None
 
     def end(self, exchange: Any, status: str, seconds: float) -> None:

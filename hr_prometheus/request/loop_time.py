@@ -1,0 +1,41 @@
+"""For how long the handler of a request holds the event loop."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from types import coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+
+    from hr_prometheus.store.cells import Cells
+
+
+@coroutine
+def count_loop_time(awaitable: Awaitable[Any], cells: Cells) -> Generator[Any, Any, Any]:
+    """Await what a handler has returned, and add the seconds of each of its steps to a counter's *cells*.
+
+    A step lasts from the moment at which a coroutine goes on until it waits again, or ends. Values, exceptions,
+    cancellation and :exc:`GeneratorExit` reach it unchanged (PEP 342). A future has no steps to add.
+    """
+    send = getattr(awaitable, "send", None)
+    if send is None:
+        return (yield from awaitable.__await__())
+    page, cell = cells
+    act, argument = send, None
+    while True:
+        began = perf_counter()
+        try:
+            awaited = act(argument)
+        except BaseException as error:
+            page[cell] += perf_counter() - began
+            argument = None  # an error that was thrown in refers to this frame by its traceback
+            if isinstance(error, StopIteration):
+                return error.value
+            raise
+        page[cell] += perf_counter() - began
+        try:
+            act, argument = send, (yield awaited)
+        except BaseException as error:  # noqa: BLE001  # it is handed on
+            act, argument = awaitable.throw, error  # type: ignore[attr-defined]

@@ -1,0 +1,223 @@
+"""For how long the handlers of requests hold the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from types import coroutine
+
+import pytest
+from aiohttp import web
+from conftest import samples
+from prometheus_client import generate_latest
+
+from hr_prometheus import hrprometheus_middleware
+from hr_prometheus.request import loop_time
+from hr_prometheus.request.loop_time import count_loop_time
+
+
+class Clock:
+    """A clock that only goes on while something works, or while all wait."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def work(self, seconds: float) -> None:
+        """Hold the event loop."""
+        self.now += seconds
+
+    async def wait(self, seconds: float) -> None:
+        """Let the event loop go on, which comes back after some seconds."""
+        asyncio.get_running_loop().call_soon(self.work, seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(loop_time, "perf_counter", clock)
+    return clock
+
+
+async def waits_and_works(clock: Clock) -> None:
+    clock.work(0.02)
+    await clock.wait(5.0)
+    clock.work(0.03)
+
+
+async def in_a_timeout(clock: Clock) -> None:
+    async with asyncio.timeout(3600):
+        await waits_and_works(clock)
+
+
+async def runs_into_a_timeout(clock: Clock) -> None:
+    clock.work(0.02)
+    try:
+        async with asyncio.timeout(0):
+            await asyncio.get_running_loop().create_future()
+    except TimeoutError:
+        clock.work(0.03)
+
+
+async def is_cancelled_inside(clock: Clock) -> None:
+    clock.work(0.02)
+    inner = asyncio.create_task(clock.wait(5.0))
+    asyncio.get_running_loop().call_soon(inner.cancel)
+    try:
+        await inner
+    except asyncio.CancelledError:
+        clock.work(0.03)
+
+
+async def starts_a_task(clock: Clock) -> None:
+    async def elsewhere() -> None:
+        clock.work(7.0)
+
+    clock.work(0.02)
+    await asyncio.create_task(elsewhere())
+    clock.work(0.03)
+
+
+async def raises(clock: Clock) -> None:
+    await waits_and_works(clock)
+    raise web.HTTPNotFound
+
+
+@pytest.mark.parametrize(
+    "body", [waits_and_works, in_a_timeout, runs_into_a_timeout, is_cancelled_inside, starts_a_task, raises]
+)
+async def test_it_is_the_time_between_the_waits(aiohttp_client, registry, clock, body):
+    """Neither waiting nor other tasks count, but middlewares inside and what follows a cancellation do."""
+
+    @web.middleware
+    async def inner(request, handler):
+        clock.work(0.1)
+        return await handler(request)
+
+    async def handle(_request):
+        await body(clock)
+        return web.Response()
+
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full"), inner])
+    app.router.add_get("/{name}", handle)
+    client = await aiohttp_client(app)
+    for _ in range(2):
+        await client.get("/a")
+    name = 'request_loop_seconds_total{method="GET",path="/a"}'
+    assert samples(generate_latest(registry).decode())[name] == pytest.approx(2 * 0.15)
+
+
+async def test_a_stream_counts_while_it_goes_on(aiohttp_client, registry, clock):
+    """The seconds of each step are there when it waits, not only at the end of the request."""
+    is_over = asyncio.Event()
+
+    async def handle(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        clock.work(0.5)
+        await is_over.wait()
+        return response
+
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full")])
+    app.router.add_get("/", handle)
+    client = await aiohttp_client(app)
+    await client.get("/")
+    assert samples(generate_latest(registry).decode())['request_loop_seconds_total{method="GET",path="/"}'] == 0.5
+    is_over.set()
+
+
+@coroutine
+def suspend(value):
+    """Wait for what is sent."""
+    return (yield value)
+
+
+async def conversation(log: list[object]) -> str:
+    """Wait thrice, and survive an error."""
+    log.append(await suspend(1))
+    try:
+        await suspend(2)
+    except KeyError as error:
+        log.append(error)
+    log.append(await suspend(3))
+    return "result"
+
+
+def act(steps, log: list[object]) -> None:
+    """Drive a coroutine with values and an error, and note what it answers."""
+    log += [steps.send(None), steps.send("a"), steps.throw(KeyError("b"))]
+    with pytest.raises(StopIteration) as end:
+        steps.send("c")
+    log.append(end.value.value)
+
+
+def test_values_and_errors_reach_the_handler_unchanged():
+    """What is sent and thrown into the coroutine, and what it yields and returns, is as without us."""
+    logs: list[list[str]] = []
+    for wrap in (lambda steps: steps, lambda steps: count_loop_time(steps, ([0.0], 0))):
+        log: list[object] = []
+        act(wrap(conversation(log)), log)
+        logs.append([repr(each) for each in log])
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("is_stubborn", [False, True])
+def test_a_coroutine_that_is_closed_ends_as_it_would(is_stubborn):
+    """GeneratorExit runs its clean-up, and one that goes on all the same is an error."""
+    log: list[object] = []
+
+    async def handle() -> None:
+        try:
+            await suspend(1)
+        except GeneratorExit:
+            log.append("closed")
+            if is_stubborn:
+                await suspend(2)
+            raise
+
+    steps = count_loop_time(handle(), ([0.0], 0))
+    steps.send(None)
+    if is_stubborn:
+        with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
+            steps.close()
+    else:
+        steps.close()
+    assert log == ["closed"]
+
+
+async def test_what_is_no_coroutine_is_awaited_as_it_is():
+    """A handler may return a future."""
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_result, "result")
+    assert await count_loop_time(future, ([0.0], 0)) == "result"
+
+
+@pytest.mark.parametrize("is_caught", [False, True])
+def test_an_error_is_not_kept_alive(is_caught):
+    """No reference cycle is left behind, whether the handler catches what was thrown into it or not."""
+
+    class Error(Exception):
+        """One that can be referred to weakly."""
+
+    async def handle() -> None:
+        try:
+            await suspend(1)
+        except Error as error:
+            thrown.append(weakref.ref(error))
+            if not is_caught:
+                raise
+
+    thrown: list[weakref.ref[Error]] = []
+    steps = count_loop_time(handle(), ([0.0], 0))
+    steps.send(None)
+    gc.disable()
+    try:
+        with contextlib.suppress(Error, StopIteration):
+            steps.throw(Error())
+        assert thrown[0]() is None
+    finally:
+        gc.enable()
