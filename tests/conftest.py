@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -140,8 +143,38 @@ def clean_environment(**changes: str) -> dict[str, str]:
     return {**kept, **no_authorities, "PYTHONUNBUFFERED": "1", **changes}
 
 
+class CommandForks:
+    """Runs commands in the forks of one process; see ``command_forks.py``."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("command_forks.py")],
+            env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        atexit.register(self._process.communicate)
+
+    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in the directory of the test applications."""
+        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+            command = {
+                "arguments": arguments, "directory": str(APPS), "environment": clean_environment(**changes),
+                "outputs": [out.name, err.name],
+            }  # fmt: skip
+            print(json.dumps(command), file=self._process.stdin, flush=True)
+            timer = threading.Timer(DEADLINE, os.killpg, (self._process.pid, signal.SIGKILL))
+            timer.start()
+            code = self._process.stdout.readline()
+            timer.cancel()
+            return subprocess.CompletedProcess(arguments, int(code), out.read(), err.read())
+
+
+command_forks = functools.cache(CommandForks)
+
+
 def hr_prometheus(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the directory of the test applications."""
+    if all(name.startswith("HR_") for name in changes):  # other variables are those of Python, and read at its start
+        return command_forks().run(*arguments, **changes)
     return subprocess.run(
         [sys.executable, "-m", "hr_prometheus", *arguments],
         cwd=APPS,
