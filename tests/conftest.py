@@ -31,6 +31,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from hr_prometheus import hrprometheus_middleware, instrument
+from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.route_table import rows_of
@@ -41,6 +42,8 @@ from hr_prometheus.store.store import allocators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from prometheus_client.core import Metric
 
     from hr_prometheus.observability.route_table import Row
 
@@ -126,6 +129,34 @@ async def counted(registry: CollectorRegistry) -> dict[tuple[str, str, str], flo
     """Wait until nothing is in progress, and return the requests that were counted."""
     await settled(registry)
     return counts(generate_latest(registry).decode())
+
+
+class FamiliesCollector:
+    """A custom collector, which yields what it is given and raises what it is given."""
+
+    def __init__(self, *families: Metric | Exception) -> None:
+        self.families = families
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self.families:
+            if isinstance(family, Exception):
+                raise family
+            yield family
+
+
+def read_files(directory: str) -> dict[str, float]:
+    """Return the samples in the files of prometheus_client, keyed by name and labels."""
+    collector = ValueCollector(directory)
+    values = {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in collector.collect()
+        for sample in family.samples
+    }
+    collector.close()
+    return values
 
 
 def count(record, status: int, seconds: float) -> None:
