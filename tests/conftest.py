@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -28,6 +31,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from hr_prometheus import hrprometheus_middleware, instrument
+from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.route_table import rows_of
@@ -38,6 +42,8 @@ from hr_prometheus.store.store import allocators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from prometheus_client.core import Metric
 
     from hr_prometheus.observability.route_table import Row
 
@@ -71,11 +77,12 @@ def samples(text: str) -> dict[str, float]:
 
 def counts(text: str) -> dict[tuple[str, str, str], float]:
     """Return the requests counted in a scrape, keyed ``(method, path, status)``, without those of scrapes."""
+    lines = [line for line in text.splitlines(keepends=True) if line.startswith("request_count_total{")]
     return {
         (sample.labels["method"], sample.labels["path"], sample.labels["status"]): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families("".join(lines))  # the parser is slow, and many tests wait with it
         for sample in family.samples
-        if sample.name == "request_count_total" and sample.labels["path"] != "/metrics"
+        if sample.labels["path"] != "/metrics"
     }
 
 
@@ -107,23 +114,49 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def settled(registry: CollectorRegistry) -> dict[str, float]:
     """Wait until nothing is in progress, and return all samples."""
-    found: dict[str, float] = {}
+    text = ""
 
     def is_settled() -> bool:
-        found.clear()
-        found.update(samples(generate_latest(registry).decode()))
-        return bool(found) and not any(
-            value for name, value in found.items() if name.startswith("requests_in_progress")
-        )
+        nonlocal text
+        text = generate_latest(registry).decode()
+        return bool(text) and not re.search(r"(?m)^requests_in_progress.* (?!0\.0$)\S+$", text)
 
     await until(is_settled)
-    return found
+    return samples(text)
 
 
 async def counted(registry: CollectorRegistry) -> dict[tuple[str, str, str], float]:
     """Wait until nothing is in progress, and return the requests that were counted."""
     await settled(registry)
     return counts(generate_latest(registry).decode())
+
+
+class FamiliesCollector:
+    """A custom collector, which yields what it is given and raises what it is given."""
+
+    def __init__(self, *families: Metric | Exception) -> None:
+        self.families = families
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self.families:
+            if isinstance(family, Exception):
+                raise family
+            yield family
+
+
+def read_files(directory: str) -> dict[str, float]:
+    """Return the samples in the files of prometheus_client, keyed by name and labels."""
+    collector = ValueCollector(directory)
+    values = {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in collector.collect()
+        for sample in family.samples
+    }
+    collector.close()
+    return values
 
 
 def count(record, status: int, seconds: float) -> None:
@@ -136,11 +169,43 @@ def clean_environment(**changes: str) -> dict[str, str]:
     """Return an environment in which nothing configures the command but *changes*."""
     ours = ("HR_PROMETHEUS", "PROMETHEUS", "COLUMNS", "MAKE", "MFLAGS")  # make says more where make has called it
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**kept, "PYTHONUNBUFFERED": "1", **changes}
+    # aiohttp reads the authorities of TLS when it is imported, which takes a sixth of the time of a start.
+    no_authorities = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+    return {**kept, **no_authorities, "PYTHONUNBUFFERED": "1", **changes}
+
+
+class CommandForks:
+    """Runs commands in the forks of one process; see ``command_forks.py``."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("command_forks.py")],
+            env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        atexit.register(self._process.communicate)
+
+    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in the directory of the test applications."""
+        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+            command = {
+                "arguments": arguments, "directory": str(APPS), "environment": clean_environment(**changes),
+                "outputs": [out.name, err.name],
+            }  # fmt: skip
+            print(json.dumps(command), file=self._process.stdin, flush=True)
+            timer = threading.Timer(DEADLINE, os.killpg, (self._process.pid, signal.SIGKILL))
+            timer.start()
+            code = self._process.stdout.readline()
+            timer.cancel()
+            return subprocess.CompletedProcess(arguments, int(code), out.read(), err.read())
+
+
+command_forks = functools.cache(CommandForks)
 
 
 def hr_prometheus(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the directory of the test applications."""
+    if all(name.startswith("HR_") for name in changes):  # other variables are those of Python, and read at its start
+        return command_forks().run(*arguments, **changes)
     return subprocess.run(
         [sys.executable, "-m", "hr_prometheus", *arguments],
         cwd=APPS,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import in_worker, samples
+from conftest import FamiliesCollector, in_worker, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -46,23 +46,10 @@ def collector(slots):
     collector.close()
 
 
-class Collector:
-    """A custom collector of families that are given."""
-
-    def __init__(self, *families):
-        self.families = families
-
-    def describe(self):
-        return []
-
-    def collect(self):
-        return self.families
-
-
 def dump_of(*families):
     """Return the dump of a worker that has these families in a custom collector."""
     registry = CollectorRegistry()
-    registry.register(Collector(*families))
+    registry.register(FamiliesCollector(*families))
     return json.loads(json.dumps(dump(registry)))
 
 
@@ -282,7 +269,7 @@ def test_a_name_of_another_familys_samples_is_taken(late, collector, caplog):
 
 def test_the_supervisors_own_families_come_first(slots):
     """They keep their order and get no samples from others, which are sorted by name."""
-    own = [Collector(gauge("z", 1, worker="0")), Collector(gauge("a", 2))]
+    own = [FamiliesCollector(gauge("z", 1, worker="0")), FamiliesCollector(gauge("a", 2))]
     collector = MultiProcessCollector(slots.path, own)
     dumps = {0: dump_of(gauge("z", 7), gauge("m", 8), gauge("b", 9))}
     assert rendered(collector.scrape(dumps)) == {'z{worker="0"}': 1, "a": 2, 'm{worker="0"}': 8, 'b{worker="0"}': 9}

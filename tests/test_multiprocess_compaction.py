@@ -4,28 +4,15 @@ import errno
 import os
 
 import pytest
-from conftest import DEADLINE, in_worker, read_line, start_worker
+from conftest import DEADLINE, in_worker, read_files, read_line, start_worker
 
 from hr_prometheus.multiprocess.compaction import compact
-from hr_prometheus.multiprocess.reader import ValueCollector
 
 
 @pytest.fixture
 def directory(tmp_path):
     """A directory of slots."""
     return str(tmp_path)
-
-
-def read(directory):
-    """Return the samples in the files as text and number."""
-    collector = ValueCollector(directory)
-    values = {
-        f"{sample.name}{sorted(sample.labels.items())}": sample.value
-        for family in collector.collect()
-        for sample in family.samples
-    }
-    collector.close()
-    return values
 
 
 FORKING = """
@@ -55,10 +42,10 @@ def test_ended_forks_share_their_files(directory):
     sizes = set()
     for run in range(1, 4):
         in_worker(directory, 0, FORKING)
-        before = read(directory)
+        before = read_files(directory)
         compact(directory)
         assert not [name for name in os.listdir(directory) if "-" in name]
-        after = read(directory)
+        after = read_files(directory)
         assert before.items() - after.items() == {
             (name, value) for name, value in before.items() if "('worker', '0-" in name
         }
@@ -81,7 +68,7 @@ def test_an_ended_program_shares_them(directory):
     in_worker(directory, 1, code)
     compact(directory)
     assert os.listdir(directory) == ["counter_ended.db"]
-    assert read(directory) == {"made_total[]": 2}
+    assert read_files(directory) == {"made_total[]": 2}
 
 
 def test_a_living_fork_keeps_its_files(directory):
@@ -106,7 +93,7 @@ def test_a_living_fork_keeps_its_files(directory):
 def test_without_room_the_files_stay(directory, monkeypatch, caplog):
     """No count is lost. The supervisor is not killed either, as it would be if it wrote to mapped memory without room."""
     in_worker(directory, 0, FORKING)
-    before = read(directory)
+    before = read_files(directory)
 
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -115,7 +102,7 @@ def test_without_room_the_files_stay(directory, monkeypatch, caplog):
     compact(directory)
     assert not [name for name in os.listdir(directory) if name.endswith(".new")]
     kept = {name: value for name, value in before.items() if "('worker', '0-" not in name}
-    assert kept.items() <= read(directory).items() <= before.items()
+    assert kept.items() <= read_files(directory).items() <= before.items()
     (record,) = caplog.records
     assert record.getMessage().endswith("No space left on device")
 

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from conftest import count
+from conftest import FamiliesCollector, count
 from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
@@ -16,22 +16,6 @@ from hr_prometheus.metrics import ERRORS
 from hr_prometheus.multiprocess.dump import dump, dump_without_calls, load
 from hr_prometheus.request.records import Records
 from hr_prometheus.store.store import self_store
-
-
-class Collector:
-    """A custom collector, which yields what it is given and raises what it is given."""
-
-    def __init__(self, *families):
-        self.families = families
-
-    def describe(self):
-        return []
-
-    def collect(self):
-        for family in self.families:
-            if isinstance(family, Exception):
-                raise family
-            yield family
 
 
 def sent(registry):
@@ -51,7 +35,7 @@ def test_what_is_in_no_file_is_sent(registry):
     custom.add_metric(["x"], 3.5, created=7.0, timestamp=1.5)
     histogram = HistogramMetricFamily("custom_histogram", "A histogram")
     histogram.add_metric([], [("1.0", 2), ("+Inf", 3)], 9)
-    registry.register(Collector(custom, histogram))
+    registry.register(FamiliesCollector(custom, histogram))
     Info("build", "Build", registry=registry).info({"version": "1"})
     Enum("state", "State", states=["up", "down"], registry=registry).state("down")
     expected = list(registry.collect())
@@ -96,8 +80,8 @@ def test_gauges_with_functions_have_a_list_of_their_own(registry):
 def test_a_collector_that_fails_loses_no_other(registry, caplog):
     """What it has yielded stays. The failure is logged once a kind, and counted."""
     first = GaugeMetricFamily("first", "Help", value=1)
-    registry.register(Collector(first, ValueError("broken"), GaugeMetricFamily("never", "Help", value=1)))
-    registry.register(Collector(GaugeMetricFamily("second", "Help", value=2)))
+    registry.register(FamiliesCollector(first, ValueError("broken"), GaugeMetricFamily("never", "Help", value=1)))
+    registry.register(FamiliesCollector(GaugeMetricFamily("second", "Help", value=2)))
     for times in (1, 2):
         assert [family.name for family in sent(registry).families] == ["first", "second"]
         assert errors(registry) == times
@@ -119,7 +103,7 @@ def test_a_function_that_fails_loses_its_own_value_only(registry, caplog):
 def test_a_failure_is_not_counted_under_a_taken_name(registry):
     """The application has the name, which is no failure either."""
     Counter("hr_prometheus_errors", "The application's", registry=registry)
-    registry.register(Collector(ValueError()))
+    registry.register(FamiliesCollector(ValueError()))
     assert sent(registry) == ({}, [], [], set())
 
 
@@ -129,7 +113,7 @@ def test_odd_values_become_text_and_floats(registry):
     family.add_sample("odd", {"a": 1, "b": "\udc81"}, True, timestamp=Timestamp(1, 500_000_000))
     family.add_sample("odd", {"a": None}, math.inf)
     family.add_sample("odd", {}, math.nan)
-    registry.register(Collector(family))
+    registry.register(FamiliesCollector(family))
     (arrived,) = sent(registry).families
     assert arrived.documentation == "\\udc80"
     first, second, third = arrived.samples
@@ -145,14 +129,14 @@ def test_exemplars_are_sent_and_native_histograms_are_not(registry):
     plain = list(family.samples)
     spans = [BucketSpan(0, 1)]
     family.add_sample("h", {}, None, native_histogram=NativeHistogram(1, 1, 0, 0.1, 0, spans, None, [1], None))
-    registry.register(Collector(family))
+    registry.register(FamiliesCollector(family))
     assert sent(registry).families[0].samples == plain
 
 
 def test_a_dump_without_calls_names_the_functions(registry):
     """Under gunicorn no collector is called; the dump still names the series whose zeros are meaningless."""
     Gauge("gauge", "Help", registry=registry).set_function(lambda: 1 / 0)
-    registry.register(Collector(ValueError()))
+    registry.register(FamiliesCollector(ValueError()))
     (family,) = load(dump_without_calls(registry)).functions
     assert [sample[:3] for sample in family.samples] == [("gauge", {}, None)]
 

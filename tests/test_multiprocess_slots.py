@@ -10,13 +10,12 @@ import tempfile
 from types import SimpleNamespace
 
 import pytest
-from conftest import DEADLINE, clean_environment, in_worker, read_line, samples, start_worker
+from conftest import DEADLINE, clean_environment, in_worker, read_files, read_line, samples, start_worker
 from prometheus_client import CollectorRegistry, generate_latest
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess import slots as slots_module
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
-from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.request.records import Records
 from hr_prometheus.request.websocket import WebSocketRecord
@@ -30,18 +29,6 @@ def slots(tmp_path):
     slots = Slots(str(tmp_path / "base"))
     yield slots
     slots.remove()
-
-
-def read(slots):
-    """Return the samples in the files as text and number."""
-    collector = ValueCollector(slots.path)
-    values = {
-        f"{sample.name}{sorted(sample.labels.items())}": sample.value
-        for family in collector.collect()
-        for sample in family.samples
-    }
-    collector.close()
-    return values
 
 
 def named(slots):
@@ -80,7 +67,7 @@ def test_the_directory_is_private_and_goes_with_its_supervisor(tmp_path):
     assert os.path.dirname(slots.path) == str(tmp_path)
     assert f"-{os.getpid()}-" in slots.path
     assert stat.S_IMODE(os.stat(slots.path).st_mode) == 0o700
-    assert read(slots) == {}
+    assert read_files(slots.path) == {}
     slots.remove()
     slots.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["counter_1.db"]
@@ -256,7 +243,7 @@ def test_the_gauges_of_a_dead_worker_go_and_its_counts_stay(slots):
         "livemostrecent[]": 10,
     }
     kept = {"all[('worker', '10')]": 10, "min[]": 1, "max[]": 10, "sum[]": 11}
-    assert read(slots) == {"made_total[]": 4, **live, **kept, "mostrecent[]": 10}
+    assert read_files(slots.path) == {"made_total[]": 4, **live, **kept, "mostrecent[]": 10}
 
 
 @pytest.mark.parametrize("damage", [b"", b"\1\2\3", b"\xff" * 64, b"\x40\0\0\0\0\0\0\0" + b"\xff" * 56])
@@ -268,7 +255,7 @@ def test_a_file_that_cannot_be_read_does_not_outlive_its_worker(damage, slots):
     slots.reclaim(0)
     assert named(slots) == []
     in_worker(slots.path, 0, "from prometheus_client import Counter; Counter('made', 'Help').inc()")
-    assert read(slots) == {"made_total[]": 1}
+    assert read_files(slots.path) == {"made_total[]": 1}
 
 
 def test_kills_lose_no_count_and_leave_no_file(slots):
@@ -285,12 +272,12 @@ def test_kills_lose_no_count_and_leave_no_file(slots):
     for run in range(1, 4):
         process = start_worker(slots.path, 0, code)
         read_line(process)
-        assert read(slots) == {"made_total[]": run, "busy[]": 1, "state[('worker', '0')]": 1}
+        assert read_files(slots.path) == {"made_total[]": run, "busy[]": 1, "state[('worker', '0')]": 1}
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=DEADLINE)
         slots.reclaim(0)
         assert named(slots) == ["counter_w0.db"]
-        assert read(slots) == {"made_total[]": run}
+        assert read_files(slots.path) == {"made_total[]": run}
 
 
 def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
@@ -307,7 +294,7 @@ def test_files_of_ended_forks_do_not_wait_for_a_scrape(slots):
     in_worker(slots.path, 0, code)
     slots.reclaim(0)
     assert named(slots) == ["counter_ended.db", "counter_w0.db"]
-    assert read(slots) == {"made_total[]": 1}
+    assert read_files(slots.path) == {"made_total[]": 1}
 
 
 def test_nothing_of_a_dead_worker_is_in_progress(slots, monkeypatch):

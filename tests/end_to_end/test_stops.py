@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pty
 import re
@@ -15,27 +16,18 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, read_line, wait_for
 from test_serving import get
-from workers import MARK, is_alive, processes, slots, until
+from workers import ASKS_PATIENTLY, MARK, is_alive, processes, slots, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KINDS = [(), ("--workers", "2")]
-#: What is added on a busy machine, where a worker does not answer the supervisor in time.
-_BUSY = r"worker \d, whose event loop is busy"
-_BUSY_WORKERS = re.compile(rf"Stopping: waiting for {_BUSY}( and {_BUSY})*, at most .*\n|( and {_BUSY})+")
 
 
-def farewell(service, first: str = "") -> str:
-    """Return the lines of a stop, the *first* of which may have been read, without workers that are only busy."""
-    return _BUSY_WORKERS.sub("", first + service.farewell)
-
-
-def read_stop(service) -> str:
-    """Return the first line of a stop, if it is not about workers that are only busy."""
-    while not (line := _BUSY_WORKERS.sub("", read_line(service.process))):
-        pass
-    return line
+@pytest.fixture
+def serve(serve):
+    """Start the command so that it names what it waits for, and no worker that is only busy."""
+    return functools.partial(serve, command=ASKS_PATIENTLY)
 
 
 def connect(service, path: str) -> socket.socket:
@@ -52,14 +44,14 @@ def test_a_stop_names_the_requests_that_it_waits_for(serve, kind, tmp_path):
     service = serve("served:app", "--port", "0", "--fixed-route", "*", *kind)
     with connect(service, f"/slow?file={tmp_path}/go"):
         service.process.send_signal(signal.SIGINT)
-        first = read_stop(service)
+        first = read_line(service.process)
         (tmp_path / "go").touch()
         code, out, error = service.end()
     assert (code, out, error) == (0, "", "")
     assert re.fullmatch(
         r"Stopping: waiting for 1 request \(GET /slow, \d+ s\), at most 10 s; Ctrl-C again to stop now\n"
         r"Stopped after \d+\.\d s\n",
-        farewell(service, first),
+        first + service.farewell,
     )
 
 
@@ -73,7 +65,7 @@ def test_the_shutdown_timeout_is_the_whole_time(serve, kind):
         assert client.recv(1) == b""
         client.close()
     assert (code, error) == (0, "")
-    first, last = farewell(service).splitlines()
+    first, last = service.farewell.splitlines()
     assert re.match(r"Stopping: waiting for 4 requests \((GET /endless, \d+ s; ){3}…\), at most 4 s; ", first)
     seconds = float(last.removeprefix("Stopped after ").removesuffix(" s"))
     assert 4.0 <= seconds < 8.0
@@ -84,7 +76,7 @@ def test_a_stop_that_waits_for_nothing(serve, kind):
     """Its only line is about its end."""
     service = serve("served:app", "--port", "0", "--fixed-route", "*", *kind)
     assert service.stop(signal.SIGINT)[0] == 0
-    assert re.fullmatch(r"Stopped after \d+\.\d s\n", farewell(service))
+    assert re.fullmatch(r"Stopped after \d+\.\d s\n", service.farewell)
 
 
 HANGING = {
@@ -134,7 +126,7 @@ def test_a_clean_up_of_workers_that_does_not_end(serve):
     code, out, error = service.stop(signal.SIGINT)
     assert (code, out) == (0, "")
     assert error.count(" has not ended within 5 s and is killed.") == error.count("\n") == 2
-    first, last = farewell(service).splitlines()
+    first, last = service.farewell.splitlines()
     assert re.match(r"Stopping: waiting for the application's clean-up \(worker 0(, worker 1)?\), at most 5 s; ", first)
     assert last.startswith("Stopped after ")
 
@@ -147,7 +139,7 @@ def test_a_request_of_a_worker_that_does_not_end(serve, path, reason):
     service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "0.5", "--workers", "2")
     with connect(service, f"/{path}"):
         assert service.stop(signal.SIGINT)[:2] == (0, "")
-    first, second, _ = farewell(service).splitlines()
+    first, second, _ = service.farewell.splitlines()
     assert re.match(rf"Stopping: waiting for 1 request \(GET /{path}, \d+ s\), at most 0.5 s; ", first)
     assert re.match(rf"Stopping: waiting for {reason}, at most 5 s; ", second)
 
@@ -157,7 +149,7 @@ def test_a_clean_up_that_does_not_end_at_a_second_signal(serve, kind):
     """It is given up."""
     service = serve("hanging:cleanup", "--port", "0", *kind)
     service.process.send_signal(signal.SIGINT)
-    assert read_stop(service).startswith("Stopping: waiting for the application's clean-up")
+    assert read_line(service.process).startswith("Stopping: waiting for the application's clean-up")
     assert service.stop(signal.SIGINT) == (0, "", "")
     assert re.fullmatch(r"Stopped after .* s\n", service.farewell)
 
