@@ -30,6 +30,7 @@ from hr_prometheus.request.incomplete import (
     status_after_task,
     status_of_outcome,
 )
+from hr_prometheus.request.recent import LEAST_FAILURE
 from hr_prometheus.request.websocket import begin_websocket
 
 if TYPE_CHECKING:
@@ -319,19 +320,17 @@ class Exchange:
             return
         self.is_over = True
         self.connection.exchange = None
+        seconds, recent = ended_at - self.began, self.recorder.recent
         try:
-            self.record.end(self, status, ended_at - self.began)
+            self.record.end(self, status, seconds)
+            if status >= LEAST_FAILURE or seconds >= recent.slow:
+                recent.add(self, status, seconds)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("end", error)
         for inner in self.inner:
             for name in _OBSERVED:
                 setattr(inner, name, getattr(self, name))
             inner.finish(status, ended_at)
-        self.release()
-
-    def abandon(self) -> None:
-        """Record nothing: the beginning has failed."""
-        self.is_over = True
         self.release()
 
 

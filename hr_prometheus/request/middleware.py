@@ -71,7 +71,8 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
             if exchange is not None:
-                exchange.abandon()
+                exchange.is_over = True
+                exchange.release()
             return handler(request)
         if exchange is not None and (exchange.waits or connection.is_direct):
             return _await_response(exchange, handler)

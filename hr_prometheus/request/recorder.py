@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.labels.cache import LabelCache
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
+from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.records import Records
 from hr_prometheus.request.settings_check import check_settings
 from hr_prometheus.store.failures import failures_of
@@ -73,6 +74,7 @@ class Recorder:
                 buckets=self.monitor_args.get("buckets", LATENCY_BUCKETS),
                 detail=self.monitor_args.get("detail", BASIC),
             )
+        self.recent = recent_requests(self.registry)
         self.is_full = self.records is not None and self.records.full is not None
         self.exclude = tuple(exclude)
         #: Whether the patterns that match no label have been reported.

@@ -1,0 +1,70 @@
+"""The latest requests that failed or were slow, for a page that lists them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from hr_prometheus.request.body import received, response_size
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.request.exchange import Exchange
+
+#: From how many seconds on a request is slow, by default.
+DEFAULT_SLOW = 1.0
+#: The least status of a request that has failed; 499 is the client's that left.
+LEAST_FAILURE = "499"
+_MOST = 200
+# The header of a W3C Trace Context, section 3.2.2: version, trace id, parent id, flags.
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+class RecentRequests:
+    """The latest 200 requests in one registry that failed, or took *slow* seconds or more.
+
+    Of a request it keeps what its metrics have, and the id of its trace. It keeps no query, header or address, and of a
+    path no more than its label.
+    """
+
+    def __init__(self) -> None:
+        self.slow = DEFAULT_SLOW
+        self._requests: deque[dict[str, Any]] = deque(maxlen=_MOST)
+
+    def add(self, exchange: Exchange, status: str, seconds: float) -> None:
+        """Keep a request that has ended. A WebSocket is left out: it is open for as long as its ends like."""
+        labels = exchange.record.labels
+        if not labels or status == "101":
+            return
+        first = exchange.first_byte_at
+        parent = _TRACE_PARENT.fullmatch(exchange.request.headers.get("traceparent", ""))
+        self._requests.append(
+            {
+                "time": time.time(),
+                "method": labels[0],
+                "path": labels[1],
+                "host": labels[2] if labels[2:] else None,
+                "status": status,
+                "seconds": seconds,
+                "first_byte_seconds": first - exchange.began if first else None,
+                "request_bytes": received(exchange.request.content),
+                "response_bytes": response_size(exchange),
+                "trace": parent[1] if parent else None,
+            }
+        )
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return the requests, the latest first. ``time`` is the end, in seconds since the epoch; ``None`` is not known."""
+        return [*reversed(self._requests)]
+
+
+_recent: WeakKeyDictionary[CollectorRegistry, RecentRequests] = WeakKeyDictionary()
+
+
+def recent_requests(registry: CollectorRegistry) -> RecentRequests:
+    """Return the latest requests in *registry*."""
+    return _recent.setdefault(registry, RecentRequests())
