@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
-from conftest import count
+from conftest import count, samples
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -126,3 +129,27 @@ def test_the_kept_texts_of_numbers_are_few(monkeypatch):
     counts = render._Counts()
     assert [counts[float(number)] for number in range(100)] == [f"{number}.0" for number in range(100)]
     assert len(counts) <= 10
+
+
+@pytest.mark.parametrize("generate", [TEXT.render, generate_latest])
+def test_a_histogram_is_read_at_one_moment(registry, generate):
+    """Its sum and its count belong together, though another thread observes meanwhile."""
+    store, is_over = self_store(registry), threading.Event()
+
+    def observe():
+        while not is_over.is_set():
+            store.observe(SCRAPE_DURATION, (), 1.0)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=observe)
+    thread.start()
+    name = "hr_prometheus_scrape_duration_seconds"
+    try:
+        for _ in range(500):
+            values = samples(generate(registry).decode())
+            assert values.get(f"{name}_sum") == values.get(f"{name}_count") == values.get(f'{name}_bucket{{le="+Inf"}}')
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)

@@ -95,10 +95,11 @@ def _lines(family: StoredFamily, template: str, start: int, *, with_created: boo
         labels = ",".join([f'{name}="{_escaped(values[index])}"' for index, name in label_names])
         last = first + buckets
         if buckets:
-            numbers = [*map(_counts.__getitem__, accumulate(page[first + 1 : last + 1]))]
+            total, *counts = list(page[first : last + 1])  # at one moment: another thread may be writing
+            numbers = [*map(_counts.__getitem__, accumulate(counts))]
             if may_be_empty and numbers[-1] == "0.0":
                 continue
-            numbers += (numbers[-1], _number(page[first]))
+            numbers += (numbers[-1], _number(total))
         else:
             numbers = [_number(in_progress(page, first, bounds) if bounds else page[first])]
         if with_created and family.type != "gauge":

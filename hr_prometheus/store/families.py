@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
@@ -72,12 +73,11 @@ class StoredFamily(Family):
         else:
             if self.metric in IN_PROGRESS and not has_observations(page, first, len(self.bounds)):
                 return
-            total = 0.0
-            for offset, bound in enumerate((*self.bounds, float("inf")), start=1):
-                total += page[first + offset]
-                yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, total)
-            yield Sample(f"{self.name}_count", labels, total)
-            yield Sample(f"{self.name}_sum", labels, page[first])
             created = first + len(self.bounds) + 2
+            total, *counts = list(page[first:created])  # at one moment: another thread may be writing
+            for bound, count in zip((*self.bounds, float("inf")), accumulate(counts), strict=True):
+                yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, count)
+            yield Sample(f"{self.name}_count", labels, count)
+            yield Sample(f"{self.name}_sum", labels, total)
         if with_created.get():
             yield Sample(f"{self.name}_created", labels, page[created])

@@ -93,8 +93,9 @@ class Store:
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         """Observe a *value*, in the metric's unit, for one series of a histogram."""
         page, first = self.allocate(metric, labels)
-        page[first] += value
-        page[first + 1 + bisect_left(self.buckets(metric), value)] += 1.0
+        bucket = first + 1 + bisect_left(self.buckets(metric), value)
+        page[first] += value  # no call between the two, so that other threads see both or neither
+        page[bucket] += 1.0
 
     def describe(self) -> Iterator[StoredFamily]:
         """Yield the families without samples, by which a registry notices names that are taken."""
@@ -106,7 +107,7 @@ class Store:
         for hook in collect_hooks:
             hook()
         for metric in self.metrics:
-            series = list(self._series[metric.ends_in or metric].items())  # a copy: another thread may be adding
+            series = list(self._series[metric.ends_in or metric].copy().items())  # another thread may be adding
             if series:
                 yield self._family(metric, series)
 
