@@ -210,11 +210,13 @@ def stall(bench: Bench) -> list[Row]:
     durations: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as stack:
         load = stack.enter_context(Helper("load.py"))
-        workers, ports = {}, {}
+        workers, ports, own_ports = {}, {}, {}
         for name in bench.chosen(*names):
             worker = workers[name] = stack.enter_context(Helper("worker.py", interpreter(PEERS[name].environment)))
             worker.call("prepare", variant=name, case="scrape")
             ports[name] = worker.call("serve", variant=name, case="scrape")
+            if name == "run-full":
+                own_ports[name] = worker.call("serve_metrics", variant=name, case="scrape")
             worker.call("watch")
         for count in _STALL_LINES:
             for name, worker in workers.items():
@@ -230,6 +232,9 @@ def stall(bench: Bench) -> list[Row]:
                     gaps[name, str(count)].append(worker.call("longest"))
                     if count == _STALL_LINES[-1]:
                         durations[name].append(seconds)
+                        if name in own_ports:
+                            load.call("scrape", port=own_ports[name])
+                            gaps[name, "own-port"].append(worker.call("longest"))
     rows = [Row(part, name, case, 1e3 * median(values), "ms") for (name, case), values in gaps.items()]
     rows += [Row(part, name, "duration", 1e3 * median(values), "ms") for name, values in durations.items()]
     return rows + bench.absent(part, names, ["idle", *(str(count) for count in _STALL_LINES), "duration"])

@@ -70,7 +70,7 @@ _PLOTS = {
     "stall": Plot(
         "Longest stall of the event loop during a scrape, ms",
         "ms (logarithmic)",
-        ("idle", "1000", "10000", "100000"),
+        ("idle", "1000", "10000", "100000", "own-port"),
         logarithmic=True,
     ),
     "memory": Plot("Memory of a series, bytes", "bytes", ("series",)),

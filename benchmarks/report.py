@@ -41,7 +41,7 @@ SECTIONS = {
         "Longest stall of the event loop",
         {
             "idle": "idle", "1000": "1,000 lines", "10000": "10,000 lines", "100000": "100,000 lines",
-            "duration": "scrape of 100,000",
+            "own-port": "100,000, own port", "duration": "scrape of 100,000",
         },
     ),
     "memory": Section("Memory of a series", {"series": "bytes", "smaller": "× smaller"}),

@@ -6,9 +6,11 @@ import asyncio
 import gc
 import logging
 import random
+import socket
 import sys
 import time
 import tracemalloc
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
@@ -46,6 +48,7 @@ class Worker:
         self._random = random.Random(1)  # noqa: S311  # it orders rounds
         self._longest = 0.0
         self._ticker: asyncio.Task[None] | None = None
+        self._stack = AsyncExitStack()
 
     async def prepare(self, variant: str, case: str, routes: int = 0) -> None:
         """Start a variant, and send each of its requests once."""
@@ -115,6 +118,16 @@ class Worker:
         site = web.TCPSite(self._subjects[variant, case].wire.runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         port: int = self._subjects[variant, case].wire.runner.addresses[0][1]
+        return port
+
+    async def serve_metrics(self, variant: str, case: str) -> int:
+        """Serve the metrics of a prepared variant on loopback as --metrics-port does, and return the port."""
+        from hr_prometheus.server.metrics_server import metrics_thread
+
+        sock = socket.create_server(("127.0.0.1", 0))
+        registry = self._subjects[variant, case].registry
+        await self._stack.enter_async_context(metrics_thread("/metrics", [sock], registry))
+        port: int = sock.getsockname()[1]
         return port
 
     async def served(self) -> tuple[int, float]:

@@ -169,6 +169,22 @@ async def test_what_a_thread_cannot_do_is_done_in_the_loop(registry):
     database.close()
 
 
+async def test_beside_the_application_its_loop_is_the_one_that_collectors_need(registry):
+    """A scrape in another thread calls those that need an event loop, or its thread, in the application's."""
+    loop = asyncio.get_running_loop()
+    database = sqlite3.connect(":memory:")
+    registry.register(Collector("sqlite", lambda: database.execute("SELECT 5").fetchone()[0]))
+    registry.register(Awaitable("awaited", lambda: asyncio.get_running_loop() is loop))
+    Gauge("running", "Help", registry=registry).set_function(lambda: asyncio.get_running_loop() is loop)
+
+    async def scrape() -> bytes:
+        return b"".join(await Scrapes(registry, beside=loop).body(TEXT, (), is_gzip=False))
+
+    values = samples((await asyncio.to_thread(asyncio.run, scrape())).decode())
+    assert (values["sqlite"], values["awaited"], values["running"]) == (5, 1, 1)
+    database.close()
+
+
 @pytest.mark.parametrize(
     "error",
     [

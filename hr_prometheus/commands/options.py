@@ -158,7 +158,7 @@ metrics_port = metrics_option(
     "--metrics-port",
     type=WholeNumber(0, 65535, example=9100),
     metavar="PORT",
-    help="Serve the metrics on a port of their own and add no route to the application; 0 picks a free one.",
+    help="Serve the metrics on a port of their own, also while the event loop is blocked; 0 picks a free one.",
 )
 metrics_host = metrics_option(
     "--metrics-host", metavar="HOST", show_default="the application's", help="Address of the metrics port."

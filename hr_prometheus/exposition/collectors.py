@@ -103,10 +103,14 @@ def with_functions(gauge: Gauge) -> dict[tuple[str, ...], Gauge]:
 
 
 class Collectors:
-    """The collectors of one registry, asked in one event loop."""
+    """The collectors of one registry, asked in one event loop.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    If that runs in a thread *beside* the application's loop, collectors that need an event loop are called in the latter.
+    """
+
+    def __init__(self, registry: CollectorRegistry, beside: asyncio.AbstractEventLoop | None = None) -> None:
         self._failures = failures_of(registry)
+        self._beside = beside
         self._pending: dict[Collector, asyncio.Task[Answer]] = {}
         #: Those that cannot be called in a thread.
         self._in_loop: set[Collector] = set()
@@ -134,13 +138,22 @@ class Collectors:
         return task
 
     async def _answer(self, collector: Collector, call: Callable[[], object]) -> Answer:
+        result: object = None
+        if collector not in self._in_loop:
+            families: list[Family] = []
+            result, error = await _call_in_thread(call, families)
+            if result is None and not needs_loop(error):
+                return Answer(families, error)
+        answer = self._answer_in_loop(collector, call, result)
+        if self._beside is None:
+            return await answer
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._beside))
+
+    async def _answer_in_loop(self, collector: Collector, call: Callable[[], object], result: Any) -> Answer:
+        """Await what a collector has returned; if that is nothing, call it here."""
         families: list[Family] = []
         error: BaseException | None = None
-        result: Any = None
-        if collector not in self._in_loop:
-            result, error = await _call_in_thread(call, families)
-        if collector in self._in_loop or needs_loop(error):
-            del families[:]
+        if result is None:
             result, error = _call(call, families)
             if error is None:
                 self._in_loop.add(collector)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Seconds of rendering after which others get their turn.
 _TURN = 0.0005
+#: Seconds for which a thread that renders then sleeps: without that it would often take the GIL again before another wakes up.
+_REST = 0.0005
 #: How many scrapes may wait for their bodies at a time.
 _MOST_WAITING = 32
 #: About how many bytes a part of a body has.
@@ -44,13 +46,21 @@ _PART = 65536
 class Scrapes:
     """The scrapes of one registry in one event loop. It renders one at a time.
 
-    If *gather* is given, what it returns is rendered instead, and *registry* only has the metrics of the scrapes.
+    If *gather* is given, what it returns is rendered instead, and *registry* only has the metrics of the scrapes. The loop
+    may run in a thread *beside* the application's loop.
     """
 
-    def __init__(self, registry: CollectorRegistry, gather: Callable[[], Awaitable[Registry]] | None = None) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        gather: Callable[[], Awaitable[Registry]] | None = None,
+        *,
+        beside: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self._registry = registry
         self._gather = gather
-        self._collectors = Collectors(registry)
+        self._rest = 0.0 if beside is None else _REST
+        self._collectors = Collectors(registry, beside)
         self._rendering = asyncio.Lock()
         self._tasks: dict[object, asyncio.Task[list[bytes]]] = {}
         self._waiting = 0
@@ -86,7 +96,7 @@ class Scrapes:
     async def _render(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
         began = perf_counter()
         async with self._rendering:
-            parts, lines = await _render_in_turns(form, await self._collect(names))
+            parts, lines = await _render_in_turns(form, await self._collect(names), self._rest)
             if is_gzip:
                 parts = [await gzip(parts)]
         with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
@@ -113,8 +123,8 @@ class Scrapes:
         return registry.restricted_registry(names) if names else registry
 
 
-async def _render_in_turns(form: Format, registry: Collectable) -> tuple[list[bytes], int]:
-    """Return a body in parts, and the number of its lines. Others run after each turn."""
+async def _render_in_turns(form: Format, registry: Collectable, rest: float) -> tuple[list[bytes], int]:
+    """Return a body in parts, and the number of its lines. Others run after each turn, for *rest* seconds or once."""
     parts: list[bytes] = []
     part, lines = bytearray(), 0
     turn = perf_counter()
@@ -125,7 +135,7 @@ async def _render_in_turns(form: Format, registry: Collectable) -> tuple[list[by
             parts.append(bytes(part))
             part.clear()
         if perf_counter() - turn > _TURN:
-            await asyncio.sleep(0)
+            await asyncio.sleep(rest)
             turn = perf_counter()
     if part or not parts:
         parts.append(bytes(part))

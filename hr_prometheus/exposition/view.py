@@ -39,12 +39,16 @@ def forward_to(render_body: RenderBody) -> None:
 
 
 def make_view(
-    registry: CollectorRegistry, render_body: RenderBody | None = None
+    registry: CollectorRegistry,
+    render_body: RenderBody | None = None,
+    *,
+    beside: asyncio.AbstractEventLoop | None = None,
 ) -> Callable[[Request], Awaitable[StreamResponse]]:
     """Make a handler that answers GET and HEAD with the metrics of *registry*, or with the bodies of *render_body*.
 
     The format follows ``Accept``, and gzip follows ``Accept-Encoding``. Each ``name[]`` in the query selects the samples of
-    that name. Any other method is answered with 405, and a scrape too many with 503.
+    that name. Any other method is answered with 405, and a scrape too many with 503. The handler may run in a thread *beside*
+    the application's loop, in which collectors are then called that need it.
     """
     check_registry(registry)
     scrapes: WeakKeyDictionary[asyncio.AbstractEventLoop, Scrapes] = WeakKeyDictionary()
@@ -64,7 +68,7 @@ def make_view(
         else:
             loop = asyncio.get_running_loop()
             if loop not in scrapes:
-                scrapes[loop] = Scrapes(registry)
+                scrapes[loop] = Scrapes(registry, beside=beside)
             parts = await scrapes[loop].body(form, names, is_gzip=is_gzip)
         headers = {hdrs.CONTENT_TYPE: form.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         if is_gzip:

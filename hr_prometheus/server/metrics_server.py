@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from aiohttp.web import Application, SockSite
+from prometheus_client import REGISTRY
 
+from hr_prometheus.exposition.view import make_view
 from hr_prometheus.server.bind import address_error, url_of
 from hr_prometheus.server.runner import Runner
+from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from aiohttp.typedefs import Handler
+    from prometheus_client import CollectorRegistry
 
 #: Seconds that a stop waits for scrapes in progress.
 _DRAIN_SECONDS = 1.0
+#: Seconds that a stop waits for the thread: a collector of the application's may block it.
+_THREAD_SECONDS = 2.0
 
 
 async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socket]) -> Runner:
@@ -33,14 +43,53 @@ async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socke
     return runner
 
 
-def metrics_context(
-    path: str, view: Handler, sockets: Iterable[socket.socket]
-) -> Callable[[Application], AsyncIterator[None]]:
+@asynccontextmanager
+async def metrics_thread(
+    path: str, sockets: Iterable[socket.socket], registry: CollectorRegistry = REGISTRY
+) -> AsyncIterator[None]:
+    """Serve a registry at *path* on bound *sockets*, in a thread that answers while this event loop is blocked.
+
+    If the thread fails, that is logged and counted, its port is closed, and the application goes on.
+    """
+    view = make_view(registry, beside=asyncio.get_running_loop())
+    loop, stopping = asyncio.SelectorEventLoop(), asyncio.Event()
+    serving: Future[None] = Future()
+    ended: Future[None] = Future()
+
+    async def serve() -> None:
+        runner = await serve_metrics(path, view, sockets)
+        try:
+            serving.set_result(None)
+            await stopping.wait()
+        finally:
+            await runner.cleanup()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve())
+        except BaseException as error:  # noqa: BLE001  # it ends this thread alone
+            if serving.done():
+                failures_of(registry).report("scrape", error, "The thread of the metrics port has ended")
+            else:
+                serving.set_exception(error)
+        ended.set_result(None)
+
+    threading.Thread(target=run, name="hr-prometheus-metrics", daemon=True).start()
+    try:
+        await asyncio.shield(asyncio.wrap_future(serving))
+        yield
+    finally:
+        with suppress(RuntimeError):  # the thread has failed
+            loop.call_soon_threadsafe(stopping.set)
+        await asyncio.wait([asyncio.wrap_future(ended)], timeout=_THREAD_SECONDS)
+
+
+def metrics_context(path: str, sockets: Iterable[socket.socket]) -> Callable[[Application], AsyncIterator[None]]:
     """Return a context for ``Application.cleanup_ctx`` that serves the metrics as long as the application is up."""
 
     async def context(_app: Application) -> AsyncIterator[None]:
-        runner = await serve_metrics(path, view, sockets)
-        yield
-        await runner.cleanup()
+        async with metrics_thread(path, sockets):
+            yield
 
     return context

@@ -6,9 +6,7 @@ import asyncio
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import REGISTRY
-
-from hr_prometheus.exposition.view import check_metrics_path, make_view
+from hr_prometheus.exposition.view import check_metrics_path
 from hr_prometheus.server import interrupts, script_runners
 from hr_prometheus.server.announcer import Announcer, start_timer
 from hr_prometheus.server.application import ServedApplication
@@ -125,5 +123,5 @@ async def _prepare(
     path = application.settings.metrics_path
     if not addresses.metrics_sockets:
         return await application.prepare(value, metrics_path=path)
-    context = metrics_context(path, make_view(REGISTRY), addresses.metrics_sockets)
+    context = metrics_context(path, addresses.metrics_sockets)
     return await application.prepare(value, metrics_path=None, context=context)

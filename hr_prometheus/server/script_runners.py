@@ -8,13 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import REGISTRY
-
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.exposition.view import make_view
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import serving_line
@@ -23,7 +20,7 @@ from hr_prometheus.server.bind import bind_tcp, host_and_port, url_of
 from hr_prometheus.server.label_notices import shared_notices
 from hr_prometheus.server.logs import log_notices
 from hr_prometheus.server.loops import loop_name
-from hr_prometheus.server.metrics_server import serve_metrics
+from hr_prometheus.server.metrics_server import metrics_thread
 from hr_prometheus.server.run_app_arguments import access_log_arguments
 from hr_prometheus.settings import DEFAULT_HOST, sentence_of
 
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 
     from aiohttp.web import Application, AppRunner
 
-    from hr_prometheus.server.runner import Runner
     from hr_prometheus.settings import Settings
 
 logger = logging.getLogger("hr_prometheus")
@@ -61,7 +57,7 @@ class ScriptRunners:
         self._applications: dict[Application, ServedApplication] = {}
         self._has_checked = False
         #: The metrics' own port, while one of the applications is up that share it.
-        self._metrics: Runner | None = None
+        self._metrics = AsyncExitStack()
         self._metrics_url = ""
         self._metrics_users = 0
 
@@ -127,12 +123,12 @@ class ScriptRunners:
         if not self._metrics_users:
             sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port or 0)
             self._metrics_url = url_of(sockets[0], "http")
-            self._metrics = await serve_metrics(settings.metrics_path, make_view(REGISTRY), sockets)
+            await self._metrics.enter_async_context(metrics_thread(settings.metrics_path, sockets))
         self._metrics_users += 1
         yield
         self._metrics_users -= 1
-        if not self._metrics_users and self._metrics is not None:
-            await self._metrics.cleanup()
+        if not self._metrics_users:
+            await self._metrics.aclose()
 
     def _announce_sites(self, runner: AppRunner, application: ServedApplication, polls: int) -> None:
         """Announce where the application is served, as soon as its sites have been started; poll for them."""
