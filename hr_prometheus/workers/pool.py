@@ -12,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError
+from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS, sentence_of
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
@@ -22,10 +23,10 @@ from hr_prometheus.workers.process import (
     REMOVE,
     SIGNAL,
     STOP,
-    TIMEOUT,
     WorkerProcess,
     describe_exit_code,
 )
+from hr_prometheus.workers.stacks import describe_blocked
 from hr_prometheus.workers.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
@@ -201,10 +202,18 @@ class WorkerPool:
             await asyncio.sleep(interval)
             for worker in self.workers.values():
                 if worker.is_serving and worker.unanswered * interval >= timeout:
-                    logger.error("Worker %d (pid %d) has not answered for %g s.", worker.slot, worker.pid, timeout)
-                    worker.kill(TIMEOUT)
+                    self._tasks.start(self._kill_blocked(worker, timeout))
                 elif worker.is_serving:
                     worker.ping()
+
+    async def _kill_blocked(self, worker: WorkerProcess, seconds: float) -> None:
+        try:
+            stacks = await worker.give_up()
+            files = os.path.join(self._slots.path, identifier(worker.slot))
+            text = "Worker %d (pid %d) has not answered for %g s. %s"
+            logger.error(text, worker.slot, worker.pid, seconds, describe_blocked(files, stacks))
+        finally:
+            worker.kill()
 
     def reap(self) -> None:
         """Reap every child that has ended, and as process 1 of a container every orphan."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from hr_prometheus.errors import ApplicationError, ServingError
 from hr_prometheus.server.in_progress import Blockers, RequestInProgress
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 from hr_prometheus.workers.channel import Channel
+from hr_prometheus.workers.stacks import StackFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,20 +79,23 @@ class WorkerProcess:
         self._on_request_limit = on_request_limit
         self._channel = Channel(self._on_message, on_question, self._on_close)
         self._process: subprocess.Popen[bytes] | None = None
+        self._stacks: StackFile | None = None
 
     async def start(self, target: str, config: WorkerConfig) -> None:
         """Start the process and send its *config*; if the system refuses, that is its failure."""
         try:
+            self._stacks = StackFile()
             connection, worker_connection = socket.socketpair()
         except OSError as error:
             self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
             return
+        config = replace(config, stacks=self._stacks.descriptor)
         descriptor = worker_connection.fileno()
         with worker_connection:
             try:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; the command is ours
                     _command(descriptor, self.slot, target),
-                    pass_fds=[descriptor, *config.sockets, config.counts],
+                    pass_fds=[descriptor, *config.sockets, config.counts, config.stacks],
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
@@ -107,7 +111,7 @@ class WorkerProcess:
         """End it before there is a process."""
         self.failure, self._code = failure, 1
         self.boot.set_result(False)
-        self.end.set_result(1)
+        self._set_end()
 
     @property
     def is_alive(self) -> bool:
@@ -157,9 +161,16 @@ class WorkerProcess:
             os.kill(self.pid, signal.SIGTERM)  # it may be importing, when it reads no messages
         self._kill_after(CLEANUP_SECONDS + (drain_seconds if self.has_served else 0.0))
 
-    def kill(self, reason: str = "") -> None:
+    async def give_up(self) -> str:
+        """Count it as timed out, and return its stacks; empty if it does not write them within a second."""
+        self.reason = TIMEOUT
+        if self._stacks is not None and self.is_alive:
+            with suppress(OSError):  # it has ended meanwhile
+                return await self._stacks.ask(self.pid)
+        return ""
+
+    def kill(self) -> None:
         """Kill it, with the processes that it has started, if it has not ended."""
-        self.reason = self.reason or reason
         if self.is_alive:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -187,6 +198,12 @@ class WorkerProcess:
                     cause = describe_exit_code(self._code)
                     self.failure = ApplicationError(f"the application was ended by {cause} while it started.")
             self.boot.set_result(False)
+        self._set_end()
+
+    def _set_end(self) -> None:
+        assert self._code is not None  # noqa: S101  # it has ended
+        if self._stacks is not None:
+            self._stacks.close()
         self.end.set_result(self._code)
 
     def _kill_after(self, seconds: float) -> None:

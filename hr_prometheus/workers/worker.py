@@ -41,6 +41,7 @@ from hr_prometheus.store.files import store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import WorkerConfig
+from hr_prometheus.workers.stacks import write_stacks_to
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -102,6 +103,7 @@ class _Worker:
     def run(self) -> None:
         """Import the application and serve it."""
         settings, config = self.settings, self.config
+        write_stacks_to(config.stacks)
         target = parse_target(settings.target)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)

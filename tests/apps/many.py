@@ -39,6 +39,12 @@ async def block(request: web.Request) -> web.Response:
     return web.Response(text="done")
 
 
+async def compute(_request: web.Request) -> web.Response:
+    """Keep the GIL, in one call of C."""
+    say("computing")
+    return web.Response(text=str(sum(range(10**15))))
+
+
 async def leave(_request: web.Request) -> web.Response:
     os._exit(7)
 
@@ -48,6 +54,7 @@ def create_app() -> web.Application:
     app.router.add_route("*", "/", pid)
     app.router.add_post("/wait", wait)
     app.router.add_post("/block", block)
+    app.router.add_post("/compute", compute)
     app.router.add_post("/exit", leave)
     return app
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -119,6 +120,35 @@ async def test_a_worker_that_does_not_answer_is_replaced(serve, mark, tmp_path):
     await until_async(lambda: are_without(mark, int(pid)))
     assert await restarts(service, "timeout") >= 1  # the other one may be too busy to answer in time
     assert f"(pid {pid}) has not answered for 2 s" in service.stop()[2]
+
+
+@pytest.mark.parametrize("name", ["block", "compute"])
+async def test_the_log_shows_where_a_worker_is_blocked(serve, tmp_path, name):
+    """In Python and in a C call that keeps the GIL: its request, and the stacks of its threads in the same record."""
+    service = serve("many:create_app", "--workers", "1", "--port", "0", "--worker-timeout", "2")
+    with pytest.raises(Exception, match="disconnected"):
+        await ask(f"{service.url}/{name}?file={tmp_path}/never")
+    assert re.search(
+        rf" has not answered for 2 s\. In progress: 1 request \(POST /{name}\)\. Its stacks:\n"
+        r"    Current thread 0x\w+ (\[\w+\] )?\(most recent call first\):\n"
+        rf'      File ".*many\.py", line \d+ in {name}\n'
+        r"(    .*\n|\n)+[^ ].* has ended, by signal 9 \(SIGKILL\)\.\n",
+        service.stop()[2],
+    )
+
+
+async def test_a_stopped_worker_is_killed_without_its_stacks(serve, mark):
+    """It cannot write them, and the log says so."""
+    service = serve(
+        "many:create_app", "--workers", "1", "--port", "0", "--metrics-port", "0", "--worker-timeout", "2",
+        **{MARK: mark},
+    )  # fmt: skip
+    (pid,) = slots(mark).values()
+    os.kill(pid, signal.SIGSTOP)
+    await until_async(lambda: not is_alive(pid))
+    await until_up(service, 1)
+    log = service.stop()[2]
+    assert f"(pid {pid}) has not answered for 2 s. It has not written its stacks; a stopped process cannot.\n" in log
 
 
 async def test_a_worker_that_exits_is_started_again(serve, mark):
