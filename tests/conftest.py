@@ -165,6 +165,26 @@ def count(record, status: int, seconds: float) -> None:
     record.finish(str(status), seconds)
 
 
+@contextmanager
+def in_another_thread(function: Callable[[], object]) -> Iterator[None]:
+    """Call a function again and again in another thread, which takes turns with this one as often as can be."""
+    is_over, interval = threading.Event(), sys.getswitchinterval()
+
+    def repeat() -> None:
+        while not is_over.is_set():
+            function()
+
+    thread = threading.Thread(target=repeat)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
 def clean_environment(**changes: str) -> dict[str, str]:
     """Return an environment in which nothing configures the command but *changes*."""
     ours = ("HR_PROMETHEUS", "PROMETHEUS", "COLUMNS", "MAKE", "MFLAGS")  # make says more where make has called it

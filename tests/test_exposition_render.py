@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import sys
-import threading
-
 import pytest
-from conftest import count, samples
+from conftest import count, in_another_thread, samples
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -134,22 +131,9 @@ def test_the_kept_texts_of_numbers_are_few(monkeypatch):
 @pytest.mark.parametrize("generate", [TEXT.render, generate_latest])
 def test_a_histogram_is_read_at_one_moment(registry, generate):
     """Its sum and its count belong together, though another thread observes meanwhile."""
-    store, is_over = self_store(registry), threading.Event()
-
-    def observe():
-        while not is_over.is_set():
-            store.observe(SCRAPE_DURATION, (), 1.0)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    thread = threading.Thread(target=observe)
-    thread.start()
+    store = self_store(registry)
     name = "hr_prometheus_scrape_duration_seconds"
-    try:
+    with in_another_thread(lambda: store.observe(SCRAPE_DURATION, (), 1.0)):
         for _ in range(500):
             values = samples(generate(registry).decode())
             assert values.get(f"{name}_sum") == values.get(f"{name}_count") == values.get(f'{name}_bucket{{le="+Inf"}}')
-    finally:
-        is_over.set()
-        thread.join()
-        sys.setswitchinterval(interval)

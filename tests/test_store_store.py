@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
+import itertools
+
 import pytest
-from conftest import count
+from conftest import count, in_another_thread
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import (
@@ -203,3 +206,25 @@ def test_a_prefix_must_begin_a_name(registry, prefix):
     """A prefix with which no metric's name can begin is refused."""
     with pytest.raises(ConfigurationError, match="metric_prefix"):
         basic_store(registry, prefix=prefix)
+
+
+@pytest.fixture
+def eventful_gc():
+    """A garbage collector that calls Python, as it does for the destructors and weak references of an application."""
+
+    def call(*_args):
+        for _ in range(50):
+            pass
+
+    gc.callbacks.append(call)
+    yield
+    gc.callbacks.remove(call)
+
+
+@pytest.mark.usefixtures("eventful_gc")
+def test_series_are_born_while_others_are_read(registry):
+    """Also where Python 3.11 collects garbage in the middle of that, so that another thread runs."""
+    store, numbers = basic_store(registry), itertools.count()
+    with in_another_thread(lambda: store.allocate(REQUEST_COUNT, ("GET", str(next(numbers)), "200"))):
+        for _ in range(500):
+            assert len(list(store.collect())) <= 1
