@@ -115,8 +115,9 @@ class RequestRecord:
             self.leave()
             return
         page, first = self.page, self.latency
-        page[first] += seconds
-        page[first + 1 + bisect_left(self.bounds, seconds)] += 1.0
+        bucket = first + 1 + bisect_left(self.bounds, seconds)
+        page[first] += seconds  # no call between the two, so that other threads see both or neither
+        page[bucket] += 1.0
 
     def finish(self, status: str, seconds: float) -> None:
         """Count a request in progress as ended, without an exchange."""
@@ -161,14 +162,17 @@ class DetailedRequestRecord(RequestRecord):
         """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
         page, first, sent_page, sent_first, received_page, received_first = self._cells or self._make_cells()
         if first_byte is not None:
-            page[first] += first_byte
-            page[first + 1 + bisect_left(self.bounds, first_byte)] += 1.0
+            bucket = first + 1 + bisect_left(self.bounds, first_byte)
+            page[first] += first_byte  # as above
+            page[bucket] += 1.0
         if sent is not None:
+            bucket = sent_first + 1 + bisect_left(SIZE_BUCKETS, sent)
             sent_page[sent_first] += sent
-            sent_page[sent_first + 1 + bisect_left(SIZE_BUCKETS, sent)] += 1.0
+            sent_page[bucket] += 1.0
         if received:
+            bucket = received_first + 1 + bisect_left(SIZE_BUCKETS, received)
             received_page[received_first] += received
-            received_page[received_first + 1 + bisect_left(SIZE_BUCKETS, received)] += 1.0
+            received_page[bucket] += 1.0
         elif received is not None:  # most requests have no body
             received_page[received_first + 1] += 1.0
 
