@@ -12,12 +12,14 @@ from aiohttp.web_urldispatcher import SystemRoute
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError, SettingError
+from hr_prometheus.event_loop.measurement import check_blocked_after, measure_loop
 from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.metrics import FULL, LATENCY_BUCKETS
 from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -51,6 +53,8 @@ def instrument(
     detail: str = FULL,
     exclude: Iterable[str] = (),
     registry: CollectorRegistry = REGISTRY,
+    loop_metrics: bool = False,
+    blocked_after: float = DEFAULT_BLOCKED_AFTER,
 ) -> Application:
     """Put the middleware outermost and the metrics route into *app*, and return it.
 
@@ -60,6 +64,9 @@ def instrument(
     seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to the default monitor. A
     *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
     options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
+
+    With *loop_metrics* the event loop is measured while the application is up, in part by a thread. *blocked_after* is for
+    how many seconds one thing may hold the loop before that is counted and blamed on its route; 0 counts nothing.
 
     An application that carries the middleware already keeps it, with its own options, and is not counted
     twice. A metrics route that it has is left as it is.
@@ -73,6 +80,7 @@ def instrument(
             "the application is frozen: it runs already, or is part of another application. "
             "Instrument it earlier, or instrument the outermost application."
         )
+    check_blocked_after(blocked_after)
     has_route = metrics_path is None or _has_metrics_route(app, metrics_path)
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
         _warn_of_ignored(
@@ -114,6 +122,8 @@ def instrument(
         _check_at_start_up(app, middleware, recorder.labels.policies)
     if metrics_path is not None and not has_route:
         app.router.add_get(metrics_path, make_view(registry))
+    if loop_metrics:
+        measure_loop(app, registry, blocked_after=blocked_after)
     return app
 
 

@@ -20,6 +20,8 @@ SIZE_BUCKETS = tuple(float(64 * 4**power) for power in range(11))
 CONNECTION_BUCKETS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0)
 #: Upper bounds of the buckets for scrapes, in seconds; Prometheus gives one up after 10 by default.
 SCRAPE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+#: Upper bounds of the buckets for the lag of an event loop, in seconds.
+LAG_BUCKETS = (*SCRAPE_BUCKETS, 30.0)
 
 #: The label for the domain of an application that was added with ``add_domain``. It comes last; other series lack it.
 HOST = "host"
@@ -128,6 +130,42 @@ WEBSOCKET_CLOSES = Metric(
     "connections",
     ("path", "code", "by"),
 )
+LOOP_LAG = Metric(
+    "asyncio_event_loop_lag_seconds",
+    "histogram",
+    "Seconds by which a timer of the event loop ran later than asked, for every tenth of a second",
+    "seconds",
+    (),
+    LAG_BUCKETS,
+)
+LOOP_CPU = Metric(
+    "asyncio_event_loop_cpu_seconds",
+    "counter",
+    "Seconds of processor time that the event loop's thread has used",
+    "seconds",
+    (),
+)
+LOOP_TASKS = Metric(
+    "asyncio_event_loop_tasks",
+    "gauge",
+    "Tasks of the event loop that are not done",
+    "tasks",
+    (),
+)
+LOOP_BLOCKED = Metric(
+    "asyncio_event_loop_blocked",
+    "counter",
+    "Blocks of the event loop, by the route of the request that held it, or by another reason",
+    "blocks",
+    ("method", "path"),
+)
+LOOP_BLOCKED_SECONDS = Metric(
+    "asyncio_event_loop_blocked_seconds",
+    "counter",
+    "Seconds for which the event loop was blocked, by the route of the request that held it, or by another reason",
+    "seconds",
+    ("method", "path"),
+)
 ERRORS = Metric(
     "hr_prometheus_errors",
     "counter",
@@ -178,13 +216,16 @@ BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
 DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE, REQUEST_LOOP_TIME)
 WEBSOCKET_METRICS = (WEBSOCKETS_IN_PROGRESS, WEBSOCKET_DURATION, WEBSOCKET_CLOSES)
 FULL_METRICS = DETAIL_METRICS + WEBSOCKET_METRICS
+#: The metrics of the event loop: those that are counted, and the one that is looked up at a scrape.
+COUNTED_LOOP_METRICS = (LOOP_LAG, LOOP_CPU, LOOP_BLOCKED, LOOP_BLOCKED_SECONDS)
+LOOP_METRICS = (*COUNTED_LOOP_METRICS, LOOP_TASKS)
 #: The metrics of hr-prometheus itself. Each appears when it has a series.
 SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
 #: The metrics of its scrapes.
 SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
 #: The metrics of its workers, if it has any.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
-METRICS = BASIC_METRICS + FULL_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
+METRICS = BASIC_METRICS + FULL_METRICS + LOOP_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
 #: The gauges of things in progress, by the histogram that observes their end.
 IN_PROGRESS = {metric.ends_in: metric for metric in METRICS if metric.ends_in is not None}
 

@@ -25,6 +25,8 @@ DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 #: Seconds.
 DEFAULT_WORKER_TIMEOUT = 30.0
+#: Seconds for which one thing may hold the event loop.
+DEFAULT_BLOCKED_AFTER = 0.1
 MOST_WORKERS = 256
 #: In a list of values, the beginning of another setting: NAME.PARAM=
 _SETTING = re.compile(r"[^=]+\.\w+=")
@@ -98,6 +100,8 @@ class Settings:
     metric_prefix: str = ""
     detail: str | None = None
     exclude: tuple[str, ...] = ()
+    loop_metrics: bool = True
+    blocked_after: float | None = None
     #: Where the settings were typed, by the names of their options; a default has none.
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -120,6 +124,11 @@ class Settings:
             if self.workers is None and value is not None:
                 problem = " was given without --workers. Only --workers starts the supervisor that it is for."
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
+        if self.blocked_after is not None and not self.loop_metrics:
+            problem = (
+                " was given with --no-loop-metrics. Only where the event loop is measured it is known to be blocked."
+            )
+            raise SettingError("blocked_after", "--blocked-after", problem)
         if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
             raise SettingError(
                 "monitor",

@@ -288,14 +288,17 @@ def read_line(process: subprocess.Popen[str], *, skip: str = SLOW_START) -> str:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Service]]:
-    """Start ``hr-prometheus run`` with arguments; every started process is ended with the test."""
+    """Start ``hr-prometheus run`` with arguments; every started process is ended with the test.
+
+    It warns of no blocks of the event loop unless a test asks for them: on a busy machine there are some.
+    """
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), **changes: str) -> Service:
         process = subprocess.Popen(
             [*(command or (sys.executable, "-m", "hr_prometheus", "run")), *arguments],
             cwd=cwd,
-            env=clean_environment(**changes),
+            env=clean_environment(**{"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

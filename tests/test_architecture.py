@@ -22,7 +22,7 @@ FLOORS = (
     "errors metrics",
     "labels store",
     "request exposition settings",
-    "middleware monitors view",
+    "middleware monitors view event_loop",
     "instrumentation multiprocess",
     "server",
     "workers observability",

@@ -54,7 +54,14 @@ def test_a_metric_that_is_added_has_panels(monkeypatch, metric, expected):
 def test_the_level_of_detail():
     """With the basic level there is no section without metrics."""
     titles = [section.title for section in sections(ApplicationMetrics(detail="basic"), [])]
-    assert titles == ["Overview", "Requests", "Routes", "Workers", "hr-prometheus itself"]
+    assert titles == ["Overview", "Requests", "Routes", "Event loop", "Workers", "hr-prometheus itself"]
+
+
+def test_without_loop_metrics():
+    """An application whose event loop is not measured has no section for it."""
+    without = sections(ApplicationMetrics(has_loop_metrics=False), [])
+    assert "Event loop" not in [section.title for section in without]
+    assert not [expression for expression in queries(without) if "event_loop" in expression]
 
 
 def test_a_section_for_each_route(table):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 
@@ -101,7 +102,7 @@ def test_no_alert_that_could_not_fire(percentage, windows):
     """A low objective has no limit above 90 % of the requests."""
     (objective,) = service_levels(percentages=[percentage]).objectives
     assert [rate.long for rate in burn_rates(objective)] == windows
-    assert len(alerts(service_levels(percentages=[percentage]))) == len(windows) + 6
+    assert len(alerts(service_levels(percentages=[percentage]))) == len(windows) + 7
 
 
 def test_latencies():
@@ -121,3 +122,37 @@ def test_budgets_are_exact():
     (objective,) = service_levels(percentages=["99.99"]).objectives
     assert objective.budget == Decimal("0.0001")
     assert "> 0.00144\n" in render_rules(service_levels(percentages=["99.99"]))
+
+
+@pytest.mark.parametrize(("workers", "fires"), [(1, True), (4, False)])
+def test_the_blocks_of_workers_add_up(tmp_path, promtool, workers, fires):
+    """10 % of the time of one event loop are too much; they are 2.5 % of that of four."""
+    (tmp_path / "rules.yml").write_text(render_rules(service_levels()))
+    labels = {"job": "shop", "instance": "a"}
+    (alert,) = [each for each in alerts(service_levels()) if each.name == "EventLoopBlocked"]
+    firing = {
+        "exp_labels": {**labels, "severity": "ticket"},
+        "exp_annotations": {
+            "summary": "The event loop of a of shop was blocked for more than 5 % of ten minutes.",
+            "description": alert.description,
+        },
+    }
+    series = {'asyncio_event_loop_blocked_seconds_total{job="shop",instance="a",path="/a"}': "0+6x60"}
+    series |= {f'hr_prometheus_worker_up{{job="shop",instance="a",worker="{each}"}}': "1x60" for each in range(workers)}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [
+            {"eval_time": "30m", "alertname": "EventLoopBlocked", "exp_alerts": [firing] if fires else []}
+        ],
+    }
+    (tmp_path / "tests.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": [test]}))  # YAML, too
+    done = promtool("test", "rules", tmp_path / "tests.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_loop_metrics_there_is_no_alert_for_the_loop():
+    """Nothing is recorded of it either."""
+    text = render_rules(service_levels(application=ApplicationMetrics(has_loop_metrics=False)))
+    assert "EventLoopBlocked" not in text
+    assert "event_loop" not in text

@@ -140,3 +140,10 @@ POLICY = SettingError("allow_values", "allow_values={'cel': …}", ": no such ro
 def test_an_error_quotes_what_was_typed(origins, sentence):
     """It names the option with its value or the variable; a policy of the application's own keeps the library's words."""
     assert sentence_of(POLICY, origins) == sentence
+
+
+def test_a_limit_for_blocks_needs_loop_metrics():
+    """Without them nothing is known to be blocked; the two options contradict each other."""
+    with pytest.raises(SettingError, match="--blocked-after was given with --no-loop-metrics"):
+        Settings(target="x", loop_metrics=False, blocked_after=0.5)
+    assert Settings(target="x", loop_metrics=False).blocked_after is None

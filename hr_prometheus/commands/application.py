@@ -44,4 +44,7 @@ def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Set
     from hr_prometheus.observability.promql import ApplicationMetrics
 
     rows, settings = load_routes(settings) if settings.target else ([], settings)
-    return ApplicationMetrics(settings.metric_prefix, detail=settings.detail or FULL), rows, settings
+    application = ApplicationMetrics(
+        settings.metric_prefix, detail=settings.detail or FULL, has_loop_metrics=settings.loop_metrics
+    )
+    return application, rows, settings

@@ -22,6 +22,7 @@ from hr_prometheus.settings import Settings
 @options.app_dir
 @options.metrics_path
 @options.series
+@options.loop_metrics
 def dashboard(job: str, output: str | None, **values: Any) -> None:
     """Write a Grafana dashboard: of any application, or with a row for each route of TARGET; see `run` for TARGET and ARGS.
 

@@ -22,6 +22,7 @@ from hr_prometheus.metrics import DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
+    DEFAULT_BLOCKED_AFTER,
     DEFAULT_HOST,
     DEFAULT_KEEPALIVE_TIMEOUT,
     DEFAULT_LEAST_REQUESTS,
@@ -236,6 +237,21 @@ metric_prefix = metrics_option(
 )
 monitor = metrics_option(
     "--monitor", metavar="MODULE:CLASS", help="Record with this monitor instead of the default one."
+)
+
+loop_metrics = metrics_option(
+    "--loop-metrics/--no-loop-metrics",
+    default=True,
+    show_default="loop-metrics",
+    help="Measure the event loop: how late it is, what it uses, and what blocks it.",
+)
+blocked_after = metrics_option(
+    "--blocked-after",
+    type=Seconds(example=DEFAULT_BLOCKED_AFTER),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_BLOCKED_AFTER:g}",
+    help="For how long a step of a request or a task may hold the event loop, before that counts as a block of its route; "
+    "0 counts none.",
 )
 
 

@@ -27,6 +27,7 @@ from hr_prometheus.settings import Settings
 @options.app_dir
 @options.metrics_path
 @options.series
+@options.loop_metrics
 def rules(
     *,
     objectives: tuple[str, ...],
@@ -39,8 +40,8 @@ def rules(
 ) -> None:
     """Write rules for Prometheus: of any application, or with objectives for routes of TARGET; see `run` for TARGET and ARGS.
 
-    They record rates, errors and latencies of each route, and alert when an objective is being missed, when labels are
-    folded, when scrapes fail and when workers restart. A 5xx is an error. A 499 is none: the client has left.
+    They record rates, errors and latencies of each route, and alert when an objective is being missed, when the event loop is
+    blocked, when labels are folded, when scrapes fail and when workers restart. A 5xx is an error. A 499 is none: the client has left.
     """
     if tests is not None and output is None:
         raise ConfigurationError("--tests was given without --output. The tests name the file of the rules.")

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 @options.metrics_host
 @options.series
 @options.monitor
+@options.loop_metrics
+@options.blocked_after
 @click.pass_obj
 def run(output: StandardOutput, /, **values: Any) -> None:
     """Serve TARGET, with Prometheus metrics of every request.

@@ -29,6 +29,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from hr_prometheus.metrics import ERRORS
+from hr_prometheus.store.computed import ComputedGauge
 from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.store import Store
 
@@ -57,6 +58,7 @@ _SILENCE = 300.0
 _QUICK: Final = (
     MetricWrapperBase.collect,
     Store.collect,
+    ComputedGauge.collect,
     ProcessCollector.collect,
     PlatformCollector.collect,
     GCCollector.collect,

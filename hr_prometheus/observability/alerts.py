@@ -79,7 +79,13 @@ def alerts(levels: ServiceLevels) -> list[Alert]:
         for kind, (name, verb) in kinds.items()
         for rate in burn_rates(objective)
     ]
-    return of_objectives + _of_scrapes(levels.job) + _of_workers(levels.metrics) + _of_labels_and_errors(levels.metrics)
+    return [
+        *of_objectives,
+        *_of_event_loop(levels.metrics, levels.job),
+        *_of_scrapes(levels.job),
+        *_of_workers(levels.metrics),
+        *_of_labels_and_errors(levels.metrics),
+    ]
 
 
 def burn_rates(objective: Objective) -> list[BurnRate]:
@@ -96,6 +102,24 @@ def _burns(levels: ServiceLevels, kind: str, objective: Objective, rate: BurnRat
         requests = f"300 * sum_over_time({REQUESTS}5m{{{matchers}}}[{rate.long}:5m])"
         conditions.append(f"{requests} >= {levels.least_requests}")
     return "\nand\n".join(conditions)
+
+
+def _of_event_loop(application: ApplicationMetrics, job: str) -> list[Alert]:
+    if not application.has(metrics.LOOP_BLOCKED_SECONDS):
+        return []
+    blocked = application.rate(metrics.LOOP_BLOCKED_SECONDS, "10m", ["job", "instance"])
+    # The seconds of several workers add up.
+    workers = f"sum by (job, instance) ({application.selector(metrics.WORKER_UP)}) > 0"
+    loops = f"({workers} or sum by (job, instance) (up{{{equal('job', job)}}}))"
+    return [
+        Alert(
+            "EventLoopBlocked",
+            TICKET,
+            f"{blocked}\n/ {loops}\n> 0.05",
+            f"The event loop of {_INSTANCE} was blocked for more than 5 % of ten minutes.",
+            "Meanwhile all requests wait. The label path of the counter, and the log, say which routes or tasks have blocked it.",
+        )
+    ]
 
 
 def _of_scrapes(job: str) -> list[Alert]:

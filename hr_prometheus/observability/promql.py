@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hr_prometheus.labels.resources import escaped
-from hr_prometheus.metrics import BASIC_METRICS, FULL, FULL_METRICS, HOST, REQUEST_COUNT
+from hr_prometheus.metrics import BASIC_METRICS, FULL, FULL_METRICS, HOST, LOOP_METRICS, REQUEST_COUNT
 from hr_prometheus.observability.yaml_text import quote
 
 if TYPE_CHECKING:
@@ -25,15 +25,18 @@ class ApplicationMetrics:
     """The metrics of one application, as PromQL sees them.
 
     *prefix* goes before the names of the request metrics, every selector has the *matchers*, and *detail* is how much the
-    application measures.
+    application measures of its requests.
     """
 
     prefix: str = ""
     matchers: tuple[str, ...] = ()
     detail: str = FULL
+    has_loop_metrics: bool = True
 
     def has(self, metric: Metric) -> bool:
-        """Whether this level of detail has a metric."""
+        """Whether the application has a metric."""
+        if metric in LOOP_METRICS:
+            return self.has_loop_metrics
         return self.detail == FULL or metric not in FULL_METRICS
 
     def where(self, *matchers: str) -> ApplicationMetrics:

@@ -171,7 +171,9 @@ def _test_without_objective(alert: Alert, simulation: _Simulation) -> dict[str, 
     route, where, once = {"route": "/cells/{cell_id}"}, {"where": "monitor"}, "_x20 1x40"
     killed = counter(metrics.WORKER_RESTARTS, "_x20 1 2 3x40", worker="0", reason="signal")
     reloaded = counter(metrics.WORKER_RESTARTS, "0+1x60", worker="0", reason="reload")
+    held = counter(metrics.LOOP_BLOCKED_SECONDS, "0+6x60", method="GET", path="/report")
     series, labels = {
+        "EventLoopBlocked": (held, of_instance),
         "HrPrometheusNothingScraped": ([], of_job),
         "HrPrometheusScrapesFail": ([(up, "1 0 0 " * 20)], of_instance),
         "HrPrometheusNoWorker": ([*reloaded, (worker, "1x10 0x50")], of_instance),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
 from aiohttp.web import Application, UrlDispatcher
@@ -22,7 +22,7 @@ from hr_prometheus.server.importer import application_error, load_attribute
 from hr_prometheus.server.label_notices import ignored_options, label_notices, recorder_in
 from hr_prometheus.server.logs import configure_application_logging, log_notices
 from hr_prometheus.server.target import make_application, parse_target
-from hr_prometheus.settings import sentence_of
+from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -87,6 +87,10 @@ class ServedApplication:
 
     def _instrument(self, app: Application, metrics_path: str | None) -> None:
         settings, monitor = self.settings, _monitor(self.settings)
+        of_loop: dict[str, Any] = {
+            "loop_metrics": settings.loop_metrics,
+            "blocked_after": DEFAULT_BLOCKED_AFTER if settings.blocked_after is None else settings.blocked_after,
+        }
         if recorder_in(app) is None:
             instrument(
                 app,
@@ -100,12 +104,13 @@ class ServedApplication:
                 metric_prefix=settings.metric_prefix,
                 detail=settings.detail or FULL,
                 exclude=settings.exclude,
+                **of_loop,
             )
         else:
             self.has_own_middleware = True
             for text in ignored_options(settings):
                 self._note(text)
-            instrument(app, metrics_path=metrics_path)
+            instrument(app, metrics_path=metrics_path, **of_loop)
         for recorder in filter(None, map(recorder_of, app.middlewares)):
             recorder.labels.policies.warn = self._warn
             recorder.labels.policies.is_shared = self._shares_settings and not self.has_own_middleware

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from hr_prometheus.errors import ConfigurationError, SettingError
-from hr_prometheus.metrics import BASIC_METRICS, FULL_METRICS, LATENCY_BUCKETS, SCRAPE_METRICS, SELF_METRICS
+from hr_prometheus.metrics import (
+    BASIC_METRICS,
+    COUNTED_LOOP_METRICS,
+    FULL_METRICS,
+    LATENCY_BUCKETS,
+    SCRAPE_METRICS,
+    SELF_METRICS,
+)
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId
 from hr_prometheus.store.families import StoredFamily
 from hr_prometheus.store.values import ValueAllocator, is_multiprocess_mode
@@ -136,6 +143,11 @@ def full_store(registry: CollectorRegistry, *, prefix: str = "", buckets: Sequen
 def self_store(registry: CollectorRegistry) -> Store:
     """Return the store of hr-prometheus's metrics about itself in *registry*; the first call registers it."""
     return _registered(registry, Store(SELF_METRICS + SCRAPE_METRICS))
+
+
+def loop_store(registry: CollectorRegistry) -> Store:
+    """Return the store of the event loop's metrics in *registry*, as :func:`self_store` does."""
+    return _registered(registry, Store(COUNTED_LOOP_METRICS))
 
 
 def check_registry(registry: object) -> None:
