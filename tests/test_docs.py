@@ -11,13 +11,15 @@ from pathlib import Path
 import click
 import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
+from prometheus_client import CollectorRegistry
 
 from hr_prometheus.commands.group import cli
 from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.policies import OTHER
 from hr_prometheus.labels.resources import MALFORMED, UNMATCHED
-from hr_prometheus.metrics import METRICS
+from hr_prometheus.metrics import DETAILS, METRICS
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
+from hr_prometheus.request.records import Records
 from hr_prometheus.request.websocket import _code_label
 from hr_prometheus.workers.process import RESTART_REASONS
 
@@ -335,3 +337,18 @@ def test_the_words_that_labels_can_be_are_in_the_readme():
     assert "1006 without a close frame" in README
     assert 'status="other"' in README
     assert f"**{CLIENT_CLOSED_REQUEST}" in README
+
+
+def test_the_series_of_a_label_are_as_many_as_the_readme_says():
+    """What one more label costs, in the manual and in the help of --path-budget."""
+    numbers = []
+    for detail in DETAILS:
+        registry = CollectorRegistry()
+        record = Records(registry, detail=detail).request(("GET", "/"))
+        record.begin()
+        record.finish("200", 0.1)
+        record.measure(0.1, 10, 10)
+        numbers.append(sum(len(family.samples) for family in registry.collect()))
+    basic, full = numbers
+    assert f"Each label costs {full}\nseries for each method it is asked for with ({basic} with" in README
+    assert f"each label costs {full} series for each method ({basic} with" in README

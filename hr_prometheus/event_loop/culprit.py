@@ -116,8 +116,11 @@ def _requests(frames: Sequence[FrameType]) -> Iterator[BaseRequest]:
 
 
 def _labels_after_end(request: Any) -> tuple[str, ...]:
-    match_info = getattr(request, "_match_info", None)  # its public name fails for a request that was refused
-    for middleware in match_info.apps[0].middlewares if match_info is not None else ():
+    try:
+        apps = request.match_info.apps
+    except AssertionError:  # aiohttp's sign that the parser has refused it
+        return ()
+    for middleware in apps[0].middlewares:
         recorder = recorder_of(middleware)
         record = None if recorder is None else recorder.labels.lookup(request)
         if record is not None:

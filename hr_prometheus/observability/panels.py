@@ -61,7 +61,8 @@ def sections(application: ApplicationMetrics, table: Sequence[Row]) -> list[Sect
         "WebSockets": metrics.WEBSOCKET_METRICS,
         "Workers": metrics.WORKER_METRICS,
     }
-    grouped = {metric for members in (*groups.values(), metrics.LOOP_METRICS) for metric in members}
+    loop_metrics = (metrics.REQUEST_LOOP_TIME, *metrics.LOOP_METRICS)
+    grouped = {metric for members in (*groups.values(), loop_metrics) for metric in members}
     groups["hr-prometheus itself"] = tuple(metric for metric in metrics.METRICS if metric not in grouped)
     result = [Section("Overview", tuple(_overview(application)))]
     for title, members in groups.items():
@@ -69,8 +70,8 @@ def sections(application: ApplicationMetrics, table: Sequence[Row]) -> list[Sect
         if panels:
             result.append(Section(title, tuple(panels)))
     result.insert(2, Section("Routes", tuple(_routes(application.where(PATH)))))
-    if application.has_loop_metrics:
-        result.insert(3, Section("Event loop", tuple(_event_loop(application))))
+    if loop_panels := tuple(_event_loop(application)):
+        result.insert(3, Section("Event loop", loop_panels))
     return result + [_route(application, row, table) for row in table if row.pattern]
 
 
@@ -105,19 +106,22 @@ def _routes(application: ApplicationMetrics) -> Iterator[Panel]:
 
 
 def _event_loop(application: ApplicationMetrics) -> Iterator[Panel]:
-    """Yield how late the event loop is, what it uses, and who blocks it."""
+    """Yield how late the event loop is, what it uses, and which routes hold and block it."""
     lag, cpu, tasks = metrics.LOOP_LAG, metrics.LOOP_CPU, metrics.LOOP_TASKS
-    yield _quantiles(application, lag, "Event loop lag")
-    use = Query(application.rate(cpu, WINDOW, ["instance"]), "{{instance}}")
-    yield Panel("graph", "Utilisation (processor time of the event loop)", cpu.help, "share", (use,))
-    number = Query(f"sum by (instance) ({application.selector(tasks)})", "{{instance}}")
-    yield Panel("graph", "Tasks", tasks.help, tasks.unit, (number,))
+    if application.has(lag):
+        yield _quantiles(application, lag, "Event loop lag")
+        use = Query(application.rate(cpu, WINDOW, ["instance"]), "{{instance}}")
+        yield Panel("graph", "Utilisation (processor time of the event loop)", cpu.help, "share", (use,))
+        number = Query(f"sum by (instance) ({application.selector(tasks)})", "{{instance}}")
+        yield Panel("graph", "Tasks", tasks.help, tasks.unit, (number,))
     for title, metric, unit in (
+        ("Share of the time that requests hold it, by route", metrics.REQUEST_LOOP_TIME, "share"),
         ("Share of the time blocked, by route", metrics.LOOP_BLOCKED_SECONDS, "share"),
         ("Blocks per second, by route", metrics.LOOP_BLOCKED, "blocks"),
     ):
-        rate = f"topk({TOP}, {application.rate(metric, WINDOW, ['method', 'path'])} > 0)"
-        yield Panel("graph", title, metric.help, unit, (Query(rate, "{{method}} {{path}}"),), 12)
+        if application.has(metric):
+            rate = f"topk({TOP}, {application.rate(metric, WINDOW, ['method', 'path'])} > 0)"
+            yield Panel("graph", title, metric.help, unit, (Query(rate, "{{method}} {{path}}"),))
 
 
 def _panels(application: ApplicationMetrics, metric: Metric) -> Iterator[Panel]:
