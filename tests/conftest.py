@@ -194,6 +194,11 @@ def clean_environment(**changes: str) -> dict[str, str]:
     return {**kept, **no_authorities, "PYTHONUNBUFFERED": "1", **changes}
 
 
+def unmeasured_environment(**changes: str) -> dict[str, str]:
+    """Return :func:`clean_environment` without coverage, for what is timed, counted or interrupted."""
+    return {name: value for name, value in clean_environment(**changes).items() if not name.startswith("COVERAGE")}
+
+
 class CommandForks:
     """Runs commands in the forks of one process; see ``command_forks.py``."""
 

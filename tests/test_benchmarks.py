@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, clean_environment
+from conftest import DEADLINE, unmeasured_environment
 
 RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
 KINDS = ["plain", "parametrised", "fixed", "folded", "listening", "post", "raised", "stream", "file"]
@@ -20,7 +20,7 @@ def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the benchmarks to their end."""
     return subprocess.run(
         [sys.executable, RUN, *map(str, arguments)],
-        env=clean_environment(), capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
+        env=unmeasured_environment(), capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
     )  # fmt: skip
 
 

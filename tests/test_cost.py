@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, clean_environment
+from conftest import DEADLINE, unmeasured_environment
 
 COUNTED = Path(__file__).parent.parent / "benchmarks" / "counted.py"
 
@@ -65,9 +65,13 @@ KEPT = 10
 @pytest.fixture(scope="module")
 def counts() -> dict:
     """Count in a process of its own, without coverage and without other tests."""
-    environment = {name: value for name, value in clean_environment().items() if not name.startswith("COVERAGE")}
     done = subprocess.run(
-        [sys.executable, COUNTED], env=environment, capture_output=True, text=True, timeout=3 * DEADLINE, check=False
+        [sys.executable, COUNTED],
+        env=unmeasured_environment(),
+        capture_output=True,
+        text=True,
+        timeout=3 * DEADLINE,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -21,7 +21,7 @@ async def client(aiohttp_client, registry):
     return await aiohttp_client(app, auto_decompress=False)
 
 
-async def test_get(client):
+async def test_metrics_are_text_unless_something_else_is_preferred(client):
     """The metrics, as text, uncompressed unless asked."""
     response = await client.get("/metrics", headers={"Accept-Encoding": ""})
     text = await response.text()
@@ -32,14 +32,14 @@ async def test_get(client):
     assert "pears_total 4.0" in text
 
 
-async def test_openmetrics(client):
+async def test_openmetrics_is_served_when_it_is_preferred(client):
     """OpenMetrics when it is preferred."""
     response = await client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
     assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert gzip.decompress(await response.read()).endswith(b"# EOF\n")
 
 
-async def test_gzip(client):
+async def test_a_scrape_is_compressed_when_gzip_is_accepted(client):
     """The answer is compressed when gzip is accepted, whatever else is, and never deflate."""
     response = await client.get("/metrics", headers={"Accept-Encoding": "deflate, gzip"})
     assert response.headers["Content-Encoding"] == "gzip"
@@ -48,7 +48,7 @@ async def test_gzip(client):
     assert "Content-Encoding" not in response.headers
 
 
-async def test_names(client):
+async def test_a_scrape_can_be_restricted_to_names(client):
     """name[] selects samples, and can be repeated."""
     response = await client.get("/metrics?name[]=apples_total", headers={"Accept-Encoding": ""})
     assert "pears" not in await response.text()
@@ -60,7 +60,7 @@ async def test_names(client):
     assert "pears_total 4.0" in text
 
 
-async def test_head(client):
+async def test_head_has_the_header_of_get(client):
     """HEAD has GET's header and no body."""
     response = await client.head("/metrics", headers={"Accept-Encoding": ""})
     assert response.status == 200
@@ -70,7 +70,7 @@ async def test_head(client):
 
 @pytest.mark.parametrize("path", ["/metrics", "/any"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_other_methods(client, method, path):
+async def test_other_methods_are_refused(client, method, path):
     """Any other method is 405, on a route for GET and on a route for all."""
     response = await client.request(method, path)
     assert response.status == 405

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import APPS, DEADLINE, SLOW_START, clean_environment, read_line
+from conftest import APPS, DEADLINE, SLOW_START, read_line, unmeasured_environment
 from workers import MARK, processes
 
 ONE, WORKERS, SCRIPT = ("interrupted:{}",), ("interrupted:{}", "--workers", "2"), ("interrupted.py",)
@@ -31,10 +31,9 @@ QUIET = ("--fixed-route", "*")
 
 def start(*arguments: str, **changes: str) -> subprocess.Popen[str]:
     """Start ``run`` with arguments; unmeasured, because coverage swallows a signal while it starts."""
-    environment = clean_environment(**changes)
     return subprocess.Popen(
         [sys.executable, "-m", "hr_prometheus", "run", *arguments],
-        cwd=APPS, env={name: value for name, value in environment.items() if not name.startswith("COVERAGE")},
+        cwd=APPS, env=unmeasured_environment(**changes),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

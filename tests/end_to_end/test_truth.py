@@ -187,7 +187,7 @@ async def check_in_process(registry: CollectorRegistry, url: str) -> None:
 
 @pytest.mark.parametrize("handler_cancellation", [False, True])
 @pytest.mark.parametrize("access_log", [False, True])
-async def test_under_an_app_runner(registry, handler_cancellation, access_log):
+async def test_numbers_are_true_under_an_app_runner(registry, handler_cancellation, access_log):
     """A bare AppRunner, with access logs on and off, with handlers cancelled when clients leave and not."""
     app = instrument(create_app(), registry=registry)
     arguments = {"access_log": None} if not access_log else {"access_log_class": access_log_class(app)}
@@ -201,13 +201,13 @@ async def test_under_an_app_runner(registry, handler_cancellation, access_log):
         await runner.cleanup()
 
 
-async def test_under_pytest_aiohttp(aiohttp_server, registry):
+async def test_numbers_are_true_under_pytest_aiohttp(aiohttp_server, registry):
     """The test server of aiohttp, as pytest-aiohttp gives it."""
     server = await aiohttp_server(instrument(create_app(), registry=registry))
     await check_in_process(registry, str(server.make_url("")).rstrip("/"))
 
 
-async def test_under_the_command(serve, http_get):
+async def test_numbers_are_true_under_the_command(serve, http_get):
     """hr-prometheus run."""
     service = serve("responses:create_app", "--port", "0", "--log-level", "critical")
     client = Client(service.url)
@@ -246,7 +246,7 @@ def started():
     ],
     ids=["web.run_app", "gunicorn"],
 )  # fmt: skip
-async def test_under_servers_of_others(started, http_get, arguments):
+async def test_numbers_are_true_under_servers_of_others(started, http_get, arguments):
     """web.run_app in a script of the user's, and gunicorn with aiohttp's worker."""
     client = Client(await asyncio.to_thread(started, *arguments))
     await http_get(client.url + "/metrics")  # gunicorn listens before its worker serves
