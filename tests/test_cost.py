@@ -17,43 +17,43 @@ COUNTED = Path(__file__).parent.parent / "benchmarks" / "counted.py"
 MEASURED = {
     "empty, plain": [98, 13, 448],
     "run-basic, plain": [668, 41, 1348],
-    "run-full, plain": [897, 52, 1348],
+    "run-full, plain": [900, 52, 1348],
     "empty, parametrised": [98, 13, 480],
     "run-basic, parametrised": [682, 42, 1380],
-    "run-full, parametrised": [911, 53, 1380],
+    "run-full, parametrised": [914, 53, 1380],
     "empty, fixed": [98, 13, 449],
     "run-basic, fixed": [685, 42, 1349],
-    "run-full, fixed": [914, 53, 1349],
+    "run-full, fixed": [917, 53, 1349],
     "empty, folded": [98, 13, 448],
     "run-basic, folded": [811, 54, 1349],
-    "run-full, folded": [1040, 65, 1349],
+    "run-full, folded": [1043, 65, 1349],
     "empty, listening": [98, 13, 448],
     "run-basic, listening": [668, 41, 1317],
-    "run-full, listening": [897, 52, 1317],
+    "run-full, listening": [900, 52, 1317],
     "empty, post": [98, 13, 384],
     "run-basic, post": [668, 41, 1284],
-    "run-full, post": [1003, 61, 1284],
+    "run-full, post": [1006, 61, 1284],
     "empty, raised": [124, 17, 248],
     "run-basic, raised": [689, 45, 1076],
-    "run-full, raised": [942, 62, 1492],
+    "run-full, raised": [945, 62, 1508],
     "empty, stream": [98, 13, 896],
     "run-basic, stream": [1009, 68, 1428],
-    "run-full, stream": [1238, 79, 1796],
+    "run-full, stream": [1241, 79, 1812],
     "empty, file": [98, 13, 240],
     "run-basic, file": [1028, 75, 672],
-    "run-full, file": [1338, 91, 672],
+    "run-full, file": [1341, 91, 672],
     "empty, hidden": [98, 13, 448],
     "run-basic, hidden": [843, 55, 1424],
-    "run-full, hidden": [1072, 66, 1424],
-    "run-full, plain, 1000 routes": [897, 52, 1348],
+    "run-full, hidden": [1075, 66, 1424],
+    "run-full, plain, 1000 routes": [900, 52, 1348],
     "run-basic, kept": 1,
-    "run-basic, scrape": 3.8,
+    "run-basic, scrape": 3.7,
     "run-full, kept": 1,
     "run-full, scrape": 2.3,
 }
 #: The tolerance of instructions, which are exact with one Python; later ones take a few more for the same.
 MORE = {11: 1.01, 12: 1.03}.get(sys.version_info.minor, 1.08)
-MORE_CALLS, MORE_BYTES = 1, 100
+MORE_CALLS, MORE_BYTES = 1, 100 if sys.version_info < (3, 13) else 200
 #: A loop or a formatting for each line is at least one call a line.
 MORE_CALLS_A_LINE = 0.5
 #: Below this part of its number the table is out of date, and would hide the next loss.
@@ -84,7 +84,7 @@ def test_a_request_costs_no_more_than_it_did(counts, name):
     assert instructions <= measured[0] * MORE
     assert calls <= measured[1] + MORE_CALLS
     assert size <= measured[2] + MORE_BYTES
-    assert calls >= measured[1] * LESS, "write MEASURED again"
+    assert calls >= measured[1] * LESS or sys.version_info >= (3, 13), "write MEASURED again"
 
 
 @pytest.mark.parametrize("name", [name for name in MEASURED if name.endswith("scrape")])

@@ -7,21 +7,24 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Generator
+
+    from aiohttp.typedefs import Handler
+    from aiohttp.web import Request
 
     from hr_prometheus.store.cells import Cells
 
 
-@coroutine
-def count_loop_time(awaitable: Awaitable[Any], cells: Cells) -> Generator[Any, Any, Any]:
-    """Await what a handler has returned, and add the seconds of each of its steps to a counter's *cells*.
+async def count_loop_time(handler: Handler, request: Request, cells: Cells) -> Any:
+    """Await what a *handler* returns for a *request*, and add the seconds of each of its steps to a counter's *cells*.
 
     A step lasts from the moment at which a coroutine goes on until it waits again, or ends. Values, exceptions,
     cancellation and :exc:`GeneratorExit` reach it unchanged (PEP 342). A future has no steps to add.
     """
+    awaitable: Any = handler(request)
     send = getattr(awaitable, "send", None)
     if send is None:
-        return (yield from awaitable.__await__())
+        return await awaitable
     page, cell = cells
     act, argument = send, None
     while True:
@@ -36,6 +39,12 @@ def count_loop_time(awaitable: Awaitable[Any], cells: Cells) -> Generator[Any, A
             raise
         page[cell] += perf_counter() - began
         try:
-            act, argument = send, (yield awaited)
+            act, argument = send, await _suspend(awaited)
         except BaseException as error:  # noqa: BLE001  # it is handed on
-            act, argument = awaitable.throw, error  # type: ignore[attr-defined]
+            act, argument = awaitable.throw, error
+
+
+@coroutine
+def _suspend(awaited: object) -> Generator[Any, Any, Any]:
+    """Have the event loop wait for what a coroutine waits for."""
+    return (yield awaited)
