@@ -17,6 +17,7 @@ from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
+from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import serve_metrics
 from hr_prometheus.store.files import store_in_files
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from hr_prometheus.metrics import Metric
     from hr_prometheus.multiprocess.collector import Scrape
+    from hr_prometheus.settings import Settings
     from hr_prometheus.workers.process import WorkerProcess
 
 #: Seconds that a scrape waits for the workers' answers.
@@ -63,9 +65,9 @@ class WorkerScrapes:
         except HTTPServiceUnavailable as error:
             raise ConnectionError((error.text or "").rstrip(".\n")) from None
 
-    async def serve(self, path: str, sockets: Sequence[socket.socket]) -> AppRunner:
-        """Serve scrapes at *path* on sockets of their own, until the result is cleaned up."""
-        return await serve_metrics(path, make_view(REGISTRY, self.scrape), sockets)
+    async def serve(self, settings: Settings, sockets: Sequence[socket.socket]) -> AppRunner:
+        """Serve scrapes on sockets of their own, until the result is cleaned up."""
+        return await serve_metrics(metrics_routes(settings, sockets), make_view(REGISTRY, self.scrape), sockets)
 
     def close(self) -> None:
         """Close the files."""
