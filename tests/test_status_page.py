@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import threading
 import time
 from bisect import bisect_left
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,10 +26,11 @@ from hr_prometheus.status.view import TARGET, make_status_view
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+ROOT = Path(__file__).parent.parent
 NO_NUMBER = "\N{EN DASH}"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-device-scale-factor=1"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
 )
 #: Keeps what the page must not cause, from before its first script on.
 WATCH = """
@@ -61,10 +65,6 @@ class Server:
         self.records = Records(registry, prefix=prefix, detail="full")
         self.view = make_view(registry)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/a/prefix/status"
-
     def start(self) -> None:
         """Listen."""
         self._run(self._start())
@@ -95,6 +95,7 @@ class Server:
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = self.runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}/a/prefix/status"
 
     def record(self, path: str, number: int = 1, status: int = 200, seconds: float = 0.02, method: str = "GET") -> None:
         """Record requests that have ended."""
@@ -187,6 +188,7 @@ def server(shared_server) -> Server:
     shared_server.use(CollectorRegistry())
     shared_server.polls.clear()
     shared_server.status = 200
+    shared_server.url = f"http://127.0.0.1:{shared_server.port}/a/prefix/status"
     return shared_server
 
 
@@ -419,6 +421,26 @@ def test_dark_and_narrow(page, server):
         ".map((e) => e.dataset.column)"
     )
     assert shown == ["route", "rate", "5xx", "p95"]
+
+
+def test_the_picture_of_the_readme(page, serve, pytestconfig):
+    """It is the page of the service that make demo serves, a minute after its start (--update-docs takes it)."""
+    picture = ROOT / "examples" / "status-page.png"
+    if not pytestconfig.getoption("--update-docs"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert "examples/status-page.png" in (ROOT / "README.md").read_text()
+        page.open()
+        return
+    command = re.search(r"hr-prometheus (run.*)\\\n\t\t(.*) \\", (ROOT / "Makefile").read_text())
+    arguments = shlex.split(" ".join(command.groups()).replace("$(PORT)", "18080").replace("$(METRICS_PORT)", "0"))
+    service = serve(*arguments[1:], "--", "--traffic", "http://127.0.0.1:18080", cwd=ROOT)
+    page.server.url = service.metrics_url.removesuffix("metrics")
+    metrics = {"width": 1240, "height": 1080, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.open()
+    for polls in (30, 65):
+        page.wait(lambda polls=polls: page.polls > polls)
+    page.driver.save_screenshot(str(picture))
 
 
 def test_labels_are_text(page, server):

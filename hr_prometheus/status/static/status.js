@@ -96,11 +96,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   function showBytes(value) {
     if (value == null || Number.isNaN(value)) return "–";
-    for (const unit of ["B", "kB", "MB", "GB"]) {
-      if (value < 999.5) return `${value === 0 ? 0 : digits(value, 3)} ${unit}`;
-      value /= 1000;
-    }
-    return `${digits(value, 4)} TB`;
+    if (value < 999.5) return `${grouped.format(value)} B`;
+    for (const [unit, size] of [["kB", 1e3], ["MB", 1e6], ["GB", 1e9]])
+      if (value < size * 999.5) return `${(value / size).toPrecision(3)} ${unit}`;
+    return `${grouped.format(value / 1e12)} TB`;
   }
 
   function showShare(value) {
@@ -724,7 +723,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
           width: 300,
           height,
           legend: { show: false },
-          padding: [8, 8, 0, 0],
+          padding: [8, 24, 0, 0], // room for half of the last time
           cursor: { sync: { key: "status", setSeries: false }, y: false, drag: { x: false, y: false }, points: { show: false } },
           scales: {
             x: { time: true, range: () => this.times },
@@ -1366,12 +1365,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const rates = [];
       const quantiles = [];
       const first = Math.floor(model.firstPoll / STEP_S);
-      for (let back = model.steps - 1; back >= 0; back--) {
+      // Without the step that goes on, and the one in which the page was opened: their rates would be of too few seconds.
+      for (let back = model.steps - 1; back >= 1; back--) {
         const number = windows.now - back;
         times.push((number + 1) * STEP_S);
         const step = windows.ago(back);
-        const seconds = back ? STEP_S : Math.max(1, model.lastPoll - windows.now * STEP_S);
-        rates.push(number <= first ? null : CLASSES.map((_, index) => (step ? step[index] / seconds : 0)));
+        rates.push(number <= first ? null : CLASSES.map((_, index) => (step ? step[index] / STEP_S : 0)));
         quantiles.push(step ? QUANTILES.map(({ q }) => quantile(q, step, route.bounds, BUCKETS)) : null);
       }
       const options = { range: model.axis(), resets: model.resets };
