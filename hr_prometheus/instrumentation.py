@@ -22,7 +22,7 @@ from hr_prometheus.metrics import FULL, LATENCY_BUCKETS
 from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
-from hr_prometheus.status.view import METRICS_PATH, make_status_view
+from hr_prometheus.status.view import METRICS_PATH, add_status_routes, make_status_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -144,7 +144,7 @@ def _add_routes(
     if metrics_path is not None:
         app.router.add_get(metrics_path, view)
     if status_path is not None:
-        app.router.add_get(status_path, make_status_view(view))
+        add_status_routes(app, status_path, make_status_view(view, registry))
 
 
 def _complete_matches(router: Any) -> None:

@@ -63,6 +63,7 @@ class Server:
         """Show another registry, as after a restart."""
         self.registry = registry
         self.records = Records(registry, prefix=prefix, detail="full")
+        self.recent: list[dict[str, object]] = []
         self.view = make_view(registry)
 
     def start(self) -> None:
@@ -88,9 +89,12 @@ class Server:
             self.polls.append(time.monotonic())
             return await self.view(request) if self.status == 200 else web.Response(status=self.status)
 
+        async def gather() -> list[dict[str, object]]:
+            return self.recent
+
         app = web.Application()
         app[TARGET] = "shop:create_app"
-        app.router.add_get("/a/prefix/status", make_status_view(metrics))
+        app.router.add_get("/a/prefix/status", make_status_view(metrics, gather=gather))
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
         await web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True).start()
@@ -470,6 +474,24 @@ def test_a_prefix(page, server):
     assert page.details()["Requests"] == "8"
 
 
+def test_recent_requests(page, server):
+    """The latest that have failed or were slow, with what there is to know of each."""
+    page.open()
+    assert page.run("return document.querySelector('#recent').hidden")
+    server.recent.append(
+        {
+            "time": time.time(), "method": "GET", "path": "/<b>slow", "host": None, "status": "503", "seconds": 1.5,
+            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": "4bf92f3577b34da6",
+        }
+    )  # fmt: skip
+    page.open()
+    page.wait(lambda: page.texts("#recent tbody td"))
+    cells = page.texts("#recent tbody td")
+    assert cells[:1] + cells[2:] == [
+        "GET /<b>slow", "503", "1.50 s", NO_NUMBER, "5 B", NO_NUMBER, "4bf92f3577b34da6"
+    ]  # fmt: skip
+
+
 def test_workers_and_the_event_loop(page, server):
     """Where they are measured, they are shown: in words, not in colours alone."""
     server.record("/block", 3)
@@ -484,10 +506,13 @@ def test_workers_and_the_event_loop(page, server):
     labels = ["method", "path"]
     blocked = Counter("asyncio_event_loop_blocked", "Blocked", labels, registry=server.registry)
     seconds = Counter("asyncio_event_loop_blocked_seconds", "Blocked", labels, registry=server.registry)
-    held = Counter("request_loop_seconds", "Loop", labels, registry=server.registry)
+    held, first = server.records.request(("GET", "/block")).loop_time
     page.open()
-    for each, amount in [(blocked, 2), (seconds, 0.5), (held, 0.6)]:
-        each.labels("GET", "/block").inc(amount)
+    held[first] += 0.6
+    blocked.labels("GET", "/block").inc(2)
+    seconds.labels("GET", "/block").inc(0.5)
+    blocked.labels("", "background").inc(1)
+    seconds.labels("", "background").inc(0.25)
     lag.observe(0.02)
     cpu.inc(0.1)
     server.record("/block", 2)
@@ -504,7 +529,8 @@ def test_workers_and_the_event_loop(page, server):
     ]
     assert "Worker 1 does not serve." in page.text("#notices")
     assert page.text("#loop h2") == "Event loop"
-    assert page.texts("#loop tbody td") == ["GET /block", "2", "500 ms"]
+    assert page.texts("#loop tbody td") == ["GET /block", "2", "500 ms", "background", "1", "250 ms"]
+    assert page.routes() == ["GET /block"]
     assert "17" in page.texts("#loop .legend b")
     assert page.cell("GET /block", "loop").endswith("%")
     page.click("#table .route")

@@ -14,7 +14,7 @@ from hr_prometheus.exposition.view import make_view
 from hr_prometheus.observability.route_table import rows_of
 from hr_prometheus.server.access_log import QuietAccessLogger
 from hr_prometheus.settings import Settings
-from hr_prometheus.status.view import METRICS_PATH, TARGET, make_status_view
+from hr_prometheus.status.view import METRICS_PATH, TARGET, add_status_routes, make_status_view
 
 logger = logging.getLogger("aiohttp.access")
 
@@ -35,7 +35,12 @@ async def client(aiohttp_client, registry):
     """A client of an instrumented application with the page at ``/-/status``."""
     app = instrument(web.Application(), registry=registry)
     app[TARGET], app[METRICS_PATH] = "shop:create_app", "/metrics"
-    app.router.add_get("/-/status", make_status_view(make_view(registry)))
+    add_status_routes(app, "/-/status", make_status_view(make_view(registry), registry))
+
+    async def fails(_request):
+        raise ValueError
+
+    app.router.add_get("/fails", fails)
     return await aiohttp_client(app)
 
 
@@ -83,9 +88,20 @@ async def test_the_data_are_a_scrape(client):
     assert "request_latency" in await (await client.get("/-/status?file=metrics")).text()
 
 
+async def test_recent_requests(client):
+    """Those that have failed, the latest first, below the page's path as well as by query."""
+    await client.get("/fails?secret=1")
+    response = await client.get("/-/status/recent.json")
+    (listed,) = await response.json()
+    assert (listed["method"], listed["path"], listed["status"]) == ("GET", "/fails", "500")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert await (await client.get("/-/status?file=recent.json")).json() == [listed]
+
+
 async def test_its_requests_are_not_counted(client):
     """Neither the page's nor its polls'; so it shows the traffic of others only."""
-    for query in ["", "?file=status.js", "?file=metrics", "?file=nothing"]:
+    for query in ["", "?file=status.js", "?file=metrics", "?file=nothing", "/recent.json"]:
         await client.get(f"/-/status{query}")
     await client.head("/-/status")
     await client.post("/-/status")

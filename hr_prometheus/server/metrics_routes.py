@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from hr_prometheus.exposition.view import check_metrics_path
-from hr_prometheus.status.view import METRICS_PATH, TARGET, make_status_view
+from hr_prometheus.status.view import METRICS_PATH, TARGET, add_status_routes, make_status_view
 
 if TYPE_CHECKING:
     import socket
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp.web import Application
 
     from hr_prometheus.settings import Settings
+    from hr_prometheus.status.view import Gather
 
 
 def check_paths(settings: Settings) -> None:
@@ -34,12 +35,12 @@ class MetricsRoutes:
     status_path: str | None = None
     target: str = ""
 
-    def add_to(self, app: Application, view: Handler) -> None:
-        """Add the routes of a metrics *view*, and of the page that shows its metrics."""
+    def add_to(self, app: Application, view: Handler, gather: Gather | None = None) -> None:
+        """Add the routes of a metrics *view*, and of the page that shows its metrics and what *gather* returns."""
         app.router.add_get(self.path, view)
         if self.status_path is not None:
             app[TARGET], app[METRICS_PATH] = self.target, self.path
-            app.router.add_get(self.status_path, make_status_view(view))
+            add_status_routes(app, self.status_path, make_status_view(view, gather=gather))
 
 
 def metrics_routes(settings: Settings, sockets: Iterable[socket.socket]) -> MetricsRoutes:

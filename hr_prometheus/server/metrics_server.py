@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.server.metrics_routes import MetricsRoutes
+    from hr_prometheus.status.view import Gather
 
 #: Seconds that a stop waits for scrapes in progress.
 _DRAIN_SECONDS = 1.0
@@ -31,10 +32,15 @@ _DRAIN_SECONDS = 1.0
 _THREAD_SECONDS = 2.0
 
 
-async def serve_metrics(routes: MetricsRoutes, view: Handler, sockets: Iterable[socket.socket]) -> Runner:
-    """Serve the *routes* of a metrics *view* on bound *sockets*, until the runner is cleaned up."""
+async def serve_metrics(
+    routes: MetricsRoutes, view: Handler, sockets: Iterable[socket.socket], gather: Gather | None = None
+) -> Runner:
+    """Serve the *routes* of a metrics *view* on bound *sockets*, until the runner is cleaned up.
+
+    *gather* returns the recent requests, if they are not those of this process.
+    """
     app = Application()
-    routes.add_to(app, view)
+    routes.add_to(app, view, gather)
     runner = Runner(app, access_log=None, drain_seconds=_DRAIN_SECONDS)
     await runner.setup()
     for each in sockets:

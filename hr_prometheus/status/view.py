@@ -13,14 +13,33 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from aiohttp import ETag, hdrs
-from aiohttp.web import AppKey, HTTPMethodNotAllowed, HTTPNotFound, Request, Response, StreamResponse, json_response
+from aiohttp.web import (
+    AppKey,
+    HTTPMethodNotAllowed,
+    HTTPNotFound,
+    HTTPServiceUnavailable,
+    Request,
+    Response,
+    StreamResponse,
+    json_response,
+)
+from prometheus_client import REGISTRY
 
 import hr_prometheus
 from hr_prometheus.exposition.view import hrprometheus_view
 from hr_prometheus.labels.unrecorded import unrecorded
+from hr_prometheus.request.recent import recent_requests
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import Any, TypeAlias
+
     from aiohttp.typedefs import Handler
+    from aiohttp.web import Application
+    from prometheus_client import CollectorRegistry
+
+    #: Returns recent requests, the latest first.
+    Gather: TypeAlias = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 #: The headers of each answer. The page loads nothing from elsewhere, runs no inline script and can be in no frame.
 HEADERS = {
@@ -35,6 +54,7 @@ TARGET: AppKey[str] = AppKey("hr_prometheus.target", str)
 METRICS_PATH: AppKey[str] = AppKey("hr_prometheus.metrics_path", str)
 
 _PAGE = "index.html"
+_RECENT = "recent.json"
 _CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".LICENSE": "text/plain"}
 _PATHS = (_PAGE, "status.js", "status.css", "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css", "vendor/uPlot.LICENSE")
 
@@ -46,21 +66,39 @@ class _File:
     etag: str
 
 
-def make_status_view(metrics_view: Handler = hrprometheus_view) -> Handler:
+_gather: Gather | None = None
+
+
+def gather_recent_with(gather: Gather) -> None:
+    """Have every page of this process list the recent requests that *gather* returns: in a worker, those of all workers."""
+    global _gather  # noqa: PLW0603  # there is one in a process
+    _gather = gather
+
+
+def make_status_view(
+    metrics_view: Handler = hrprometheus_view, registry: CollectorRegistry = REGISTRY, gather: Gather | None = None
+) -> Handler:
     """Make a handler that serves the page, whose data are those of *metrics_view*.
 
     It answers GET and HEAD. Its requests are never recorded. ``?file=config.json`` is what the page has to know of its
-    server, and ``?file=metrics&name[]=…`` is a scrape.
+    server, and ``?file=metrics&name[]=…`` is a scrape. ``?file=recent.json``, or a path that ends in ``/recent.json``, are
+    the latest slow and failed requests: those of *registry*, or what *gather* returns.
     """
 
     async def hrprometheus_status_view(request: Request) -> StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
-        name = request.query.get("file", _PAGE)
+        name = request.query.get("file", _RECENT if request.path.endswith(f"/{_RECENT}") else _PAGE)
         if name == "metrics":
             response = await metrics_view(request)
         elif name == "config.json":
             response = json_response(_config(request))
+        elif name == _RECENT:
+            ask = gather or _gather
+            try:
+                response = json_response(await ask() if ask else _recent(registry))
+            except ConnectionError as error:
+                raise HTTPServiceUnavailable(text=f"The requests are unavailable: {error}.\n") from error
         else:
             response = _answer(request, name)
         if not response.prepared:
@@ -69,6 +107,20 @@ def make_status_view(metrics_view: Handler = hrprometheus_view) -> Handler:
         return response
 
     return unrecorded(hrprometheus_status_view)
+
+
+def _recent(registry: CollectorRegistry) -> list[dict[str, Any]]:
+    while True:
+        try:
+            return recent_requests(registry).as_list()
+        except RuntimeError:  # the thread of the application has added one meanwhile
+            continue
+
+
+def add_status_routes(app: Application, path: str, view: Handler) -> None:
+    """Serve a status *view* at *path*, and the recent requests at ``recent.json`` below it."""
+    app.router.add_get(path, view)
+    app.router.add_get(f"{path.rstrip('/')}/{_RECENT}", view)
 
 
 def _answer(request: Request, name: str) -> Response:

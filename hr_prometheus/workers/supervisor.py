@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -115,5 +116,7 @@ class Supervisor:
             self._tasks.start(announce_drain(self._announcer, workers, self._pool.drain_seconds))
         self._pool.stop()
 
-    async def _answer(self, _kind: str, value: Any) -> bytes:
+    async def _answer(self, kind: str, value: Any) -> bytes:
+        if kind == "recent":
+            return json.dumps(await self._scrapes.recent()).encode()
         return b"".join(await self._scrapes.scrape(*value))

@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import DEADLINE, counts
+from conftest import DEADLINE, counts, wait_for
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # which is what is tested
 
@@ -36,6 +36,19 @@ def test_the_metrics_port_of_this_machine_has_the_page(serve, arguments):
     status, text = get(f"{page}?file=metrics&name[]=request_count_total")
     assert (status, counts(text)) == (200, {("GET", "unmatched", "404"): 1})
     assert service.stop()[0] == 0
+
+
+@pytest.mark.parametrize("place", [["--metrics-port", "0"], ["--status-path", "/-/status"]])
+def test_recent_requests_of_all_workers(serve, place):
+    """Whichever worker has served a request that failed, and whichever process is asked."""
+    service = serve("served:create_app", "--port", "0", "--workers", "2", *place)
+    page = page_of(service.announcement).rstrip("/")
+    for _ in range(8):
+        assert get(f"{service.url}/broken")[0] == 500
+    listed = wait_for(lambda: json.loads(get(f"{page}/recent.json")[1]), lambda requests: len(requests) == 8)
+    assert {(each["path"], each["status"]) for each in listed} == {("/broken", "500")}
+    times = [each["time"] for each in listed]
+    assert times == sorted(times, reverse=True)
 
 
 def test_a_metrics_port_that_others_reach_has_no_page(serve):

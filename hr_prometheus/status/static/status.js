@@ -135,7 +135,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const name = text.slice(at, equals);
       let end = equals + 2;
       while (text[end] !== '"') end += text[end] === "\\" ? 2 : 1;
-      labels[name] = text.slice(equals + 2, end).replace(/\\(.)/g, (_, each) => UNESCAPED[each] ?? each);
+      const value = text.slice(equals + 2, end);
+      labels[name] = value.includes("\\") ? value.replace(/\\(.)/g, (_, each) => UNESCAPED[each] ?? each) : value;
       at = text[end + 1] === "," ? end + 2 : end + 1;
     }
     return [labels, at + 1];
@@ -205,7 +206,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     look(text, at) {
       let name = at;
-      while (/[a-zA-Z0-9_:]/.test(text[name])) name++;
+      while (text.charCodeAt(name) !== 123 && text.charCodeAt(name) !== 32) name++; // a brace, a space
       const [labels, behind] = text[name] === "{" ? parseLabels(text, name + 1) : [{}, name];
       const head = text.slice(at, behind + 1); // with the space before the number
       let line = this.known.get(head);
@@ -342,6 +343,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.windows = null;
       this.growth = null;
       this.row = null;
+      this.isServed = false; // else it has only blocked the event loop, as what is in the background may
     }
 
     bucket(le) {
@@ -437,7 +439,6 @@ Label values are chosen by clients, so nothing is ever written to the document a
       ];
       return [
         ...requests.map((name) => prefix + name),
-        ...(prefix ? ["request_loop_seconds_total"] : []),
         "asyncio_event_loop_lag_seconds_bucket", "asyncio_event_loop_cpu_seconds_total", "asyncio_event_loop_tasks",
         "asyncio_event_loop_blocked_total", "asyncio_event_loop_blocked_seconds_total",
         "hr_prometheus_worker_up", "hr_prometheus_worker_restarts_total", "hr_prometheus_errors_total",
@@ -456,12 +457,13 @@ Label values are chosen by clients, so nothing is ever written to the document a
     locate(name, labels) {
       if (this.prefix !== null && name.startsWith(this.prefix)) {
         const place = this.locateRequests(name.slice(this.prefix.length), labels);
-        if (place) return place;
+        if (place) {
+          this.route(labels).isServed = true;
+          return place;
+        }
       }
       const worker = labels.worker ?? "";
       switch (name) {
-        case "request_loop_seconds_total":
-          return this.locateRequests(name, labels);
         case "asyncio_event_loop_blocked_total":
           return this.route(labels).sums.place("blocked");
         case "asyncio_event_loop_blocked_seconds_total":
@@ -599,7 +601,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.points.push({
         time, seconds, counts, buckets, inProgress,
         lag: Float64Array.from(this.lag.growth),
-        loop: sum(this.loop.growth) / Math.max(1, this.loop.keys.length),
+        // Where all workers share one series, it is the sum of their loops.
+        loop: sum(this.loop.growth) / Math.max(1, this.loop.keys.length, this.ofWorkers("hr_prometheus_worker_up").size),
         tasks: sum([...this.ofWorkers("asyncio_event_loop_tasks").values()]),
         isGap: seconds > 2.5 * (HIDDEN_POLL_MS / 1000),
       });
@@ -999,7 +1002,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   // -- the parts of the page
 
   const model = new Model();
-  let config = { version: "", target: "", metrics: "", recent: "" };
+  let config = { version: "", target: "", metrics: "" };
 
   /** The large numbers: what is now, and below it what was over the time range. */
   class Tiles {
@@ -1221,7 +1224,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       if (this.open && !shown.includes(this.open)) this.close();
       this.place(wanted);
       this.details?.draw();
-      const all = model.routes.size;
+      const { all } = this;
       const more = this.order.length - this.limit;
       write(byId("routes-count"), this.filter ? `${grouped.format(this.order.length)} of ${grouped.format(all)}` : all ? `${grouped.format(all)}, over ${rangeName()}` : "");
       byId("more").hidden = more <= 0;
@@ -1232,7 +1235,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     sortRoutes(mustSort) {
       const words = this.filter.split(/\s+/).filter(Boolean);
-      const routes = [...model.routes.values()].filter((route) => words.every((word) => route.words.includes(word)));
+      const served = [...model.routes.values()].filter((route) => route.isServed);
+      const routes = served.filter((route) => words.every((word) => route.words.includes(word)));
+      this.all = served.length;
       // Rows do not move away under the pointer or the keyboard.
       const isUsed = this.body.matches(":hover") || this.body.contains(document.activeElement);
       if (isUsed && !mustSort && routes.length === this.order.length) return;
@@ -1505,15 +1510,13 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
-  /** The last slow and failed requests, where the server keeps them. */
+  /** The latest slow and failed requests, the latest first. */
   function drawRecent(requests) {
     const section = byId("recent");
     section.hidden = !requests.length;
-    const shown = requests.slice(-50).reverse();
-    const status = (value) => (String(value)[0] === "5" ? [String(value), "bad"] : String(value));
-    rows(section, ["Request", "Time", "Status", "Took", "First byte", "Sent", "Trace"], shown.map((each) => [
-      `${each.method ?? ""} ${each.path ?? ""}`, each.time ? showTime(each.time) : "–", status(each.status ?? "–"), showSeconds(each.seconds),
-      showSeconds(each.first_byte), showBytes(each.response_size), String(each.trace_id ?? "–"),
+    rows(section, ["Request", "Time", "Status", "Took", "First byte", "Received", "Sent", "Trace"], requests.slice(0, 50).map((each) => [
+      `${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`, showTime(each.time), [each.status, each.status[0] === "5" ? "bad" : ""],
+      showSeconds(each.seconds), showSeconds(each.first_byte_seconds), showBytes(each.request_bytes), showBytes(each.response_bytes), each.trace ?? "–",
     ]));
   }
 
@@ -1650,7 +1653,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         this.writeState();
         if (!document.hidden) drawAll();
         this.writeCost(lines, text.length, performance.now() - received);
-        if (config.recent && this.polls % 5 === 1) drawRecent(JSON.parse((await get(config.recent)).text));
+        if (this.polls % 5 === 1 && !document.hidden) drawRecent(JSON.parse((await get("?file=recent.json")).text));
       } catch (error) {
         this.failures++;
         model.miss(Date.now() / 1000);
