@@ -121,6 +121,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
   }
 
   const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  /** Return the time in epoch seconds, by a clock that nobody sets back. */
+  const now = () => (performance.timeOrigin + performance.now()) / 1000;
   const showTime = (epoch) => clock.format(epoch * 1000);
 
   // -- reading a scrape
@@ -1248,7 +1250,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
         if (column.isText) return sign * one.key.localeCompare(other.key);
         // Those without a number come last, whatever the direction.
         const [left, right] = [one.key ?? sign * Infinity, other.key ?? sign * Infinity];
-        return left === right ? one.route.words.localeCompare(other.route.words) : sign * (left < right ? -1 : 1);
+        if (left === right) return one.route.words < other.route.words ? -1 : 1;
+        return sign * (left < right ? -1 : 1);
       });
       this.order = keyed.map(({ route }) => route);
     }
@@ -1640,7 +1643,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const began = performance.now();
       try {
         if (!config.version || this.failures) config = JSON.parse((await get("?file=config.json")).text);
-        const time = Date.now() / 1000;
+        const time = now();
         // Where no request metrics are seen, they may have a prefix. A whole scrape tells it, but is not for every second.
         const isWhole = model.prefix === null && this.polls % 5 === 1;
         const { text, date } = await get(query(isWhole ? [] : model.names()));
@@ -1656,7 +1659,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         if (this.polls % 5 === 1 && !document.hidden) drawRecent(JSON.parse((await get("?file=recent.json")).text));
       } catch (error) {
         this.failures++;
-        model.miss(Date.now() / 1000);
+        model.miss(now());
         this.writeState(error);
       } finally {
         this.isAsking = false;
@@ -1672,11 +1675,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     pause(isPaused) {
       this.isPaused = isPaused;
-      byId("pause").setAttribute("aria-pressed", String(isPaused));
       write(byId("pause"), isPaused ? "Go on" : "Pause");
       clearTimeout(this.timer);
       this.writeState();
-      if (isPaused) model.miss(Date.now() / 1000);
+      if (isPaused) model.miss(now());
       else this.poll();
     }
 
@@ -1687,7 +1689,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       mark(document.body, "stale", isFailed && model.lastPoll !== null);
       const why = error?.name === "AbortError" ? `no answer within ${TIMEOUT_MS / 1000} s` : error instanceof TypeError ? "the server cannot be reached" : error?.message;
       const since = model.lastPoll === null ? "" : ` Last answer at ${showTime(model.lastPoll)}.`;
-      write(state, this.isPaused ? `Paused at ${showTime(Date.now() / 1000)}` : isFailed ? `No metrics: ${why}. Trying again.${since}` : "Live");
+      write(state, this.isPaused ? `Paused at ${showTime(now())}` : isFailed ? `No metrics: ${why}. Trying again.${since}` : "Live");
     }
 
     /** Show what the last poll has cost; tests count the polls by it. */
