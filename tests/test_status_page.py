@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shlex
+import socket
 import threading
 import time
 from bisect import bisect_left
@@ -436,8 +437,10 @@ def test_the_picture_of_the_readme(page, serve, pytestconfig):
         page.open()
         return
     command = re.search(r"hr-prometheus (run.*)\\\n\t\t(.*) \\", (ROOT / "Makefile").read_text())
-    arguments = shlex.split(" ".join(command.groups()).replace("$(PORT)", "18080").replace("$(METRICS_PORT)", "0"))
-    service = serve(*arguments[1:], "--", "--traffic", "http://127.0.0.1:18080", cwd=ROOT)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    arguments = shlex.split(" ".join(command.groups()).replace("$(PORT)", port).replace("$(METRICS_PORT)", "0"))
+    service = serve(*arguments[1:], "--", "--traffic", f"http://127.0.0.1:{port}", cwd=ROOT)
     page.server.url = service.metrics_url.removesuffix("metrics")
     metrics = {"width": 1240, "height": 1080, "deviceScaleFactor": 1, "mobile": False}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -1399,9 +1399,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
         ["Mean latency", showSeconds(mean(sum[SUM.latency], observed))],
         ...QUANTILES.map(({ name, q }) => [name, showSeconds(route.quantile(q), route.bounds)]),
         ["In progress", showCount(route.gauges[0])],
-        ["Sent", model.hasBytes ? `${showBytes(mean(sum[SUM.sent], count))} a request, ${showBytes(perSecond(sum[SUM.sent]))}/s` : null],
-        ["Received", model.hasBytes ? `${showBytes(mean(sum[SUM.received], count))} a request` : null],
-        ["Event loop", model.hasLoopTime ? `${showSeconds(mean(sum[SUM.loop], count))} a request, ${showShare(perSecond(sum[SUM.loop]))} of the time` : null],
+        ["Sent", model.hasBytes && count ? `${showBytes(mean(sum[SUM.sent], count))} a request, ${showBytes(perSecond(sum[SUM.sent]))}/s` : null],
+        ["Received", model.hasBytes && count ? `${showBytes(mean(sum[SUM.received], count))} a request` : null],
+        ["Event loop", model.hasLoopTime && count ? `${showSeconds(mean(sum[SUM.loop], count))} a request, ${showShare(perSecond(sum[SUM.loop]))} of the time` : null],
         ["Blocked the loop", sum[SUM.blocked] ? `${grouped.format(sum[SUM.blocked])} times, ${showSeconds(sum[SUM.blockedSeconds])}` : null],
       ]);
       const statuses = route.statuses.keys.map((status, index) => [status, route.statuses.last[index]]).filter(([, number]) => number);
