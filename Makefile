@@ -2,6 +2,7 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PORT ?= 8080
+METRICS_PORT ?= 9100
 VENV ?= .venv$(if $(filter file,$(origin PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
@@ -13,8 +14,8 @@ NEXT ?= aiohttp
 help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-demo: $(VENV)/.installed ## Serve the example service with its metrics on PORT (8080).
-	@trap 'exit 0' INT; $(BIN)/hr-prometheus run examples/service.py:create_app --port $(PORT) \
+demo: $(VENV)/.installed ## Serve the example service on PORT (8080), its metrics and status page on METRICS_PORT (9100).
+	@trap 'exit 0' INT; $(BIN)/hr-prometheus run examples/service.py:create_app --port $(PORT) --metrics-port $(METRICS_PORT) \
 		--fixed-route get_cell_neighbour=cell_id --exclude /health \
 		-- --traffic http://127.0.0.1:$(PORT)
 

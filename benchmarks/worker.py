@@ -122,11 +122,12 @@ class Worker:
 
     async def serve_metrics(self, variant: str, case: str) -> int:
         """Serve the metrics of a prepared variant on loopback as --metrics-port does, and return the port."""
+        from hr_prometheus.server.metrics_routes import MetricsRoutes
         from hr_prometheus.server.metrics_server import metrics_thread
 
         sock = socket.create_server(("127.0.0.1", 0))
         registry = self._subjects[variant, case].registry
-        await self._stack.enter_async_context(metrics_thread("/metrics", [sock], registry))
+        await self._stack.enter_async_context(metrics_thread(MetricsRoutes("/metrics"), [sock], registry))
         port: int = sock.getsockname()[1]
         return port
 

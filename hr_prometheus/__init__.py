@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from hr_prometheus.instrumentation import instrument
     from hr_prometheus.middleware import hrprometheus_middleware
     from hr_prometheus.server.access_log import access_log_class
+    from hr_prometheus.status.view import hrprometheus_status_view
     from hr_prometheus.view import hrprometheus_view
 
 __version__ = "1.0.0"
@@ -18,6 +19,7 @@ __all__ = [
     "TargetError",
     "access_log_class",
     "hrprometheus_middleware",
+    "hrprometheus_status_view",
     "hrprometheus_view",
     "instrument",
 ]
@@ -32,6 +34,7 @@ _HOMES = {
     "TargetError": "errors",
     "access_log_class": "server.access_log",
     "hrprometheus_middleware": "middleware",
+    "hrprometheus_status_view": "status.view",
     "hrprometheus_view": "view",
     "instrument": "instrumentation",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -16,13 +17,15 @@ from hr_prometheus.event_loop.measurement import check_blocked_after, measure_lo
 from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
+from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metrics import FULL, LATENCY_BUCKETS
 from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
+from hr_prometheus.status.view import METRICS_PATH, add_status_routes, make_status_view
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from aiohttp.typedefs import Middleware
     from aiohttp.web import Application, Request
@@ -43,6 +46,7 @@ def instrument(
     app: Application,
     *,
     metrics_path: str | None = "/metrics",
+    status_path: str | None = None,
     fixed_routes_parameters: Mapping[str, Collection[str]] | None = None,
     allow_values: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     keep_values: str = SAFE,
@@ -60,16 +64,16 @@ def instrument(
 
     This is what ``hr-prometheus run`` does to an application. Call it before the application is started.
 
-    *metrics_path* is the path of the metrics route, or ``None`` for no route. *buckets* are upper bounds in
-    seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to the default monitor. A
-    *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
+    *metrics_path* is the path of the metrics route, or ``None`` for no route, and *status_path* that of the status page.
+    *buckets* are upper bounds in seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to
+    the default monitor. A *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
     options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
     With *loop_metrics* the event loop is measured while the application is up, in part by a thread. *blocked_after* is for
     how many seconds one thing may hold the loop before that is counted and blamed on its route; 0 counts nothing.
 
     An application that carries the middleware already keeps it, with its own options, and is not counted
-    twice. A metrics route that it has is left as it is.
+    twice. A metrics route that it has, or a status page, is left as it is.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if an option is wrong, if the application is frozen,
     or if the path or the name of a metric is taken. The names in *fixed_routes_parameters* and *allow_values* are
@@ -81,7 +85,8 @@ def instrument(
             "Instrument it earlier, or instrument the outermost application."
         )
     check_blocked_after(blocked_after)
-    has_route = metrics_path is None or _has_metrics_route(app, metrics_path)
+    lacks_metrics = metrics_path is not None and not _has_route(app, metrics_path, _METRICS)
+    lacks_page = status_path is not None and not _has_route(app, status_path, _STATUS)
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
         _warn_of_ignored(
             fixed_routes_parameters=bool(fixed_routes_parameters),
@@ -113,18 +118,33 @@ def instrument(
             exclude=exclude,
             **monitor_args,
         )
-        app.middlewares.insert(0, middleware)
-        if not isinstance(app.router, UrlDispatcher):
-            _complete_matches(app.router)
-        recorder = recorder_of(middleware)
-        assert recorder is not None  # noqa: S101  # it is ours
-        recorder.is_instrumented = True
-        _check_at_start_up(app, middleware, recorder.labels.policies)
-    if metrics_path is not None and not has_route:
-        app.router.add_get(metrics_path, make_view(registry))
+        _put_outermost(app, middleware)
+    if lacks_page:
+        app[METRICS_PATH] = metrics_path or ""
+    _add_routes(app, registry, metrics_path if lacks_metrics else None, status_path if lacks_page else None)
     if loop_metrics:
         measure_loop(app, registry, blocked_after=blocked_after)
     return app
+
+
+def _put_outermost(app: Application, middleware: Middleware) -> None:
+    app.middlewares.insert(0, middleware)
+    if not isinstance(app.router, UrlDispatcher):
+        _complete_matches(app.router)
+    recorder = recorder_of(middleware)
+    assert recorder is not None  # noqa: S101  # it is ours
+    recorder.is_instrumented = True
+    _check_at_start_up(app, middleware, recorder.labels.policies)
+
+
+def _add_routes(
+    app: Application, registry: CollectorRegistry, metrics_path: str | None, status_path: str | None
+) -> None:
+    view = make_view(registry)
+    if metrics_path is not None:
+        app.router.add_get(metrics_path, view)
+    if status_path is not None:
+        add_status_routes(app, status_path, make_status_view(view, registry))
 
 
 def _complete_matches(router: Any) -> None:
@@ -181,23 +201,50 @@ def _warn_of_ignored(**options: bool) -> None:
         logger.warning(IGNORED, ", ".join(ignored))
 
 
-def _has_metrics_route(app: Application, path: str) -> bool:
-    """Whether *path* is a metrics route already; raise if it cannot be one."""
-    check_metrics_path(path)
+@dataclass(frozen=True)
+class _Route:
+    """A route that is added to an application: its setting, what it serves, how it is known, and what to do if it cannot be."""
+
+    setting: str
+    what: str
+    is_handled_by: Callable[[object], bool]
+    elsewhere: str
+    command_elsewhere: str
+
+
+_METRICS = _Route(
+    "metrics_path",
+    "metrics",
+    is_view,
+    'metrics_path="/hr-metrics".',
+    "--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own.",
+)
+_STATUS = _Route(
+    "status_path",
+    "status page",
+    lambda handler: not is_recorded(handler),
+    'status_path="/-/status".',
+    "--status-path /-/status, or --metrics-port 9100, which has it at /.",
+)
+
+
+def _has_route(app: Application, path: str, wanted: _Route) -> bool:
+    """Whether *path* is such a route already; raise if it cannot be one."""
+    check_metrics_path(path, wanted.setting)
     if not isinstance(app.router, UrlDispatcher):
         raise SettingError(
-            "metrics_path",
+            wanted.setting,
             "",
-            f': the application has a router of its own, which cannot be given the route "{path}". Serve the metrics on '
-            "a port of their own: ",
-            advice="metrics_path=None, and a server for them.",
+            f': the application has a router of its own, which cannot be given the route "{path}". Serve the '
+            f"{wanted.what} on a port of their own: ",
+            advice=f"{wanted.setting}=None, and a server for them.",
             command_advice="--metrics-port 9100.",
         )
     for resource in app.router.resources():
         taken_by = ""
         if isinstance(resource, Resource) and resource.canonical == path:
             for route in resource:
-                if is_view(route.handler):
+                if wanted.is_handled_by(route.handler):
                     return True
                 if route.method in (hdrs.METH_GET, hdrs.METH_ANY):
                     taken_by = f"the handler {getattr(route.handler, '__qualname__', route.handler)}"
@@ -205,10 +252,10 @@ def _has_metrics_route(app: Application, path: str) -> bool:
             taken_by = "static files or a sub-application"
         if taken_by:
             raise SettingError(
-                "metrics_path",
+                wanted.setting,
                 "",
-                f': the application serves "{path}" itself ({taken_by}). Serve the metrics elsewhere: ',
-                advice='metrics_path="/hr-metrics".',
-                command_advice="--metrics-path /hr-metrics, or --metrics-port 9100 for a port of their own.",
+                f': the application serves "{path}" itself ({taken_by}). Serve the {wanted.what} elsewhere: ',
+                advice=wanted.elsewhere,
+                command_advice=wanted.command_elsewhere,
             )
     return False

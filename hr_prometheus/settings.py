@@ -91,6 +91,10 @@ class Settings:
     metrics_path: str = "/metrics"
     metrics_port: int | None = None
     metrics_host: str | None = None
+    #: Whether the metrics port serves the status page; ``None``: if only this machine can reach it.
+    status: bool | None = None
+    #: The page's path on the application's own addresses.
+    status_path: str | None = None
     fixed_routes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     monitor: str | None = None
     allow_values: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
@@ -120,6 +124,7 @@ class Settings:
         if self.metrics_host is not None and self.metrics_port is None:
             problem = " was given without --metrics-port. Metrics have a host only with a port of their own."
             raise SettingError("metrics_host", "--metrics-host", problem)
+        self._check_page()
         for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
             if self.workers is None and value is not None:
                 problem = " was given without --workers. Only --workers starts the supervisor that it is for."
@@ -136,6 +141,14 @@ class Settings:
                 " was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
                 "A monitor of your own names and buckets its metrics itself.",
             )
+
+    def _check_page(self) -> None:
+        if self.status and self.metrics_port is None:
+            problem = " was given without --metrics-port. On the application's own port the page needs a path: --status-path /-/status."
+            raise SettingError("status", "--status", problem)
+        if self.status_path == self.metrics_path and self.metrics_port is None:
+            problem = " is the path of the metrics. Choose another one, for example /-/status."
+            raise SettingError("status_path", f'--status-path "{self.status_path}"', problem)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as values that JSON can carry."""

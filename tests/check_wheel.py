@@ -15,6 +15,13 @@ import hr_prometheus
 APP = "from aiohttp import web\napp = web.Application()\n"
 
 
+def check_page() -> None:
+    """The files of the status page are in the wheel."""
+    static = pathlib.Path(hr_prometheus.__file__).parent / "status" / "static"
+    names = "index.html status.js status.css vendor/uPlot.iife.min.js vendor/uPlot.min.css vendor/uPlot.LICENSE"
+    assert all((static / name).stat().st_size for name in names.split())
+
+
 def main() -> None:
     """Serve an application with the installed command, scrape it and stop it."""
     assert ".venv-wheel" in hr_prometheus.__file__, hr_prometheus.__file__
@@ -30,6 +37,7 @@ def main() -> None:
             url = process.stdout.readline().partition("metrics on ")[2].split()[0]
             with urllib.request.urlopen(url, timeout=20) as response:
                 assert b"requests_in_progress" in response.read()
+            check_page()
             process.terminate()
             assert process.wait(20) == 0
         finally:

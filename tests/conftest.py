@@ -53,6 +53,14 @@ hypothesis.settings.load_profile("patient")
 APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened, on a machine that is busy with something else.
 DEADLINE = 60.0
+#: The Debian packages of the programs that some tests need.
+PACKAGES = {
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
+    "curl": "curl",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
 #: The line of a start that is slow, as it may be on such a machine.
 SLOW_START = "Starting: waiting for "
 
@@ -344,7 +352,7 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
     def find(name: str) -> str:
         path = shutil.which(name)
         if path is None:
-            missing = f'"{name}" is not installed (Debian: apt-get install prometheus)'
+            missing = f'"{name}" is not installed (Debian: apt-get install {PACKAGES[name]})'
             if request.config.getoption("--require-components"):
                 pytest.fail(missing)
             pytest.skip(missing)

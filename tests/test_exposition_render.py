@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from conftest import count, in_another_thread, samples
 from hypothesis import given
@@ -61,6 +63,31 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
         with_created.reset(token)
         enable_created_metrics()
     assert TEXT.render(registry) == generate_latest(registry)
+
+
+NAMES = [
+    "request_latency_bucket",
+    "request_latency_count",
+    "request_latency_sum",
+    "request_count_total",
+    "own",
+    "nothing",
+]
+
+
+@given(st.sets(st.sampled_from(NAMES), min_size=1), st.booleans())
+def test_a_selection_has_the_samples_of_its_names(names, is_openmetrics):
+    """name[] of families of ours gives those lines of the whole scrape, and no others."""
+    registry = CollectorRegistry()
+    Gauge("own", "The application's", registry=registry).set(1)
+    records = Records(registry, detail="full")
+    for path in ("/a", "/b"):
+        count(records.request(("GET", path)), 200, 0.3)
+    form = OPENMETRICS if is_openmetrics else TEXT
+    lines = form.render(registry).decode().splitlines()
+    selection = form.render(registry.restricted_registry(names)).decode().splitlines()
+    expected = [line for line in lines if line[0] != "#" and re.split("[{ ]", line)[0] in names]
+    assert sorted(line for line in selection if line[0] != "#") == sorted(expected)
 
 
 @pytest.mark.parametrize("escaping", ["allow-utf-8", "underscores", "dots", "values"])

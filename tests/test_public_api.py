@@ -21,6 +21,7 @@ def test_the_public_names():
         "TargetError",
         "access_log_class",
         "hrprometheus_middleware",
+        "hrprometheus_status_view",
         "hrprometheus_view",
         "instrument",
     }

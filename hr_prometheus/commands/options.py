@@ -164,6 +164,15 @@ metrics_port = metrics_option(
 metrics_host = metrics_option(
     "--metrics-host", metavar="HOST", show_default="the application's", help="Address of the metrics port."
 )
+status = metrics_option(
+    "--status/--no-status",
+    default=None,
+    show_default="where only this machine can reach it",
+    help="Serve the status page at / of the metrics port: charts and a table of all routes.",
+)
+status_path = metrics_option(
+    "--status-path", metavar="PATH", help="Serve the status page at this path of the application, too: /-/status."
+)
 fixed_route = metrics_option(
     "--fixed-route",
     "fixed_routes",

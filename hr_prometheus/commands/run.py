@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
+@options.status
+@options.status_path
 @options.series
 @options.monitor
 @options.loop_metrics

@@ -63,16 +63,16 @@ def pieces(
 
 def _template(family: StoredFamily, *, with_created: bool) -> str:
     """Return the lines of one series, each with a place for the labels and one for the number."""
-    name, braces = family.name, "{%s}" if family.metric.labels else "%s"
-    if family.type == "gauge":
-        return f"{name}{braces} %s\n"
-    created = f"{name}_created{braces} %s\n" if with_created else ""
-    if family.type == "counter":
-        return f"{name}_total{braces} %s\n{created}"
+    braces = "{%s}" if family.metric.labels else "%s"
     comma = "," if family.metric.labels else ""
-    bounds = [go_text(bound) for bound in (*family.bounds, float("inf"))]
-    buckets = "".join(f'{name}_bucket{{le="{bound}"{comma}%s}} %s\n' for bound in bounds)
-    return f"{buckets}{name}_count{braces} %s\n{name}_sum{braces} %s\n{created}"
+    bounds = iter([go_text(bound) for bound in (*family.bounds, float("inf"))])
+    lines = []
+    for name in family.sample_names(with_created=with_created):
+        is_bucket = family.type == "histogram" and name.endswith("_bucket")
+        line = f'{name}{{le="{next(bounds)}"{comma}%s}} %s\n' if is_bucket else f"{name}{braces} %s\n"
+        if family.selects(name):
+            lines.append(line)
+    return "".join(lines)
 
 
 def _lines(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
@@ -83,6 +83,8 @@ def _lines(family: StoredFamily, template: str, start: int, *, with_created: boo
     bounds = len(family.bounds)
     buckets = bounds + 1 if family.type == "histogram" else 0
     may_be_empty = family.metric in IN_PROGRESS
+    samples = family.sample_names(with_created=with_created)
+    selected = [index for index, name in enumerate(samples) if family.selects(name)]
     lines = []
     for values, (page, first) in family.series[start : start + _SERIES]:
         text, label_names = template, names
@@ -104,6 +106,8 @@ def _lines(family: StoredFamily, template: str, start: int, *, with_created: boo
             numbers = [_number(in_progress(page, first, bounds) if bounds else page[first])]
         if with_created and family.type != "gauge":
             numbers.append(go_text(page[last + 1]))
+        if len(selected) < len(numbers):
+            numbers = [numbers[index] for index in selected]
         places = [labels] * (2 * len(numbers))
         places[1::2] = numbers
         lines.append(text % tuple(places))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import Metric as Family
 
 from hr_prometheus.exposition.collectors import may_be_slow
+from hr_prometheus.store.families import StoredFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
@@ -44,13 +45,18 @@ class Snapshot:
             else:
                 continue
             for family in families:
-                if self._names:
-                    restricted = Family(family.name, family.documentation, family.type, family.unit)
-                    restricted.samples = [sample for sample in family.samples if sample.name in self._names]
-                    if restricted.samples:
-                        yield restricted
-                else:
-                    yield family
+                selection = select(family, self._names) if self._names else family
+                if selection is not None:
+                    yield selection
+
+
+def select(family: Family, names: Collection[str]) -> Family | None:
+    """Return a family with its samples of these *names*, or ``None`` if it has none."""
+    if isinstance(family, StoredFamily):
+        return family.select(names)
+    selection = Family(family.name, family.documentation, family.type, family.unit)
+    selection.samples = [sample for sample in family.samples if sample.name in names]
+    return selection if selection.samples else None
 
 
 def target_family(labels: Mapping[str, str]) -> Family:

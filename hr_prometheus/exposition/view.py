@@ -93,12 +93,12 @@ def _joined(request: Request, name: str) -> str:
     return ",".join(request.headers.getall(name)) if name in request.headers else ""
 
 
-def check_metrics_path(path: str) -> None:
-    """Check that *path* can be the path of a metrics route."""
+def check_metrics_path(path: str, setting: str = "metrics_path") -> None:
+    """Check that *path*, the value of a *setting*, can be the path of a metrics route."""
     if not isinstance(path, str) or not re.fullmatch(_PATH, path):
         raise SettingError(
-            "metrics_path",
-            f'metrics_path="{path}"',
+            setting,
+            f'{setting}="{path}"',
             ' cannot be served. Expected a path that begins with "/", without parameters, query or percent-escapes.',
         )
 

@@ -22,6 +22,7 @@ from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, Policies
 from hr_prometheus.labels.preflight import resource_of_preflight
 from hr_prometheus.labels.resources import UNMATCHED, domains, template, valid_text
 from hr_prometheus.labels.rule import LabelRule
+from hr_prometheus.labels.unrecorded import is_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -110,6 +111,8 @@ class LabelCache(Generic[T]):
             if isinstance(match_info.http_exception, HTTPException):
                 # Each such match has a route of its own, which may not be kept.
                 return self.unmatched_record(request)
+            if not is_recorded(route.handler):
+                return None
             pattern = self._routes[route] = self._pattern(route, request)
             if route.method == request.method != hdrs.METH_ANY:  # a client may send the method "*"
                 if not pattern.rule.kept:

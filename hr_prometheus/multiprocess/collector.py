@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus.exposition.snapshot import target_family
+from hr_prometheus.exposition.snapshot import select, target_family
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.multiprocess.compaction import compact
 from hr_prometheus.multiprocess.dump import load
@@ -143,12 +143,9 @@ class Scrape:
     def collect(self) -> Iterator[Family]:
         """Yield the families."""
         for family in self.collector.families(self.dumps, self.silent):
-            if self.names is None:
-                yield family
-                continue
-            samples = [sample for sample in family.samples if sample.name in self.names]
-            if samples:
-                yield _with_samples(family, samples)
+            selection = family if self.names is None else select(family, self.names)
+            if selection is not None:
+                yield selection
 
 
 class _MergedFamilies:

@@ -27,6 +27,7 @@ from hr_prometheus.labels.resources import (
     parameter_names,
     template,
 )
+from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metrics import BASIC, FULL
 from hr_prometheus.request.records import Records
 from hr_prometheus.server.label_notices import policies_of, recorder_in
@@ -109,6 +110,7 @@ def rows_of(app: Application, settings: Settings, *, shares_settings: bool = Fal
         policies.warn(error)
     domains = hosts(app)
     resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice
+    resources = {each: None for each in resources if all(is_recorded(route.handler) for route in each)}
     rows = [
         _row(resource, policies, settings, domains.get(resource, ""))
         for resource in resources

@@ -14,6 +14,7 @@ from aiohttp.web import Application, Request
 from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.exposition.view import is_view
+from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.request.refused import record_malformed, record_unmet_expectation
 
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class QuietAccessLogger(AccessLogger):
-    """aiohttp's own access logger, without a line for scrapes."""
+    """aiohttp's own access logger, without a line for scrapes and for the status page."""
 
     def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
-        """Log a request, unless it is a scrape."""
+        """Log a request, unless it only shows the metrics."""
         match = _match(request)
-        if match is None or not is_view(match.handler):
+        if match is None or (is_recorded(match.handler) and not is_view(match.handler)):
             super().log(request, response, time)
 
 

@@ -65,10 +65,13 @@ class Announcer:
         self._announce(f"Starting: waiting for {self._waits_for()}, {SLOW_START:g} s so far; Ctrl-C to stop")
 
 
-def serving_line(what: str, urls: Iterable[str], metrics_url: str, loop: str) -> str:
-    """Return the line that says what is served where, by which event loop and process, and how it is stopped."""
+def serving_line(what: str, urls: Iterable[str], metrics: str, loop: str) -> str:
+    """Return the line that says what is served where, by which event loop and process, and how it is stopped.
+
+    *metrics* is what :func:`hr_prometheus.server.metrics_routes.where_metrics_are` returns.
+    """
     # The space keeps a terminal, and a person who copies it, from taking the semicolon for a part of the URL.
-    return f"hr-prometheus: {what} on {', '.join(urls)}, metrics on {metrics_url} ; {loop}, pid {os.getpid()}, Ctrl-C to stop"
+    return f"hr-prometheus: {what} on {', '.join(urls)}, {metrics} ; {loop}, pid {os.getpid()}, Ctrl-C to stop"
 
 
 def target_and_routes(target: str, routes: int, workers: str = "") -> str:

@@ -23,6 +23,7 @@ from hr_prometheus.server.label_notices import ignored_options, label_notices, r
 from hr_prometheus.server.logs import configure_application_logging, log_notices
 from hr_prometheus.server.target import make_application, parse_target
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, sentence_of
+from hr_prometheus.status.view import TARGET
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -87,6 +88,8 @@ class ServedApplication:
 
     def _instrument(self, app: Application, metrics_path: str | None) -> None:
         settings, monitor = self.settings, _monitor(self.settings)
+        if settings.status_path is not None:
+            app[TARGET] = settings.target
         of_loop: dict[str, Any] = {
             "loop_metrics": settings.loop_metrics,
             "blocked_after": DEFAULT_BLOCKED_AFTER if settings.blocked_after is None else settings.blocked_after,
@@ -95,6 +98,7 @@ class ServedApplication:
             instrument(
                 app,
                 metrics_path=metrics_path,
+                status_path=settings.status_path,
                 fixed_routes_parameters=settings.fixed_routes,
                 allow_values=settings.allow_values,
                 keep_values=settings.keep_values,
@@ -110,7 +114,7 @@ class ServedApplication:
             self.has_own_middleware = True
             for text in ignored_options(settings):
                 self._note(text)
-            instrument(app, metrics_path=metrics_path, **of_loop)
+            instrument(app, metrics_path=metrics_path, status_path=settings.status_path, **of_loop)
         for recorder in filter(None, map(recorder_of, app.middlewares)):
             recorder.labels.policies.warn = self._warn
             recorder.labels.policies.is_shared = self._shares_settings and not self.has_own_middleware

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError, SettingError
+from hr_prometheus.server.metrics_routes import where_metrics_are
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class BoundAddresses:
     metrics_sockets: list[socket.socket]
     urls: list[str]
     metrics_url: str
+
+    def where_metrics_are(self, settings: Settings) -> str:
+        """Return where the metrics and the status page are, for the line of a start."""
+        return where_metrics_are(settings, self.urls[0], self.metrics_url, self.metrics_sockets)
 
 
 def bind_addresses(

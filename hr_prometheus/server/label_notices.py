@@ -14,6 +14,7 @@ from hr_prometheus.instrumentation import IGNORED
 from hr_prometheus.labels.exclusions import covers, idle_patterns
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up
+from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.settings import sentence_of
 
@@ -47,7 +48,11 @@ def label_notices(
         return []
     policies, kept, number, total = recorder.labels.policies, [], 0, 0
     for resource in all_resources(app):
-        routes = [route for route in resource if route.method != hdrs.METH_HEAD and not is_view(route.handler)]
+        routes = [
+            route
+            for route in resource
+            if route.method != hdrs.METH_HEAD and is_recorded(route.handler) and not is_view(route.handler)
+        ]
         is_excluded = covers(recorder.exclude, resource, policies)
         names = [] if is_excluded else sorted(policies.kept(resource, recorder.labels.path_budget))
         total += len(routes)

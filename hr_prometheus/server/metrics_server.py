@@ -23,16 +23,24 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.server.metrics_routes import MetricsRoutes
+    from hr_prometheus.status.view import Gather
+
 #: Seconds that a stop waits for scrapes in progress.
 _DRAIN_SECONDS = 1.0
 #: Seconds that a stop waits for the thread: a collector of the application's may block it.
 _THREAD_SECONDS = 2.0
 
 
-async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socket]) -> Runner:
-    """Serve a metrics *view* at *path* on bound *sockets*, until the runner is cleaned up."""
+async def serve_metrics(
+    routes: MetricsRoutes, view: Handler, sockets: Iterable[socket.socket], gather: Gather | None = None
+) -> Runner:
+    """Serve the *routes* of a metrics *view* on bound *sockets*, until the runner is cleaned up.
+
+    *gather* returns the recent requests, if they are not those of this process.
+    """
     app = Application()
-    app.router.add_get(path, view)
+    routes.add_to(app, view, gather)
     runner = Runner(app, access_log=None, drain_seconds=_DRAIN_SECONDS)
     await runner.setup()
     for each in sockets:
@@ -45,9 +53,9 @@ async def serve_metrics(path: str, view: Handler, sockets: Iterable[socket.socke
 
 @asynccontextmanager
 async def metrics_thread(
-    path: str, sockets: Iterable[socket.socket], registry: CollectorRegistry = REGISTRY
+    routes: MetricsRoutes, sockets: Iterable[socket.socket], registry: CollectorRegistry = REGISTRY
 ) -> AsyncIterator[None]:
-    """Serve a registry at *path* on bound *sockets*, in a thread that answers while this event loop is blocked.
+    """Serve the *routes* of a registry on bound *sockets*, in a thread that answers while this event loop is blocked.
 
     If the thread fails, that is logged and counted, its port is closed, and the application goes on.
     """
@@ -57,7 +65,7 @@ async def metrics_thread(
     ended: Future[None] = Future()
 
     async def serve() -> None:
-        runner = await serve_metrics(path, view, sockets)
+        runner = await serve_metrics(routes, view, sockets)
         try:
             serving.set_result(None)
             await stopping.wait()
@@ -85,11 +93,13 @@ async def metrics_thread(
         await asyncio.wait([asyncio.wrap_future(ended)], timeout=_THREAD_SECONDS)
 
 
-def metrics_context(path: str, sockets: Iterable[socket.socket]) -> Callable[[Application], AsyncIterator[None]]:
+def metrics_context(
+    routes: MetricsRoutes, sockets: Iterable[socket.socket]
+) -> Callable[[Application], AsyncIterator[None]]:
     """Return a context for ``Application.cleanup_ctx`` that serves the metrics as long as the application is up."""
 
     async def context(_app: Application) -> AsyncIterator[None]:
-        async with metrics_thread(path, sockets):
+        async with metrics_thread(routes, sockets):
             yield
 
     return context

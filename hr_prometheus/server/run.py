@@ -6,13 +6,13 @@ import asyncio
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.exposition.view import check_metrics_path
 from hr_prometheus.server import interrupts, script_runners
 from hr_prometheus.server.announcer import Announcer, start_timer
 from hr_prometheus.server.application import ServedApplication
 from hr_prometheus.server.bind import bind_addresses
 from hr_prometheus.server.forks import ServingProcesses
 from hr_prometheus.server.loops import loop_factory
+from hr_prometheus.server.metrics_routes import check_paths, metrics_routes
 from hr_prometheus.server.metrics_server import metrics_context
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.script import run_script
@@ -39,7 +39,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     it serves. Addresses are bound before anything is imported, so a used one is an error before the application has done anything.
     """
     target = parse_target(settings.target)
-    check_metrics_path(settings.metrics_path)
+    check_paths(settings)
     if target.attribute is None:
         _run_script(target, settings, announce)
     else:
@@ -120,8 +120,8 @@ def _serve(
 async def _prepare(
     application: ServedApplication, value: Application | Awaitable[object], addresses: BoundAddresses
 ) -> Application:
-    path = application.settings.metrics_path
-    if not addresses.metrics_sockets:
-        return await application.prepare(value, metrics_path=path)
-    context = metrics_context(path, addresses.metrics_sockets)
+    settings, sockets = application.settings, addresses.metrics_sockets
+    if not sockets:
+        return await application.prepare(value, metrics_path=settings.metrics_path)
+    context = metrics_context(metrics_routes(settings, sockets), sockets)
     return await application.prepare(value, metrics_path=None, context=context)

@@ -20,11 +20,13 @@ from hr_prometheus.server.bind import bind_tcp, host_and_port, url_of
 from hr_prometheus.server.label_notices import shared_notices
 from hr_prometheus.server.logs import log_notices
 from hr_prometheus.server.loops import loop_name
+from hr_prometheus.server.metrics_routes import metrics_routes, where_metrics_are
 from hr_prometheus.server.metrics_server import metrics_thread
 from hr_prometheus.server.run_app_arguments import access_log_arguments
 from hr_prometheus.settings import DEFAULT_HOST, sentence_of
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiohttp.web import Application, AppRunner
@@ -59,6 +61,7 @@ class ScriptRunners:
         #: The metrics' own port, while one of the applications is up that share it.
         self._metrics = AsyncExitStack()
         self._metrics_url = ""
+        self._metrics_sockets: list[socket.socket] = []
         self._metrics_users = 0
 
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
@@ -122,8 +125,8 @@ class ScriptRunners:
         settings = self._settings
         if not self._metrics_users:
             sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port or 0)
-            self._metrics_url = url_of(sockets[0], "http")
-            await self._metrics.enter_async_context(metrics_thread(settings.metrics_path, sockets))
+            self._metrics_url, self._metrics_sockets = url_of(sockets[0], "http"), sockets
+            await self._metrics.enter_async_context(metrics_thread(metrics_routes(settings, sockets), sockets))
         self._metrics_users += 1
         yield
         self._metrics_users -= 1
@@ -141,7 +144,8 @@ class ScriptRunners:
                 for each in runner.addresses
             ]
             metrics_url = (self._metrics_url or urls[0]) + self._settings.metrics_path
-            self._announce(serving_line(application.describe(), urls, metrics_url, loop_name(loop)))
+            metrics = where_metrics_are(self._settings, urls[0], metrics_url, self._metrics_sockets)
+            self._announce(serving_line(application.describe(), urls, metrics, loop_name(loop)))
             application.log_notices()
         elif runner.server is not None:  # it has not been cleaned up
             if runner.server.requests_count:  # the script listens by itself

@@ -109,7 +109,8 @@ class Service:
             self._application.phase = RUNNING
             what, loop = self._application.describe(), loop_name(asyncio.get_running_loop())
             addresses = self._addresses
-            self._announcer.serving(serving_line(what, addresses.urls, addresses.metrics_url, loop))
+            metrics = addresses.where_metrics_are(self._application.settings)
+            self._announcer.serving(serving_line(what, addresses.urls, metrics, loop))
             self._application.log_notices()
             await shutdown.requested.wait()
             self._announcer.note_stop()

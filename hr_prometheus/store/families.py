@@ -14,7 +14,7 @@ from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.store.cells import has_observations, in_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import Protocol, TypeAlias
 
     from hr_prometheus.metrics import Metric
@@ -51,15 +51,44 @@ class StoredFamily(Family):
         self.metric = metric
         self.bounds = bounds
         self.series = series
+        #: The names of the samples that are read; ``None`` for all.
+        self.selected: frozenset[str] | None = None
 
     @property
     def samples(self) -> list[Sample]:
         """The samples, as prometheus_client names and orders them."""
-        return [sample for values, (page, first) in self.series for sample in self._samples(values, page, first)]
+        samples = [sample for values, (page, first) in self.series for sample in self._samples(values, page, first)]
+        return [sample for sample in samples if self.selects(sample.name)]
 
     @samples.setter
     def samples(self, _none: list[Sample]) -> None:
         """Ignore what the base class sets."""
+
+    def sample_names(self, *, with_created: bool) -> list[str]:
+        """Return the names of the samples of one series, in their order, selected or not."""
+        if self.type == "gauge":
+            return [self.name]
+        created = [f"{self.name}_created"] * with_created
+        if self.type == "counter":
+            return [f"{self.name}_total", *created]
+        buckets = [f"{self.name}_bucket"] * (len(self.bounds) + 1)
+        return [*buckets, f"{self.name}_count", f"{self.name}_sum", *created]
+
+    def selects(self, name: str) -> bool:
+        """Whether samples of this name are read."""
+        return self.selected is None or name in self.selected
+
+    def select(self, names: Collection[str]) -> StoredFamily | None:
+        """Return the same family with the samples of these *names* only, or ``None`` if it has none of them.
+
+        Nothing is read yet, so that a selection is rendered as fast as the whole.
+        """
+        selection = StoredFamily(self.metric, self.name, self.bounds, self.series)
+        selection.selected = frozenset(self.sample_names(with_created=with_created.get())).intersection(names)
+        return selection if selection.selected else None
+
+    #: What prometheus_client's registry calls for ``name[]``.
+    _restricted_metric = select
 
     def _samples(self, values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
         labels = dict(zip(self.metric.label_names(values), values, strict=True))

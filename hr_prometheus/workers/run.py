@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import SettingError
-from hr_prometheus.exposition.view import check_metrics_path
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
 from hr_prometheus.server import interrupts
@@ -15,6 +14,7 @@ from hr_prometheus.server.announcer import Announcer
 from hr_prometheus.server.bind import bind_addresses
 from hr_prometheus.server.logs import configure_logging
 from hr_prometheus.server.loops import loop_factory
+from hr_prometheus.server.metrics_routes import check_paths
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.workers.acceptor import Counts
@@ -40,7 +40,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
             f': "{settings.target}" is a script, whose addresses are known only when it has run. Expected a '
             'target with an attribute, "module:attribute".',
         )
-    check_metrics_path(settings.metrics_path)
+    check_paths(settings)
     loop_factory(settings.loop)  # what is wrong is an error here, once, and not in each worker
     tls_context(settings)
     configure_logging(settings.log_level)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from contextlib import suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import AppRunner, HTTPServiceUnavailable
@@ -17,6 +18,7 @@ from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
+from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import serve_metrics
 from hr_prometheus.store.files import store_in_files
 
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
 
     from hr_prometheus.metrics import Metric
     from hr_prometheus.multiprocess.collector import Scrape
+    from hr_prometheus.settings import Settings
     from hr_prometheus.workers.process import WorkerProcess
 
 #: Seconds that a scrape waits for the workers' answers.
 ANSWER_SECONDS = 0.5
+#: How many requests a list of recent ones has, as in one process.
+_MOST_RECENT = 200
 
 
 class WorkerScrapes:
@@ -63,9 +68,26 @@ class WorkerScrapes:
         except HTTPServiceUnavailable as error:
             raise ConnectionError((error.text or "").rstrip(".\n")) from None
 
-    async def serve(self, path: str, sockets: Sequence[socket.socket]) -> AppRunner:
-        """Serve scrapes at *path* on sockets of their own, until the result is cleaned up."""
-        return await serve_metrics(path, make_view(REGISTRY, self.scrape), sockets)
+    async def serve(self, settings: Settings, sockets: Sequence[socket.socket]) -> AppRunner:
+        """Serve scrapes on sockets of their own, until the result is cleaned up."""
+        view = make_view(REGISTRY, self.scrape)
+        return await serve_metrics(metrics_routes(settings, sockets), view, sockets, self.recent)
+
+    async def recent(self) -> list[dict[str, Any]]:
+        """Return the latest slow and failed requests of the workers that answer in time, the latest first."""
+        questions = [
+            asyncio.ensure_future(worker.ask("recent")) for worker in self._workers.values() if worker.is_running
+        ]
+        if not questions:
+            return []
+        done, late = await asyncio.wait(questions, timeout=ANSWER_SECONDS)
+        for each in late:
+            each.cancel()
+        requests: list[dict[str, Any]] = []
+        for each in done:
+            with suppress(ConnectionError):
+                requests += json.loads(each.result())
+        return sorted(requests, key=itemgetter("time"), reverse=True)[:_MOST_RECENT]
 
     def close(self) -> None:
         """Close the files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class Supervisor:
         for number, handler in handlers.items():
             asyncio.get_running_loop().add_signal_handler(number, handler)
         self._tasks.start(self._terminal.watch())
-        metrics = await self._scrapes.serve(self._settings.metrics_path, self._addresses.metrics_sockets)
+        metrics = await self._scrapes.serve(self._settings, self._addresses.metrics_sockets)
         try:
             await self._boot()
             await self._pool.stopping.wait()
@@ -85,8 +86,8 @@ class Supervisor:
         if not pool.stopping.is_set():
             count = f"{serving} of {number} workers" if serving < number else f"{number} worker{'s' * (number != 1)}"
             what = target_and_routes(self._settings.target, first.routes, count)
-            urls, metrics_url = self._addresses.urls, self._addresses.metrics_url
-            self._announcer.serving(serving_line(what, urls, metrics_url, loop_choice(self._settings.loop)))
+            metrics = self._addresses.where_metrics_are(self._settings)
+            self._announcer.serving(serving_line(what, self._addresses.urls, metrics, loop_choice(self._settings.loop)))
             log_notices(first.notices)
 
     async def _reload(self) -> None:
@@ -115,5 +116,7 @@ class Supervisor:
             self._tasks.start(announce_drain(self._announcer, workers, self._pool.drain_seconds))
         self._pool.stop()
 
-    async def _answer(self, _kind: str, value: Any) -> bytes:
+    async def _answer(self, kind: str, value: Any) -> bytes:
+        if kind == "recent":
+            return json.dumps(await self._scrapes.recent()).encode()
         return b"".join(await self._scrapes.scrape(*value))

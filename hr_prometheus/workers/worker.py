@@ -28,6 +28,7 @@ from hr_prometheus.multiprocess.dump import dump, slow_calls
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
+from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
@@ -37,6 +38,7 @@ from hr_prometheus.server.run_app_arguments import run_app_arguments
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import Settings
+from hr_prometheus.status.view import gather_recent_with
 from hr_prometheus.store.files import store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
@@ -108,6 +110,7 @@ class _Worker:
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
         view.forward_to(self._scrape)
+        gather_recent_with(self._recent)
         value = load_target(target, settings.arguments, settings.app_dir)
         try:
             with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as loop:
@@ -219,9 +222,15 @@ class _Worker:
             self._watch_heads()
             self.stop()
 
-    async def _on_question(self, _kind: str, _value: Any) -> bytes:
+    async def _on_question(self, kind: str, _value: Any) -> bytes:
+        if kind == "recent":
+            return json.dumps(recent_requests(REGISTRY).as_list()).encode()
         answers = await self.collectors.ask(slow_calls(), SLOW)  # a little less than the supervisor waits
         return json.dumps(dump(answers=answers)).encode()
+
+    async def _recent(self) -> list[dict[str, Any]]:
+        requests: list[dict[str, Any]] = json.loads(await self.channel.ask("recent"))
+        return requests
 
     async def _scrape(self, accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
         body = await self.channel.ask("scrape", [accept, names, is_gzip])

@@ -56,7 +56,7 @@ def test_make_demo_sets_up_and_runs_the_service():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        ["make", "demo", f"PORT={port}", f"PYTHON={sys.executable}"],  # noqa: S607
+        ["make", "demo", f"PORT={port}", "METRICS_PORT=0", f"PYTHON={sys.executable}"],  # noqa: S607
         cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
@@ -66,6 +66,7 @@ def test_make_demo_sets_up_and_runs_the_service():
             assert lines[-1], process.stderr.read()
             lines.append(process.stdout.readline())
         url = re.search(r"metrics on (\S+)", lines[-1])[1]
+        assert get(re.search(r"status page on (\S+)", lines[-1])[1])[1].startswith("<!doctype html>")
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             found = counts(get(url)[1])
@@ -109,7 +110,7 @@ def test_make_demo_with_a_busy_port():
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         done = subprocess.run(
-            ["make", "demo", f"PORT={port}", f"PYTHON={sys.executable}"],  # noqa: S607
+            ["make", "demo", f"PORT={port}", "METRICS_PORT=0", f"PYTHON={sys.executable}"],  # noqa: S607
             cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
         )  # fmt: skip
     assert done.returncode == 2

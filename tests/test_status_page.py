@@ -1,0 +1,540 @@
+"""The status page in a real browser, over a registry whose numbers the tests know."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import socket
+import threading
+import time
+from bisect import bisect_left
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+from conftest import DEADLINE, count, samples, wait_for
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from selenium import webdriver
+
+from hr_prometheus.exposition.view import make_view
+from hr_prometheus.metrics import LATENCY_BUCKETS, WORKER_RESTARTS, WORKER_UP
+from hr_prometheus.request.records import Records
+from hr_prometheus.status.view import TARGET, make_status_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parent.parent
+NO_NUMBER = "\N{EN DASH}"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
+)
+#: Keeps what the page must not cause, from before its first script on.
+WATCH = """
+window.violations = [];
+addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("error", (event) => violations.push(`error: ${event.message}`));
+addEventListener("unhandledrejection", (event) => violations.push(`rejected: ${event.reason}`));
+"""
+#: What says that the tab is hidden: a headless browser shows all of its tabs.
+HIDE = """
+Object.defineProperty(document, "hidden", { configurable: true, get: () => arguments[0] });
+document.dispatchEvent(new Event("visibilitychange"));
+"""
+
+
+class Server:
+    """Serves the page over a registry in a thread, on one port for good, so that it can go away and come back."""
+
+    def __init__(self) -> None:
+        self.use(CollectorRegistry())
+        self.polls: list[float] = []
+        self.status = 200
+        self.port = 0
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self.start()
+
+    def use(self, registry: CollectorRegistry, prefix: str = "") -> None:
+        """Show another registry, as after a restart."""
+        self.registry = registry
+        self.records = Records(registry, prefix=prefix, detail="full")
+        self.recent: list[dict[str, object]] = []
+        self.view = make_view(registry)
+
+    def start(self) -> None:
+        """Listen."""
+        self._run(self._start())
+
+    def stop(self) -> None:
+        """Refuse connections, and close those that are open."""
+        self._run(self.runner.cleanup())
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def _run(self, coroutine: object) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(DEADLINE)
+
+    async def _start(self) -> None:
+        async def metrics(request: web.Request) -> web.StreamResponse:
+            self.polls.append(time.monotonic())
+            return await self.view(request) if self.status == 200 else web.Response(status=self.status)
+
+        async def gather() -> list[dict[str, object]]:
+            return self.recent
+
+        app = web.Application()
+        app[TARGET] = "shop:create_app"
+        app.router.add_get("/a/prefix/status", make_status_view(metrics, gather=gather))
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self.runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}/a/prefix/status"
+
+    def record(self, path: str, number: int = 1, status: int = 200, seconds: float = 0.02, method: str = "GET") -> None:
+        """Record requests that have ended."""
+        record = self.records.request((method, path))
+        for _ in range(number):
+            count(record, status, seconds)
+            record.measure(seconds, 100, 10)
+
+
+class Page:
+    """The page in the browser, as somebody sees and uses it."""
+
+    def __init__(self, driver: object, server: Server) -> None:
+        self.driver, self.server = driver, server
+
+    def open(self) -> None:
+        """Load it, and wait for its first numbers."""
+        self.server.polls.clear()
+        self.driver.get(self.server.url)
+        self.wait(lambda: self.polls >= 1)
+
+    def run(self, script: str, *arguments: object) -> object:
+        return self.driver.execute_script(script, *arguments)
+
+    @property
+    def polls(self) -> int:
+        return int(self.run("return document.body.dataset.polls ?? 0"))
+
+    def poll(self) -> None:
+        """Wait until the page shows what is so now. So far it has had an answer each time."""
+        asked = len(self.server.polls)
+        self.wait(lambda: self.polls > asked)
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        wait_for(condition, bool)
+
+    def text(self, selector: str) -> str:
+        return self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector).strip()
+
+    def texts(self, selector: str) -> list[str]:
+        return self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.innerText.trim())", selector)
+
+    def click(self, selector: str) -> None:
+        self.run("document.querySelector(arguments[0]).click()", selector)
+
+    def keys(self, *keys: str) -> None:
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def routes(self) -> list[str]:
+        """The routes of the table, from top to bottom."""
+        return self.run("return [...document.querySelectorAll('#table tr[data-route]')].map((e) => e.dataset.route)")
+
+    def cell(self, route: str, column: str) -> str:
+        return self.text(f"tr[data-route='{route}'] td[data-column='{column}']").removeprefix("▲ ")
+
+    def details(self) -> dict[str, str]:
+        """The numbers below the open row, by their terms."""
+        names, values = self.texts(".details dt"), self.texts(".details dd")
+        return dict(zip(names, values, strict=True))
+
+    def tile(self, name: str) -> str:
+        return self.text(f"[data-tile='{name}'] .now").replace("\n", " ")
+
+
+@pytest.fixture(scope="module")
+def driver(component, tmp_path_factory) -> Iterator[object]:
+    """The browser of all tests."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = component("chromium")
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(component("chromedriver")))
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def shared_server(driver) -> Iterator[Server]:
+    """The server of all tests."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(shared_server) -> Server:
+    """The server, with nothing recorded."""
+    shared_server.use(CollectorRegistry())
+    shared_server.polls.clear()
+    shared_server.status = 200
+    shared_server.url = f"http://127.0.0.1:{shared_server.port}/a/prefix/status"
+    return shared_server
+
+
+@pytest.fixture
+def page(driver, server) -> Iterator[Page]:
+    """The page, not yet open. At the end it must have left no message, asked nobody else and kept to its policy."""
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    resize(driver, 1360)
+    page = Page(driver, server)
+    yield page
+    assert page.run("return window.violations") == []
+    messages = [entry["message"] for entry in driver.get_log("browser")]
+    # That a server cannot be reached, or refuses, is written by the browser itself.
+    assert [each for each in messages if "ERR_CONNECTION" not in each and "status of 503" not in each] == []
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    asked = {each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"}
+    assert {url.partition("?")[0] for url in asked if url.startswith(("http", "ws"))} == {server.url}
+    driver.get("about:blank")
+
+
+def resize(driver, width: int) -> None:
+    metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def quantile(q: float, seconds: list[float]) -> float:
+    """Return what Prometheus' histogram_quantile says of a histogram with these observations, in seconds."""
+    bounds = (0.0, *LATENCY_BUCKETS)
+    places = [bisect_left(LATENCY_BUCKETS, each) for each in seconds]
+    rank = q * len(seconds)
+    below = 0
+    for place in range(len(LATENCY_BUCKETS)):
+        within = places.count(place)
+        if below + within >= rank:
+            return bounds[place] + (bounds[place + 1] - bounds[place]) * (rank - below) / within
+        below += within
+    raise AssertionError("above the last bound")
+
+
+def test_the_numbers_are_those_of_the_scrape(page, server):
+    """Counts, shares and quantiles of what has happened since the page was opened, and totals since the start."""
+    server.record("/cells", 5)
+    server.record("/cells", 2, status=404)
+    server.records.request(("PUT", "/cells")).begin()
+    page.open()
+    assert page.cell("GET /cells", "5xx") == NO_NUMBER  # nothing has happened yet
+    seconds = [0.003] * 10 + [0.04] * 20 + [0.3] * 9 + [0.8]
+    for number, each in enumerate(seconds):
+        server.record("/cells", status=(200, 200, 500, 404)[number % 4], seconds=each)
+    server.record("/other", 1, status=499)
+    page.poll()
+    assert page.cell("GET /cells", "5xx") == page.cell("GET /cells", "4xx") == "25 %"
+    assert page.cell("GET /other", "499") == "100 %"
+    for q in (0.5, 0.95):
+        assert page.cell("GET /cells", f"p{q * 100:.0f}") == f"{quantile(q, seconds) * 1000:.0f} ms"
+    assert page.cell("PUT /cells", "progress") == page.tile("In progress") == "1"
+    page.click("tr[data-route='GET /cells'] button")
+    details = page.details()
+    assert details["Requests"] == "40"
+    assert details["Mean latency"] == f"{sum(seconds) / len(seconds) * 1000:.0f} ms"
+    assert details["Sent"].startswith("100 B a request")
+    scrape = samples(generate_latest(server.registry).decode())
+    for status in ("200", "404", "500"):
+        assert float(details[status]) == scrape[f'request_count_total{{method="GET",path="/cells",status="{status}"}}']
+    page.click("#pause")  # so that the rate is that of the polls which are counted now
+    watched = server.polls[page.polls - 1] - server.polls[0]
+    assert float(page.cell("GET /cells", "rate")) == pytest.approx(40 / watched, rel=0.5)
+    assert page.tile("Errors, 5xx") == "24 %"  # 10 of 41
+    assert "GET/cells" in page.text("#attention .failing").replace(" ", "").replace("\n", "")
+
+
+def test_sort(page, server):
+    """By any column, either way; those without a number come last."""
+    server.record("/never", 1)
+    page.open()
+    for path, number, seconds in [("/often", 30, 0.01), ("/slow", 10, 3.0), ("/seldom", 5, 0.2)]:
+        server.record(path, number, seconds=seconds)
+    page.poll()
+    assert page.routes() == ["GET /often", "GET /slow", "GET /seldom", "GET /never"]
+    for column, expected in [
+        ("p95", ["/slow", "/seldom", "/often", "/never"]),
+        ("p95", ["/often", "/seldom", "/slow", "/never"]),
+        ("route", ["/never", "/often", "/seldom", "/slow"]),
+        ("route", ["/slow", "/seldom", "/often", "/never"]),
+    ]:
+        page.click(f"th[data-column='{column}'] button")
+        assert page.routes() == [f"GET {path}" for path in expected]
+    assert page.run("return document.querySelectorAll('#table [aria-sort]').length") == 1
+    assert page.run("return document.querySelector('#table [aria-sort]').ariaSort") == "descending"
+
+
+def test_filter_and_keyboard(page, server):
+    """Words in any order narrow the table. It is all done with the keyboard."""
+    for path in ("/cells/{id}", "/cells", "/users/{id}"):
+        server.record(path)
+        server.record(path, method="PUT")
+    page.open()
+    page.keys("/")
+    page.keys("cells put")
+    assert sorted(page.routes()) == ["PUT /cells", "PUT /cells/{id}"]
+    assert page.text("#routes-count") == "2 of 6"
+    page.keys("x")
+    assert page.routes() == []
+    assert page.text("#empty") == "No route has these words."
+    page.keys(webdriver.Keys.BACKSPACE * 10, "{id}")
+    page.run("document.querySelector('#table .route').focus()")
+    first = page.routes()[0]
+    page.keys(webdriver.Keys.ENTER)
+    assert page.run("return document.activeElement.ariaExpanded") == "true"
+    assert page.text(".details dt") == "Requests"
+    assert page.run("return document.querySelectorAll('.details canvas').length") > 2
+    page.poll()
+    assert page.routes()[0] == first  # no row moves away from under the focus
+    page.keys(webdriver.Keys.ESCAPE)
+    assert page.text(".details") == ""
+    assert page.run("return document.activeElement.ariaExpanded") == "false"
+
+
+def test_many_routes(page, server):
+    """The table grows on demand; a route that needs a look is opened wherever it is."""
+    for number in range(120):
+        server.record(f"/route/{number:03}", 2)
+    page.open()
+    server.record("/route/119", 10, status=503)
+    for number in range(119):
+        server.record(f"/route/{number:03}", 20)
+    page.poll()
+    assert len(page.routes()) == 50
+    assert page.text("#more") == "Show 50 more of 120"
+    page.click("#more")
+    assert len(page.routes()) == 100
+    assert page.text("#attention .failing .value").startswith("100 % 5xx")
+    page.click("#attention .failing button")
+    assert page.details()["5xx"] == "10 (100 %)"
+    assert "GET /route/119" in page.routes()
+
+
+def test_pause(page, server):
+    """A page that is paused asks for nothing, and goes on where it was."""
+    server.record("/")
+    page.open()
+    page.click("#pause")
+    assert page.text("#state").startswith("Paused at")
+    page.wait(lambda: time.monotonic() - server.polls[-1] > 1.8)
+    asked = len(server.polls)
+    server.record("/", 7)
+    page.keys("p")
+    page.wait(lambda: page.text("#state") == "Live")
+    assert len(server.polls) == asked + 1
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "7"
+
+
+def test_a_hidden_tab_asks_seldom(page, server):
+    """Every five seconds, and at once when it is looked at again; nothing is lost meanwhile."""
+    server.record("/")
+    page.open()
+    page.run(HIDE, True)
+    page.poll()  # it was under way, or set off already
+    server.record("/", 9)
+    page.poll()
+    first, second = server.polls[-2:]
+    assert second - first > 4
+    page.run(HIDE, False)
+    page.poll()
+    assert server.polls[-1] - second < 4
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "9"
+
+
+def test_a_restart_of_the_server(page, server):
+    """Counters that begin anew are seen as such: what was counted before stays, nothing is negative."""
+    server.record("/", 100)
+    page.open()
+    server.record("/", 10)
+    page.poll()
+    server.use(CollectorRegistry())
+    server.record("/", 4, status=500)
+    page.poll()
+    assert "The counters began anew at" in page.text("#notices")
+    page.click("tr[data-route='GET /'] button")
+    details = page.details()
+    assert (details["Requests"], details["2xx"], details["5xx"]) == ("14", "10 (71 %)", "4 (29 %)")
+    assert details["500"] == "4"
+    assert "200" not in details
+
+
+def test_a_server_that_goes_away_and_returns(page, server):
+    """The page says so, keeps what it has, and goes on by itself."""
+    server.record("/", 3)
+    page.open()
+    server.stop()
+    page.wait(lambda: page.text("#state").startswith("No metrics: the server cannot be reached. Trying again."))
+    assert page.routes() == ["GET /"]
+    server.record("/", 5)
+    server.start()
+    page.wait(lambda: page.text("#state") == "Live")
+    server.status = 503
+    page.wait(lambda: "it answers 503" in page.text("#state"))
+    server.status = 200
+    page.wait(lambda: page.text("#state") == "Live")
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "5"
+
+
+def test_dark_and_narrow(page, server):
+    """The colours follow the system, those of the charts as well. A telephone is wide enough."""
+    server.record("/a/long/path/with/{a}/parameter/and/yet/another/{one}", 3)
+    page.open()
+    server.record("/a/long/path/with/{a}/parameter/and/yet/another/{one}", 30)
+    page.poll()
+    seen = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        page.poll()
+        seen[scheme] = page.run(
+            "const swatch = document.querySelector('.legend canvas');"
+            "return [getComputedStyle(document.body).backgroundColor, swatch.toDataURL()]"
+        )
+    assert seen["light"][0] == "rgb(246, 247, 249)"
+    assert seen["dark"][0] == "rgb(15, 19, 24)"
+    assert seen["light"][1] != seen["dark"][1]
+    page.click("#table .route")
+    resize(page.driver, 380)
+    page.poll()
+    assert page.run("return document.documentElement.scrollWidth") <= 380
+    shown = page.run(
+        "return [...document.querySelectorAll('#table th')].filter((e) => e.offsetWidth && e.getBoundingClientRect().right <= 381)"
+        ".map((e) => e.dataset.column)"
+    )
+    assert shown == ["route", "rate", "5xx", "p95"]
+
+
+def test_the_picture_of_the_readme(page, serve, pytestconfig):
+    """It is the page of the service that make demo serves, a minute after its start (--update-docs takes it)."""
+    picture = ROOT / "examples" / "status-page.png"
+    if not pytestconfig.getoption("--update-docs"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert "examples/status-page.png" in (ROOT / "README.md").read_text()
+        page.open()
+        return
+    command = re.search(r"hr-prometheus (run.*)\\\n\t\t(.*) \\", (ROOT / "Makefile").read_text())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    arguments = shlex.split(" ".join(command.groups()).replace("$(PORT)", port).replace("$(METRICS_PORT)", "0"))
+    service = serve(*arguments[1:], "--", "--traffic", f"http://127.0.0.1:{port}", cwd=ROOT)
+    page.server.url = service.metrics_url.removesuffix("metrics")
+    metrics = {"width": 1240, "height": 1080, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.open()
+    for polls in (30, 65):
+        page.wait(lambda polls=polls: page.polls > polls)
+    page.driver.save_screenshot(str(picture))
+
+
+def test_labels_are_text(page, server):
+    """Whatever clients put into a label, it is shown as it is, and is never markup."""
+    hostile = "/<img src=x onerror=violations.push(1)>/\"'\\\n{}&amp;</script><script>violations.push(2)</script>"
+    server.record(hostile, 3)
+    page.open()
+    server.record(hostile, 30, status=500)
+    page.poll()
+    page.click("#table .route")
+    page.poll()
+    assert page.run("return document.querySelector('#table .path').textContent") == hostile
+    assert page.run("return document.querySelector('#attention .path').textContent") == hostile
+    assert page.run("return document.querySelectorAll('img, main script').length") == 0
+
+
+def test_a_prefix(page, server):
+    """The names of the metrics may have one. An application without requests says so."""
+    server.use(CollectorRegistry(), prefix="shop_")
+    page.open()
+    assert page.text("#empty") == "No request has been recorded yet."
+    server.record("/cells", 3)
+    page.wait(lambda: page.routes() == ["GET /cells"])
+    server.record("/cells", 8)
+    page.poll()
+    page.click("#table .route")
+    assert page.details()["Requests"] == "8"
+
+
+def test_recent_requests(page, server):
+    """The latest that have failed or were slow, with what there is to know of each."""
+    page.open()
+    assert page.run("return document.querySelector('#recent').hidden")
+    server.recent.append(
+        {
+            "time": time.time(), "method": "GET", "path": "/<b>slow", "host": None, "status": "503", "seconds": 1.5,
+            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": "4bf92f3577b34da6",
+        }
+    )  # fmt: skip
+    page.open()
+    page.wait(lambda: page.texts("#recent tbody td"))
+    cells = page.texts("#recent tbody td")
+    assert cells[:1] + cells[2:] == [
+        "GET /<b>slow", "503", "1.50 s", NO_NUMBER, "5 B", NO_NUMBER, "4bf92f3577b34da6"
+    ]  # fmt: skip
+
+
+def test_workers_and_the_event_loop(page, server):
+    """Where they are measured, they are shown: in words, not in colours alone."""
+    server.record("/block", 3)
+    up = Gauge(WORKER_UP.name, "Up", ["worker"], registry=server.registry)
+    up.labels("0").set(1)
+    up.labels("1").set(0)
+    restarts = Counter(WORKER_RESTARTS.name, "Restarts", ["worker", "reason"], registry=server.registry)
+    restarts.labels("1", "signal").inc(2)
+    lag = Histogram("asyncio_event_loop_lag_seconds", "Lag", buckets=(0.001, 0.01, 0.1), registry=server.registry)
+    cpu = Counter("asyncio_event_loop_cpu_seconds", "CPU", registry=server.registry)
+    Gauge("asyncio_event_loop_tasks", "Tasks", registry=server.registry).set(17)
+    labels = ["method", "path"]
+    blocked = Counter("asyncio_event_loop_blocked", "Blocked", labels, registry=server.registry)
+    seconds = Counter("asyncio_event_loop_blocked_seconds", "Blocked", labels, registry=server.registry)
+    held, first = server.records.request(("GET", "/block")).loop_time
+    page.open()
+    held[first] += 0.6
+    blocked.labels("GET", "/block").inc(2)
+    seconds.labels("GET", "/block").inc(0.5)
+    blocked.labels("", "background").inc(1)
+    seconds.labels("", "background").inc(0.25)
+    lag.observe(0.02)
+    cpu.inc(0.1)
+    server.record("/block", 2)
+    page.poll()
+    assert page.texts("#processes tbody tr td:nth-child(-n+4)") == [
+        "0",
+        "up",
+        "0",
+        NO_NUMBER,
+        "1",
+        "down",
+        "2",
+        "signal 2",
+    ]
+    assert "Worker 1 does not serve." in page.text("#notices")
+    assert page.text("#loop h2") == "Event loop"
+    assert page.texts("#loop tbody td") == ["GET /block", "2", "500 ms", "background", "1", "250 ms"]
+    assert page.routes() == ["GET /block"]
+    assert "17" in page.texts("#loop .legend b")
+    assert page.cell("GET /block", "loop").endswith("%")
+    page.click("#table .route")
+    assert page.details()["Event loop"].startswith("300 ms a request")
