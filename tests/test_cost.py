@@ -53,7 +53,7 @@ MEASURED = {
 }
 #: The tolerance of instructions, which are exact with one Python; later ones take a few more for the same.
 MORE = {11: 1.01, 12: 1.03}.get(sys.version_info.minor, 1.08)
-MORE_CALLS, MORE_BYTES = 1, 100 if sys.version_info < (3, 13) else 200
+MORE_CALLS, MORE_BYTES = 1, 100 if sys.version_info < (3, 13) else 300
 #: A loop or a formatting for each line is at least one call a line.
 MORE_CALLS_A_LINE = 0.5
 #: Below this part of its number the table is out of date, and would hide the next loss.
