@@ -22,7 +22,7 @@ FLOORS = (
     "errors metrics",
     "labels store",
     "request exposition settings",
-    "middleware monitors view event_loop",
+    "middleware monitors view event_loop status",
     "instrumentation multiprocess",
     "server",
     "workers observability",
