@@ -7,7 +7,8 @@
     │   ├── SettingError     the value of one setting is wrong
     │   └── TargetError      the target cannot be served
     ├── ApplicationError     the application's own code failed; the reason is ``__cause__``
-    └── ServingError         the operating system refused an address or a file (also an OSError)
+    ├── ServingError         the operating system refused an address or a file (also an OSError)
+    └── ScrapeError          a URL gives no metrics
 
 The message of each is for a person: what failed, the value in quotes, what was expected, how to repair it. Only the command
 line turns them into printed words and exit codes.
@@ -78,6 +79,10 @@ class ApplicationError(HrPrometheusError):
 
 class ServingError(HrPrometheusError, OSError):
     """The operating system refused what serving needs: an address, a socket file, a certificate."""
+
+
+class ScrapeError(HrPrometheusError):
+    """A URL cannot be scraped: nothing answers, or the answer is no metrics."""
 
 
 def _sentence(subject: str, problem: str, advice: str) -> str:

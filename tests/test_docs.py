@@ -60,12 +60,17 @@ def observability_options_table() -> str:
     return options_table("dashboard", "rules", "scrape-config")
 
 
+def top_options_table() -> str:
+    return options_table("top")
+
+
 @pytest.mark.parametrize(
     ("name", "table"),
     [
         ("metrics", metrics_table),
         ("options", options_table),
         ("observability options", observability_options_table),
+        ("top options", top_options_table),
     ],
 )
 def test_the_tables_are_those_of_the_program(pytestconfig, name, table):

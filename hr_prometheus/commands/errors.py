@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hr_prometheus.commands.parameters import origins_of, quote_variables_in
 from hr_prometheus.commands.streams import print_error
-from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, SettingError
+from hr_prometheus.errors import (
+    ApplicationError,
+    ConfigurationError,
+    HrPrometheusError,
+    ScrapeError,
+    ServingError,
+    SettingError,
+)
 from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
@@ -18,7 +25,12 @@ if TYPE_CHECKING:
     from hr_prometheus.commands.streams import StandardOutput
 
 #: 0 is a stop, and 130 an interruption before the application served.
-EXIT_CODES: dict[type[HrPrometheusError], int] = {ServingError: 1, ConfigurationError: 2, ApplicationError: 3}
+EXIT_CODES: dict[type[HrPrometheusError], int] = {
+    ServingError: 1,
+    ScrapeError: 1,
+    ConfigurationError: 2,
+    ApplicationError: 3,
+}
 
 
 def exit_with(error: HrPrometheusError, ctx: click.Context) -> NoReturn:

@@ -24,6 +24,7 @@ from hr_prometheus.commands.streams import (
     fill_closed_descriptors,
     print_warning,
 )
+from hr_prometheus.commands.top import top
 from hr_prometheus.errors import HrPrometheusError, did_you_mean
 from hr_prometheus.server import interrupts
 
@@ -91,7 +92,7 @@ def _is_module(name: str) -> bool:
 
 @click.group(
     cls=Group,
-    commands=[run, routes, dashboard, rules, scrape_config],
+    commands=[run, routes, dashboard, rules, scrape_config, top],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="hr-prometheus")

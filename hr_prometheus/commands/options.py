@@ -36,6 +36,7 @@ from hr_prometheus.settings import (
     parse_mode,
     parse_workers,
 )
+from hr_prometheus.status.route_table import SORT_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -320,3 +321,22 @@ least_requests = output_option(
 kubernetes = output_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
 output = output_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
 tests = output_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
+
+# -- what is watched
+
+interval = output_option(
+    "--interval",
+    type=Seconds(least=0.2, example=1),
+    metavar="SECONDS",
+    default=1,
+    show_default=True,
+    help="Time between two scrapes, at least 0.2. A longer one suits a server with few requests.",
+)
+sort = output_option(
+    "--sort",
+    type=click.Choice(SORT_KEYS),
+    default=SORT_KEYS[0],
+    show_default=True,
+    help="What comes first: the highest value of a column, or paths in their order.",
+)
+once = output_option("--once", is_flag=True, help="Print one table and end, on a terminal, too.")

@@ -49,8 +49,8 @@ class WholeNumber(click.IntRange):
 class Seconds(click.FloatRange):
     """A finite number of seconds. An error names the bounds, and the number of *example*."""
 
-    def __init__(self, *, example: float, min_open: bool = False) -> None:
-        super().__init__(0, min_open=min_open)
+    def __init__(self, *, example: float, least: float = 0, min_open: bool = False) -> None:
+        super().__init__(least, min_open=min_open)
         self.example = example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -60,7 +60,7 @@ class Seconds(click.FloatRange):
         except click.BadParameter:
             number = inf
         if not number <= _LONGEST:  # as NaN is not
-            bounds = "greater than 0" if self.min_open else "from 0 on"
+            bounds = "greater than 0" if self.min_open else f"from {self.min:g} on"
             text = f"expected a number of seconds, {bounds} and without a unit, for example {self.example:g}."
             self.fail(text, param, ctx)
         return number

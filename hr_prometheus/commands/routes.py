@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import sys
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 from hr_prometheus.commands import options
 from hr_prometheus.commands.application import load_routes
 from hr_prometheus.commands.parameters import Command, origins_of
-from hr_prometheus.commands.streams import print_error, print_result
+from hr_prometheus.commands.streams import output_width, print_error, print_result
 from hr_prometheus.settings import Settings
 
 _TOO_MANY_SERIES = 4
@@ -46,10 +45,7 @@ def routes(*, output_format: str, max_series: int | None, start: bool, **values:
         document["all_methods"] = USUAL_METHODS  # of "*"
         print_result(json.dumps(document, indent=2))
     else:
-        # Without COLUMNS, a file or pipe gets one line a route, and a terminal of unknown width gets 80 columns.
-        unknown = 80 if sys.stdout.isatty() else 0
-        width = shutil.get_terminal_size((unknown, 24)).columns
-        print_result("\n".join(render_table(rows, width or None)))
+        print_result("\n".join(render_table(rows, output_width())))
     if max_series is not None and series > max_series:
         limit = origins_of(click.get_current_context())["max_series"].name
         print_error(

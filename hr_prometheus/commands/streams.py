@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,15 @@ def print_result(text: str, *, nl: bool = True) -> None:
     """Print what a command was asked for. A closed pipe is no failure: its reader has read enough."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(text, nl=nl)
+
+
+def output_width() -> int | None:
+    """Return how wide a table for people may be; None is any width.
+
+    A terminal of unknown width gets 80 columns. A file or pipe gets one line a route, unless ``COLUMNS`` is set.
+    """
+    unknown = 80 if sys.stdout.isatty() else 0
+    return shutil.get_terminal_size((unknown, 24)).columns or None
 
 
 def print_error(text: str) -> None:

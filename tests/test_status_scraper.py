@@ -1,0 +1,223 @@
+"""Scraping one URL again and again."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from conftest import DEADLINE
+
+from hr_prometheus.errors import ConfigurationError, ScrapeError
+from hr_prometheus.status import scraper
+from hr_prometheus.status.route_counters import REQUESTS, SAMPLE_NAMES, Route
+from hr_prometheus.status.scraper import Scraper, read_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUTE = Route("GET", "/")
+LABELS = 'method="GET",path="/"'
+SAMPLES = (
+    f'request_latency_bucket{{{LABELS},le="+Inf"}} 3\nrequest_count_total{{{LABELS},status="200"}} 3\n'
+    f"requests_in_progress{{{LABELS}}} 0\n"
+)
+
+
+class Metrics:
+    """A server of metrics. *queries* are the names that were asked for; *selects* is whether it sends no others."""
+
+    def __init__(self, text: str, *, selects: bool = True, code_for_names: int = 200) -> None:
+        self.text, self.selects, self.code_for_names = text, selects, code_for_names
+        self.queries: list[list[str]] = []
+        self.url = ""
+
+    def answer(self, names: list[str]) -> tuple[int, str]:
+        """Return a status and a body."""
+        self.queries.append(names)
+        if names and self.selects:
+            lines = [line for line in self.text.splitlines(keepends=True) if line.partition("{")[0] in names]
+            return self.code_for_names, "".join(lines)
+        return self.code_for_names if names else 200, self.text
+
+
+@contextmanager
+def served(metrics: Metrics) -> Iterator[Metrics]:
+    """Serve the metrics at ``/metrics``, a redirection to them at ``/moved``, and at ``/events`` what does not end."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            if parts.path == "/moved":
+                self.send_response(302)
+                self.send_header("Location", f"/metrics?{parts.query}")
+                self.end_headers()
+                return
+            if parts.path == "/events":
+                self.send_response(200)
+                self.end_headers()
+                with suppress(OSError):
+                    while True:
+                        self.wfile.write(b"data: x\n\n")
+                return
+            code, text = metrics.answer(parse_qs(parts.query).get("name[]", []))
+            self.send_response(code if parts.path == "/metrics" else 404)
+            self.send_header("Content-Length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    metrics.url = f"http://127.0.0.1:{server.server_port}/metrics"
+    try:
+        yield metrics
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("9100", "http://127.0.0.1:9100/metrics"),
+        (":9100", "http://127.0.0.1:9100/metrics"),
+        ("9100/-/metrics", "http://127.0.0.1:9100/-/metrics"),
+        ("host", "http://host/metrics"),
+        ("host:9100", "http://host:9100/metrics"),
+        ("http://host:9100", "http://host:9100/metrics"),
+        ("http://host:9100/", "http://host:9100/metrics"),
+        ("https://host/m?a=b", "https://host/m?a=b"),
+        ("[::1]:9100", "http://[::1]:9100/metrics"),
+        ("HTTP://host", "http://host/metrics"),
+        ("http://bücher.example/ü", "http://xn--bcher-kva.example/%C3%BC"),
+    ],
+)
+def test_a_url_may_be_short(text, expected):
+    """What is left out is the scheme, this machine and the usual path."""
+    assert read_url(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "99999", "host:port", "ftp://host", "file:///etc/passwd", "http://", "[::1", "a b", "http://me:pw@host"],
+)
+def test_what_is_no_url(text):
+    """It is quoted as it was typed."""
+    with pytest.raises(ConfigurationError, match="is no URL of metrics. Expected") as error:
+        read_url(text)
+    assert str(error.value).startswith(f'"{text}" ')
+
+
+def test_only_what_is_needed_is_asked_for():
+    """The first scrape shows the metric prefix; from then on the samples are asked for by name."""
+    with served(Metrics("app_" + SAMPLES.replace("\nrequest", "\napp_request"))) as metrics:
+        subject = Scraper(metrics.url)
+        for _ in range(3):
+            assert subject.scrape().routes[ROUTE].counters[REQUESTS, "200"] == 3
+    names = [f"app_{name}" for name in SAMPLE_NAMES]
+    assert metrics.queries == [[], names, names]
+
+
+@pytest.mark.parametrize("refusal", [{"code_for_names": 400}, {"text": "x{} 1\n" + SAMPLES}])
+def test_a_server_that_cannot_select(refusal):
+    """One that refuses names, or answers with nothing, is asked for everything."""
+    metrics = Metrics(**{"text": SAMPLES, **refusal})
+    if "text" in refusal:
+        metrics.answer = lambda names: (metrics.queries.append(names), (200, "" if names else metrics.text))[1]
+    with served(metrics):
+        subject = Scraper(metrics.url)
+        for _ in range(3):
+            assert subject.scrape().routes
+    assert [bool(query) for query in metrics.queries] == [False, True, False, False]
+
+
+def test_a_server_that_sends_everything():
+    """One that does not know ``name[]`` is understood."""
+    with served(Metrics("other 1\n" + SAMPLES, selects=False)) as metrics:
+        subject = Scraper(metrics.url)
+        assert subject.scrape().routes == subject.scrape().routes
+
+
+def test_a_restart_with_another_prefix():
+    """It is seen at the next scrape, and names are asked for as before."""
+    with served(Metrics(SAMPLES)) as metrics:
+        subject = Scraper(metrics.url)
+        subject.scrape()
+        metrics.text = "app_" + SAMPLES.replace("\nrequest", "\napp_request")
+        assert subject.scrape().routes
+        assert subject.scrape().routes
+    assert metrics.queries[-1][0].startswith("app_")
+
+
+def test_metrics_without_requests():
+    """There are none before the first request: that is no error, and they come."""
+    with served(Metrics("other 1\n")) as metrics:
+        subject = Scraper(metrics.url)
+        assert subject.scrape().routes == {}
+        metrics.text = SAMPLES
+        assert subject.scrape().routes
+        metrics.text = "other 1\n"
+        assert subject.scrape().routes == {}
+
+
+def test_a_redirection():
+    """It is followed."""
+    with served(Metrics(SAMPLES)) as metrics:
+        assert Scraper(metrics.url.replace("metrics", "moved")).scrape().routes
+
+
+def test_a_proxy_in_the_environment(monkeypatch):
+    """It is not used: metrics are near."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with served(Metrics(SAMPLES)) as metrics:
+        assert Scraper(metrics.url).scrape().routes
+
+
+def sentence(url: str) -> str:
+    """Return what a scrape of a URL fails with, without the URL."""
+    with pytest.raises(ScrapeError) as error:
+        Scraper(url).scrape()
+    return str(error.value).removeprefix(f'"{url}" ')
+
+
+def test_what_is_no_metrics():
+    """A status, a page and a broken value are a sentence each."""
+    with served(Metrics("<p>hello</p>\n")) as metrics:
+        assert sentence(metrics.url) == "does not answer with metrics. Is it the URL of the metrics?"
+        assert sentence(metrics.url + "x") == "answers with 404 Not Found, instead of metrics."
+        metrics.text = SAMPLES.replace("} 3", "} three")
+        assert sentence(metrics.url).startswith("answers with metrics that cannot be read: ")
+
+
+def test_nothing_that_answers():
+    """A port without a server, and a server of something else."""
+    with served(Metrics(SAMPLES)) as metrics:
+        assert sentence(metrics.url.replace("http", "https")).startswith("does not answer: [SSL")
+    assert sentence(metrics.url) == "does not answer: Connection refused."
+
+
+def test_an_answer_without_an_end(monkeypatch):
+    """It is given up, after a time or a size, as one that does not come at all."""
+    expected = "answers without an end. Is it the URL of the metrics?"
+    with served(Metrics(SAMPLES)) as metrics:
+        monkeypatch.setattr(scraper, "TIMEOUT", 0.2)
+        assert sentence(metrics.url.replace("metrics", "events")) == expected
+        monkeypatch.setattr(scraper, "TIMEOUT", DEADLINE)
+        monkeypatch.setattr(scraper, "_LONGEST_BODY", 1)
+        assert sentence(metrics.url) == expected
+
+
+def test_an_answer_that_does_not_come(monkeypatch):
+    """It is given up after a time."""
+    monkeypatch.setattr(scraper, "TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert sentence(f"http://127.0.0.1:{silent.getsockname()[1]}/metrics") == "does not answer: timed out."
