@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
@@ -18,8 +19,9 @@ from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.labels.unrecorded import is_recorded
-from hr_prometheus.metrics import FULL, LATENCY_BUCKETS
+from hr_prometheus.metrics import DEFAULT_SLOW, FULL, LATENCY_BUCKETS
 from hr_prometheus.request.factory import hrprometheus_middleware
+from hr_prometheus.request.recent import check_slow
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.status.view import METRICS_PATH, add_status_routes, make_status_view
@@ -59,6 +61,7 @@ def instrument(
     registry: CollectorRegistry = REGISTRY,
     loop_metrics: bool = False,
     blocked_after: float = DEFAULT_BLOCKED_AFTER,
+    slow: float = DEFAULT_SLOW,
 ) -> Application:
     """Put the middleware outermost and the metrics route into *app*, and return it.
 
@@ -70,7 +73,8 @@ def instrument(
     options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
     With *loop_metrics* the event loop is measured while the application is up, in part by a thread. *blocked_after* is for
-    how many seconds one thing may hold the loop before that is counted and blamed on its route; 0 counts nothing.
+    how many seconds one thing may hold the loop before that is counted and blamed on its route; 0 counts nothing. The status page
+    lists requests that took *slow* seconds or more; with 0 it lists only those that failed.
 
     An application that carries the middleware already keeps it, with its own options, and is not counted
     twice. A metrics route that it has, or a status page, is left as it is.
@@ -85,6 +89,7 @@ def instrument(
             "Instrument it earlier, or instrument the outermost application."
         )
     check_blocked_after(blocked_after)
+    check_slow(slow)
     lacks_metrics = metrics_path is not None and not _has_route(app, metrics_path, _METRICS)
     lacks_page = status_path is not None and not _has_route(app, status_path, _STATUS)
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
@@ -119,6 +124,8 @@ def instrument(
             **monitor_args,
         )
         _put_outermost(app, middleware)
+    for recorder in filter(None, map(recorder_of, app.middlewares)):
+        recorder.recent.slow = slow or inf
     if lacks_page:
         app[METRICS_PATH] = metrics_path or ""
     _add_routes(app, registry, metrics_path if lacks_metrics else None, status_path if lacks_page else None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import SettingError
 from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
-from hr_prometheus.metrics import LATENCY_BUCKETS
+from hr_prometheus.metrics import DEFAULT_SLOW, LATENCY_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,6 +106,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     loop_metrics: bool = True
     blocked_after: float | None = None
+    slow: float = DEFAULT_SLOW
     #: Where the settings were typed, by the names of their options; a default has none.
     origins: Mapping[str, Origin] = field(default_factory=dict)
 

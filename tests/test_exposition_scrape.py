@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import zlib
 
 import pytest
 from aiohttp import web
-from conftest import samples
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from conftest import DEADLINE, samples
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from hr_prometheus.exposition import scrape
 from hr_prometheus.exposition.formats import TEXT, choose_format
@@ -217,3 +218,46 @@ async def test_a_scrape_is_answered_where_it_cannot_be_counted(registry, collect
 
     monkeypatch.setattr(scrape, "self_store", full)
     assert b"many" in b"".join(await Scrapes(registry).body(TEXT, (), is_gzip=False))
+
+
+class AskedLoop:
+    """An event loop that says when another thread has asked it for something."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.call_soon = loop.call_soon
+        self.is_asked = threading.Event()
+
+    def call_soon_threadsafe(self, *arguments) -> None:
+        self._loop.call_soon_threadsafe(*arguments)
+        self.is_asked.set()
+
+
+async def test_a_scrape_beside_the_application_waits_for_its_loop(registry, monkeypatch):
+    """What clients have got is counted, although the loop's thread was about to count it when the scrape came."""
+    monkeypatch.setattr(scrape, "_TURN_OF_LOOP", DEADLINE)
+    counter = Counter("answered", "Help", registry=registry)
+    loop = AskedLoop(asyncio.get_running_loop())
+
+    async def body() -> bytes:
+        return b"".join(await Scrapes(registry, beside=loop).body(TEXT, (), is_gzip=False))
+
+    answer = asyncio.get_running_loop().run_in_executor(None, asyncio.run, body())
+    assert loop.is_asked.wait(DEADLINE)
+    counter.inc()
+    assert samples((await answer).decode())["answered_total"] == 1
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_scrape_beside_a_blocked_loop_goes_on(registry, is_closed):
+    """A loop that does not come round, or never will, is not waited for."""
+    Counter("answered", "Help", registry=registry)
+    loop = asyncio.new_event_loop()  # which nothing runs
+    if is_closed:
+        loop.close()
+
+    async def body() -> bytes:
+        return b"".join(await Scrapes(registry, beside=loop).body(TEXT, (), is_gzip=False))
+
+    assert samples(asyncio.run(body()).decode())["answered_total"] == 0
+    loop.close()

@@ -8,7 +8,7 @@ import math
 import pytest
 from aiohttp import ClientTimeout, web
 
-from hr_prometheus import hrprometheus_middleware
+from hr_prometheus import ConfigurationError, hrprometheus_middleware, instrument
 from hr_prometheus.request.recent import recent_requests
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -102,6 +102,28 @@ async def test_a_slow_request_is_listed(client, registry):
     recent_requests(registry).slow = math.inf
     await client.get("/ok")
     assert [each["status"] for each in recent_requests(registry).as_list()] == ["200"]
+
+
+@pytest.mark.parametrize(("slow", "expected"), [(0, []), (0.0001, ["/ok"]), (60, [])])
+async def test_instrument_says_what_is_slow(aiohttp_client, registry, slow, expected):
+    """In seconds; with 0 no request is."""
+
+    async def takes_a_moment(_request):
+        await asyncio.sleep(0.001)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/ok", takes_a_moment)
+    client = await aiohttp_client(instrument(app, registry=registry, slow=slow))
+    await client.get("/ok")
+    assert [each["path"] for each in recent_requests(registry).as_list()] == expected
+
+
+@pytest.mark.parametrize("slow", [-1, True, "1", math.nan, math.inf])
+def test_what_is_slow_is_checked(slow):
+    """It must be a number of seconds from 0 on."""
+    with pytest.raises(ConfigurationError, match="slow=.* is not understood. Expected seconds from 0 on"):
+        instrument(web.Application(), slow=slow)
 
 
 async def test_the_list_is_bounded(client, registry):

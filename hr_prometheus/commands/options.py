@@ -18,7 +18,7 @@ from hr_prometheus.commands.parameters import (
 )
 from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
-from hr_prometheus.metrics import DETAILS, FULL, LATENCY_BUCKETS
+from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
@@ -173,6 +173,14 @@ status = metrics_option(
 )
 status_path = metrics_option(
     "--status-path", metavar="PATH", help="Serve the status page at this path of the application, too: /-/status."
+)
+slow = metrics_option(
+    "--slow",
+    type=Seconds(example=0.5),
+    default=DEFAULT_SLOW,
+    show_default=f"{DEFAULT_SLOW:g}",
+    metavar="SECONDS",
+    help="From how many seconds on the status page lists a request as slow; 0 lists only those that failed.",
 )
 fixed_route = metrics_option(
     "--fixed-route",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @options.metrics_host
 @options.status
 @options.status_path
+@options.slow
 @options.series
 @options.monitor
 @options.loop_metrics

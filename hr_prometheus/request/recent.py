@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from hr_prometheus.errors import SettingError
+from hr_prometheus.metrics import DEFAULT_SLOW
 from hr_prometheus.request.body import received, response_size
 
 if TYPE_CHECKING:
@@ -15,8 +18,6 @@ if TYPE_CHECKING:
 
     from hr_prometheus.request.exchange import Exchange
 
-#: From how many seconds on a request is slow, by default.
-DEFAULT_SLOW = 1.0
 #: The least status of a request that has failed; 499 is the client's that left.
 LEAST_FAILURE = "499"
 _MOST = 200
@@ -32,7 +33,7 @@ class RecentRequests:
     """
 
     def __init__(self) -> None:
-        self.slow = DEFAULT_SLOW
+        self.slow: float = DEFAULT_SLOW
         self._requests: deque[dict[str, Any]] = deque(maxlen=_MOST)
 
     def add(self, exchange: Exchange, status: str, seconds: float) -> None:
@@ -59,10 +60,17 @@ class RecentRequests:
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return the requests, the latest first. ``time`` is the end, in seconds since the epoch; ``None`` is not known."""
-        return [*reversed(self._requests)]
+        return [*reversed(self._requests.copy())]  # a copy: another thread may be adding
 
 
 _recent: WeakKeyDictionary[CollectorRegistry, RecentRequests] = WeakKeyDictionary()
+
+
+def check_slow(seconds: float) -> None:
+    """Check that *seconds* can be those from which on a request is slow."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+        problem = " is not understood. Expected seconds from 0 on, for example 0.5."
+        raise SettingError("slow", f"slow={seconds!r}", problem)
 
 
 def recent_requests(registry: CollectorRegistry) -> RecentRequests:

@@ -90,7 +90,8 @@ class ServedApplication:
         settings, monitor = self.settings, _monitor(self.settings)
         if settings.status_path is not None:
             app[TARGET] = settings.target
-        of_loop: dict[str, Any] = {
+        others: dict[str, Any] = {
+            "slow": settings.slow,
             "loop_metrics": settings.loop_metrics,
             "blocked_after": DEFAULT_BLOCKED_AFTER if settings.blocked_after is None else settings.blocked_after,
         }
@@ -108,13 +109,13 @@ class ServedApplication:
                 metric_prefix=settings.metric_prefix,
                 detail=settings.detail or FULL,
                 exclude=settings.exclude,
-                **of_loop,
+                **others,
             )
         else:
             self.has_own_middleware = True
             for text in ignored_options(settings):
                 self._note(text)
-            instrument(app, metrics_path=metrics_path, status_path=settings.status_path, **of_loop)
+            instrument(app, metrics_path=metrics_path, status_path=settings.status_path, **others)
         for recorder in filter(None, map(recorder_of, app.middlewares)):
             recorder.labels.policies.warn = self._warn
             recorder.labels.policies.is_shared = self._shares_settings and not self.has_own_middleware
