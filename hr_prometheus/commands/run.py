@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.commands import options
+from hr_prometheus.commands import options, server_options
 from hr_prometheus.commands.parameters import Command
 from hr_prometheus.settings import Settings
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 @options.target
 @options.arguments
 @options.app_dir
-@options.host
-@options.port
-@options.unix_path
-@options.unix_mode
-@options.backlog
-@options.reuse_port
-@options.shutdown_timeout
-@options.keepalive_timeout
-@options.access_log
-@options.log_level
-@options.loop
-@options.certfile
-@options.keyfile
-@options.workers
-@options.worker_timeout
-@options.max_requests
+@server_options.host
+@server_options.port
+@server_options.unix_path
+@server_options.unix_mode
+@server_options.backlog
+@server_options.reuse_port
+@server_options.shutdown_timeout
+@server_options.keepalive_timeout
+@server_options.access_log
+@server_options.log_level
+@server_options.loop
+@server_options.certfile
+@server_options.keyfile
+@server_options.workers
+@server_options.worker_timeout
+@server_options.max_requests
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host

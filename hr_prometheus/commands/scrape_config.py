@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import options
+from hr_prometheus.commands import options, server_options
 from hr_prometheus.commands.outputs import write_outputs
 from hr_prometheus.commands.parameters import Command
 from hr_prometheus.settings import Settings
@@ -16,10 +16,10 @@ from hr_prometheus.settings import Settings
 @options.output
 @options.kubernetes
 @options.job
-@options.host
-@options.port
-@options.unix_path
-@options.certfile
+@server_options.host
+@server_options.port
+@server_options.unix_path
+@server_options.certfile
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host

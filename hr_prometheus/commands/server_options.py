@@ -1,0 +1,113 @@
+"""The options for where and how an application is served: each is a decorator, with the name of the option."""
+
+from __future__ import annotations
+
+import click
+
+from hr_prometheus.commands.parameters import Seconds, WholeNumber, server_option, workers_option
+from hr_prometheus.server.loops import LOOPS
+from hr_prometheus.settings import (
+    DEFAULT_BACKLOG,
+    DEFAULT_HOST,
+    DEFAULT_KEEPALIVE_TIMEOUT,
+    DEFAULT_LOG_LEVEL,
+    DEFAULT_PORT,
+    DEFAULT_SHUTDOWN_TIMEOUT,
+    DEFAULT_WORKER_TIMEOUT,
+    parse_mode,
+    parse_workers,
+)
+
+host = server_option(
+    "-H", "--host", metavar="HOST", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all."
+)
+port = server_option(
+    "-P",
+    "--port",
+    type=WholeNumber(0, 65535, example=DEFAULT_PORT),
+    metavar="PORT",
+    show_default=str(DEFAULT_PORT),
+    help="Port to listen on; 0 picks a free one and prints it.",
+)
+unix_path = server_option(
+    "-U",
+    "--unix-path",
+    metavar="PATH",
+    help="Unix socket to listen on: instead of a port, or as well if --host or --port is given.",
+)
+unix_mode = server_option(
+    "--unix-mode",
+    metavar="MODE",
+    parse=parse_mode,
+    help="Permissions of the Unix socket, in octal digits, such as 660; by default those that the umask leaves.",
+)
+backlog = server_option(
+    "--backlog",
+    type=WholeNumber(1, 65535, example=DEFAULT_BACKLOG),
+    metavar="N",
+    show_default=str(DEFAULT_BACKLOG),
+    help="Connections that may wait to be accepted.",
+)
+reuse_port = server_option(
+    "--reuse-port/--no-reuse-port", default=None, help="Let other processes listen on the same port (SO_REUSEPORT)."
+)
+shutdown_timeout = server_option(
+    "--shutdown-timeout",
+    type=Seconds(example=DEFAULT_SHUTDOWN_TIMEOUT),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_SHUTDOWN_TIMEOUT:g}",
+    help="How long a stop waits for requests in progress, in all.",
+)
+keepalive_timeout = server_option(
+    "--keepalive-timeout",
+    type=Seconds(example=DEFAULT_KEEPALIVE_TIMEOUT),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_KEEPALIVE_TIMEOUT:g}",
+    help="How long an idle connection stays open.",
+)
+access_log = server_option(
+    "--access-log/--no-access-log",
+    default=None,
+    show_default="no-access-log",
+    help="Log a line for each request.",
+)
+log_level = server_option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False),
+    show_default=DEFAULT_LOG_LEVEL,
+    help="Least level that is logged.",
+)
+loop = server_option(
+    "--loop",
+    type=click.Choice(LOOPS),
+    show_default="auto",
+    help="Event loop; auto is uvloop if that is installed (the extra uvloop), else asyncio.",
+)
+certfile = server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
+keyfile = server_option(
+    "--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
+)
+
+# -- more than one process
+
+workers = workers_option(
+    "-w",
+    "--workers",
+    metavar="N|auto",
+    parse=parse_workers,
+    show_default="one process, without a supervisor",
+    help="Serve with N processes, which a supervisor keeps running; auto is one for each processor.",
+)
+worker_timeout = workers_option(
+    "--worker-timeout",
+    type=Seconds(example=DEFAULT_WORKER_TIMEOUT),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_WORKER_TIMEOUT:g}",
+    help="Replace a worker whose event loop has been blocked for so long; 0 never does.",
+)
+max_requests = workers_option(
+    "--max-requests",
+    type=WholeNumber(1, example=10000),
+    metavar="N",
+    help="Replace a worker after N requests and up to a tenth more, drawn at random.",
+)
