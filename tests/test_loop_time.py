@@ -195,11 +195,34 @@ def test_a_coroutine_that_is_closed_ends_as_it_would(is_stubborn):
     assert log == ["closed"]
 
 
+class Iterated:
+    """What may be awaited at the least: an object with an iterator."""
+
+    def __await__(self):
+        return iter(())
+
+
 async def test_what_is_no_coroutine_is_awaited_as_it_is():
-    """A handler may return a future."""
+    """A handler may return a future, or whatever else can be awaited."""
     future = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(future.set_result, "result")
     assert await timed(future) == "result"
+    assert await timed(Iterated()) is None
+
+
+async def test_a_class_based_view_counts(aiohttp_client, registry, clock):
+    """Aiohttp awaits it, but it is no coroutine."""
+
+    class View(web.View):
+        async def get(self):
+            await waits_and_works(clock)
+            return web.Response()
+
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full")])
+    app.router.add_view("/", View)
+    await (await aiohttp_client(app)).get("/")
+    name = 'request_loop_seconds_total{method="GET",path="/"}'
+    assert samples(generate_latest(registry).decode())[name] == pytest.approx(0.05)
 
 
 def test_it_is_a_coroutine():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, GARBAGE, STOPPED, Culprit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TypeAlias
 
     from hr_prometheus.event_loop.usage import Usage
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 _STOPPED = Culprit.reason(STOPPED, "the system: the process was stopped, or had no processor to run on")
 _GARBAGE = Culprit.reason(GARBAGE, "garbage collection")
 _LOOP = Culprit.reason(BACKGROUND, "the event loop itself, or a callback that is written in C")
-_BUSY = Culprit.reason(BUSY, "many steps, none of which was seen to hold it for long")
+_BUSY = Culprit.reason(BUSY, "several steps in a row, none of which was seen to hold it for long")
+#: In the place of a step's number.
+_OF_STOPPED, _OF_GARBAGE, _OF_BUSY = -1, -2, -3
+_REASONS = {_OF_STOPPED: _STOPPED, _OF_GARBAGE: _GARBAGE, _OF_BUSY: _BUSY}
 
 
 class Sample(NamedTuple):
@@ -56,58 +59,73 @@ class Block(NamedTuple):
 def blame(beat: Beat, end: Usage, *, pauses: Periods, stops: Periods, least: float) -> list[Block]:
     """Return the blocks between a beat and the next one, which came at *end*; none if it came in time.
 
-    *pauses* are those of garbage collection, and in *stops* the process did not run. A culprit has the rest of the time
-    between two samples if it ran at both, and half of it if it ran at one. A step that was seen only once, beside others, may
-    have been short: it is not blamed. Neither is a culprit with less than *least* seconds, unless it has the most.
+    *pauses* are those of garbage collection, and in *stops* the process did not run. A step has the time between its samples,
+    and half of that to its neighbours'. One that has less than *least* seconds, or was seen only once beside others, is not
+    blamed: it is one of many short ones. So is all of a block in which nothing has *least* seconds.
     """
     samples = [each for each in beat.samples if each.usage.at < end.at]
-    begin = _begin(beat, end, samples, pauses)
-    if end.at - begin < least:
+    begin, is_exact = _begin(beat, end, samples, pauses)
+    # When a step began is mostly a guess. What may be a short one is no block.
+    if end.at - (begin if is_exact else beat.due) < least:
         return []
-    seconds: dict[tuple[str, ...], float] = defaultdict(float)
     holders = _holders(samples)
-    culprits = {each.labels: each for each in (_STOPPED, _GARBAGE, _BUSY, *reversed(holders))}
-    if samples and samples[0].usage.at > (since := holders[0].since) > beat.due:  # it has not held it before
-        seconds[_BUSY.labels] += since - begin
+    seconds: dict[int, float] = defaultdict(float)  # by the step, or a reason
+    if samples and samples[0].usage.at > (since := holders[0][1].since) > beat.due:  # it has not held it before
+        seconds[_OF_BUSY] += since - begin
         begin = since
+    guessed = 0.0  # seconds of the first step before it was seen
     usages = [beat.usage._replace(at=begin), *(each.usage for each in samples), end]
     for number, (earlier, later) in enumerate(pairwise(usages)):
         left = later.at - earlier.at
         stopped = _overlap(stops, earlier.at, later.at)
         lost = min(left, max(stopped, later.starved - earlier.starved))
         collected = min(left - lost, _overlap(pauses, earlier.at, later.at))
-        seconds[_STOPPED.labels] += lost
-        seconds[_GARBAGE.labels] += collected
-        for holder in (around := holders[max(0, number - 1) : number + 1] or [_BUSY]):
-            seconds[holder.labels] += (left - lost - collected) / len(around)
-    longest = max(seconds.values())
-    return [
-        Block(number, culprits[labels]) for labels, number in seconds.items() if number >= least or number == longest
-    ]
+        seconds[_OF_STOPPED] += lost
+        seconds[_OF_GARBAGE] += collected
+        for step, _ in (around := holders[max(0, number - 1) : number + 1] or [(_OF_BUSY, _BUSY)]):
+            seconds[step] += (left - lost - collected) / len(around)
+        if not number and len(set(holders)) > 1 and not samples[0].is_sure:
+            guessed = left - lost - collected
+    total = sum(seconds.values())
+    for step in [step for step, each in seconds.items() if step >= 0 and each - guessed * (step == 0) < least]:
+        seconds[_OF_BUSY] += seconds.pop(step)
+    return _blocks(seconds, dict(reversed(holders)), least) or [Block(total, _BUSY)]
 
 
-def _begin(beat: Beat, end: Usage, samples: Sequence[Sample], pauses: Periods) -> float:
-    """Return when the block began: between the beat and the moment in which the next one was due.
+def _blocks(seconds: Mapping[int, float], holders: Mapping[int, Culprit], least: float) -> list[Block]:
+    """Return a block for each culprit that has *least* seconds. Long steps of one route add up."""
+    culprits = {**holders, **_REASONS}
+    blocks: dict[tuple[str, ...], Block] = {}
+    for step, each in seconds.items():
+        if each >= least:
+            culprit = culprits[step]
+            earlier = blocks.get(culprit.labels, Block(0.0, culprit))
+            blocks[culprit.labels] = earlier._replace(seconds=earlier.seconds + each)
+    return list(blocks.values())
 
-    A request that began in this time says when, and so does a garbage collection. Otherwise it is the middle, or later if
-    the beat was late by less than that.
+
+def _begin(beat: Beat, end: Usage, samples: Sequence[Sample], pauses: Periods) -> tuple[float, bool]:
+    """Return when the block began, between the beat and the moment in which the next one was due, and whether that is exact.
+
+    It is for a garbage collection. A request that began in this time has not held the loop before. Otherwise it is the
+    middle, or later if the beat was late by less than that.
     """
-    begins = [each.culprit.since for each in samples[:1] if each.culprit is not None]
-    begins += [pause_begin for pause_begin, pause_end in pauses if pause_end >= beat.due]
-    for begin in begins:
-        if beat.usage.at < begin <= beat.due:
-            return begin
-    return beat.due - min((beat.due - beat.usage.at) / 2, end.at - beat.due)
+    for pause_begin, pause_end in pauses:
+        if pause_end >= beat.due and beat.usage.at < pause_begin <= beat.due:
+            return pause_begin, True
+    since = samples[0].culprit.since if samples and samples[0].culprit is not None else 0.0
+    if beat.usage.at < since <= beat.due:
+        return since, False
+    return beat.due - min((beat.due - beat.usage.at) / 2, end.at - beat.due), False
 
 
-def _holders(samples: Sequence[Sample]) -> list[Culprit]:
-    """Return who has held the loop at each sample."""
+def _holders(samples: Sequence[Sample]) -> list[tuple[int, Culprit]]:
+    """Return who has held the loop at each sample, and in which step."""
     runs = [list(run) for _, run in groupby(samples, lambda each: (each.step, each.culprit and each.culprit.labels))]
-    holders: list[Culprit] = []
-    for run in runs:
-        culprit = run[0].culprit or _LOOP
+    holders: list[tuple[int, Culprit]] = []
+    for number, run in enumerate(runs):
         is_sure = len(run) > 1 or len(runs) == 1 or run[0].is_sure
-        holders += [culprit if is_sure else _BUSY] * len(run)
+        holders += [(number, run[0].culprit or _LOOP) if is_sure else (_OF_BUSY, _BUSY)] * len(run)
     return holders
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp.abc import AbstractView
@@ -106,9 +108,20 @@ def _of_request(frames: Sequence[FrameType]) -> tuple[tuple[str, ...], float]:
 
 
 def _requests(frames: Sequence[FrameType]) -> Iterator[BaseRequest]:
-    """Yield the requests among the local variables of a stack, from its beginning."""
+    """Yield the requests that a stack serves, from its beginning.
+
+    They are local variables of aiohttp's functions and of ours, and arguments of the function that a task of the
+    application's was made of. Others are not looked at: a task may have a request in hand that only waits for it.
+    """
     for frame in frames[: -_MOST_FRAMES - 1 : -1]:
-        for value in list(frame.f_locals.values()):
+        names: Sequence[str] = frame.f_code.co_varnames
+        if not str(frame.f_globals.get("__name__")).startswith(("aiohttp.", "hr_prometheus.")):
+            names = names[: frame.f_code.co_argcount] if frame is frames[-1] else ()
+            # To read them keeps all variables of the function alive until its end.
+            if sys.version_info < (3, 13) and not any("req" in name for name in names):
+                names = ()
+        values = frame.f_locals if names else {}
+        for value in [values[name] for name in names if name in values]:
             if issubclass(type(value), BaseRequest):  # isinstance would ask an object of the application
                 yield value
             elif issubclass(type(value), AbstractView):
@@ -130,11 +143,13 @@ def _labels_after_end(request: Any) -> tuple[str, ...]:
 
 def _signal_handlers() -> set[object]:
     """Return the codes of the application's handlers of signals."""
-    codes = set()
+    codes: set[object] = set()
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
-        if callable(handler):
-            handler = getattr(handler, "func", handler)
-            handler = getattr(handler, "__func__", handler)
-            codes.add(getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None))
+        if isinstance(handler, partial):
+            handler = handler.func
+        if isinstance(handler, FunctionType | MethodType):
+            codes.add(handler.__code__)
+        elif callable(handler):
+            codes.add(getattr(type(handler).__call__, "__code__", None))
     return codes - {None}

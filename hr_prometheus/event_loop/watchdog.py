@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hr_prometheus.event_loop.heartbeat import Heartbeat
 
 #: Seconds between two looks at a blocked loop: half of those after which it is blocked, within these bounds.
-_SHORTEST, _LONGEST = 0.01, 0.05
+_SHORTEST, _LONGEST = 0.01, 0.02
+#: From how many seconds on the process is said not to have run.
+_STOP = 0.05
 #: After how many looks at one block they become rarer: from then on each waits for this part of the time so far.
 _MANY_LOOKS = 200
 #: How many periods in which the process did not run are kept.
@@ -74,7 +76,7 @@ class Watchdog:
         seconds = min(max(0.0, self._next_look(self._heartbeat.beat) - asleep_at), _NAP)
         late = alarm.wait(seconds)
         # A busy machine may let this thread wait and the loop's thread run.
-        if late > _LONGEST and late - (own_usage.read().starved - starved) > _LONGEST:
+        if late > _STOP and late - (own_usage.read().starved - starved) > _STOP:
             self.stops.append((asleep_at, asleep_at + seconds + late))
         beat, now = self._heartbeat.beat, perf_counter()  # a beat may have come before the loop was blocked
         if now >= self._next_look(beat) and self._loop.is_running():

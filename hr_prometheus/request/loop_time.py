@@ -7,7 +7,7 @@ from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from aiohttp.typedefs import Handler
     from aiohttp.web import Request
@@ -19,12 +19,14 @@ async def count_loop_time(handler: Handler, request: Request, cells: Cells) -> A
     """Await what a *handler* returns for a *request*, and add the seconds of each of its steps to a counter's *cells*.
 
     A step lasts from the moment at which a coroutine goes on until it waits again, or ends. Values, exceptions,
-    cancellation and :exc:`GeneratorExit` reach it unchanged (PEP 342). A future has no steps to add.
+    cancellation and :exc:`GeneratorExit` reach it unchanged (PEP 342).
     """
-    awaitable: Any = handler(request)
-    send = getattr(awaitable, "send", None)
-    if send is None:
-        return await awaitable
+    steps: Any = handler(request)
+    if not hasattr(steps, "send"):  # a class-based view, for example
+        steps = steps.__await__()
+        if not hasattr(steps, "send"):  # any iterator will do (PEP 492), but has no steps to speak of
+            return await _iterate(steps)
+    send = steps.send
     page, cell = cells
     act, argument = send, None
     while True:
@@ -41,10 +43,15 @@ async def count_loop_time(handler: Handler, request: Request, cells: Cells) -> A
         try:
             act, argument = send, await _suspend(awaited)
         except BaseException as error:  # noqa: BLE001  # it is handed on
-            act, argument = awaitable.throw, error
+            act, argument = steps.throw, error
 
 
 @coroutine
 def _suspend(awaited: object) -> Generator[Any, Any, Any]:
     """Have the event loop wait for what a coroutine waits for."""
     return (yield awaited)
+
+
+@coroutine
+def _iterate(iterator: Iterator[Any]) -> Generator[Any, Any, Any]:
+    return (yield from iterator)

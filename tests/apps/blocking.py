@@ -57,6 +57,20 @@ async def in_background(request):
     return web.Response()
 
 
+async def waits_for_a_task(request):
+    """Wait for a task that has the request in hand, as one does that answers many at a time."""
+
+    async def publish(waiting):
+        for _request, future in waiting:
+            time.sleep(BLOCK)
+            future.set_result(None)
+
+    future = asyncio.get_running_loop().create_future()
+    background.add(asyncio.create_task(publish([(request, future)])))
+    await future
+    return web.Response()
+
+
 async def in_callback(request):
     asyncio.get_running_loop().call_soon(time.sleep, BLOCK)
     return web.Response()
@@ -86,8 +100,7 @@ async def after_its_end(request):
 
 class View(web.View):
     async def get(self):
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.work())
+        await self.work()
         return web.Response()
 
     async def work(self):
@@ -156,6 +169,7 @@ HANDLERS = (
     keeps_the_lock,
     in_background,
     in_callback,
+    waits_for_a_task,
     in_thread,
     streamed,
     after_its_end,

@@ -80,6 +80,7 @@ KINDS = {
     "/view": "/view",
     "/task/1": "/task/{name}",
     "/in_background": "background",
+    "/waits_for_a_task": "background",
     "/in_callback": "background",
     "/excluded": "background",
     "/collects": "gc",
