@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -257,7 +257,8 @@ class ForkedCommand:
     def send_signal(self, number: int) -> None:
         """Send a signal, if it has not ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # its exit code is on its way
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -272,21 +273,24 @@ class ForkedCommand:
 
 
 @functools.cache
-def command_forks() -> subprocess.Popen[str]:
-    """The process that forks commands; see ``command_forks.py``."""
+def command_forks(*, is_measured: bool) -> subprocess.Popen[str]:
+    """The process that forks commands, with coverage if that is on, or without; see ``command_forks.py``."""
     process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("command_forks.py")],
-        env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env=clean_environment() if is_measured else unmeasured_environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     atexit.register(process.communicate)
     return process
 
 
-def start_command(*arguments: str, cwd: Path = APPS, **changes: str) -> subprocess.Popen[str] | ForkedCommand:
+def start_command(
+    *arguments: str, cwd: Path = APPS, is_measured: bool = True, **changes: str
+) -> subprocess.Popen[str] | ForkedCommand:
     """Start the command, in a fork unless Python or a library reads one of the changed variables at its own start."""
-    environment = clean_environment(**changes)
+    environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
     if not any(name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP")) for name in changes):
-        return ForkedCommand(command_forks(), arguments, cwd, environment)
+        return ForkedCommand(command_forks(is_measured=is_measured), arguments, cwd, environment)
     return subprocess.Popen(
         [sys.executable, "-m", "hr_prometheus", *arguments],
         cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
