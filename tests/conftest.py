@@ -619,6 +619,9 @@ def promtool(component: Callable[[str], str]) -> Callable[..., subprocess.Comple
 
     def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [component("promtool"), *map(str, arguments)]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=6 * DEADLINE, check=False)
+        return subprocess.run(
+            command, input=stdin, env={"GOGC": "400", **os.environ},  # a fifth less time for a little more memory
+            capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
+        )  # fmt: skip
 
     return run
