@@ -361,10 +361,13 @@ def serve() -> Iterator[Callable[..., Service]]:
     """Start ``hr-prometheus run`` with arguments; every started process is ended with the test.
 
     It warns of no blocks of the event loop unless a test asks for them: on a busy machine there are some.
+    With ``is_measured=False`` it runs without coverage, for what is killed or flooded.
     """
     started: list[subprocess.Popen[str] | ForkedCommand] = []
 
-    def start(*arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), **changes: str) -> Service:
+    def start(
+        *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool = True, **changes: str
+    ) -> Service:
         changes = {"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes
         if command:
             process = subprocess.Popen(
@@ -372,7 +375,7 @@ def serve() -> Iterator[Callable[..., Service]]:
                 cwd=cwd, env=clean_environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         else:
-            process = start_command("run", *arguments, cwd=cwd, **changes)
+            process = start_command("run", *arguments, cwd=cwd, is_measured=is_measured, **changes)
         started.append(process)
         return Service(process, read_line(process))
 
