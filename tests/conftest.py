@@ -8,17 +8,17 @@ import functools
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -207,54 +207,111 @@ def unmeasured_environment(**changes: str) -> dict[str, str]:
     return {name: value for name, value in clean_environment(**changes).items() if not name.startswith("COVERAGE")}
 
 
-class CommandForks:
-    """Runs commands in the forks of one process; see ``command_forks.py``."""
+class ForkedCommand:
+    """A command in a fork, to be used as a :class:`subprocess.Popen` with pipes."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("command_forks.py")],
-            env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        atexit.register(self._process.communicate)
+    def __init__(self, forks: subprocess.Popen[str], arguments: Sequence[str], cwd: Path, env: dict[str, str]) -> None:
+        pipes = [os.pipe() for _ in range(3)]
+        self._end, self.stdout, self.stderr = (os.fdopen(reader) for reader, _ in pipes)
+        command = {
+            "arguments": arguments, "directory": str(cwd), "environment": env,
+            "outputs": [f"/proc/{os.getpid()}/fd/{writer}" for _, writer in pipes],
+        }  # fmt: skip
+        print(json.dumps(command), file=forks.stdin, flush=True)
+        self.pid = int(forks.stdout.readline())
+        self.returncode: int | None = None
+        for _, writer in pipes:
+            os.close(writer)
 
-    def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, in the directory of the test applications."""
-        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
-            command = {
-                "arguments": arguments, "directory": str(APPS), "environment": clean_environment(**changes),
-                "outputs": [out.name, err.name],
-            }  # fmt: skip
-            print(json.dumps(command), file=self._process.stdin, flush=True)
-            timer = threading.Timer(DEADLINE, os.killpg, (self._process.pid, signal.SIGKILL))
-            timer.start()
-            code = self._process.stdout.readline()
-            timer.cancel()
-            return subprocess.CompletedProcess(arguments, int(code), out.read(), err.read())
+    def poll(self) -> int | None:
+        """Return the exit code, if it has ended."""
+        return self._wait(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, and return the exit code."""
+        if self._wait(timeout) is None:
+            raise subprocess.TimeoutExpired("hr-prometheus", timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end, and return what has been printed and was not read."""
+        if self.stdout.closed:
+            return "", ""
+        texts = {}
+        readers = [
+            threading.Thread(target=lambda file=file: texts.update({file: file.read()}), daemon=True)
+            for file in (self.stdout, self.stderr)
+        ]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired("hr-prometheus", timeout)
+        self.wait(timeout)
+        out, err = (texts[file] for file in (self.stdout, self.stderr))
+        for file in (self._end, self.stdout, self.stderr):
+            file.close()
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it has not ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):  # its exit code is on its way
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _wait(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
+            self.returncode = int(self._end.readline())
+        return self.returncode
 
 
-command_forks = functools.cache(CommandForks)
+@functools.cache
+def command_forks(*, is_measured: bool) -> subprocess.Popen[str]:
+    """The process that forks commands, with coverage if that is on, or without; see ``command_forks.py``."""
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("command_forks.py")],
+        env=clean_environment() if is_measured else unmeasured_environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    atexit.register(process.communicate)
+    return process
+
+
+def start_command(
+    *arguments: str, cwd: Path = APPS, is_measured: bool = True, **changes: str
+) -> subprocess.Popen[str] | ForkedCommand:
+    """Start the command, in a fork unless Python or a library reads one of the changed variables at its own start."""
+    environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
+    if not any(name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP")) for name in changes):
+        return ForkedCommand(command_forks(is_measured=is_measured), arguments, cwd, environment)
+    return subprocess.Popen(
+        [sys.executable, "-m", "hr_prometheus", *arguments],
+        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
 def hr_prometheus(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the directory of the test applications."""
-    if all(name.startswith("HR_") for name in changes):  # other variables are those of Python, and read at its start
-        return command_forks().run(*arguments, **changes)
-    return subprocess.run(
-        [sys.executable, "-m", "hr_prometheus", *arguments],
-        cwd=APPS,
-        env=clean_environment(**changes),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    process = start_command(*arguments, **changes)
+    try:
+        out, err = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 @dataclass
 class Service:
     """A command that serves."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | ForkedCommand
     announcement: str
     #: What it has said of its stop.
     farewell: str = ""
@@ -284,7 +341,7 @@ class Service:
         return self.process.returncode, "".join(rest), err
 
 
-def read_line(process: subprocess.Popen[str], *, skip: str = SLOW_START) -> str:
+def read_line(process: subprocess.Popen[str] | ForkedCommand, *, skip: str = SLOW_START) -> str:
     """Return the next line of a process's output that does not begin with *skip*.
 
     Fail with its errors if it ends or prints nothing in time.
@@ -304,18 +361,21 @@ def serve() -> Iterator[Callable[..., Service]]:
     """Start ``hr-prometheus run`` with arguments; every started process is ended with the test.
 
     It warns of no blocks of the event loop unless a test asks for them: on a busy machine there are some.
+    With ``is_measured=False`` it runs without coverage, for what is killed or flooded.
     """
-    started: list[subprocess.Popen[str]] = []
+    started: list[subprocess.Popen[str] | ForkedCommand] = []
 
-    def start(*arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), **changes: str) -> Service:
-        process = subprocess.Popen(
-            [*(command or (sys.executable, "-m", "hr_prometheus", "run")), *arguments],
-            cwd=cwd,
-            env=clean_environment(**{"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(
+        *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool = True, **changes: str
+    ) -> Service:
+        changes = {"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes
+        if command:
+            process = subprocess.Popen(
+                [*command, *arguments],
+                cwd=cwd, env=clean_environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        else:
+            process = start_command("run", *arguments, cwd=cwd, is_measured=is_measured, **changes)
         started.append(process)
         return Service(process, read_line(process))
 
@@ -562,6 +622,9 @@ def promtool(component: Callable[[str], str]) -> Callable[..., subprocess.Comple
 
     def run(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [component("promtool"), *map(str, arguments)]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=6 * DEADLINE, check=False)
+        return subprocess.run(
+            command, input=stdin, env={"GOGC": "400", **os.environ},  # a fifth less time for a little more memory
+            capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
+        )  # fmt: skip
 
     return run

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import APPS, DEADLINE, SLOW_START, read_line, unmeasured_environment
+from conftest import APPS, DEADLINE, SLOW_START, read_line, start_command, unmeasured_environment
 from workers import MARK, processes
 
 ONE, WORKERS, SCRIPT = ("interrupted:{}",), ("interrupted:{}", "--workers", "2"), ("interrupted.py",)
@@ -44,7 +44,7 @@ def test_while_it_starts(moment, how, arguments, loop, tmp_path):
     factory = "create_app_async" if moment == "async factory" else "create_app"
     arguments = [argument.format(factory) for argument in arguments]
     environment = {"MOMENT": moment, "HOW": how, MARK: str(tmp_path)}
-    process = start(*arguments, "--port", "0", "--loop", loop, **environment)
+    process = start_command("run", *arguments, "--port", "0", "--loop", loop, is_measured=False, **environment)
     try:
         assert read_line(process) == "waiting\n"
         process.send_signal(signal.SIGINT)
@@ -67,7 +67,8 @@ def test_a_stop_while_it_starts(number, moment, arguments, tmp_path):
     """The exit code is 0, as later: to be stopped is no failure. Nothing is left of a Unix socket."""
     arguments = [argument.format("create_app") for argument in arguments]
     how = "asynchronously" if moment == "start-up" else "destructor"
-    process = start(*arguments, "--unix-path", f"{tmp_path}/socket", MOMENT=moment, HOW=how, **{MARK: str(tmp_path)})
+    environment = {"MOMENT": moment, "HOW": how, MARK: str(tmp_path)}
+    process = start_command("run", *arguments, "--unix-path", f"{tmp_path}/socket", is_measured=False, **environment)
     try:
         assert read_line(process) == "waiting\n"
         process.send_signal(number)
@@ -120,7 +121,8 @@ def test_a_handler_of_the_applications_own(serve):
 
 def test_again_and_again(serve):
     """A second Ctrl-C at the end of a stop changes nothing."""
-    service = serve("served:app", "--port", "0", *QUIET)
+    command = (sys.executable, "-m", "hr_prometheus", "run")  # not in a fork, whose parent waits for it at any moment
+    service = serve("served:app", "--port", "0", *QUIET, command=command)
     service.process.send_signal(signal.SIGINT)
     while service.process.poll() is None:
         os.kill(service.process.pid, signal.SIGINT)

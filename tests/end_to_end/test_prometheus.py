@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from test_serving import get, scrape
 
 from hr_prometheus.exposition.formats import TEXT
-from hr_prometheus.metrics import ERRORS, IN_PROGRESS, METRICS, WORKER_RESTARTS
+from hr_prometheus.metrics import ERRORS, IN_PROGRESS, LOOP_BLOCKED, LOOP_BLOCKED_SECONDS, METRICS, WORKER_RESTARTS
 from hr_prometheus.observability.dry_run import load_application
 from hr_prometheus.observability.objectives import ServiceLevels, objectives_of
 from hr_prometheus.observability.promql import ApplicationMetrics, route_matchers
@@ -189,8 +189,8 @@ def traffic():
         thread.join()
 
 
-#: What no application shows of which no worker has died and no monitor is broken.
-ELSEWHERE = (WORKER_RESTARTS, ERRORS)
+#: What no application shows of which no worker has died, no monitor is broken and no handler blocks the event loop.
+ELSEWHERE = (WORKER_RESTARTS, ERRORS, LOOP_BLOCKED, LOOP_BLOCKED_SECONDS)
 
 
 def test_every_query_of_the_dashboard_finds_something(serve, prometheus, everything, traffic):

@@ -39,7 +39,7 @@ async def test_killed_workers_lose_no_number(serve, mark, loop):
     """Under load, every answer that a client got is counted, whichever worker was killed since; files do not become more."""
     service = serve(
         "many:create_app", "--workers", str(WORKERS), "--port", "0", "--metrics-port", "0", "--loop", loop,
-        **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
+        is_measured=False, **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
     )  # fmt: skip
     kills = 5
     async with load(service.url, connections=4, keep_alive=False) as client:
@@ -164,7 +164,9 @@ async def test_a_worker_that_exits_is_started_again(serve, mark):
 
 async def test_requests_that_kill_are_no_outage(serve, mark):
     """Workers that have served are started again at once, however often they are killed; then all is as before."""
-    service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", is_measured=False, **{MARK: mark}
+    )
 
     async def kill_again_and_again(client):
         while not client.closed:
