@@ -54,6 +54,7 @@ class Server:
         self.use(CollectorRegistry())
         self.polls: list[float] = []
         self.status = 200
+        self.answer: str | None = None
         self.port = 0
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
@@ -88,6 +89,8 @@ class Server:
     async def _start(self) -> None:
         async def metrics(request: web.Request) -> web.StreamResponse:
             self.polls.append(time.monotonic())
+            if self.answer is not None:
+                return web.Response(text=self.answer)
             return await self.view(request) if self.status == 200 else web.Response(status=self.status)
 
         async def gather() -> list[dict[str, object]]:
@@ -192,7 +195,7 @@ def server(shared_server) -> Server:
     """The server, with nothing recorded."""
     shared_server.use(CollectorRegistry())
     shared_server.polls.clear()
-    shared_server.status = 200
+    shared_server.status, shared_server.answer = 200, None
     shared_server.url = f"http://127.0.0.1:{shared_server.port}/a/prefix/status"
     return shared_server
 
@@ -399,6 +402,29 @@ def test_a_server_that_goes_away_and_returns(page, server):
     assert page.details()["Requests"] == "5"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<!doctype html>\n<style>\nbody{margin:0;font:1em sans}\n</style>\n",
+        "<!doctype html>\n<title>Sign in</title>\n",
+        'request_count_total{method="GET",pa',
+        'request_count_total{method="GET\n',
+        "",
+    ],
+)
+def test_an_answer_that_is_no_scrape(page, server, answer):
+    """A proxy may answer in the place of the server. The page says so, and its numbers are right afterwards."""
+    server.record("/", 3)
+    page.open()
+    server.answer = answer
+    page.wait(lambda: "its answer is no scrape" in page.text("#state"))
+    server.record("/", 5)
+    server.answer = None
+    page.wait(lambda: page.text("#state") == "Live")
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "5"
+
+
 def test_dark_and_narrow(page, server):
     """The colours follow the system, those of the charts as well. A telephone is wide enough."""
     server.record("/a/long/path/with/{a}/parameter/and/yet/another/{one}", 3)
@@ -451,24 +477,26 @@ def test_the_picture_of_the_readme(page, serve, pytestconfig):
 
 
 def test_labels_are_text(page, server):
-    """Whatever clients put into a label, it is shown as it is, and is never markup."""
-    hostile = "/<img src=x onerror=violations.push(1)>/\"'\\\n{}&amp;</script><script>violations.push(2)</script>"
+    """Whatever clients put into a label, it is shown as it is, and is never markup. What cannot be seen is written out."""
+    hostile = "/<img src=x onerror=violations.push(1)>/\"'\\\n{}&amp;</script><script>violations.push(2)</script>\u202e"
+    shown = hostile.replace("\n", "\\u{a}").replace("\u202e", "\\u{202e}")
     server.record(hostile, 3)
     page.open()
     server.record(hostile, 30, status=500)
     page.poll()
     page.click("#table .route")
     page.poll()
-    assert page.run("return document.querySelector('#table .path').textContent") == hostile
-    assert page.run("return document.querySelector('#attention .path').textContent") == hostile
+    assert page.run("return document.querySelector('#table .path').textContent") == shown
+    assert page.run("return document.querySelector('#attention .path').textContent") == shown
     assert page.run("return document.querySelectorAll('img, main script').length") == 0
 
 
 def test_a_prefix(page, server):
-    """The names of the metrics may have one. An application without requests says so."""
+    """The names of the metrics may have one. A service without metrics of requests says so, and praises nothing."""
     server.use(CollectorRegistry(), prefix="shop_")
     page.open()
-    assert page.text("#empty") == "No request has been recorded yet."
+    assert page.text("#empty").startswith("There are no metrics of requests: none was recorded yet, or")
+    assert page.text("#attention .failing") == "No metrics of requests are seen."
     server.record("/cells", 3)
     page.wait(lambda: page.routes() == ["GET /cells"])
     server.record("/cells", 8)

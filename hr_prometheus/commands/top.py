@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hr_prometheus.status.route_table import Line
     from hr_prometheus.status.scraper import RouteScrape, Scraper
 
+#: What is left in the last line however narrow the terminal is.
+_QUIT = "q quit"
 #: The key, the name in ``--sort`` and the words in the last line.
 _SORT_KEYS = (
     ("r", "rate", "rate"),
@@ -165,9 +167,13 @@ class _Page:
         message = cut_text(escape_unprintable(self._message), width)
         head: list[Line] = [[(url, TITLE), (f"  {routes}", QUIET)], [(message, ERROR if self._is_failure else "")]]
         foot: Line = []
+        left = width - len(_QUIT)
         for key, name, words in _SORT_KEYS:
-            foot += [(f"{key} {words}", SORTED if name == self._sort else QUIET), ("  ", "")]
-        foot.append(("q quit", QUIET))
+            text = f"{key} {words}"
+            left -= len(text) + 2
+            if left >= 0:
+                foot += [(text, SORTED if name == self._sort else QUIET), ("  ", "")]
+        foot.append((_QUIT, QUIET))
         room = max(height - len(head) - 1, 0)
         table: list[Line] = []
         if self._comparison is not None:

@@ -87,7 +87,7 @@ def make_status_view(
 
     async def hrprometheus_status_view(request: Request) -> StreamResponse:
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
+            raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD], headers=HEADERS)
         name = request.query.get("file", _RECENT if request.path.endswith(f"/{_RECENT}") else _PAGE)
         if name == "metrics":
             response = await metrics_view(request)
@@ -96,9 +96,11 @@ def make_status_view(
         elif name == _RECENT:
             ask = gather or _gather
             try:
-                response = json_response(await ask() if ask else _recent(registry))
+                response = json_response(await ask() if ask else recent_requests(registry).as_list())
             except ConnectionError as error:
-                raise HTTPServiceUnavailable(text=f"The requests are unavailable: {error}.\n") from error
+                raise HTTPServiceUnavailable(
+                    text=f"The requests are unavailable: {error}.\n", headers=HEADERS
+                ) from error
         else:
             response = _answer(request, name)
         if not response.prepared:
@@ -107,14 +109,6 @@ def make_status_view(
         return response
 
     return unrecorded(hrprometheus_status_view)
-
-
-def _recent(registry: CollectorRegistry) -> list[dict[str, Any]]:
-    while True:
-        try:
-            return recent_requests(registry).as_list()
-        except RuntimeError:  # the thread of the application has added one meanwhile
-            continue
 
 
 def add_status_routes(app: Application, path: str, view: Handler) -> None:
@@ -127,7 +121,7 @@ def _answer(request: Request, name: str) -> Response:
     """Return one of the page's files, or 304 if the client has it."""
     file = _files().get(name)
     if file is None:
-        raise HTTPNotFound(text=f'The status page has no file "{name}".\n')
+        raise HTTPNotFound(text=f'The status page has no file "{name}".\n', headers=HEADERS)
     etags = request.if_none_match or ()
     is_known = any(each.value in (file.etag, "*") for each in etags)
     response = Response(status=304) if is_known else Response(body=file.body)

@@ -195,7 +195,8 @@ def test_a_terminal_of_another_width(service):
     ask(service, "/cell_neighbour/1/direction/north")
     with on_a_terminal(service.metrics_url, columns=60) as terminal:
         picture = terminal.wait(lambda text: "GET /cell_neig" in text)
-        assert max(map(len, picture.splitlines()[:-1])) <= 60
+        assert max(map(len, picture.splitlines())) <= 60
+        assert picture.endswith("  q quit")
         terminal.resize(200, 24)
         picture = terminal.wait(lambda text: " LOOP" in text)
         assert "GET /cell_neighbour/{cell_id}/direction/{direction} " in picture

@@ -125,9 +125,22 @@ Label values are chosen by clients, so nothing is ever written to the document a
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
   const showTime = (epoch) => clock.format(epoch * 1000);
 
+  const NO_REQUESTS = "There are no metrics of requests: none was recorded yet, or the application has a monitor of its own.";
+
+  /** Return a text that shows its control characters, and those that turn the direction of writing. */
+  const visible = (text) => text.replace(/[\p{Cc}\p{Cf}]/gu, (each) => `\\u{${each.codePointAt(0).toString(16)}}`);
+
   // -- reading a scrape
 
   const UNESCAPED = { n: "\n", "\\": "\\", '"': '"' };
+  const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
+
+  /** What a proxy answers in the place of the server may be anything: a page to sign in, half of a scrape, nothing. */
+  class NoScrape extends Error {
+    constructor() {
+      super("its answer is no scrape");
+    }
+  }
 
   /** Return the labels between the braces of a series, and the position after them. */
   function parseLabels(text, at) {
@@ -135,8 +148,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
     while (text[at] !== "}") {
       const equals = text.indexOf("=", at);
       const name = text.slice(at, equals);
+      if (equals < 0 || text[equals + 1] !== '"' || !NAME.test(name)) throw new NoScrape();
       let end = equals + 2;
-      while (text[end] !== '"') end += text[end] === "\\" ? 2 : 1;
+      while (text[end] !== '"') {
+        end += text[end] === "\\" ? 2 : 1;
+        if (end >= text.length) throw new NoScrape();
+      }
       const value = text.slice(equals + 2, end);
       labels[name] = value.includes("\\") ? value.replace(/\\(.)/g, (_, each) => UNESCAPED[each] ?? each) : value;
       at = text[end + 1] === "," ? end + 2 : end + 1;
@@ -208,7 +225,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     look(text, at) {
       let name = at;
-      while (text.charCodeAt(name) !== 123 && text.charCodeAt(name) !== 32) name++; // a brace, a space
+      while (name < text.length && text.charCodeAt(name) !== 123 && text.charCodeAt(name) !== 32) name++; // a brace, a space
+      if (!NAME.test(text.slice(at, name))) throw new NoScrape();
       const [labels, behind] = text[name] === "{" ? parseLabels(text, name + 1) : [{}, name];
       const head = text.slice(at, behind + 1); // with the space before the number
       let line = this.known.get(head);
@@ -333,7 +351,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   /** A route label with its method: its numbers, and what they have grown by. */
   class Route {
     constructor(method, path, host) {
-      Object.assign(this, { method, path, host });
+      Object.assign(this, { method: visible(method), path: visible(path), host: visible(host) });
       this.words = `${method} ${host} ${path}`.toLowerCase();
       this.statuses = new Counters();
       this.sums = new Counters();
@@ -1064,7 +1082,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     draw(routes) {
       const failing = best(routes, (route) => route.windows.sum[C5XX] || null);
-      this.write("failing", failing, "No route has answered with a 5xx.", (route) => [
+      this.write("failing", failing, model.prefix === null ? "No metrics of requests are seen." : "No route has answered with a 5xx.", (route) => [
         `${showShare(route.share(C5XX))} 5xx`,
         `${grouped.format(route.windows.sum[C5XX])} of ${grouped.format(route.count())}`,
       ]);
@@ -1232,7 +1250,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       byId("more").hidden = more <= 0;
       write(byId("more"), `Show ${Math.min(more, PAGE_ROWS)} more of ${grouped.format(this.order.length)}`);
       byId("empty").hidden = this.order.length > 0;
-      write(byId("empty"), all ? "No route has these words." : "No request has been recorded yet.");
+      write(byId("empty"), all ? "No route has these words." : model.prefix === null ? NO_REQUESTS : "No request has been recorded yet.");
     }
 
     sortRoutes(mustSort) {
@@ -1513,12 +1531,15 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
+  const MOST_RECENT = 50;
+
   /** The latest slow and failed requests, the latest first. */
   function drawRecent(requests) {
     const section = byId("recent");
     section.hidden = !requests.length;
-    rows(section, ["Request", "Time", "Status", "Took", "First byte", "Received", "Sent", "Trace"], requests.slice(0, 50).map((each) => [
-      `${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`, showTime(each.time), [each.status, each.status[0] === "5" ? "bad" : ""],
+    write(byId("recent-count"), requests.length > MOST_RECENT ? `the latest ${MOST_RECENT} of ${requests.length}` : "");
+    rows(section, ["Request", "Time", "Status", "Took", "First byte", "Received", "Sent", "Trace"], requests.slice(0, MOST_RECENT).map((each) => [
+      visible(`${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`), showTime(each.time), [each.status, each.status[0] === "5" ? "bad" : ""],
       showSeconds(each.seconds), showSeconds(each.first_byte_seconds), showBytes(each.request_bytes), showBytes(each.response_bytes), each.trace ?? "–",
     ]));
   }
@@ -1633,6 +1654,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.isAsking = false;
       this.failures = 0;
       this.polls = 0;
+      this.hasLines = false; // whether a scrape had any
       this.timer = 0;
     }
 
@@ -1649,8 +1671,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
         const { text, date } = await get(query(isWhole ? [] : model.names()));
         const received = performance.now();
         if (this.isPaused) return;
+        // A scrape is never cut off within a line, and has something as soon as one before had.
+        if (text ? !text.endsWith("\n") : this.hasLines) throw new NoScrape();
         model.serverTime = date;
         const lines = model.read(text, time);
+        this.hasLines ||= lines > 0;
         this.failures = 0;
         this.polls++;
         this.writeState();
@@ -1668,7 +1693,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     schedule(spent) {
-      const slower = document.hidden ? HIDDEN_POLL_MS : Math.min(POLL_MS * Math.max(1, this.failures), HIDDEN_POLL_MS);
+      // A server that takes long for an answer is asked less often, so that it is busy with something else most of the time.
+      const often = Math.max(POLL_MS * Math.max(1, this.failures), 4 * spent);
+      const slower = document.hidden ? HIDDEN_POLL_MS : Math.min(often, HIDDEN_POLL_MS);
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.poll(), Math.max(50, slower - spent));
     }
