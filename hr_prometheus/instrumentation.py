@@ -14,14 +14,13 @@ from aiohttp.web_urldispatcher import SystemRoute
 from prometheus_client import REGISTRY
 
 from hr_prometheus.errors import ConfigurationError, SettingError
-from hr_prometheus.event_loop.measurement import check_blocked_after, measure_loop
+from hr_prometheus.event_loop.measurement import measure_loop
 from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metrics import DEFAULT_SLOW, FULL, LATENCY_BUCKETS
 from hr_prometheus.request.factory import hrprometheus_middleware
-from hr_prometheus.request.recent import check_slow
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.status.view import METRICS_PATH, add_status_routes, make_status_view
@@ -88,8 +87,7 @@ def instrument(
             "the application is frozen: it runs already, or is part of another application. "
             "Instrument it earlier, or instrument the outermost application."
         )
-    check_blocked_after(blocked_after)
-    check_slow(slow)
+    _check_seconds(blocked_after=blocked_after, slow=slow)
     lacks_metrics = metrics_path is not None and not _has_route(app, metrics_path, _METRICS)
     lacks_page = status_path is not None and not _has_route(app, status_path, _STATUS)
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
@@ -132,6 +130,13 @@ def instrument(
     if loop_metrics:
         measure_loop(app, registry, blocked_after=blocked_after)
     return app
+
+
+def _check_seconds(**options: object) -> None:
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+            problem = " is not understood. Expected seconds from 0 on, for example 0.5."
+            raise SettingError(name, f"{name}={value!r}", problem)
 
 
 def _put_outermost(app: Application, middleware: Middleware) -> None:

@@ -24,7 +24,7 @@ from hr_prometheus.settings import (
     parse_buckets,
     parse_fixed_routes,
 )
-from hr_prometheus.status.route_table import SORT_KEYS
+from hr_prometheus.status.rate_table import SORT_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from hr_prometheus.commands.streams import colors
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hr_prometheus.status.route_table import Line
+    from hr_prometheus.status.rate_table import Line
 
 # Control sequences of xterm, which terminals have in common: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html
 _ALTERNATE, _NORMAL = "\x1b[?1049h", "\x1b[?1049l"

@@ -16,8 +16,8 @@ from hr_prometheus.errors import ScrapeError
 
 if TYPE_CHECKING:
     from hr_prometheus.commands.screen import Screen
+    from hr_prometheus.status.rate_table import Line
     from hr_prometheus.status.rates import Comparison
-    from hr_prometheus.status.route_table import Line
     from hr_prometheus.status.scraper import RouteScrape, Scraper
 
 #: What is left in the last line however narrow the terminal is.
@@ -76,8 +76,8 @@ def top(url: str, *, interval: float, sort: str, once: bool, **_origins: Any) ->
 
 def _print_once(scraper: Scraper, first: RouteScrape, sort: str, interval: float) -> None:
     from hr_prometheus.commands.streams import output_width
+    from hr_prometheus.status.rate_table import render_table
     from hr_prometheus.status.rates import compare
-    from hr_prometheus.status.route_table import render_table
 
     time.sleep(interval)
     second = scraper.scrape()
@@ -150,7 +150,7 @@ class _Page:
 
     def draw_on(self, screen: Screen) -> None:
         """Draw it, as wide and as high as the screen is now."""
-        from hr_prometheus.status.route_table import (
+        from hr_prometheus.status.rate_table import (
             ERROR,
             QUIET,
             SORTED,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STOPPED = Culprit.reason(STOPPED, "the system: the process was stopped, or had no processor to run on")
 _GARBAGE = Culprit.reason(GARBAGE, "garbage collection")
 _LOOP = Culprit.reason(BACKGROUND, "the event loop itself, or a callback that is written in C")
-_BUSY = Culprit.reason(BUSY, "several steps in a row, none of which was seen to hold it for long")
+_BUSY = Culprit.reason(BUSY, "several short steps in a row")
 #: In the place of a step's number.
 _OF_STOPPED, _OF_GARBAGE, _OF_BUSY = -1, -2, -3
 _REASONS = {_OF_STOPPED: _STOPPED, _OF_GARBAGE: _GARBAGE, _OF_BUSY: _BUSY}

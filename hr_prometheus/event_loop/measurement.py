@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from math import inf
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
-from hr_prometheus.errors import SettingError
 from hr_prometheus.event_loop.blame import blame
 from hr_prometheus.event_loop.block_log import BlockLog
 from hr_prometheus.event_loop.garbage import GarbagePauses
@@ -27,13 +25,6 @@ if TYPE_CHECKING:
     from hr_prometheus.event_loop.usage import Usage
 
 logger = logging.getLogger("hr_prometheus")
-
-
-def check_blocked_after(seconds: float) -> None:
-    """Check that *seconds* can be those for which one thing may hold the event loop."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
-        problem = " is not understood. Expected seconds from 0 on, for example 0.1."
-        raise SettingError("blocked_after", f"blocked_after={seconds!r}", problem)
 
 
 def measure_loop(app: Application, registry: CollectorRegistry, *, blocked_after: float) -> None:

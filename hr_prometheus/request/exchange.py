@@ -30,7 +30,6 @@ from hr_prometheus.request.incomplete import (
     status_after_task,
     status_of_outcome,
 )
-from hr_prometheus.request.recent import LEAST_FAILURE
 from hr_prometheus.request.websocket import begin_websocket
 
 if TYPE_CHECKING:
@@ -323,7 +322,7 @@ class Exchange:
         seconds, recent = ended_at - self.began, self.recorder.recent
         try:
             self.record.end(self, status, seconds)
-            if status >= LEAST_FAILURE or seconds >= recent.slow:
+            if status >= CLIENT_CLOSED_REQUEST or seconds >= recent.slow:  # it is the least that has failed
                 recent.add(self, status, seconds)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("end", error)

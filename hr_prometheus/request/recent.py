@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from hr_prometheus.errors import SettingError
 from hr_prometheus.metrics import DEFAULT_SLOW
 from hr_prometheus.request.body import received, response_size
+from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.request.exchange import Exchange
 
-#: The least status of a request that has failed; 499 is the client's that left.
-LEAST_FAILURE = "499"
 _MOST = 200
 # The header of a W3C Trace Context, section 3.2.2: version, trace id, parent id, flags.
 _TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
@@ -39,7 +36,7 @@ class RecentRequests:
     def add(self, exchange: Exchange, status: str, seconds: float) -> None:
         """Keep a request that has ended. A WebSocket is left out: it is open for as long as its ends like."""
         labels = exchange.record.labels
-        if not labels or status == "101":
+        if not labels or status == SWITCHING_PROTOCOLS:
             return
         first = exchange.first_byte_at
         parent = _TRACE_PARENT.fullmatch(exchange.request.headers.get("traceparent", ""))
@@ -64,13 +61,6 @@ class RecentRequests:
 
 
 _recent: WeakKeyDictionary[CollectorRegistry, RecentRequests] = WeakKeyDictionary()
-
-
-def check_slow(seconds: float) -> None:
-    """Check that *seconds* can be those from which on a request is slow."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
-        problem = " is not understood. Expected seconds from 0 on, for example 0.5."
-        raise SettingError("slow", f"slow={seconds!r}", problem)
 
 
 def recent_requests(registry: CollectorRegistry) -> RecentRequests:

@@ -49,7 +49,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   // -- numbers
 
-  /** Return the q-quantile of a histogram: cumulative counts at ascending bounds, the last of which is infinite.
+  /** Return the q-quantile of a histogram: cumulative counts at ascending bounds; the last one is infinite.
 
   Null without observations; Infinity above the last finite bound. Within a bucket it is interpolated as Prometheus does. */
   function quantile(q, counts, bounds, from = 0) {
@@ -121,7 +121,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   }
 
   const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  /** Return the time in epoch seconds, by a clock that nobody sets back. */
+  /** Return the time in epoch seconds, by a clock that is never set back. */
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
   const showTime = (epoch) => clock.format(epoch * 1000);
 
@@ -421,7 +421,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     return classes.get(status);
   }
 
-  /** A histogram, such as the lag of the event loop, of which all series are added up. */
+  /** A histogram, such as the lag of the event loop, with all series added up. */
   class Histogram extends Counters {
     bucket(le) {
       return this.place(le === "+Inf" ? Infinity : Number(le));
@@ -1069,7 +1069,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   const rangeName = () => `${model.range / 60} min`;
 
-  /** The routes that fail and those that are slow: what somebody looks for first. */
+  /** The routes that fail and those that are slow: what a person looks for first. */
   class Attention {
     constructor() {
       this.lists = new Map();
@@ -1647,7 +1647,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
-  /** Asks for the metrics: each second, less often while nobody looks, and again and again without an answer. */
+  /** Asks for the metrics: each second, less often while its tab is hidden, and again and again without an answer. */
   class Poller {
     constructor() {
       this.isPaused = false;

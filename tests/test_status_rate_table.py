@@ -6,9 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from hr_prometheus.status.rates import Comparison, RouteRates
-from hr_prometheus.status.route_counters import Route
-from hr_prometheus.status.route_table import (
+from hr_prometheus.status.rate_table import (
     SORT_KEYS,
     cut_text,
     escape_unprintable,
@@ -20,6 +18,8 @@ from hr_prometheus.status.route_table import (
     sort_routes,
     text_width,
 )
+from hr_prometheus.status.rates import Comparison, RouteRates
+from hr_prometheus.status.route_counters import Route
 
 LONG = "/cell_neighbour/{cell_id}/direction/north"
 
