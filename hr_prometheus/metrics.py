@@ -23,7 +23,7 @@ SCRAPE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 #: Upper bounds of the buckets for the lag of an event loop, in seconds.
 LAG_BUCKETS = (*SCRAPE_BUCKETS, 30.0)
 
-#: The label for the domain of an application that was added with ``add_domain``. It comes last; other series lack it.
+#: The label for the domain of an application that was added with ``add_domain``. Other series lack it.
 HOST = "host"
 
 
@@ -34,6 +34,9 @@ class Metric:
     *name* is the family's name: a counter's samples carry ``_total`` behind it. *unit* is for people;
     it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A gauge of things in progress may
     have *ends_in*: the histogram with the same labels that observes each of them at its end.
+
+    A series may have more labels than its metric. What identifies it is the values of the metric's *labels*, and then the
+    name and the value of each extra label, in turn: ``("GET", "/cells", "host", "a.example")``.
     """
 
     name: str
@@ -44,9 +47,14 @@ class Metric:
     buckets: tuple[float, ...] = ()
     ends_in: Metric | None = None
 
-    def label_names(self, values: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of a series' labels. The last one is *host* if there is one value more than labels."""
-        return self.labels if len(values) == len(self.labels) else (*self.labels, HOST)
+    def label_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the names of all labels of a series."""
+        return (*self.labels, *labels[len(self.labels) :: 2])
+
+    def label_values(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Return the values of all labels of a series."""
+        own = len(self.labels)
+        return (*labels[:own], *labels[own + 1 :: 2])
 
     @property
     def exported_name(self) -> str:

@@ -122,10 +122,12 @@ async def test_websockets_of_domains(aiohttp_client, registry):
 
 
 def test_the_bytes_are_the_librarys():
-    """Series with a host are rendered as prometheus_client renders them, beside others of their family."""
+    """Series with extra labels are rendered as prometheus_client renders them, beside others of their family."""
     registry = CollectorRegistry()
     records = Records(registry, detail="full")
-    for labels in (("GET", "/{x}%s"), ("GET", "/{x}%s", "a.example"), ("GET", "/", 'odd"%s{\\')):
+    team, host = ("team", 'odd"%s{\\'), ("host", "a.example")
+    for extra in ((), team, host, (*team, "client", "%d", *host), ("host", 'odd"%s{\\')):
+        labels = "GET", "/{x}%s", *extra
         record = records.request(labels)
         record.begin()
         record.finish("200", 0.1)
@@ -151,7 +153,7 @@ def test_domains_in_workers(tmp_path, own_files):
 
         if {own_files}:
             store_in_files({path!r})
-        for labels in (("GET", "/"), ("GET", "/", "a.example")):
+        for labels in (("GET", "/"), ("GET", "/", "host", "a.example")):
             record = Records(REGISTRY).request(labels)
             record.begin()
             record.finish("200", 1.0)

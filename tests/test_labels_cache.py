@@ -187,7 +187,7 @@ async def test_applications_of_domains():
         match_info = await app.router.resolve(request)
         match_info.add_app(app)
         request._match_info = match_info
-        assert labels.record_of(request) == ("GET", "/", "*.example.org")
+        assert labels.record_of(request) == ("GET", "/", "host", "*.example.org")
 
 
 async def test_a_spent_budget_folds_into_the_template(caplog):
@@ -422,7 +422,7 @@ def reports(**more) -> web.Application:
         (
             "/cells/1",
             {"Access-Control-Request-Method": "GET", "Host": "a.example"},
-            ("OPTIONS", "/cells/{cell_id}", "a.example"),
+            ("OPTIONS", "/cells/{cell_id}", "host", "a.example"),
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""From a request to the record of its labels: ``(method, path)``, or ``(method, path, host)`` in a domain.
+"""From a request to the record of its labels: ``(method, path)``, or ``(method, path, "host", host)`` in a domain.
 
 The route label (the value of ``path``) of a route with parameters is the concrete path, so that
 ``direction=north`` and ``direction=south`` stay apart. This package keeps the labels bounded. Fixed parameters appear as
@@ -23,6 +23,7 @@ from hr_prometheus.labels.preflight import resource_of_preflight
 from hr_prometheus.labels.resources import UNMATCHED, domains, template, valid_text
 from hr_prometheus.labels.rule import LabelRule
 from hr_prometheus.labels.unrecorded import is_recorded
+from hr_prometheus.metrics import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,7 +49,7 @@ class RecordsByValue(Generic[T]):
 class LabelCache(Generic[T]):
     """The records of an application's requests, by their labels.
 
-    *make_record* is called once for each new ``(method, path)``, or ``(method, path, host)``. *policies* are those of the
+    *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``. *policies* are those of the
     routes' parameters, and *path_budget* is the number of distinct path labels a route may have. Requests whose path label
     matches one of the shell patterns in *exclude* have no record. *on_fold* is called with the route's template for each
     folded request.
@@ -172,7 +173,7 @@ class PatternRecords(Generic[T]):
         self._cache = cache
         self.rule = rule
         self._key = rule.key if rule.kept else None
-        self._host = (host,) if host else ()
+        self._host = (HOST, host) if host else ()
         parameter = rule.kept[0] if rule.kept else ALL
         name = name if isinstance(name, str) else ALL  # of a unit test's stand-in
         self.budget = PathBudget(cache.path_budget, rule.template, cache.on_fold, name=name, parameter=parameter)

@@ -28,7 +28,7 @@ from hr_prometheus.labels.resources import (
     template,
 )
 from hr_prometheus.labels.unrecorded import is_recorded
-from hr_prometheus.metrics import BASIC, FULL
+from hr_prometheus.metrics import BASIC, FULL, HOST
 from hr_prometheus.request.records import Records
 from hr_prometheus.server.label_notices import policies_of, recorder_in
 from hr_prometheus.settings import sentence_of
@@ -163,7 +163,7 @@ def _cost(label: str, settings: Settings, host: str, *, methods: Sequence[str], 
     registry = CollectorRegistry()
     detail = settings.detail or FULL
     records = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail)
-    record = records.request(("DELETE", label, host) if host else ("DELETE", label))
+    record = records.request(("DELETE", label, HOST, host) if host else ("DELETE", label))
     for status in STATUSES:
         record.begin()
         record.finish(str(status), 0.1)

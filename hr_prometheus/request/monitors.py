@@ -74,8 +74,8 @@ class BaseRequestMonitor:
 
     #: The labels, set by the middleware before ``__init__`` runs.
     _described: tuple[str, str] | None = None
-    #: The domain of the application that has matched the request, if it has one.
-    _host: tuple[str, ...] = ()
+    #: The names and the values of extra labels, in turn.
+    _extra: tuple[str, ...] = ()
 
     request_description: tuple[str, str]
     request: Request
@@ -162,7 +162,7 @@ class RequestMonitor(BaseRequestMonitor):
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
         self._records = _records(registry, metric_prefix, tuple(buckets), detail)
-        self._record = _record(self._records, self.request_description + self._host)
+        self._record = _record(self._records, self.request_description + self._extra)
         self._began = time.perf_counter()
 
     def update_init_metrics(self) -> None:
@@ -234,7 +234,7 @@ class MonitorRecord:
         self._arguments = arguments
         self.labels = labels
         self.loop_time: Cells | None = None
-        self._description, self._host = (labels[0], labels[1]), labels[2:]
+        self._description, self._extra = (labels[0], labels[1]), labels[2:]
         self._failed = failed
         # The labels are there before __init__ runs, so that a custom one finds them as soon as it has called the base
         # class, whatever arguments it hands up. A function makes its monitors as it likes.
@@ -286,8 +286,8 @@ class MonitorRecord:
             return monitor
         monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
         monitor._described = self._description  # noqa: SLF001  # a monitor is ours to prepare
-        if self._host:
-            monitor._host = self._host  # noqa: SLF001  # as above
+        if self._extra:
+            monitor._extra = self._extra  # noqa: SLF001  # as above
         return monitor
 
     def _init(self, monitor: Any, request: Request) -> None:

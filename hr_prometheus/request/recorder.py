@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     class Record(Protocol):
         """Where the beginnings and ends of requests with the same labels are recorded."""
 
-        #: Method and path, and perhaps the host; empty for requests that are left out.
+        #: Method, path, and names and values of extra labels; empty for requests that are left out.
         labels: tuple[str, ...]
         #: The counter of the seconds for which handlers hold the event loop.
         loop_time: Cells | None

@@ -58,7 +58,7 @@ class Records:
         self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
 
     def request(self, labels: tuple[str, ...]) -> RequestRecord:
-        """Return a record of the requests with these labels, ``(method, path)`` and perhaps ``host``.
+        """Return a record of the requests with these labels: method, path, and names and values of extra ones.
 
         All records of the same labels write to the same cells.
         """
@@ -70,13 +70,13 @@ class _StatusCells(dict[str, "tuple[Page, int]"]):
 
     def __init__(self, store: Store, labels: tuple[str, ...]) -> None:
         self._store = store
-        self._own, self._host = labels[:2], labels[2:]
+        self._own, self._extra = labels[:2], labels[2:]
 
     def __missing__(self, status: str) -> tuple[Page, int]:
         # A status may come from a client, by way of a handler.
         if not (len(status) == 3 and status.isdecimal() and "100" <= status <= "599"):
-            return self._store.allocate(REQUEST_COUNT, (*self._own, "other", *self._host))
-        cells = self[status] = self._store.allocate(REQUEST_COUNT, (*self._own, status, *self._host))
+            return self._store.allocate(REQUEST_COUNT, (*self._own, "other", *self._extra))
+        cells = self[status] = self._store.allocate(REQUEST_COUNT, (*self._own, status, *self._extra))
         return cells
 
 

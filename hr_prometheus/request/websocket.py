@@ -25,7 +25,7 @@ _ABNORMAL = 1006
 
 
 class WebSocketRecord:
-    """The numbers of the WebSockets with one path, and perhaps a host."""
+    """The numbers of the WebSockets with one path, and the extra labels of their requests."""
 
     __slots__ = ("_labels", "_progress", "_store")
 
@@ -48,8 +48,8 @@ class WebSocketRecord:
         """Count a connection that was open for some *seconds* and was closed with *code* by the server or the client."""
         self.leave()
         self._store.observe(WEBSOCKET_DURATION, self._labels, seconds)
-        path, *host = self._labels
-        page, index = self._store.allocate(WEBSOCKET_CLOSES, (path, _code_label(code), by, *host))
+        path, *extra = self._labels
+        page, index = self._store.allocate(WEBSOCKET_CLOSES, (path, _code_label(code), by, *extra))
         page[index] += 1.0
 
 

@@ -127,8 +127,7 @@ def _value_cells(series: SeriesId) -> Sequence[Any]:
         return _value(metric, name, prefix + metric.exported_name, labels, mode=mode), created
     total = _value(metric, name, f"{name}_sum", labels)
     buckets = [
-        _value(metric, name, f"{name}_bucket", (*labels, go_text(bound)), more=("le",))
-        for bound in (*bounds, float("inf"))
+        _value(metric, name, f"{name}_bucket", (*labels, "le", go_text(bound))) for bound in (*bounds, float("inf"))
     ]
     if metric not in IN_PROGRESS:
         return total, *buckets, created
@@ -137,9 +136,7 @@ def _value_cells(series: SeriesId) -> Sequence[Any]:
     return _BegunCell(buckets, gauge), total, *[_BucketCell(bucket, gauge) for bucket in buckets], created
 
 
-def _value(
-    metric: Metric, family: str, name: str, labels: tuple[str, ...], *, mode: str = "", more: tuple[str, ...] = ()
-) -> Any:
+def _value(metric: Metric, family: str, name: str, labels: tuple[str, ...], *, mode: str = "") -> Any:
     make: Any = values.ValueClass
-    names = (*metric.label_names(labels[: len(labels) - len(more)]), *more)
-    return make(metric.type, family, name, names, labels, metric.help, multiprocess_mode=mode)
+    label_names, label_values = metric.label_names(labels), metric.label_values(labels)
+    return make(metric.type, family, name, label_names, label_values, metric.help, multiprocess_mode=mode)
