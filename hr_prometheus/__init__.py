@@ -4,6 +4,7 @@ TYPE_CHECKING = False  # nothing is imported here: until it is, Ctrl-C is Python
 if TYPE_CHECKING:
     from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, TargetError
     from hr_prometheus.instrumentation import instrument
+    from hr_prometheus.labels.extra import Label
     from hr_prometheus.middleware import hrprometheus_middleware
     from hr_prometheus.server.access_log import access_log_class
     from hr_prometheus.status.view import hrprometheus_status_view
@@ -15,6 +16,7 @@ __all__ = [
     "ApplicationError",
     "ConfigurationError",
     "HrPrometheusError",
+    "Label",
     "ServingError",
     "TargetError",
     "access_log_class",
@@ -30,6 +32,7 @@ _HOMES = {
     "ApplicationError": "errors",
     "ConfigurationError": "errors",
     "HrPrometheusError": "errors",
+    "Label": "labels.extra",
     "ServingError": "errors",
     "TargetError": "errors",
     "access_log_class": "server.access_log",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aiohttp.web import Application, Request
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.labels.extra import Label
     from hr_prometheus.labels.policies import Policies
     from hr_prometheus.request.monitors import BaseRequestMonitor
 
@@ -57,6 +58,7 @@ def instrument(
     metric_prefix: str = "",
     detail: str = FULL,
     exclude: Iterable[str] = (),
+    extra_labels: Mapping[str, str | Label] | None = None,
     registry: CollectorRegistry = REGISTRY,
     loop_metrics: bool = False,
     blocked_after: float = DEFAULT_BLOCKED_AFTER,
@@ -101,6 +103,7 @@ def instrument(
             metric_prefix=bool(metric_prefix),
             detail=detail != FULL,
             exclude=bool(tuple(exclude)),
+            extra_labels=bool(extra_labels),
         )
     else:
         monitor_args: dict[str, object] = {}
@@ -119,6 +122,7 @@ def instrument(
             keep_values=keep_values,
             path_budget=path_budget,
             exclude=exclude,
+            extra_labels=extra_labels,
             **monitor_args,
         )
         _put_outermost(app, middleware)

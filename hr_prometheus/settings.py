@@ -104,6 +104,8 @@ class Settings:
     metric_prefix: str = ""
     detail: str | None = None
     exclude: tuple[str, ...] = ()
+    #: The sources of extra labels, by their names.
+    extra_labels: Mapping[str, str] = field(default_factory=dict)
     loop_metrics: bool = True
     blocked_after: float | None = None
     slow: float = DEFAULT_SLOW
@@ -135,12 +137,13 @@ class Settings:
                 " was given with --no-loop-metrics. Only where the event loop is measured it is known to be blocked."
             )
             raise SettingError("blocked_after", "--blocked-after", problem)
-        if self.monitor is not None and (self.buckets != LATENCY_BUCKETS or self.metric_prefix or self.detail):
+        is_default = self.buckets == LATENCY_BUCKETS and not (self.metric_prefix or self.detail or self.extra_labels)
+        if self.monitor is not None and not is_default:
             raise SettingError(
                 "monitor",
                 "--monitor",
-                " was given with --buckets, --metric-prefix or --detail, which belong to the default monitor. "
-                "A monitor of your own names and buckets its metrics itself.",
+                " was given with --buckets, --metric-prefix, --detail or --label, which belong to the default monitor. "
+                "A monitor of your own names, labels and buckets its metrics itself.",
             )
 
     def _check_page(self) -> None:
@@ -216,6 +219,22 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
     return allowed
 
 
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Read ``NAME=SOURCE``."""
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, _, source = text.partition("=")
+        problem = ""
+        if not name or not source:
+            problem = " is not understood. Expected NAME=SOURCE, for example team=const:shop or client=header:X-Client=web,ios."
+        elif name in labels:
+            problem = f": the label {name} was given already. Give each label once."
+        if problem:
+            raise SettingError("label", f'--label "{text}"', problem, (text,))
+        labels[name] = source
+    return labels
+
+
 def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
     """Return an error's sentence for the person who typed the settings: it quotes the option or the variable.
 
@@ -235,7 +254,7 @@ def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
 
 
 #: The options of those settings that the library names otherwise.
-_OPTION_NAMES = {"fixed_routes_parameters": "fixed_route"}
+_OPTION_NAMES = {"fixed_routes_parameters": "fixed_route", "extra_labels": "label"}
 
 
 def _is_about(error: SettingError, value: str) -> bool:
@@ -247,6 +266,8 @@ def _is_about(error: SettingError, value: str) -> bool:
         parsed = parse_fixed_routes([value])
     elif error.setting == "allow_values":
         parsed = parse_allowed_values([value])
+    elif error.setting == "extra_labels":
+        parsed = parse_labels([value])
     elif error.setting == "objective":
         parsed = (value.rpartition("=")[0],)
     for part in error.parts:

@@ -17,6 +17,7 @@ def test_the_public_names():
         "ApplicationError",
         "ConfigurationError",
         "HrPrometheusError",
+        "Label",
         "ServingError",
         "TargetError",
         "access_log_class",

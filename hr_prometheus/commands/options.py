@@ -23,6 +23,7 @@ from hr_prometheus.settings import (
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
+    parse_labels,
 )
 from hr_prometheus.status.rate_table import SORT_KEYS
 
@@ -115,6 +116,15 @@ exclude = metrics_option(
     metavar="PATTERN",
     help="Do not record requests whose path label matches this shell pattern, such as /health*. Repeatable.",
 )
+label = metrics_option(
+    "--label",
+    "extra_labels",
+    multiple=True,
+    metavar="NAME=SOURCE",
+    parse=parse_labels,
+    help="Give the request metrics a label NAME: handler, route, const:VALUE, env:VARIABLE, or header:HEADER=VALUE,VALUE for "
+    "these values of a header (query:, cookie:, match:, host: likewise); others are other. Repeatable.",
+)
 detail = metrics_option(
     "--detail",
     type=click.Choice(DETAILS),
@@ -167,7 +177,7 @@ blocked_after = metrics_option(
 
 def series(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that decide the names, the labels and the number of an application's series."""
-    decorators = fixed_route, allow_values, keep_values, path_budget, exclude, detail, buckets, metric_prefix
+    decorators = fixed_route, allow_values, keep_values, path_budget, exclude, label, detail, buckets, metric_prefix
     for decorator in reversed(decorators):  # as if they stood above the function one by one
         function = decorator(function)
     return function

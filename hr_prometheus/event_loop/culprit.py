@@ -137,7 +137,8 @@ def _labels_after_end(request: Any) -> tuple[str, ...]:
         recorder = recorder_of(middleware)
         record = None if recorder is None else recorder.labels.lookup(request)
         if record is not None:
-            return record.labels
+            labels: tuple[str, ...] = record.labels
+            return labels
     return ()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aiohttp import hdrs
 from aiohttp.web import HTTPException
 
+from hr_prometheus.labels.extra import ExtraLabels
 from hr_prometheus.labels.fold import PathBudget
 from hr_prometheus.labels.methods import METHODS, custom_method_label, lacks_method
 from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, Policies
@@ -52,7 +53,7 @@ class LabelCache(Generic[T]):
     *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``. *policies* are those of the
     routes' parameters, and *path_budget* is the number of distinct path labels a route may have. Requests whose path label
     matches one of the shell patterns in *exclude* have no record. *on_fold* is called with the route's template for each
-    folded request.
+    folded request. The labels that requests of one route and method share of the *extra* ones are among those of a record.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class LabelCache(Generic[T]):
         path_budget: int = DEFAULT_PATH_BUDGET,
         exclude: Iterable[str] = (),
         on_fold: Callable[[str], None] = lambda _template: None,
+        extra: ExtraLabels | None = None,
     ) -> None:
         self.make_record = make_record
         self.policies = policies or Policies({}, {})
         self.path_budget = path_budget
         self.on_fold = on_fold
+        self.extra = extra or ExtraLabels({})
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
         #: Of routes with one method: their record, or their records.
@@ -157,6 +160,8 @@ class LabelCache(Generic[T]):
     def _host(self, request: Request) -> str:
         """Return the domain of the application that has matched a request, or an empty text."""
         apps = request.match_info.apps
+        if HOST in self.extra.of_requests:  # which names the hosts itself
+            return ""
         if not isinstance(apps, tuple) or len(apps) < 2:  # a unit test's stand-in, or an application by itself
             return ""
         if apps[0] not in self._domains:
@@ -211,7 +216,7 @@ class PatternRecords(Generic[T]):
         has_place = rule.is_bounded or label == rule.template or label in self.budget.labels
         if not (has_place or self.budget.admit(label)):
             return self._fold(request, method)
-        record = self._make(method, label)
+        record = self._make(method, label, request)
         records = self.of_method(method)
         # There is no end of texts that are cut or escaped, and many values can make one path.
         if label == path and (rule.is_bounded or len(records) <= self._cache.path_budget):
@@ -222,14 +227,17 @@ class PatternRecords(Generic[T]):
         if self._is_template_excluded:
             return None
         self.budget.fold()
-        record = self._make(method, self.rule.template)
+        record = self._make(method, self.rule.template, request)
         if self.rule.is_whole and method == request.method:  # there is no end of other methods
             self._cache.remember_fold(request, record, self)
         return record
 
-    def _make(self, method: str, label: str) -> T:
-        if label != self.rule.template:
-            return self._cache.make_record((method, label, *self._host))
-        if method not in self._of_template:
-            self._of_template[method] = self._cache.make_record((method, label, *self._host))
-        return self._of_template[method]
+    def _make(self, method: str, label: str, request: Request) -> T:
+        is_template = label == self.rule.template
+        if is_template and method in self._of_template:
+            return self._of_template[method]
+        extra = self._cache.extra.of_request(request) if self._cache.extra else ()
+        record = self._cache.make_record((method, label, *self._host, *extra))
+        if is_template:
+            self._of_template[method] = record
+        return record

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.labels.exclusions import covers
+from hr_prometheus.labels.extra import ExtraLabels
 from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.policies import OTHER, Policies
 from hr_prometheus.labels.resources import (
@@ -58,7 +59,7 @@ class Row:
     *parameters* maps each parameter to its policy. In *label* a parameter whose values are kept is ``<name>``. *regex* is a
     regular expression for a Prometheus matcher, which matches all path labels of the route. *methods* of a class-based view
     are those that its class defines. *labels* counts path labels. *series*, and their *bytes* in the text format, are
-    those of all labels and methods (seven for ``*``), each answered with five statuses. *host* is the domain of the
+    those of all labels and methods (seven for ``*``), each answered with five statuses, and of all values of extra labels. *host* is the domain of the
     application that the route belongs to, if it has one.
     """
 
@@ -100,6 +101,8 @@ def rows_of(app: Application, settings: Settings, *, shares_settings: bool = Fal
     """
     settings = settings_of(app, settings)
     policies = policies_of(app, settings)
+    recorder = recorder_in(app)
+    extra = ExtraLabels(settings.extra_labels) if recorder is None else recorder.extra_labels
     more = OF_ANOTHER if shares_settings else ""
     policies.warn = lambda error: logger.warning("%s%s", sentence_of(error, settings.origins), more)
     try:
@@ -108,23 +111,30 @@ def rows_of(app: Application, settings: Settings, *, shares_settings: bool = Fal
         if not shares_settings:
             raise
         policies.warn(error)
-    domains = hosts(app)
+    domains = {} if HOST in extra.of_requests else hosts(app)
     resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice
     resources = {each: None for each in resources if all(is_recorded(route.handler) for route in each)}
     rows = [
-        _row(resource, policies, settings, domains.get(resource, ""))
+        _row(resource, policies, settings, domains.get(resource, ""), extra)
         for resource in resources
         if not covers(settings.exclude, resource, policies)
     ]
     unmatched = [(UNMATCHED, hdrs.METH_ANY, host) for host in dict.fromkeys(["", *domains.values()])]
     for label, method, host in (*unmatched, (MALFORMED, UNKNOWN, "")):
         if not any(fnmatchcase(label, pattern) for pattern in settings.exclude):
-            cost = _cost(label, settings, host, methods=(method,))
+            is_unmatched = label == UNMATCHED
+            own = extra.of_route(None, None) + extra.longest if is_unmatched else extra.without_request(label)
+            combinations = extra.combinations if is_unmatched else 1
+            cost = _cost((label, *_host(host), *own), settings, methods=(method,), number=combinations)
             rows.append(Row((method,), None, "", {}, label, escaped(label), 1, *cost, host))
     return rows
 
 
-def _row(resource: AbstractResource, policies: Policies, settings: Settings, host: str) -> Row:
+def _host(host: str) -> tuple[str, ...]:
+    return (HOST, host) if host else ()
+
+
+def _row(resource: AbstractResource, policies: Policies, settings: Settings, host: str, extra: ExtraLabels) -> Row:
     fixed, allowed = policies.of(resource)
     names, kept, labels = parameter_names(resource), policies.kept(resource, settings.path_budget), 1
     is_folded = names - fixed - allowed.keys() != kept  # each of its requests, since there is no budget
@@ -147,7 +157,8 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings, hos
     label = re.sub(r"\{(\w+)\}", lambda m: f"<{m[1]}>" if m[1] in names - fixed else m[0], path)
     methods = tuple(dict.fromkeys(method for route in resource for method in _methods(route)))
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
-    cost = _cost(path, settings, host, methods=methods, labels=labels)
+    own = extra.of_route(next((route.handler for route in resource), None), resource) + extra.longest
+    cost = _cost((path, *_host(host), *own), settings, methods=methods, number=labels * extra.combinations)
     return Row(methods, resource.name, resource.canonical, parameters, label, regex, labels, *cost, host)
 
 
@@ -158,18 +169,18 @@ def _methods(route: AbstractRoute) -> Sequence[str]:
     return (route.method,)
 
 
-def _cost(label: str, settings: Settings, host: str, *, methods: Sequence[str], labels: int = 1) -> tuple[int, int]:
-    """Return the series, and the bytes of a scrape, of these methods and so many path labels of one length."""
+def _cost(labels: tuple[str, ...], settings: Settings, *, methods: Sequence[str], number: int) -> tuple[int, int]:
+    """Return the series, and the bytes of a scrape, of these methods and a *number* of *labels* as long as these."""
     registry = CollectorRegistry()
     detail = settings.detail or FULL
     records = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail)
-    record = records.request(("DELETE", label, HOST, host) if host else ("DELETE", label))
+    record = records.request(("DELETE", *labels))
     for status in STATUSES:
         record.begin()
         record.finish(str(status), 0.1)
     record.measure(0.1, 1000, 0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
-    count = labels * sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
+    count = number * sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
     return count * len(samples), count * sum(map(len, samples))
 
 

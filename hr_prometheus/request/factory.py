@@ -12,6 +12,7 @@ from aiohttp import __version__ as aiohttp_version
 from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.labels.extra import ExtraLabels
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.aiohttp_features import MISSING_NAMES
 from hr_prometheus.request.middleware import make_middleware
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
+    from hr_prometheus.labels.extra import Label
+
 logger = logging.getLogger("hr_prometheus")
 
 
@@ -33,6 +36,7 @@ def hrprometheus_middleware(
     keep_values: str = SAFE,
     path_budget: int = DEFAULT_PATH_BUDGET,
     exclude: Iterable[str] = (),
+    extra_labels: Mapping[str, str | Label] | None = None,
     **monitor_args: object,
 ) -> Middleware:
     """Make a middleware that records every request of an application.
@@ -48,6 +52,9 @@ def hrprometheus_middleware(
     a person and shows the rest as ``{name}``; ``all`` keeps everything. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
     template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
 
+    *extra_labels* of the default monitor's metrics map names to sources, such as ``handler``, ``const:shop`` or
+    ``header:X-Client=web,ios``, or to a :class:`~hr_prometheus.Label` with a function of your own.
+
     Put it first in ``middlewares``, so that it is the outermost. Raises
     :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.
     """
@@ -61,7 +68,14 @@ def hrprometheus_middleware(
     _check_arguments(monitor, arguments)
     policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
     _warn_of_missing_names()
-    recorder = Recorder(monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns)
+    extra = ExtraLabels(extra_labels or {})
+    if extra and not (isinstance(monitor, type) and issubclass(monitor, RequestMonitor)):
+        raise ConfigurationError(
+            "extra_labels belong to the default monitor. A monitor of your own has its own labels."
+        )
+    recorder = Recorder(
+        monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns, extra_labels=extra
+    )
 
     function: Any = middleware(make_middleware(recorder))
     function.hr_prometheus_recorder = recorder

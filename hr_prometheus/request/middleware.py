@@ -46,7 +46,7 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
     It is no coroutine: it notes that the request has begun and returns what the handler returns. So it has no frame
     while the handler runs, and an exception passes it for nothing.
     """
-    lookup, record_of, is_full = recorder.labels.lookup, recorder.record_of, recorder.is_full
+    lookup, record_of, is_full = recorder.lookup, recorder.record_of, recorder.is_full
     make_exchange = Exchange if WRITES_ARE_REPORTED else EarlierExchange
 
     def record_request(request: Request, handler: Handler) -> Awaitable[StreamResponse]:

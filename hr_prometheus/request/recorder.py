@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.labels.extra import ExtraLabels
     from hr_prometheus.labels.policies import Policies
     from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.monitors import BaseRequestMonitor
@@ -40,6 +41,27 @@ if TYPE_CHECKING:
 
         def end(self, exchange: Exchange, status: str, seconds: float) -> None:
             """Record that a request has ended after some *seconds*."""
+
+
+class RecordsByExtraLabel(dict[str, Any]):
+    """The records of requests with the same *labels*, by the value of the next extra label.
+
+    *names* are those of the extra labels that differ from request to request. With more than one there are such records by
+    the value after the next.
+    """
+
+    def __init__(
+        self, make: Callable[[tuple[str, ...]], Record], labels: tuple[str, ...], names: tuple[str, ...]
+    ) -> None:
+        self.labels = labels
+        self._make = make
+        self._name, *self._names = names
+
+    def __missing__(self, value: str) -> Any:
+        labels = (*self.labels, self._name, value)
+        names = tuple(self._names)
+        record = self[value] = RecordsByExtraLabel(self._make, labels, names) if names else self._make(labels)
+        return record
 
 
 def recorder_of(middleware: object) -> Recorder | None:
@@ -61,6 +83,7 @@ class Recorder:
         policies: Policies,
         path_budget: int,
         exclude: Iterable[str],
+        extra_labels: ExtraLabels,
     ) -> None:
         self.monitor = monitor
         self.monitor_args = dict(monitor_args)
@@ -81,17 +104,34 @@ class Recorder:
         self.has_checked_exclude = False
         failures = failures_of(self.registry)
         self.failed = failures.report
-        self.labels: LabelCache[Record] = LabelCache(
-            self._record,
+        self.extra_labels = extra_labels
+        self.labels: LabelCache[Any] = LabelCache(  # of records, or of records by extra labels
+            self._records_by_extra_label if extra_labels.of_requests else self._record,
             policies=policies,
             path_budget=path_budget,
             exclude=self.exclude,
             on_fold=lambda template: failures.count(FOLDED_REQUESTS, template),
+            extra=extra_labels,
         )
+        #: Returns the record of a request if a few look-ups are enough, else ``None``.
+        self.lookup: Callable[[Request], Record | None] = self.labels.lookup
+        if extra_labels.of_requests:
+            self.lookup = self._lookup_by_extra_label
+        self._readers = [label.reader(self.failed) for label in extra_labels.of_requests.values()]
         #: Called with the status and the fields of each response's head before it is written.
         self.on_head: Callable[[str, CIMultiDict[str]], None] | None = None
         self._is_checked = False
         self.is_instrumented = False  #: whether instrument() compares the names in the settings with the routes
+
+    def _records_by_extra_label(self, labels: tuple[str, ...]) -> RecordsByExtraLabel:
+        return RecordsByExtraLabel(self._record, labels, tuple(self.extra_labels.of_requests))
+
+    def _lookup_by_extra_label(self, request: Request) -> Record | None:
+        record = self.labels.lookup(request)
+        if record is not None:
+            for value_of in self._readers:
+                record = record[value_of(request)]
+        return record
 
     def _record(self, labels: tuple[str, ...]) -> Record:
         # The default monitor as it is needs no object for each request.
@@ -106,10 +146,15 @@ class Recorder:
             if not self._is_checked:
                 self._is_checked = True
                 check_settings(self, request)
-            return self.labels.record_of(request)
+            record: Any = self.labels.record_of(request)
+            if record is not None:
+                for value_of in self._readers:
+                    record = record[value_of(request)]
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("labels", error)
             return None
+        else:
+            return record  # type: ignore[no-any-return]
 
     def records_like(self, other: Recorder) -> bool:
         """Whether *other* writes to the same numbers."""

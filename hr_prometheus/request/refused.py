@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def record_malformed(recorder: Recorder, response: StreamResponse, seconds: float) -> None:
     """Record a request that aiohttp's parser has refused, so that it has neither route nor method."""
     if recorder.records is not None and not recorder.labels.excludes(MALFORMED):
-        _record(recorder.records.request((UNKNOWN, MALFORMED)), response, seconds)
+        labels = UNKNOWN, MALFORMED, *recorder.extra_labels.without_request(MALFORMED)
+        _record(recorder.records.request(labels), response, seconds)
 
 
 def record_unmet_expectation(recorder: Recorder, request: Request, response: StreamResponse, seconds: float) -> None:

@@ -181,6 +181,18 @@ def test_a_contradiction_between_an_option_and_a_variable(typed, variable, value
     assert done.returncode == USAGE
 
 
+@pytest.mark.parametrize("command", ["run", "routes", "dashboard", "rules"])
+def test_a_label_that_clients_would_fill(command):
+    """Of several labels the wrong one is quoted as it was typed, and the sentence says why it needs a list."""
+    labels = "--label", "team=const:shop", "--label", "client=header:X-Client"
+    done = hr_prometheus(command, "served:create_app", *labels)
+    assert done.stderr == (
+        'Error: --label "client=header:X-Client" has no list of values. Clients choose what they send, so there would be no '
+        "end of series. Expected, for example, client=header:X-Client=web,ios.\n"
+    )
+    assert done.returncode == USAGE
+
+
 @pytest.mark.parametrize("option", [each for each in cli.commands["run"].params if isinstance(each.type, click.Choice)])
 def test_a_choice_from_the_environment(option):
     """So does one of click's own errors."""

@@ -351,3 +351,21 @@ def test_a_second_signal_stops_at_once(serve):
         code, _, _ = service.stop(signal.SIGTERM)
     assert code == 0
     assert service.farewell.count("Stopped after ") == 1
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_extra_labels(serve, workers):
+    """The scrape has them, with one process and with workers; a client that sends something else makes no series."""
+    labels = "--label", "version=env:VERSION", "--label", "client=header:X-Client=web,ios", "--label", "handler=handler"
+    service = serve("served:create_app", "--port", "0", "--fixed-route", "*", *labels, *workers, VERSION="1.4")
+    for client in ("web", "ios", "web", "evil"):
+        assert get(f"{service.url}/", **{"X-Client": client})[0] == 200
+    assert get(f"{service.url}/nowhere")[0] == 404
+    totals = {line for line in scrape(service).splitlines() if line.startswith("request_count_total{")}
+    of_route = 'handler="served.hello",method="GET",path="/",status="200",version="1.4"'
+    assert {line for line in totals if 'path="/metrics"' not in line} == {
+        f'request_count_total{{client="web",{of_route}}} 2.0',
+        f'request_count_total{{client="ios",{of_route}}} 1.0',
+        f'request_count_total{{client="other",{of_route}}} 1.0',
+        'request_count_total{client="none",handler="none",method="GET",path="unmatched",status="404",version="1.4"} 1.0',
+    }
