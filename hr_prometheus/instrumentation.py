@@ -58,6 +58,7 @@ def instrument(
     metric_prefix: str = "",
     detail: str = FULL,
     exclude: Iterable[str] = (),
+    exclude_methods: Collection[str] = (),
     extra_labels: Mapping[str, str | Label] | None = None,
     registry: CollectorRegistry = REGISTRY,
     loop_metrics: bool = False,
@@ -103,6 +104,7 @@ def instrument(
             metric_prefix=bool(metric_prefix),
             detail=detail != FULL,
             exclude=bool(tuple(exclude)),
+            exclude_methods=bool(exclude_methods),
             extra_labels=bool(extra_labels),
         )
     else:
@@ -110,18 +112,15 @@ def instrument(
         if fixed_routes_parameters:
             monitor_args["fixed_routes_parameters"] = fixed_routes_parameters
         if request_monitor is None:
-            monitor_args |= {
-                "buckets": buckets,
-                "metric_prefix": metric_prefix,
-                "registry": registry,
-                "detail": detail,
-            }
+            monitor_args |= {"buckets": buckets, "metric_prefix": metric_prefix}
+            monitor_args |= {"registry": registry, "detail": detail}
         middleware = hrprometheus_middleware(
             request_monitor,
             allow_values=allow_values,
             keep_values=keep_values,
             path_budget=path_budget,
             exclude=exclude,
+            exclude_methods=exclude_methods,
             extra_labels=extra_labels,
             **monitor_args,
         )

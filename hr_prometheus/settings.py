@@ -104,6 +104,7 @@ class Settings:
     metric_prefix: str = ""
     detail: str | None = None
     exclude: tuple[str, ...] = ()
+    exclude_methods: tuple[str, ...] = ()
     #: The sources of extra labels, by their names.
     extra_labels: Mapping[str, str] = field(default_factory=dict)
     loop_metrics: bool = True
@@ -254,7 +255,7 @@ def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
 
 
 #: The options of those settings that the library names otherwise.
-_OPTION_NAMES = {"fixed_routes_parameters": "fixed_route", "extra_labels": "label"}
+_OPTION_NAMES = {"fixed_routes_parameters": "fixed_route", "extra_labels": "label", "exclude_methods": "exclude_method"}
 
 
 def _is_about(error: SettingError, value: str) -> bool:

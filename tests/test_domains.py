@@ -193,9 +193,9 @@ def test_routes_shows_the_domain():
         ("*.b.example", "/users/{user}"),
     ]
     assert [row.host for row in table if row.label == "unmatched"] == ["", "a.example", "*.b.example"]
-    assert any("*.b.example" in line for line in render_table(table))
-    assert "  host: *.b.example" in render_table(table, 40)
-    assert "HOST" not in render_table(rows_of(below(), settings))[0]
+    assert any("*.b.example" in line for line in render_table(table, ["GET"]))
+    assert "  host: *.b.example" in render_table(table, ["GET"], 40)
+    assert "HOST" not in render_table(rows_of(below(), settings), ["GET"])[0]
 
 
 def test_an_objective_tells_domains_apart():

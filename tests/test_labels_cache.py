@@ -361,6 +361,16 @@ async def test_excluded_paths_have_no_labels():
     assert await described(app, labels, "/a/1") is None  # it would be recorded under what is left out
 
 
+async def test_methods_that_are_left_out():
+    """Requests with them have no labels, whether a route matches or not; those with others have."""
+    app = application("/a/{x}", "/b")
+    labels = LabelCache(tuple, exclude_methods=["OPTIONS", "HEAD"])
+    for path in ("/a/1", "/b", "/nothing"):
+        assert await described(app, labels, path, "OPTIONS") is None
+        assert await described(app, labels, path, "HEAD") is None
+        assert await described(app, labels, path) == ("GET", "unmatched" if path == "/nothing" else path)
+
+
 async def test_texts_that_are_recorded_as_another_are_not_kept():
     """There is no end of paths that share a label because it is cut or escaped, so none is remembered."""
     app = application("/a/{x}")

@@ -401,6 +401,12 @@ async def test_both_spellings_of_fixed_parameters(aiohttp_client, registry, spel
         ({"path_budget": -1}, "Expected a whole number"),
         ({"exclude": "/health"}, "Expected a list of patterns"),
         ({"exclude": [1]}, "Expected a list of patterns"),
+        ({"exclude_methods": "OPTIONS"}, "exclude_methods='OPTIONS' is not understood. Expected methods in capitals"),
+        (
+            {"exclude_methods": ["options"]},
+            r"exclude_methods=\['options'\] is not understood. Expected methods in capitals",
+        ),
+        ({"exclude_methods": [1]}, r"exclude_methods=\[1\] is not understood. Expected methods in capitals"),
         ({"allow_values": {"cell": {"id": [1]}}}, "Expected a mapping"),
         ({"fixed_routes_parameters": {1: ["x"]}}, "Expected a list"),
         ({"registry": 3}, "registry is 3. Expected a prometheus_client.CollectorRegistry"),

@@ -4,8 +4,10 @@ import pytest
 from aiohttp import web
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.observability.route_table import render_table, rows_of, totals
+from hr_prometheus.observability.route_table import render_table, rows_of, totals, usual_methods
 from hr_prometheus.settings import Settings
+
+METHODS = usual_methods(Settings(target="x"))
 
 
 async def handler(_request):
@@ -68,6 +70,22 @@ def test_without_a_budget_each_request_of_a_route_is_folded(app):
     assert table["cell"].regex == r"/cell/\{id\}/\{side\}"
 
 
+def test_methods_that_are_left_out(app):
+    """They are in no row, a route without another method has none, and a route for all methods is reckoned without them."""
+    app.router.add_get("/read", handler, allow_head=False)
+    app.router.add_get("/read-too", handler)
+    app.router.add_route("*", "/all", handler)
+    settings = Settings(target="x", exclude_methods=("GET", "DELETE"))
+    table, before = rows_of(app, settings), {row.label: row for row in rows_of(app, Settings(target="x"))}
+    rows = {row.label: row for row in table}
+    assert "/read" not in rows
+    assert rows["/read-too"].methods == ("HEAD",)
+    assert rows["/all"].series * 7 == before["/all"].series * 5
+    assert "* is reckoned as 5 methods: HEAD, POST, PUT, PATCH, OPTIONS." in render_table(
+        table, usual_methods(settings)
+    )
+
+
 @pytest.mark.parametrize(
     ("pattern", "is_covered"),
     [("/cell/*", True), ("/cell/*/*", True), ("/cell/?*", True), ("/cell/*id*", False), ("/cell/1/*", False),
@@ -125,7 +143,7 @@ def test_settings_are_checked(app):
 def test_the_table_ends_with_the_totals(app):
     """One line a route, a head and the sum."""
     table = rows_of(app, Settings(target="x"))
-    lines = render_table(table)
+    lines = render_table(table, METHODS)
     assert len(lines) == len(table) + 3
     assert lines[-2] == "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS."
     assert lines[0].split() == ["METHODS", "NAME", "PATTERN", "PATH", "LABEL", "PARAMETERS", "LABELS", "SERIES"]
@@ -136,9 +154,9 @@ def test_the_table_ends_with_the_totals(app):
 def test_the_table_fits(app, width):
     """It is a table where that fits, else a block for each route; only a single value makes a line longer."""
     table = rows_of(app, Settings(target="x", fixed_routes={"cell": frozenset({"id"})}))
-    lines = render_table(table, width)
+    lines = render_table(table, METHODS, width)
     assert not [line for line in lines if len(line) > width and " " in line]
-    assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, render_table(table)[:-1])))
+    assert (lines[0].split()[0] == "METHODS") == (width >= max(map(len, render_table(table, METHODS)[:-1])))
     text = "\n".join(lines)
     assert "* is reckoned as 7 methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS." in " ".join(lines)
     for row in table:

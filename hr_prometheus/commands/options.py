@@ -116,6 +116,13 @@ exclude = metrics_option(
     metavar="PATTERN",
     help="Do not record requests whose path label matches this shell pattern, such as /health*. Repeatable.",
 )
+exclude_method = metrics_option(
+    "--exclude-method",
+    "exclude_methods",
+    multiple=True,
+    metavar="METHOD",
+    help="Do not record requests with this method, such as OPTIONS. Repeatable.",
+)
 label = metrics_option(
     "--label",
     "extra_labels",
@@ -177,7 +184,18 @@ blocked_after = metrics_option(
 
 def series(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that decide the names, the labels and the number of an application's series."""
-    decorators = fixed_route, allow_values, keep_values, path_budget, exclude, label, detail, buckets, metric_prefix
+    decorators = (
+        fixed_route,
+        allow_values,
+        keep_values,
+        path_budget,
+        exclude,
+        exclude_method,
+        label,
+        detail,
+        buckets,
+        metric_prefix,
+    )
     for decorator in reversed(decorators):  # as if they stood above the function one by one
         function = decorator(function)
     return function

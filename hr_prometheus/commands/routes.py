@@ -36,16 +36,16 @@ def routes(*, output_format: str, max_series: int | None, start: bool, **values:
 
     Exit codes: as of `run`, and 4 if --max-series is exceeded.
     """
-    rows, _ = load_routes(Settings(**values), start=start)
-    from hr_prometheus.observability.route_table import USUAL_METHODS, render_table, totals
+    rows, settings = load_routes(Settings(**values), start=start)
+    from hr_prometheus.observability.route_table import render_table, totals, usual_methods
 
     series, size = totals(rows)
     if output_format == "json":
         document = {"routes": [dataclasses.asdict(row) for row in rows], "series": series, "bytes": size}
-        document["all_methods"] = USUAL_METHODS  # of "*"
+        document["all_methods"] = usual_methods(settings)  # of "*"
         print_result(json.dumps(document, indent=2))
     else:
-        print_result("\n".join(render_table(rows, output_width())))
+        print_result("\n".join(render_table(rows, usual_methods(settings), output_width())))
     if max_series is not None and series > max_series:
         limit = origins_of(click.get_current_context())["max_series"].name
         print_error(

@@ -27,7 +27,7 @@ from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metrics import HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from aiohttp.web import AbstractResource, AbstractRoute, Application, Request
 
@@ -52,7 +52,7 @@ class LabelCache(Generic[T]):
 
     *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``. *policies* are those of the
     routes' parameters, and *path_budget* is the number of distinct path labels a route may have. Requests whose path label
-    matches one of the shell patterns in *exclude* have no record. *on_fold* is called with the route's template for each
+    matches one of the shell patterns in *exclude*, or whose method is in *exclude_methods*, have no record. *on_fold* is called with the route's template for each
     folded request. The labels that requests of one route and method share of the *extra* ones are among those of a record.
     """
 
@@ -63,6 +63,7 @@ class LabelCache(Generic[T]):
         policies: Policies | None = None,
         path_budget: int = DEFAULT_PATH_BUDGET,
         exclude: Iterable[str] = (),
+        exclude_methods: Collection[str] = (),
         on_fold: Callable[[str], None] = lambda _template: None,
         extra: ExtraLabels | None = None,
     ) -> None:
@@ -73,6 +74,7 @@ class LabelCache(Generic[T]):
         self.extra = extra or ExtraLabels({})
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
+        self._excluded_methods = frozenset(exclude_methods)
         #: Of routes with one method: their record, or their records.
         self._by_route: dict[AbstractRoute, T | RecordsByValue[T] | None] = {}
         #: Of routes with a spent budget, by method: the template's record, and the rule and the labels that are not folded.
@@ -99,6 +101,8 @@ class LabelCache(Generic[T]):
 
     def record_of(self, request: Request) -> T | None:
         """Return the record of *request*, which is made if there is none; ``None`` if the request is left out."""
+        if request.method in self._excluded_methods:
+            return None
         match_info = request.match_info
         route = match_info.route
         folded = self._folded.get(route)

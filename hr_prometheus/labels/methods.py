@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 from aiohttp.web import View
+
+from hr_prometheus.errors import SettingError
 
 if TYPE_CHECKING:
     from aiohttp.web import Request
@@ -20,6 +24,23 @@ METHODS = frozenset(
     "QUERY REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF "
     "VERSION-CONTROL".split()
 )
+
+
+def check_methods(methods: object) -> None:
+    """Raise :exc:`~hr_prometheus.errors.ConfigurationError` unless *methods* are methods to leave out.
+
+    A method is case-sensitive (RFC 9110, 9.1), and those of the registry are in capitals.
+    """
+    for method in methods if isinstance(methods, Collection) and not isinstance(methods, str) else [methods]:
+        if isinstance(methods, str) or not isinstance(method, str) or not re.fullmatch("[A-Z][A-Z-]*", method):
+            raise SettingError(
+                "exclude_methods",
+                f"exclude_methods={methods!r}",
+                " is not understood. Expected methods in capitals, for example ",
+                (str(method),),
+                advice='["OPTIONS"].',
+                command_advice="OPTIONS.",
+            )
 
 
 def custom_method_label(request: Request) -> str:

@@ -16,7 +16,7 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.labels.exclusions import covers
 from hr_prometheus.labels.extra import ExtraLabels
-from hr_prometheus.labels.methods import UNKNOWN
+from hr_prometheus.labels.methods import UNKNOWN, check_methods
 from hr_prometheus.labels.policies import OTHER, Policies
 from hr_prometheus.labels.resources import (
     MALFORMED,
@@ -45,8 +45,7 @@ logger = logging.getLogger("hr_prometheus")
 
 #: The statuses that each label is counted with.
 STATUSES = (200, 302, 400, 404, 500)
-#: The methods that a route for all of them is counted with.
-USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 #: Ends a warning about settings that other applications of a script share.
 OF_ANOTHER = " It may be meant for another application of the script."
@@ -84,6 +83,7 @@ def settings_of(app: Application, settings: Settings) -> Settings:
         "path_budget": recorder.labels.path_budget,
         "detail": FULL if recorder.is_full else BASIC,
         "exclude": recorder.exclude,
+        "exclude_methods": recorder.exclude_methods,
     }
     if recorder.records is not None:
         store = recorder.records.basic
@@ -99,6 +99,7 @@ def rows_of(app: Application, settings: Settings, *, shares_settings: bool = Fal
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for settings that do not fit the application. It is a warning if
     the application *shares_settings* with others.
     """
+    check_methods(settings.exclude_methods)
     settings = settings_of(app, settings)
     policies = policies_of(app, settings)
     recorder = recorder_in(app)
@@ -119,6 +120,7 @@ def rows_of(app: Application, settings: Settings, *, shares_settings: bool = Fal
         for resource in resources
         if not covers(settings.exclude, resource, policies)
     ]
+    rows = [row for row in rows if row.methods]
     unmatched = [(UNMATCHED, hdrs.METH_ANY, host) for host in dict.fromkeys(["", *domains.values()])]
     for label, method, host in (*unmatched, (MALFORMED, UNKNOWN, "")):
         if not any(fnmatchcase(label, pattern) for pattern in settings.exclude):
@@ -155,7 +157,8 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings, hos
         fixed, allowed = names, {}
     path = template(resource)
     label = re.sub(r"\{(\w+)\}", lambda m: f"<{m[1]}>" if m[1] in names - fixed else m[0], path)
-    methods = tuple(dict.fromkeys(method for route in resource for method in _methods(route)))
+    all_methods = dict.fromkeys(method for route in resource for method in _methods(route))
+    methods = tuple(method for method in all_methods if method not in settings.exclude_methods)
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
     own = extra.of_route(next((route.handler for route in resource), None), resource) + extra.longest
     cost = _cost((path, *_host(host), *own), settings, methods=methods, number=labels * extra.combinations)
@@ -180,12 +183,17 @@ def _cost(labels: tuple[str, ...], settings: Settings, *, methods: Sequence[str]
         record.finish(str(status), 0.1)
     record.measure(0.1, 1000, 0)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
-    count = number * sum(len(USUAL_METHODS) if method == hdrs.METH_ANY else 1 for method in methods)
+    count = number * sum(len(usual_methods(settings)) if method == hdrs.METH_ANY else 1 for method in methods)
     return count * len(samples), count * sum(map(len, samples))
 
 
-def render_table(table: Sequence[Row], width: int | None = None) -> list[str]:
-    """Return the lines of a table for people, with the totals last.
+def usual_methods(settings: Settings) -> list[str]:
+    """Return the methods that a route for all of them is counted with."""
+    return [method for method in _USUAL_METHODS if method not in settings.exclude_methods]
+
+
+def render_table(table: Sequence[Row], methods: Sequence[str], width: int | None = None) -> list[str]:
+    """Return the lines of a table for people, with the totals last. *methods* are the usual ones.
 
     A table that is wider than *width* columns becomes a block of lines for each route, in which only a single value can be
     wider. ``None`` is any width.
@@ -204,7 +212,7 @@ def render_table(table: Sequence[Row], width: int | None = None) -> list[str]:
     series, size = totals(table)
     last = [f"At worst {series:,} series, {size:,} bytes a scrape."]
     if any(hdrs.METH_ANY in row.methods for row in table):
-        last.insert(0, f"* is reckoned as {len(USUAL_METHODS)} methods: {', '.join(USUAL_METHODS)}.")
+        last.insert(0, f"* is reckoned as {len(methods)} methods: {', '.join(methods)}.")
     if width is not None:
         last = [line for text in last for line in _wrap(text, width, "")]
         if max(map(len, lines)) > width:

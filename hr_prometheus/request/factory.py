@@ -13,6 +13,7 @@ from aiohttp.web import middleware
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.extra import ExtraLabels
+from hr_prometheus.labels.methods import check_methods
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
 from hr_prometheus.request.aiohttp_features import MISSING_NAMES
 from hr_prometheus.request.middleware import make_middleware
@@ -36,6 +37,7 @@ def hrprometheus_middleware(
     keep_values: str = SAFE,
     path_budget: int = DEFAULT_PATH_BUDGET,
     exclude: Iterable[str] = (),
+    exclude_methods: Collection[str] = (),
     extra_labels: Mapping[str, str | Label] | None = None,
     **monitor_args: object,
 ) -> Middleware:
@@ -50,7 +52,8 @@ def hrprometheus_middleware(
     *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
     of such a parameter is ``other``. Of other parameters *keep_values* ``safe`` keeps what looks neither like a secret nor like
     a person and shows the rest as ``{name}``; ``all`` keeps everything. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
-    template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded.
+    template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded, and none with one of
+    the methods in *exclude_methods*, such as ``OPTIONS``.
 
     *extra_labels* of the default monitor's metrics map names to sources, such as ``handler``, ``const:shop`` or
     ``header:X-Client=web,ios``, or to a :class:`~hr_prometheus.Label` with a function of your own.
@@ -63,6 +66,7 @@ def hrprometheus_middleware(
     patterns = [] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else list(exclude)
     if (exclude and not patterns) or not all(isinstance(pattern, str) for pattern in patterns):
         raise ConfigurationError(f'exclude is {exclude!r}. Expected a list of patterns, for example ["/health*"].')
+    check_methods(exclude_methods)
     monitor = request_monitor or RequestMonitor
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
@@ -74,7 +78,13 @@ def hrprometheus_middleware(
             "extra_labels belong to the default monitor. A monitor of your own has its own labels."
         )
     recorder = Recorder(
-        monitor, arguments, policies=policies, path_budget=path_budget, exclude=patterns, extra_labels=extra
+        monitor,
+        arguments,
+        policies=policies,
+        path_budget=path_budget,
+        exclude=patterns,
+        exclude_methods=exclude_methods,
+        extra_labels=extra,
     )
 
     function: Any = middleware(make_middleware(recorder))

@@ -15,7 +15,7 @@ from hr_prometheus.request.settings_check import check_settings
 from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import Protocol
 
     from aiohttp.web import Request
@@ -83,6 +83,7 @@ class Recorder:
         policies: Policies,
         path_budget: int,
         exclude: Iterable[str],
+        exclude_methods: Collection[str],
         extra_labels: ExtraLabels,
     ) -> None:
         self.monitor = monitor
@@ -100,6 +101,7 @@ class Recorder:
         self.recent = recent_requests(self.registry)
         self.is_full = self.records is not None and self.records.full is not None
         self.exclude = tuple(exclude)
+        self.exclude_methods = tuple(exclude_methods)
         #: Whether the patterns that match no label have been reported.
         self.has_checked_exclude = False
         failures = failures_of(self.registry)
@@ -110,6 +112,7 @@ class Recorder:
             policies=policies,
             path_budget=path_budget,
             exclude=self.exclude,
+            exclude_methods=self.exclude_methods,
             on_fold=lambda template: failures.count(FOLDED_REQUESTS, template),
             extra=extra_labels,
         )

@@ -109,6 +109,7 @@ class ServedApplication:
                 metric_prefix=settings.metric_prefix,
                 detail=settings.detail or FULL,
                 exclude=settings.exclude,
+                exclude_methods=settings.exclude_methods,
                 extra_labels=settings.extra_labels,
                 **others,
             )

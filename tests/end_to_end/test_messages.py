@@ -193,6 +193,14 @@ def test_a_label_that_clients_would_fill(command):
     assert done.returncode == USAGE
 
 
+@pytest.mark.parametrize("command", ["run", "routes", "dashboard", "rules"])
+def test_a_method_in_small_letters(command):
+    """A method that no request can have is refused by each command that takes it."""
+    done = hr_prometheus(command, "served:create_app", "--exclude-method", "OPTIONS", "--exclude-method", "get")
+    sentence = '--exclude-method "get" is not understood. Expected methods in capitals, for example OPTIONS.'
+    assert (done.returncode, done.stderr) == (USAGE, f"Error: {sentence}\n")
+
+
 @pytest.mark.parametrize("option", [each for each in cli.commands["run"].params if isinstance(each.type, click.Choice)])
 def test_a_choice_from_the_environment(option):
     """So does one of click's own errors."""
