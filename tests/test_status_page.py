@@ -47,6 +47,38 @@ document.dispatchEvent(new Event("visibilitychange"));
 """
 
 
+#: Sets the clock of the page forward, as a computer that was asleep does.
+SKIP = """
+const now = performance.now.bind(performance);
+performance.now = () => now() + 1000 * arguments[0];
+"""
+#: Returns where something in colour begins in each chart, from 0 at its left to 1 at its right, the widest part in which
+#: there is nothing, where it ends, and how strong the strongest colour before its middle is, from 0 to 255.
+#: Axes, lines and texts are grey.
+COLOURED = """
+return [...document.querySelectorAll(arguments[0])].map((canvas) => {
+  const { left, width } = canvas.getBoundingClientRect();
+  const plot = canvas.parentElement.querySelector(".u-over")?.getBoundingClientRect() ?? { left, width };
+  const scale = canvas.width / width;
+  const { data } = canvas.getContext("2d").getImageData((plot.left - left) * scale, 0, plot.width * scale, canvas.height);
+  const columns = plot.width * scale | 0;
+  const seen = [];
+  let strongest = 0;
+  for (let x = 0; x < columns; x++) {
+    for (let y = 0; y < canvas.height; y++) {
+      const [red, green, blue, alpha] = data.subarray(4 * (y * columns + x));
+      if (alpha > 20 && Math.max(red, green, blue) - Math.min(red, green, blue) > 40) {
+        if (x !== seen[seen.length - 1]) seen.push(x);
+        if (x < columns / 2) strongest = Math.max(strongest, alpha);
+      }
+    }
+  }
+  const holes = seen.slice(1).map((x, index) => (x - seen[index]) / columns);
+  return [seen[0] / columns, Math.max(0, ...holes), seen[seen.length - 1] / columns, strongest];
+});
+"""
+
+
 class Server:
     """Serves the page over a registry in a thread, on one port for good, so that it can go away and come back."""
 
@@ -151,6 +183,14 @@ class Page:
 
     def keys(self, *keys: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def skip(self, seconds: float) -> None:
+        """Let time go by, for the page alone."""
+        self.run(SKIP, seconds)
+
+    def coloured(self, selector: str) -> list[list[float | None]]:
+        """Where each chart begins, its widest hole, where it ends, and how strong its first half is."""
+        return self.run(COLOURED, selector)
 
     def routes(self) -> list[str]:
         """The routes of the table, from top to bottom."""
@@ -315,6 +355,78 @@ def test_filter_and_keyboard(page, server):
     assert page.run("return document.activeElement.ariaExpanded") == "false"
 
 
+def test_an_enormous_label(page, server):
+    """It is cut, so that its numbers stay in view. Its title and its details have the whole."""
+    path = "/" + "long" * 50
+    for seconds in (0.1, 0.2):
+        server.record(path, 20, status=500, seconds=seconds)
+    server.recent.append(
+        {
+            "time": time.time(), "method": "GET", "path": path, "host": None, "status": "500", "seconds": 1.5,
+            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": None,
+        }
+    )  # fmt: skip
+    for width, columns in [(1280, 12), (380, 4)]:
+        resize(page.driver, width)
+        page.open()
+        page.wait(lambda: page.texts("#recent tbody td"))
+        server.record(path, 20)
+        page.poll()
+        ends = page.run(
+            "return [...document.querySelectorAll('#table th')].filter((e) => e.offsetWidth)"
+            ".map((e) => Math.round(e.getBoundingClientRect().right))"
+        )
+        assert len(ends) == columns
+        assert max(ends) <= width
+        assert page.run("return document.querySelector('#table tr[data-route]').offsetHeight") < 90
+        assert page.run("return document.querySelector('#table .route').title") == f"GET {path}"
+        assert page.run("return document.querySelector('#recent td').title") == f"GET {path}"
+        page.click("#table .route")
+        page.poll()
+        assert page.text(".details .label") == f"GET {path}"
+        assert page.run("return document.querySelector('.details .label').getBoundingClientRect().right") <= width
+        if width == 1280:
+            assert page.run("return document.querySelector('#recent table').offsetWidth") <= width
+
+
+def test_a_latency_above_the_last_bound(page, server):
+    """It is shown as such, wherever it is shown, and never as a number."""
+    server.record("/", 1)
+    page.open()
+    server.record("/", 20, seconds=1000)
+    page.poll()
+    page.click("#table .route")
+    page.poll()
+    assert page.tile("Latency, p50") == "> 10s"
+    assert page.cell("GET /", "p50") == page.cell("GET /", "p99") == "> 10 s"
+    assert page.details()["p95"] == "> 10 s"
+    assert page.text("#attention .slow .value") == "p95 > 10 s p50 > 10 s"
+    assert "p50\n> 10 s" in page.text("#charts")
+    assert page.text("main").count("estimated") == 1
+
+
+def test_what_is_called_slow(page, server):
+    """The highest p95, of the routes with ten requests or more in the time that the page has seen."""
+    server.record("/slow", 50, seconds=5)
+    page.open()
+    assert page.text("#attention .slow") == "No route has had 10 requests yet."
+    server.record("/slow", 9, seconds=5)
+    server.record("/often", 30)
+    page.poll()
+    page.skip(20)
+    page.poll()
+    assert page.texts("#attention .slow .path") == ["/often"]
+    server.record("/slow", 1, seconds=5)
+    page.poll()
+    assert page.texts("#attention .slow .path") == ["/slow", "/often"]
+    assert page.text("#attention").count("10 requests or more") == 1
+    for text in (page.text("#routes-count"), page.text("[data-tile='Requests'] .then")):
+        assert re.search(r"\b2\d s\b", text), text
+    page.skip(300)
+    page.poll()
+    assert page.text("#routes-count") == "2, over 5 min"
+
+
 def test_many_routes(page, server):
     """The table grows on demand; a route that needs a look is opened wherever it is."""
     for number in range(120):
@@ -348,6 +460,59 @@ def test_pause(page, server):
     assert len(server.polls) == asked + 1
     page.click("tr[data-route='GET /'] button")
     assert page.details()["Requests"] == "7"
+
+
+def pause(page: Page, seconds: float) -> None:
+    """Pause the page for some time."""
+    page.click("#pause")
+    page.skip(seconds)
+    page.server.record("/", 1000)
+    page.click("#pause")
+
+
+def hide(page: Page, seconds: float) -> None:
+    """Hide the tab for so long that the browser stops its timers."""
+    page.run(HIDE, True)
+    page.skip(seconds)
+    page.server.record("/", 1000)
+    page.run(HIDE, False)
+
+
+def go_away(page: Page, seconds: float) -> None:
+    """Stop the server, and start it again later."""
+    page.server.stop()
+    page.wait(lambda: page.text("#state").startswith("No metrics"))
+    page.skip(seconds)
+    page.server.record("/", 1000)
+    page.server.start()
+
+
+@pytest.mark.parametrize("interrupt", [pause, hide, go_away])
+def test_a_time_without_answers_is_a_gap(page, server, interrupt):
+    """In every chart and trend: what has happened meanwhile is counted, but its shape is not known."""
+    server.record("/")
+    page.open()
+    page.click("#table .route")
+    for _ in range(4):
+        server.record("/", 20)
+        page.skip(5)
+        page.poll()
+    before = page.polls
+    interrupt(page, 30)
+    page.wait(lambda: page.polls > before)
+    for _ in range(3):
+        server.record("/", 20)
+        page.skip(5)
+        page.poll()
+    page.click("#pause")
+    assert page.details()["Requests"] == "1,140"
+    charts = page.coloured("#charts .plot canvas, .details .plot canvas, .spark")
+    assert len(charts) == 7
+    for number, (begin, hole, end, strength) in enumerate(charts):
+        assert begin < 0.4, number
+        assert hole > 0.3, number
+        assert end > 0.8, number
+        assert strength > 180, number
 
 
 def test_a_hidden_tab_asks_seldom(page, server):
@@ -531,6 +696,7 @@ def test_workers_and_the_event_loop(page, server):
     up.labels("1").set(0)
     restarts = Counter(WORKER_RESTARTS.name, "Restarts", ["worker", "reason"], registry=server.registry)
     restarts.labels("1", "signal").inc(2)
+    restarts.labels("1", "reload").inc()
     lag = Histogram("asyncio_event_loop_lag_seconds", "Lag", buckets=(0.001, 0.01, 0.1), registry=server.registry)
     cpu = Counter("asyncio_event_loop_cpu_seconds", "CPU", registry=server.registry)
     Gauge("asyncio_event_loop_tasks", "Tasks", registry=server.registry).set(17)
@@ -555,8 +721,8 @@ def test_workers_and_the_event_loop(page, server):
         NO_NUMBER,
         "1",
         "down",
-        "2",
-        "signal 2",
+        "3",
+        "2 killed by a signal, 1 replaced by a reload",
     ]
     assert "Worker 1 does not serve." in page.text("#notices")
     assert page.text("#loop h2") == "Event loop"

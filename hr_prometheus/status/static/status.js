@@ -24,7 +24,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
   const NOW_S = 10; // seconds over which the charts and the large numbers are smoothed
   const YOUNG_S = 60; // seconds that the charts show at least
   const PAGE_ROWS = 50; // rows of the table that one press of "Show more" adds
-  const LEAST_REQUESTS = 5; // in the time range, for a route to be called slow
+  const GAP_S = 2.5 * (HIDDEN_POLL_MS / 1000); // seconds between two polls from which on nothing is known of what was between
+  const LEAST_REQUESTS = 10; // in the time range, for a route to be called slow: the p95 of fewer is that of one request
 
   // Worst first: so they lie at the bottom of the stack, where their height can be read.
   const CLASSES = [
@@ -311,20 +312,19 @@ Label values are chosen by clients, so nothing is ever written to the document a
     forget(step) {
       const old = this.ring[step % STEPS];
       if (!old) return;
-      let rest = 0;
-      for (let index = 0; index < old.length; index++) rest += this.sum[index] -= old[index];
-      if (rest < 1e-6) this.sum.fill(0); // and no drift of fractions is left
+      for (let index = 0; index < old.length; index++) {
+        const rest = this.sum[index] - old[index];
+        this.sum[index] = Math.abs(rest) <= 1e-9 * old[index] ? 0 : rest; // no drift of fractions is left
+      }
     }
 
-    /** Add growth, spread over the last *over* steps: after a pause it is that of several. */
-    add(growth, over) {
-      const spread = Math.min(over, STEPS);
-      for (let back = 0; back < spread; back++) {
-        const place = (this.now - back + STEPS) % STEPS;
-        const step = (this.ring[place] ??= new Float64Array(this.sum.length));
+    /** Add growth to steps: *parts* has how many steps ago each was, and its share. */
+    add(growth, parts) {
+      for (const [back, share] of parts) {
+        const step = (this.ring[(this.now - back + STEPS) % STEPS] ??= new Float64Array(this.sum.length));
         const isInRange = back < this.steps;
         for (let index = 0; index < step.length; index++) {
-          const part = growth[index] / spread;
+          const part = growth[index] * share;
           step[index] += part;
           if (isInRange) this.sum[index] += part;
         }
@@ -352,6 +352,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   class Route {
     constructor(method, path, host) {
       Object.assign(this, { method: visible(method), path: visible(path), host: visible(host) });
+      this.label = `${this.method} ${this.path}${host ? ` (${this.host})` : ""}`.trim();
       this.words = `${method} ${host} ${path}`.toLowerCase();
       this.statuses = new Counters();
       this.sums = new Counters();
@@ -415,6 +416,19 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
+  /** Return the steps of a time that ends now: how many steps ago each was, and its share of the time.
+
+  A poll like any other is that of one step, so that counts are whole numbers. */
+  function partsOf(begin, end) {
+    const last = Math.floor(end / STEP_S);
+    if (end - begin < STEP_S / 2) return [[0, 1]];
+    const from = Math.max(Math.floor(begin / STEP_S), last - STEPS + 1);
+    return Array.from({ length: last - from + 1 }, (_, index) => {
+      const step = from + index;
+      return [last - step, (Math.min(end, (step + 1) * STEP_S) - Math.max(begin, step * STEP_S)) / (end - begin)];
+    });
+  }
+
   const classes = new Map();
   function classOf(status) {
     if (!classes.has(status)) classes.set(status, CLASSES.findIndex(({ is }) => is(status)));
@@ -442,6 +456,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.own = new Counters(); // exceptions and folded requests
       this.cpu = new Counters(); // CPU seconds, by worker
       this.gauges = new Map(); // name → worker → [value]
+      this.unwatched = new Set(); // steps in which there was a time without a poll: they have a number, but no shape
       this.firstPoll = null;
       this.prefix = null;
       this.python = "";
@@ -574,18 +589,22 @@ Label values are chosen by clients, so nothing is ever written to the document a
       for (const each of counters) each.settle(isFirst);
       const seconds = isFirst ? 0 : time - this.lastPoll;
       const step = Math.floor(time / STEP_S);
-      const over = isFirst ? 1 : Math.max(1, Math.round(seconds / STEP_S));
+      if (seconds > GAP_S) this.miss(this.lastPoll);
+      const isGap = isFirst || this.points[this.points.length - 1].isMissing === true;
+      const parts = partsOf(time - seconds, time);
+      if (isGap) for (const [back] of parts) this.unwatched.add(step - back);
+      for (const old of this.unwatched) if (old <= step - STEPS) this.unwatched.delete(old);
       for (const route of this.routes.values()) {
         if (route.settle(isFirst)) isReset = true;
         if (route.windows?.sum.length !== route.growth.length) route.windows = new Windows(route.growth.length, step, this.steps);
         route.windows.advance(step);
-        if (route.hasGrown) route.windows.add(route.growth, over);
+        if (route.hasGrown) route.windows.add(route.growth, parts);
       }
       this.findCommonBounds();
       if (isReset) this.resets.push(time);
       this.firstPoll ??= time;
       this.lastPoll = time;
-      this.addPoint(time, seconds);
+      this.addPoint(time, seconds, isGap);
       return lines;
     }
 
@@ -605,7 +624,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
     }
 
-    addPoint(time, seconds) {
+    addPoint(time, seconds, isGap) {
       const counts = new Float64Array(CLASSES.length);
       const buckets = new Float64Array(this.bounds.length);
       let inProgress = 0;
@@ -624,7 +643,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         // Where all workers share one series, it is the sum of their loops.
         loop: sum(this.loop.growth) / Math.max(1, this.loop.keys.length, this.ofWorkers("hr_prometheus_worker_up").size),
         tasks: sum([...this.ofWorkers("asyncio_event_loop_tasks").values()]),
-        isGap: seconds > 2.5 * (HIDDEN_POLL_MS / 1000),
+        isGap,
       });
       this.smooth(this.points[this.points.length - 1]);
       while (this.points[0].time < time - KEEP_S - NOW_S) this.points.shift();
@@ -640,13 +659,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
       let loop = 0;
       for (let index = this.points.length - 1; index >= 0; index--) {
         const each = this.points[index];
-        if (!each.seconds || (seconds && seconds + each.seconds > NOW_S + 0.5)) break;
+        if (each.isMissing || each.isGap || (seconds && seconds + each.seconds > NOW_S + 0.5)) break;
         seconds += each.seconds;
         loop += each.loop;
         each.counts.forEach((value, place) => (counts[place] += value));
         each.buckets?.forEach((value, place) => (buckets[place] += value));
         if (each.lag.length === lag.length) each.lag.forEach((value, place) => (lag[place] += value));
-        if (each.isGap) break;
       }
       point.rates = Array.from(counts, (value) => (seconds ? value / seconds : null));
       point.quantiles = QUANTILES.map(({ q }) => quantile(q, buckets, this.bounds));
@@ -659,6 +677,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
       if (this.points.length && !this.points[this.points.length - 1].isMissing) {
         this.points.push({ time, isMissing: true, seconds: 0, rates: null, quantiles: null });
       }
+    }
+
+    /** Whether the page has looked all the time in a step, so that its numbers have their place. */
+    isWatched(step) {
+      return step >= Math.floor(this.firstPoll / STEP_S) && !this.unwatched.has(step);
     }
 
     get steps() {
@@ -899,9 +922,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
   }
 
   class QuantileChart extends Chart {
-    constructor(parent, title, height, names = QUANTILES) {
+    constructor(parent, title, { height, unit, names = QUANTILES } = {}) {
       const series = names.map(({ name, dash }) => ({ label: name, colour: `--${name}`, dash }));
-      super(parent, { title, series, height, isLogarithmic: true });
+      super(parent, { title, unit, series, height, isLogarithmic: true });
     }
 
     show(value) {
@@ -987,8 +1010,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const seconds = Math.max(1, (end - begin) / columns);
       const cells = new Map();
       let most = 0;
-      for (const { time, buckets } of points) {
-        if (!buckets) continue;
+      for (const { time, buckets, isGap } of points) {
+        if (!buckets || isGap) continue; // that all would seem to have happened at its end
         const column = Math.floor(time / seconds);
         for (let row = 0; row < bounds.length; row++) {
           const count = buckets[row] - (row ? buckets[row - 1] : 0);
@@ -1050,7 +1073,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const { rates, quantiles } = point;
       const all = rates.reduce((sum, rate) => sum + (rate ?? 0), 0);
       const share = (rate) => (all ? rate / all : rate === null ? null : 0);
-      const range = rangeName();
+      const range = span();
       const average = (count) => `${range}: ${showNumber(count / model.covered())}/s`;
       this.set("Requests", showNumber(rates[0] === null ? null : all), "/s", average(total.count));
       const over = (index) => `${range}: ${showShare(total.count ? total.counts[index] / total.count : null)}`;
@@ -1067,13 +1090,14 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
-  const rangeName = () => `${model.range / 60} min`;
+  /** Return the time that the numbers are of: less than the range while the page is young. */
+  const span = () => (model.lastPoll - model.firstPoll < model.range - STEP_S ? showDuration(model.covered()) : `${model.range / 60} min`);
 
   /** The routes that fail and those that are slow: what a person looks for first. */
   class Attention {
     constructor() {
       this.lists = new Map();
-      for (const [name, title] of [["failing", "Failing most"], ["slow", "Slowest"]]) {
+      for (const [name, title] of [["failing", "Failing most"], ["slow", `Slowest, of routes with ${LEAST_REQUESTS} requests or more`]]) {
         const list = make("ul", { class: name });
         this.lists.set(name, list);
         byId("attention").append(make("div", { class: "card" }, make("h3", {}, title), list));
@@ -1081,13 +1105,13 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     draw(routes) {
-      const failing = best(routes, (route) => route.windows.sum[C5XX] || null);
+      const failing = best(routes, (route) => (route.windows.sum[C5XX] >= 0.5 ? route.windows.sum[C5XX] : null));
       this.write("failing", failing, model.prefix === null ? "No metrics of requests are seen." : "No route has answered with a 5xx.", (route) => [
         `${showShare(route.share(C5XX))} 5xx`,
         `${grouped.format(route.windows.sum[C5XX])} of ${grouped.format(route.count())}`,
       ]);
       const slow = best(routes, (route) => (route.count() >= LEAST_REQUESTS ? route.quantile(0.95) : null));
-      this.write("slow", slow, "No route has had enough requests.", (route) => [
+      this.write("slow", slow, `No route has had ${LEAST_REQUESTS} requests yet.`, (route) => [
         `p95 ${showSeconds(route.quantile(0.95), route.bounds)}`,
         `p50 ${showSeconds(route.quantile(0.5), route.bounds)}`,
       ]);
@@ -1102,7 +1126,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const hadFocus = list.contains(document.activeElement) ? document.activeElement.route : null;
       list.replaceChildren(
         ...items.map(([route, value, more]) => {
-          const button = make("button", { type: "button", title: "Show its details" }, make("span", { class: "method" }, route.method), make("span", { class: "path" }, route.path));
+          const button = make("button", { type: "button", title: `${route.label}: show its details` }, make("span", { class: "method" }, route.method), make("span", { class: "path" }, route.path));
           button.route = route;
           button.addEventListener("click", () => table.reveal(route));
           return make("li", {}, button, make("span", { class: "value" }, value, make("small", {}, ` ${more}`)));
@@ -1147,7 +1171,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     { name: "progress", label: "In progress", title: "Requests in progress now", of: (route) => route.gauges[0], show: showCount, isZero: (value) => !value, class: "wide-1" },
     { name: "sent", label: "Sent/s", title: "Bytes of response bodies per second", of: (route) => perSecond(route.windows.sum[SUM.sent]), show: showBytes, isZero: (value) => !value, class: "wide-3", isShown: () => model.hasBytes },
     { name: "loop", label: "Loop", title: "Share of the time for which its requests have held the event loop", of: (route) => perSecond(route.windows.sum[SUM.loop]), show: showShare, isZero: (value) => !value, class: "wide-2", isShown: () => model.hasLoopTime },
-    { name: "trend", label: "Trend", title: "Requests over the time range; below the line those with status 5xx", isSparkline: true, class: "wide-1" },
+    { name: "trend", label: "Trend", title: "Requests over the time range; below the line those with status 5xx. No line: the page had no answer", isSparkline: true, class: "wide-1" },
   ];
 
   class Table {
@@ -1246,7 +1270,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.details?.draw();
       const { all } = this;
       const more = this.order.length - this.limit;
-      write(byId("routes-count"), this.filter ? `${grouped.format(this.order.length)} of ${grouped.format(all)}` : all ? `${grouped.format(all)}, over ${rangeName()}` : "");
+      write(byId("routes-count"), this.filter ? `${grouped.format(this.order.length)} of ${grouped.format(all)}` : all ? `${grouped.format(all)}, over ${span()}` : "");
       byId("more").hidden = more <= 0;
       write(byId("more"), `Show ${Math.min(more, PAGE_ROWS)} more of ${grouped.format(this.order.length)}`);
       byId("empty").hidden = this.order.length > 0;
@@ -1276,7 +1300,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     makeRow(route) {
       const button = make(
-        "button", { type: "button", class: "route", "aria-expanded": "false", title: `${route.method} ${route.path}` },
+        "button", { type: "button", class: "route", "aria-expanded": "false", title: route.label },
         make("span", { class: "method" }, route.method), make("span", { class: "path" }, ...breakable(route.path)),
         route.host ? make("span", { class: "host" }, route.host) : null,
       );
@@ -1346,17 +1370,19 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const totals = [];
       const failed = [];
       for (let back = steps - 1; back >= 0; back--) {
-        const step = windows.ago(back);
+        const isWatched = model.isWatched(windows.now - back);
+        const step = isWatched ? windows.ago(back) : null;
         let total = 0;
         for (let index = 0; step && index < CLASSES.length; index++) total += step[index];
-        totals.push(total);
+        totals.push(isWatched ? total : null);
         failed.push(step ? step[C5XX] : 0);
       }
       const most = Math.max(...totals);
-      if (!most) return;
       const base = height - 8; // below it are the failures, so that one among many is seen
       const bar = width / steps;
       const room = bar > 3 ? 1 : 0;
+      context.fillStyle = colour("--line"); // so that a time without requests is not one without answers to the page
+      totals.forEach((total, index) => total !== null && context.fillRect(index * bar, base - 2, bar, 2));
       context.fillStyle = colour("--class-2xx");
       totals.forEach((total, index) => {
         if (total) context.fillRect(index * bar, base - Math.max(2, (base * total) / most), bar - room, Math.max(2, (base * total) / most));
@@ -1378,10 +1404,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const grid = make("div", { class: "charts" });
       this.numbers = make("dl");
       this.statuses = make("dl", { class: "statuses", "aria-label": "Answers since the start, by status" });
-      const cell = make("td", { colspan: columns }, grid, this.numbers, this.statuses);
+      const cell = make("td", { colspan: columns }, make("p", { class: "label" }, route.label), grid, this.numbers, this.statuses);
       this.element = make("tr", { class: "details" }, cell);
       this.rates = new StatusChart(grid, "Requests", 130);
-      this.latencies = new QuantileChart(grid, "Latency", 130);
+      this.latencies = new QuantileChart(grid, "Latency", { height: 130 });
     }
 
     draw() {
@@ -1390,14 +1416,14 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const times = [];
       const rates = [];
       const quantiles = [];
-      const first = Math.floor(model.firstPoll / STEP_S);
-      // Without the step that goes on, and the one in which the page was opened: their rates would be of too few seconds.
+      // Without the step that goes on, whose rates would be of too few seconds.
       for (let back = model.steps - 1; back >= 1; back--) {
         const number = windows.now - back;
         times.push((number + 1) * STEP_S);
         const step = windows.ago(back);
-        rates.push(number <= first ? null : CLASSES.map((_, index) => (step ? step[index] / STEP_S : 0)));
-        quantiles.push(step ? QUANTILES.map(({ q }) => quantile(q, step, route.bounds, BUCKETS)) : null);
+        const isWatched = model.isWatched(number);
+        rates.push(isWatched ? CLASSES.map((_, index) => (step ? step[index] / STEP_S : 0)) : null);
+        quantiles.push(step && isWatched ? QUANTILES.map(({ q }) => quantile(q, step, route.bounds, BUCKETS)) : null);
       }
       const options = { range: model.axis(), resets: model.resets };
       this.rates.setRates(times, rates, options);
@@ -1450,7 +1476,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     section.written = text;
     section.querySelector("thead tr").replaceChildren(...columns.map((column) => make("th", { scope: "col" }, column)));
     section.querySelector("tbody").replaceChildren(
-      ...cells.map((row) => make("tr", {}, ...row.map((cell) => (Array.isArray(cell) ? make("td", { class: cell[1] }, cell[0]) : make("td", {}, cell))))),
+      ...cells.map(([name, ...values]) => make("tr", {}, make("td", { title: name }, name), ...values.map((cell) => (Array.isArray(cell) ? make("td", { class: cell[1] }, cell[0]) : make("td", {}, cell))))),
     );
   }
 
@@ -1468,23 +1494,30 @@ Label values are chosen by clients, so nothing is ever written to the document a
       blocked.sort((one, other) => other.windows.sum[SUM.blockedSeconds] - one.windows.sum[SUM.blockedSeconds]);
       this.blocked.hidden = !blocked.length;
       rows(this.blocked, ["The loop was blocked by", "Times", "For"], blocked.slice(0, 10).map((route) => [
-        `${route.method} ${route.path}`.trim(), grouped.format(route.windows.sum[SUM.blocked]), showSeconds(route.windows.sum[SUM.blockedSeconds]),
+        route.label, grouped.format(route.windows.sum[SUM.blocked]), showSeconds(route.windows.sum[SUM.blockedSeconds]),
       ]));
     }
 
     make(section) {
       const grid = make("div", { class: "charts" });
       section.append(grid);
-      this.lag = new QuantileChart(grid, "Lag: how much later than asked a timer ran", 130, [
-        { name: "p50", dash: [] },
-        { name: "p99", dash: [2, 2] },
-      ]);
+      const names = [{ name: "p50", dash: [] }, { name: "p99", dash: [2, 2] }];
+      this.lag = new QuantileChart(grid, "Lag: how much later than asked a timer ran", { height: 130, names });
       this.use = new ShareChart(grid, { title: "Time in which it is busy", series: [{ label: "busy", colour: "--p95" }], height: 130 });
       this.tasks = new Chart(grid, { title: "Tasks", series: [{ label: "tasks", colour: "--p50" }], height: 130 });
       this.blocked = make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr")), make("tbody")));
       section.append(this.blocked);
     }
   }
+
+  // The reasons of hr_prometheus_worker_restarts_total.
+  const RESTART_WORDS = {
+    timeout: "did not answer in time",
+    reload: "replaced by a reload",
+    "max-requests": "had served its maximum of requests",
+    exit: "ended by itself",
+    signal: "killed by a signal",
+  };
 
   class ProcessSection {
     constructor() {
@@ -1511,7 +1544,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
           .filter(([slot, , number]) => slot === worker && number);
         const total = why.reduce((sum, [, , number]) => sum + number, 0);
         const state = up.get(worker) ? ["up", "up"] : ["down", "down"];
-        return [worker, state, grouped.format(total), why.map(([, reason, number]) => `${reason} ${grouped.format(number)}`).join(", ") || "–", ...numbers(worker)];
+        return [worker, state, grouped.format(total), why.map(([, reason, number]) => `${grouped.format(number)} ${RESTART_WORDS[reason] ?? reason}`).join(", ") || "–", ...numbers(worker)];
       }));
     }
 
@@ -1591,7 +1624,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       tiles: new Tiles(),
       attention: new Attention(),
       rates: new StatusChart(card(), "Requests"),
-      latencies: new QuantileChart(card(), "Latency of all requests"),
+      latencies: new QuantileChart(card(), "Latency of all requests", { unit: "estimated from the buckets of its histogram" }),
       heatmap: new Heatmap(card()),
       progress: new Chart(card(), { title: "In progress", series: [{ label: "requests", colour: "--p95" }] }),
       loop: new LoopSection(),
