@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import DEADLINE
 
-from hr_prometheus.errors import ConfigurationError, ScrapeError
+from hr_prometheus.errors import ScrapeError, SettingError
 from hr_prometheus.status import scraper
 from hr_prometheus.status.route_counters import REQUESTS, SAMPLE_NAMES, Route
-from hr_prometheus.status.scraper import Scraper, read_url
+from hr_prometheus.status.scraper import Scraper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TLS = Path(__file__).parent / "tls"
 ROUTE = Route("GET", "/")
 LABELS = 'method="GET",path="/"'
 SAMPLES = (
@@ -29,11 +32,16 @@ SAMPLES = (
 
 
 class Metrics:
-    """A server of metrics. *queries* are the names that were asked for; *selects* is whether it sends no others."""
+    """A server of metrics. *queries* are the names that were asked for; *selects* is whether it sends no others.
+
+    *authorizations* are the headers of all requests, by path.
+    """
 
     def __init__(self, text: str, *, selects: bool = True, code_for_names: int = 200) -> None:
         self.text, self.selects, self.code_for_names = text, selects, code_for_names
         self.queries: list[list[str]] = []
+        self.authorizations: list[tuple[str, str | None]] = []
+        self.elsewhere = ""
         self.url = ""
 
     def answer(self, names: list[str]) -> tuple[int, str]:
@@ -46,15 +54,16 @@ class Metrics:
 
 
 @contextmanager
-def served(metrics: Metrics) -> Iterator[Metrics]:
+def served(metrics: Metrics, tls: ssl.SSLContext | None = None) -> Iterator[Metrics]:
     """Serve the metrics at ``/metrics``, a redirection to them at ``/moved``, and at ``/events`` what does not end."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
+            metrics.authorizations.append((parts.path, self.headers["Authorization"]))
             if parts.path == "/moved":
                 self.send_response(302)
-                self.send_header("Location", f"/metrics?{parts.query}")
+                self.send_header("Location", f"{metrics.elsewhere}/metrics?{parts.query}")
                 self.end_headers()
                 return
             if parts.path == "/events":
@@ -74,47 +83,17 @@ def served(metrics: Metrics) -> Iterator[Metrics]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    metrics.url = f"http://127.0.0.1:{server.server_port}/metrics"
+    metrics.url = f"http{'s' * (tls is not None)}://127.0.0.1:{server.server_port}/metrics"
     try:
         yield metrics
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("9100", "http://127.0.0.1:9100/metrics"),
-        (":9100", "http://127.0.0.1:9100/metrics"),
-        ("9100/-/metrics", "http://127.0.0.1:9100/-/metrics"),
-        ("host", "http://host/metrics"),
-        ("host:9100", "http://host:9100/metrics"),
-        ("http://host:9100", "http://host:9100/metrics"),
-        ("http://host:9100/", "http://host:9100/metrics"),
-        ("https://host/m?a=b", "https://host/m?a=b"),
-        ("[::1]:9100", "http://[::1]:9100/metrics"),
-        ("HTTP://host", "http://host/metrics"),
-        ("http://bücher.example/ü", "http://xn--bcher-kva.example/%C3%BC"),
-    ],
-)
-def test_a_url_may_be_short(text, expected):
-    """What is left out is the scheme, this machine and the usual path."""
-    assert read_url(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "99999", "host:port", "ftp://host", "file:///etc/passwd", "http://", "[::1", "a b", "http://me:pw@host"],
-)
-def test_what_is_no_url(text):
-    """It is quoted as it was typed."""
-    with pytest.raises(ConfigurationError, match="is no URL of metrics. Expected") as error:
-        read_url(text)
-    assert str(error.value).startswith(f'"{text}" ')
 
 
 def test_only_what_is_needed_is_asked_for():
@@ -173,6 +152,40 @@ def test_a_redirection():
     """It is followed."""
     with served(Metrics(SAMPLES)) as metrics:
         assert Scraper(metrics.url.replace("metrics", "moved")).scrape().routes
+
+
+def test_a_password():
+    """It is sent each time, but to no other server that a redirection names."""
+    basic = "Basic bWU6cHc="
+    with served(Metrics(SAMPLES)) as metrics, served(Metrics(SAMPLES)) as other:
+        subject = Scraper(metrics.url.replace("metrics", "moved"), authorization=basic)
+        subject.scrape()
+        assert metrics.authorizations == [("/moved", basic), ("/metrics", basic)]
+        metrics.elsewhere = other.url.removesuffix("/metrics")
+        subject.scrape()
+        assert other.authorizations == [("/metrics", None)]
+
+
+def test_a_certificate_of_an_authority_of_ones_own():
+    """It is refused, unless its file is given."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+    with served(Metrics(SAMPLES), tls) as metrics:
+        expected = "has a certificate that is refused: self-signed certificate. Trust its issuer with --ca-file."
+        assert sentence(metrics.url) == expected
+        assert Scraper(metrics.url, ca_file=str(TLS / "certificate.pem")).scrape().routes
+
+
+def test_what_is_no_file_of_certificates(tmp_path):
+    """A file that is not there, and one of something else, are a sentence each."""
+    path = str(tmp_path / "ca.pem")
+    with pytest.raises(ScrapeError) as error:
+        Scraper("http://127.0.0.1:1/", ca_file=path)
+    assert str(error.value) == f'--ca-file "{path}": No such file or directory. Expected certificates in PEM format.'
+    (tmp_path / "ca.pem").write_text("nothing\n")
+    with pytest.raises(SettingError) as setting_error:
+        Scraper("http://127.0.0.1:1/", ca_file=path)
+    assert str(setting_error.value) == f'--ca-file "{path}" has no certificate. Expected one or more in PEM format.'
 
 
 def test_a_proxy_in_the_environment(monkeypatch):

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from importlib.machinery import PathFinder
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -59,6 +59,8 @@ class Group(click.Group):
                 return super().invoke(ctx)
         except HrPrometheusError as error:
             exit_with(error, ctx)
+        except click.UsageError as error:
+            _raise_without_passwords(error)
         except KeyboardInterrupt:
             sys.exit(interrupts.exit_code())
 
@@ -82,6 +84,16 @@ class Group(click.Group):
                 settings = sorted(each.removeprefix(VARIABLE_PREFIX) for each in variables)
                 hint = did_you_mean(name.removeprefix(VARIABLE_PREFIX), settings, prefix=VARIABLE_PREFIX)
                 print_warning(f"{name} is not a setting of hr-prometheus.{hint}")
+
+
+def _raise_without_passwords(error: click.UsageError) -> NoReturn:
+    """Raise a usage error, which repeats what was typed, without the password of a URL."""
+    text = error.format_message()
+    if "@" not in text:
+        raise error
+    from hr_prometheus.status.address import hide_passwords  # seldom needed
+
+    raise click.UsageError(hide_passwords(text), error.ctx) from None
 
 
 def _is_module(name: str) -> bool:

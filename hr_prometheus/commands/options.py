@@ -268,3 +268,6 @@ sort = output_option(
     help="What comes first: the highest value of a column, or paths in their order.",
 )
 once = output_option("--once", is_flag=True, help="Print one table and end, on a terminal, too.")
+ca_file = output_option(
+    "--ca-file", metavar="FILE", help="Certificates (PEM) that the server's must come from, instead of the system's."
+)

@@ -40,10 +40,12 @@ _NO_REQUESTS = "Its server has had no request yet, or is not instrumented by hr-
 @options.interval
 @options.sort
 @options.once
-def top(url: str, *, interval: float, sort: str, once: bool, **_origins: Any) -> None:
+@options.ca_file
+def top(url: str, *, interval: float, sort: str, once: bool, ca_file: str | None, **_origins: Any) -> None:
     """Show the routes of a server whose metrics are at URL, with what has happened between two scrapes.
 
-    URL may be short: 9100 and host:9100 are http://127.0.0.1:9100/metrics and http://host:9100/metrics.
+    URL may be short: 9100 and host:9100 are http://127.0.0.1:9100/metrics and http://host:9100/metrics. user:password@ before
+    the host is sent as basic authentication, and never shown.
 
     \b
     REQ/S          requests that ended, per second
@@ -64,9 +66,11 @@ def top(url: str, *, interval: float, sort: str, once: bool, **_origins: Any) ->
     Exit codes: as of `run`, and 1 if URL gives no metrics.
     """
     from hr_prometheus.commands.screen import can_draw
-    from hr_prometheus.status.scraper import Scraper, read_url
+    from hr_prometheus.status.address import read_address
+    from hr_prometheus.status.scraper import Scraper
 
-    scraper = Scraper(read_url(url))
+    address = read_address(url)
+    scraper = Scraper(address.url, authorization=address.authorization, ca_file=ca_file)
     first = scraper.scrape()
     if once or not can_draw():
         _print_once(scraper, first, sort, interval)

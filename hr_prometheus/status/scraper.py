@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import re
 import time
 import urllib.error
 import urllib.parse
@@ -11,20 +10,23 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hr_prometheus.errors import ConfigurationError, ScrapeError
+from hr_prometheus.errors import ScrapeError, SettingError
 from hr_prometheus.status.route_counters import SAMPLE_NAMES, find_prefix, is_exposition, read_routes
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
+    from http.client import HTTPMessage
+    from typing import IO
 
     from hr_prometheus.status.route_counters import Route, RouteCounters
 
 #: Seconds after which a scrape is given up, as by Prometheus.
 TIMEOUT = 10.0
-_DEFAULT_PATH = "/metrics"
-_DEFAULT_HOST = "127.0.0.1"
 _LONGEST_BODY = 256 * 2**20
 _CHUNK = 2**16
+#: OpenSSL's codes for a certificate whose issuer is not among those that are trusted.
+_UNTRUSTED = {18, 19, 20, 21}
 
 
 @dataclass(frozen=True)
@@ -35,44 +37,28 @@ class RouteScrape:
     moment: float
 
 
-def read_url(text: str) -> str:
-    """Return the URL that *text* is short for: ``9100``, ``:9100``, ``host:9100``, or one of http or https.
-
-    Without a path it is that of ``/metrics``. Raises :exc:`~hr_prometheus.errors.ConfigurationError`.
-    """
-    short = re.sub(r"^:?(?=\d+(?:/|$))", f"{_DEFAULT_HOST}:", text)
-    try:
-        parts = urllib.parse.urlsplit(short if "://" in short else f"http://{short}")
-        is_right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:  # a port that is no number, an address of IPv6 without its end
-        is_right = False
-    if not is_right or re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ConfigurationError(
-            f'"{text}" is no URL of metrics. Expected one of http or https, without a user, or what is short for it: '
-            '"host:9100", "9100".'
-        )
-    path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~") if parts.path.strip("/") else _DEFAULT_PATH
-    netloc = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
-    return urllib.parse.urlunsplit((parts.scheme, netloc, path, parts.query, ""))
-
-
 class Scraper:
-    """Scrapes *url*. Once the metric prefix is known, it asks only for the samples that it needs, if the server can select."""
+    """Scrapes *url*. Once the metric prefix is known, it asks only for the samples that it needs, if the server can select.
 
-    def __init__(self, url: str) -> None:
+    *authorization* is sent to its server alone. *ca_file* has the certificates to trust instead of the system's; one that is
+    no such file is a :exc:`~hr_prometheus.errors.SettingError`, or a :exc:`~hr_prometheus.errors.ScrapeError`.
+    """
+
+    def __init__(self, url: str, *, authorization: str = "", ca_file: str | None = None) -> None:
         self.url = url
+        self._authorization = authorization
         self._prefix: str | None = None
         self._can_select = True
         self._opener = urllib.request.OpenerDirector()
         for handler in (  # without a proxy, as Prometheus scrapes, and without the files and FTP of a redirection
-            urllib.request.HTTPHandler,
-            urllib.request.HTTPSHandler,
-            urllib.request.HTTPRedirectHandler,
-            urllib.request.HTTPErrorProcessor,
-            urllib.request.HTTPDefaultErrorHandler,
-            urllib.request.UnknownHandler,
+            urllib.request.HTTPHandler(),
+            urllib.request.HTTPSHandler(context=None if ca_file is None else _context_of(ca_file)),
+            _RedirectHandler(),
+            urllib.request.HTTPErrorProcessor(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.UnknownHandler(),
         ):
-            self._opener.add_handler(handler())
+            self._opener.add_handler(handler)
 
     def scrape(self) -> RouteScrape:
         """Return the counters of each route; none if there are metrics, but not of requests.
@@ -111,7 +97,9 @@ class Scraper:
         """Return the body, and when its first bytes came."""
         query = urllib.parse.urlencode([("name[]", name) for name in names])
         url = f"{self.url}{'&' if '?' in self.url else '?'}{query}" if names else self.url
-        request = urllib.request.Request(url, headers={"Accept": "text/plain;version=0.0.4"})  # noqa: S310  # read_url
+        request = urllib.request.Request(url, headers={"Accept": "text/plain;version=0.0.4"})  # noqa: S310  # read_address
+        if self._authorization:
+            request.add_unredirected_header("Authorization", self._authorization)
         try:
             with self._opener.open(request, timeout=TIMEOUT) as response:
                 moment = time.perf_counter()
@@ -121,6 +109,10 @@ class Scraper:
                 kind = _RefusedError if 400 <= error.code < 500 else ScrapeError
                 raise kind(f'"{self.url}" answers with {error.code} {error.reason}, instead of metrics.') from error
         except urllib.error.URLError as error:
+            if problem := getattr(error.reason, "verify_message", None):
+                is_untrusted = getattr(error.reason, "verify_code", None) in _UNTRUSTED
+                advice = " Trust its issuer with --ca-file." * is_untrusted
+                raise ScrapeError(f'"{self.url}" has a certificate that is refused: {problem}.{advice}') from error
             reason = getattr(error.reason, "strerror", None) or error.reason
             raise ScrapeError(f'"{self.url}" does not answer: {reason}.') from error
         except http.client.HTTPException as error:
@@ -137,6 +129,31 @@ class Scraper:
             if time.monotonic() > end or len(body) > _LONGEST_BODY:
                 raise ScrapeError(f'"{self.url}" answers without an end. Is it the URL of the metrics?')
         return bytes(body)
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows redirections. Only to the same server does it send the password again."""
+
+    def redirect_request(  # noqa: PLR0917  # as urllib has it
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        again = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.get_header("Authorization")
+        if again is not None and authorization and (again.type, again.host) == (req.type, req.host):
+            again.add_unredirected_header("Authorization", authorization)
+        return again
+
+
+def _context_of(ca_file: str) -> ssl.SSLContext:
+    import ssl  # noqa: PLC0415  # a Python may be built without it
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError as error:
+        problem = " has no certificate. Expected one or more in PEM format."
+        raise SettingError("ca_file", f'--ca-file "{ca_file}"', problem) from error
+    except OSError as error:
+        raise ScrapeError(f'--ca-file "{ca_file}": {error.strerror}. Expected certificates in PEM format.') from error
 
 
 class _RefusedError(ScrapeError):

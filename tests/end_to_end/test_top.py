@@ -16,6 +16,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -284,6 +285,26 @@ def test_workers_are_one_truth(serve):
     ask(service, "/missing")
     done = hr_prometheus("top", service.metrics_url, "--interval", "0.2")
     assert row(done.stdout, "GET /missing")
+
+
+def test_a_password_and_a_certificate(serve):
+    """Metrics behind TLS and a password are shown, and the password is nowhere, on a terminal either."""
+    tls = Path(__file__).parent.parent / "tls"
+    certificate = str(tls / "certificate.pem")
+    service = serve("served:create_app", "--port", "0", "--certfile", certificate, "--keyfile", str(tls / "key.pem"))
+    url = service.metrics_url.replace("://", "://me:s3cret@")
+    with on_a_terminal(url, "--ca-file", certificate) as terminal:
+        terminal.wait(lambda text: row(text, "GET /metrics"))
+        service.stop()
+        terminal.wait(lambda text: "Trying again." in text)
+        terminal.type("q")
+        assert terminal.end() == 0
+        assert "s3cret" not in terminal.text
+    for arguments in ([url], [url, "x"], ["x", url], [f"{url}/@"], ["x", "--interval", url]):
+        done = hr_prometheus("top", *arguments)
+        assert done.returncode in {1, 2}
+        assert "Error" in done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Where metrics are: a URL as it is typed, with what may be shown of it."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from base64 import b64encode
+from dataclasses import dataclass, field
+
+from hr_prometheus.errors import ConfigurationError
+
+_DEFAULT_PATH = "/metrics"
+_DEFAULT_HOST = "127.0.0.1"
+# Within a text: a scheme, or none, then a user without a colon, and a password of anything but spaces and quotes.
+_USER = re.compile(r"""((?:\w+://)?)[^\s:@/"'(]*:[^\s"']*@""")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A *url* without user and password, which may be shown. *authorization* is the header that they make, or empty."""
+
+    url: str
+    authorization: str = field(default="", repr=False)
+
+
+def hide_passwords(text: str) -> str:
+    """Return an error's text with ``***`` in the place of each user and password."""
+    return _USER.sub(r"\1***@", text)
+
+
+def read_address(text: str) -> Address:
+    """Return the address that *text* is short for: ``9100``, ``:9100``, ``host:9100``, or a URL of http or https.
+
+    Without a path it is that of ``/metrics``. ``user:password@`` before the host is for basic authentication (RFC 7617).
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError`, which does not repeat the password.
+    """
+    short = re.sub(r"^:?(?=\d+(?:/|$))", f"{_DEFAULT_HOST}:", text)
+    try:
+        parts = urllib.parse.urlsplit(short if "://" in short else f"http://{short}")
+        is_right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, an address of IPv6 without its end
+        is_right = False
+    # A password with a slash would be taken for a host and a path, which are shown.
+    if not is_right or "@" in short.partition(parts.netloc)[2] or re.search(r"[\s\x00-\x1f\x7f]", text):
+        shown = re.sub(r"^(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL)
+        advice = ' Elsewhere than before the host "@" is written "%40", and "/" in a password "%2F".' * ("@" in text)
+        raise ConfigurationError(
+            f'"{shown}" is no URL of metrics. Expected one of http or https, or what is short for it: "host:9100", "9100".'
+            f"{advice}"
+        )
+    user, _, host = parts.netloc.rpartition("@")
+    path = urllib.parse.quote(parts.path, safe="/%:!$&'()*+,;=~") if parts.path.strip("/") else _DEFAULT_PATH
+    netloc = host if host.isascii() else host.encode("idna").decode()
+    url = urllib.parse.urlunsplit((parts.scheme, netloc, path, parts.query, ""))
+    if not user:
+        return Address(url)
+    name, _, password = map(urllib.parse.unquote, user.partition(":"))
+    return Address(url, f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}")
