@@ -15,9 +15,11 @@ help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.installed ## Serve the example service on PORT (8080), its metrics and status page on METRICS_PORT (9100).
-	@trap 'exit 0' INT; $(BIN)/hr-prometheus run examples/service.py:create_app --port $(PORT) --metrics-port $(METRICS_PORT) \
+	@# Make itself ends with an error at Ctrl-C, so in the foreground of a terminal the shell gives Ctrl-C to the service alone.
+	@trap 'exit 0' INT; case "$$(ps -o stat= -p $$$$ 2>/dev/null)" in *+*) set -m ;; esac; \
+	$(BIN)/hr-prometheus run examples/service.py:create_app --port $(PORT) --metrics-port $(METRICS_PORT) \
 		--fixed-route get_cell_neighbour=cell_id --exclude /health \
-		-- --traffic http://127.0.0.1:$(PORT)
+		-- --traffic http://127.0.0.1:$(PORT) || [ $$? -eq 130 ]
 
 test: $(VENV)/.developed ## Run all tests.
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

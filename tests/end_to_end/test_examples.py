@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import DEADLINE, clean_environment, counts, hr_prometheus, read_line, samples
+from conftest import DEADLINE, clean_environment, counts, hr_prometheus, samples
 from test_serving import get, scrape
+from test_top import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 ROOT = EXAMPLES.parent
@@ -51,22 +57,30 @@ def test_the_service(serve):
     assert "3 of 5 routes keep parameter values in labels" in errors
 
 
+@contextmanager
+def demo(*variables: str) -> Iterator[Terminal]:
+    """Run ``make demo`` on a terminal."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execvpe("make", ["make", "demo", *variables], clean_environment())  # noqa: S606, S607
+    terminal = Terminal(fd, pid)
+    try:
+        yield terminal
+    finally:
+        os.close(fd)  # which ends what is in its foreground
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
 def test_make_demo_sets_up_and_runs_the_service():
-    """The README's one command: its line, its traffic, its metrics, its stop."""
+    """The README's one command: its line, its traffic, its metrics, and its stop by Ctrl-C, which is no error."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        ["make", "demo", f"PORT={port}", "METRICS_PORT=0", f"PYTHON={sys.executable}"],  # noqa: S607
-        cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        lines = [process.stdout.readline()]
-        while not lines[-1].startswith("hr-prometheus:"):
-            assert lines[-1], process.stderr.read()
-            lines.append(process.stdout.readline())
-        url = re.search(r"metrics on (\S+)", lines[-1])[1]
-        assert get(re.search(r"status page on (\S+)", lines[-1])[1])[1].startswith("<!doctype html>")
+    with demo(f"PORT={port}", "METRICS_PORT=0", f"PYTHON={sys.executable}") as terminal:
+        line = re.search("hr-prometheus: .*", terminal.wait(lambda text: "Ctrl-C to stop" in text))[0]
+        url = re.search(r"metrics on (\S+)", line)[1]
+        assert get(re.search(r"status page on (\S+)", line)[1])[1].startswith("<!doctype html>")
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             found = counts(get(url)[1])
@@ -74,35 +88,25 @@ def test_make_demo_sets_up_and_runs_the_service():
                 break
         assert ("GET", "unmatched", "404") in found
         assert any("{cell_id}" in path for _, path, _ in found)
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-        assert "Error" not in process.communicate(timeout=DEADLINE)[1]
+        terminal.type("\x03")
+        assert terminal.end() == 0
+        assert "make:" not in terminal.text
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_make_demo_is_silent_when_it_is_interrupted(tmp_path):
-    """Make has no words of its own for the exit code of a start that was interrupted."""
+    """Make has no words of its own for the exit code of a start that was interrupted, and its own is 0."""
     program = tmp_path / "bin" / "hr-prometheus"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\ntrap 'exit 130' INT\necho starting\nwhile true; do sleep 0.1; done\n")
     program.chmod(0o755)
     (tmp_path / ".installed").touch()
-    process = subprocess.Popen(
-        ["make", "demo", f"VENV={tmp_path}"],  # noqa: S607
-        cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert read_line(process) == "starting\n"
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate(timeout=DEADLINE) == ("", "")
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    with demo(f"VENV={tmp_path}") as terminal:
+        terminal.wait(lambda text: "starting\n" in text)
+        terminal.type("\x03")
+        assert terminal.end() == 0
+        assert terminal.text == "starting\r\n^C"
 
 
 def test_make_demo_with_a_busy_port():
