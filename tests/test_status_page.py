@@ -79,6 +79,27 @@ return [...document.querySelectorAll(arguments[0])].map((canvas) => {
 """
 
 
+#: Uses the page between the answer to its first poll and its first numbers, and counts how often it can.
+USE_EARLY = """
+let isAnswered = false;
+window.turns = 0;
+const text = Response.prototype.text;
+Response.prototype.text = async function () {
+  const answer = await text.call(this);
+  isAnswered ||= answer.includes("request_count_total");
+  return answer;
+};
+const timer = setInterval(() => {
+  if (document.body?.dataset.polls) clearInterval(timer);
+  else if (isAnswered) {
+    turns++;
+    document.querySelector("#range input").click();
+    document.querySelector("#filter").dispatchEvent(new Event("input"));
+  }
+}, 1);
+"""
+
+
 class Server:
     """Serves the page over a registry in a thread, on one port for good, so that it can go away and come back."""
 
@@ -444,6 +465,24 @@ def test_many_routes(page, server):
     page.click("#attention .failing button")
     assert page.details()["5xx"] == "10 (100 %)"
     assert "GET /route/119" in page.routes()
+
+
+def test_very_many_labels(page, server):
+    """They are read piece by piece, and the page can be used meanwhile; the numbers are right afterwards."""
+    for number in range(5000):
+        server.record(f"/route/{number:04}", 2)
+    script = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": USE_EARLY})
+    page.open()
+    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert page.run("return turns") > 0
+    assert page.text("#routes-count").startswith("5,000")
+    server.record("/a/new/one", 3)
+    server.record("/route/3210", 7, status=500)
+    page.poll()
+    assert page.cell("GET /route/3210", "5xx") == "100 %"
+    assert page.text("#attention .failing .value") == "100 % 5xx 7 of 7"
+    page.click("#table .route")
+    assert page.details()["Requests"] == "7"
 
 
 def test_pause(page, server):

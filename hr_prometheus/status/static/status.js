@@ -24,6 +24,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   const NOW_S = 10; // seconds over which the charts and the large numbers are smoothed
   const YOUNG_S = 60; // seconds that the charts show at least
   const PAGE_ROWS = 50; // rows of the table that one press of "Show more" adds
+  const SLICE_MS = 25; // for which new lines are read without a break
   const GAP_S = 2.5 * (HIDDEN_POLL_MS / 1000); // seconds between two polls from which on nothing is known of what was between
   const LEAST_REQUESTS = 10; // in the time range, for a route to be called slow: the p95 of fewer is that of one request
 
@@ -133,6 +134,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   // -- reading a scrape
 
+  /** Let the browser draw, and take what is typed. */
+  const breathe = () => new Promise((resolve) => setTimeout(resolve));
+
   const UNESCAPED = { n: "\n", "\\": "\\", '"': '"' };
   const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 
@@ -162,7 +166,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
     return [labels, at + 1];
   }
 
-  /** Reads the text of scrapes. *locate* returns the array and the index to which the number of a new series is added.
+  /** Reads the text of scrapes. *locate* returns the array and the index to which the number of a new series is added, or, for
+  one with a bound, what has a method *bucket* that returns them.
 
   From one scrape to the next the lines are the same but for their numbers, so each line is compared with the one that was in
   its place, and parsed only if it differs. That makes a scrape of 100,000 lines a matter of milliseconds. */
@@ -170,10 +175,13 @@ Label values are chosen by clients, so nothing is ever written to the document a
     constructor(locate) {
       this.locate = locate;
       this.lines = [];
-      this.known = new Map();
+      this.known = null; // the lines by their heads, made when they are looked for
+      this.buckets = null; // what the lines of the last new histogram have in common, and that histogram
     }
 
-    read(text) {
+    async read(text) {
+      let until = performance.now() + SLICE_MS;
+      let looked = 0;
       const before = this.lines;
       let lines = before; // until one differs
       const end = text.length;
@@ -194,6 +202,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
           if (lines === before) lines = before.slice(0, number);
           line = this.look(text, at);
           if (line.place >= 0) expected = line.place + 1;
+          // The first scrape of many lines is read piece by piece, so that the page stays usable.
+          if (++looked % 1000 === 0 && performance.now() > until && !document.hidden) {
+            await breathe();
+            until = performance.now() + SLICE_MS;
+          }
         }
         if (lines !== before) lines.push(line);
         number++;
@@ -216,6 +229,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         }
         line.array[line.index] += value;
       }
+      if (looked >= 1000 && !document.hidden) await breathe();
       if (lines !== before || number < before.length) {
         for (const line of before) line.place = -1;
         this.lines = lines.slice(0, number);
@@ -225,18 +239,40 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     look(text, at) {
-      let name = at;
-      while (name < text.length && text.charCodeAt(name) !== 123 && text.charCodeAt(name) !== 32) name++; // a brace, a space
-      if (!NAME.test(text.slice(at, name))) throw new NoScrape();
-      const [labels, behind] = text[name] === "{" ? parseLabels(text, name + 1) : [{}, name];
-      const head = text.slice(at, behind + 1); // with the space before the number
-      let line = this.known.get(head);
-      if (line === undefined) {
-        const [array, index] = this.locate(text.slice(at, name), labels) ?? [[0], 0];
-        line = { head, array, index, place: -1 };
-        this.known.set(head, line);
+      const [head, place] = this.parseBucket(text, at) ?? this.parseHead(text, at);
+      if (this.lines.length) {
+        this.known ??= new Map(this.lines.map((line) => [line.head, line]));
+        const line = this.known.get(head);
+        if (line !== undefined) return line;
       }
+      const [array, index] = place ?? [[0], 0];
+      const line = { head, array, index, place: -1 };
+      this.known?.set(head, line);
       return line;
+    }
+
+    /** Return a line's text before its number, and the place of the number. */
+    parseHead(text, at) {
+      let end = at;
+      while (end < text.length && text.charCodeAt(end) !== 123 && text.charCodeAt(end) !== 32) end++; // a brace, a space
+      const name = text.slice(at, end);
+      if (!NAME.test(name)) throw new NoScrape();
+      const [labels, behind] = text[end] === "{" ? parseLabels(text, end + 1) : [{}, end];
+      const head = text.slice(at, behind + 1); // with the space before the number
+      const place = this.locate(name, labels);
+      if (!place?.bucket) return [head, place];
+      const bound = /(?<=[{,]le=")[^"]*"} $/.exec(head); // if it is the last label
+      this.buckets = bound && { head: head.slice(0, bound.index), histogram: place };
+      return [head, place.bucket(labels.le)];
+    }
+
+    /** Return the same of a line that has nothing but another bound than the line before, as most lines have. */
+    parseBucket(text, at) {
+      if (!this.buckets) return null;
+      const { head, histogram } = this.buckets;
+      const bound = at + head.length;
+      const quote = text.slice(at, bound) === head ? text.indexOf('"', bound) : -1;
+      return quote >= 0 && text.startsWith('"} ', quote) ? [text.slice(at, quote + 3), histogram.bucket(text.slice(bound, quote))] : null;
     }
   }
 
@@ -294,7 +330,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   /** Sums over the last *steps* steps, of vectors of numbers. A step without growth takes no memory. */
   class Windows {
     constructor(width, now, steps) {
-      this.ring = new Array(STEPS).fill(null);
+      this.ring = []; // of each step its growth; steps without any have none
       this.sum = new Float64Array(width);
       this.now = now;
       this.steps = steps;
@@ -304,7 +340,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       for (let ended = 0; this.now < now && ended < STEPS; ended++) {
         this.now++;
         this.forget(this.now - this.steps);
-        this.ring[this.now % STEPS] = null;
+        if (this.ring[this.now % STEPS]) this.ring[this.now % STEPS] = null;
       }
       this.now = now;
     }
@@ -442,6 +478,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
+  const COUNT = "request_count_total{";
+
   /** Everything that the polls have said. */
   class Model {
     constructor() {
@@ -462,7 +500,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.python = "";
       this.lastPoll = null;
       this.scrape = new Scrape((name, labels) => this.locate(name, labels));
-      this.hasLoopTime = this.hasBytes = false;
+      this.hasLoopTime = this.hasBytes = this.isReading = false;
     }
 
     /** Return the names to ask for. Until the prefix of the request metrics is known, they are taken to have none. */
@@ -484,9 +522,14 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     /** Note the prefix, if this scrape has request metrics, which their labels tell from others. Returns whether it has. */
     findPrefix(text) {
-      const match = /^([a-zA-Z0-9_:]*)request_count_total\{(?=.*\bmethod=")(?=.*\bpath=").*\bstatus="/m.exec(text);
-      if (match) this.prefix = match[1];
-      return match !== null;
+      for (let at = text.indexOf(COUNT); at >= 0; at = text.indexOf(COUNT, at + 1)) {
+        const begin = text.lastIndexOf("\n", at) + 1;
+        const line = text.slice(begin, text.indexOf("\n", at));
+        if (line[0] === "#" || !["method", "path", "status"].every((label) => line.includes(`${label}="`))) continue;
+        this.prefix = text.slice(begin, at);
+        return true;
+      }
+      return false;
     }
 
     locate(name, labels) {
@@ -504,7 +547,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         case "asyncio_event_loop_blocked_seconds_total":
           return this.route(labels).sums.place("blockedSeconds");
         case "asyncio_event_loop_lag_seconds_bucket":
-          return this.lag.bucket(labels.le);
+          return this.lag;
         case "asyncio_event_loop_cpu_seconds_total":
           return this.loop.place(worker);
         case "hr_prometheus_worker_restarts_total":
@@ -535,7 +578,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         case "request_count_total":
           return this.route(labels).statuses.place(labels.status);
         case "request_latency_bucket":
-          return this.route(labels).bucket(labels.le);
+          return this.route(labels);
         case "request_latency_sum":
           return this.route(labels).sums.place("latency");
         case "requests_in_progress":
@@ -575,7 +618,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     /** Read the text of a poll that was asked for at *time*, in epoch seconds. */
-    read(text, time) {
+    async read(text, time) {
       const routes = [...this.routes.values()];
       const counters = [this.lag, this.loop, this.restarts, this.own, this.cpu];
       for (const each of [...routes, ...counters]) each.begin();
@@ -584,7 +627,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const isFound = this.prefix === null && this.findPrefix(text);
       // The first numbers are nothing that has grown while the page looked, nor are those of names that were not asked for.
       const isFirst = this.lastPoll === null || (isFound && this.prefix !== "");
-      const lines = this.scrape.read(text);
+      this.isReading = true; // until the end there are routes without numbers
+      const lines = await this.scrape.read(text).finally(() => (this.isReading = false));
       let isReset = false;
       for (const each of counters) each.settle(isFirst);
       const seconds = isFirst ? 0 : time - this.lastPoll;
@@ -1279,7 +1323,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     sortRoutes(mustSort) {
       const words = this.filter.split(/\s+/).filter(Boolean);
-      const served = [...model.routes.values()].filter((route) => route.isServed);
+      const served = [...model.routes.values()].filter((route) => route.isServed && route.windows);
       const routes = served.filter((route) => words.every((word) => route.words.includes(word)));
       this.all = served.length;
       // Rows do not move away under the pointer or the keyboard.
@@ -1633,7 +1677,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   }
 
   function drawAll() {
-    if (model.lastPoll === null) return;
+    if (model.lastPoll === null || model.isReading) return;
     page ??= makePage();
     const points = model.shown();
     const times = points.map((point) => point.time);
@@ -1707,7 +1751,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
         // A scrape is never cut off within a line, and has something as soon as one before had.
         if (text ? !text.endsWith("\n") : this.hasLines) throw new NoScrape();
         model.serverTime = date;
-        const lines = model.read(text, time);
+        const lines = await model.read(text, time);
+        if (!this.hasLines) await breathe();
         this.hasLines ||= lines > 0;
         this.failures = 0;
         this.polls++;
