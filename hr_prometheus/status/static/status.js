@@ -1132,12 +1132,16 @@ Label values are chosen by clients, so nothing is ever written to the document a
         this.set(`Latency, ${name}`, number, unit, `${range}: ${showSeconds(quantile(q, total.buckets, model.bounds), model.bounds)}`);
       });
       const most = Math.max(0, ...model.shown().map((each) => each.inProgress ?? 0));
-      this.set("In progress", showCount(point.inProgress), "", `${range}: at most ${showCount(most)}`);
+      this.set("In progress", showCount(point.inProgress), "", `${range}: max ${showCount(most)}`);
     }
   }
 
   /** Return the time that the numbers are of: less than the range while the page is young. */
-  const span = () => (model.lastPoll - model.firstPoll < model.range - STEP_S ? showDuration(model.covered()) : `${model.range / 60} min`);
+  function span() {
+    if (model.lastPoll - model.firstPoll >= model.range - STEP_S) return `${model.range / 60} min`;
+    const seconds = Math.round(model.covered());
+    return seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} min`;
+  }
 
   /** The routes that fail and those that are slow: what a person looks for first. */
   class Attention {
