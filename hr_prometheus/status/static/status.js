@@ -526,9 +526,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
     findPrefix(text) {
       for (let at = text.indexOf(COUNT); at >= 0; at = text.indexOf(COUNT, at + 1)) {
         const begin = text.lastIndexOf("\n", at) + 1;
+        const prefix = text.slice(begin, at);
         const line = text.slice(begin, text.indexOf("\n", at));
-        if (line[0] === "#" || !["method", "path", "status"].every((label) => line.includes(`${label}="`))) continue;
-        this.prefix = text.slice(begin, at);
+        if (!/^[\w:]*$/.test(prefix) || !["method", "path", "status"].every((label) => line.includes(`${label}="`))) continue;
+        this.prefix = prefix;
         return true;
       }
       return false;
