@@ -45,7 +45,7 @@ def test_a_path_is_read_as_it_was(path):
 @pytest.mark.parametrize("render", [generate_latest, generate_openmetrics])
 def test_the_counters_of_a_route(render):
     """Requests are read by their status and latencies by their bounds, in either format."""
-    routes = read_routes(scrape(("GET", "/"), ("PUT", "/x", "a.example"), render=render), "")
+    routes = read_routes(scrape(("GET", "/"), ("PUT", "/x", "host", "a.example"), render=render), "")
     assert set(routes) == {Route("GET", "/"), Route("PUT", "/x", "a.example")}
     counters = routes[Route("GET", "/")].counters
     assert counters[REQUESTS, "200"] == 1
