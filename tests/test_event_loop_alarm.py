@@ -29,7 +29,7 @@ def refused(_clock):
     raise OSError("no such call")
 
 
-@pytest.mark.parametrize("functions", [alarm._functions, alarm._functions_of_libc, missing, lambda: (refused, None)])
+@pytest.mark.parametrize("functions", [alarm._functions, missing, lambda: (refused, None)])
 def test_it_waits_as_long_as_it_is_asked_to(monkeypatch, functions):
     """With Python's own functions or those of libc, and on a system that has none."""
     monkeypatch.setattr(alarm, "_functions", functions)

@@ -4,22 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.event_loop.blame import Beat, Sample, blame
-from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, GARBAGE, STOPPED, Culprit
+from hr_prometheus.event_loop.blame import Beat, Evidence, Sample, blame
+from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, GARBAGE, STOPPED, THREAD, Culprit
 from hr_prometheus.event_loop.usage import Usage
 
 BEGIN, DUE = 10.0, 10.1
 A, B = (Culprit(("GET", path), f"GET {path}") for path in ("/a", "/b"))
 
 
-def at(time, starved=0.0) -> Usage:
-    return Usage(time, 0.0, 0.0, starved)
+#: The usages of a loop that has slept, has computed, and has waited for the interpreter lock.
+SLEPT, COMPUTED, WAITED = {"slices": 1}, {"thread": 0.4, "process": 0.4}, {"slices": 80}
 
 
-def blamed(*samples, end, pauses=(), stops=(), least=0.1) -> dict[str, float]:
-    """Return the seconds of each path. A sample is a time, a step, a culprit and whether it is sure."""
-    beat = Beat(at(BEGIN), DUE, [Sample(at(sample[0]), *sample[1:]) for sample in samples])
-    blocks = blame(beat, end if isinstance(end, Usage) else at(end), pauses=pauses, stops=stops, least=least)
+def at(time, **usage) -> Usage:
+    return Usage(**{"at": time, "thread": 0.0, "process": 0.0, "starved": 0.0, "slices": 0.0, **usage})
+
+
+def usage_of(time) -> Usage:
+    return time if isinstance(time, Usage) else at(time)
+
+
+def blamed(*samples, end, pauses=(), stops=(), locks=(), least=0.1) -> dict[str, float]:
+    """Return the seconds of each path. A sample is a time, a step, a culprit and whether it may have kept the lock."""
+    beat = Beat(at(BEGIN), DUE, [Sample(usage_of(time), *rest) for time, *rest in samples])
+    blocks = blame(beat, usage_of(end), Evidence(pauses, stops, locks), least=least)
     return {block.culprit.labels[1]: pytest.approx(block.seconds) for block in blocks}
 
 
@@ -31,13 +39,12 @@ def test_a_beat_in_time_is_no_block():
 def test_one_step_has_all_of_the_time():
     """It begins in the middle between the beat and the next one, if nothing else is known."""
     assert blamed((10.2, 1, A), (10.3, 1, A), end=10.45) == {"/a": 0.4}
-    assert blamed((10.2, 1, A), end=10.25) == {"/a": 0.2}
-    assert blamed((10.15, 1, A._replace(since=10.05)), end=10.19) == {}  # it may have waited since
+    assert blamed((10.15, 1, A._replace(since=10.05)), (10.17, 1, A), end=10.19) == {}  # it may have waited since
 
 
 def test_a_request_that_has_begun_meanwhile_says_when():
     """It has not held the loop before it began."""
-    assert blamed((10.2, 1, A._replace(since=10.09)), end=10.39) == {"/a": 0.3}
+    assert blamed((10.2, 1, A._replace(since=10.09)), (10.3, 1, A), end=10.39) == {"/a": 0.3}
     assert blamed((10.3, 1, A._replace(since=10.25)), (10.35, 1, A), end=10.45) == {BUSY: 0.2, "/a": 0.2}
 
 
@@ -61,9 +68,36 @@ def test_short_steps_are_not_blamed():
     assert blamed(*samples, end=10.65) == {BUSY: 0.6}
 
 
-def test_a_sample_that_was_late_for_the_interpreter_lock_is_sure():
-    """The step that it sees has kept the lock, as a function in C may do, though others follow."""
-    assert blamed((10.5, 1, A, True), (10.55, 2, B), end=10.56) == {"/a": 0.475}
+def test_a_step_that_was_seen_once_is_not_blamed():
+    """Although nothing else was seen, it may have begun a moment before."""
+    assert blamed((10.2, 1, A), end=10.25) == {BUSY: 0.2}
+
+
+@pytest.mark.parametrize("usage", [SLEPT, COMPUTED])
+def test_a_step_that_has_kept_the_interpreter_lock_was_seen_once(usage):
+    """A function in C may do so. It is blamed if it was seen in a call, and not for the time before its request began."""
+    seen, locks = at(10.5, **usage), [(10.15, 10.5)]
+    assert blamed((seen, 1, A, True), (10.55, 2, B), end=at(10.56, **usage), locks=locks) == {"/a": 0.475}
+    assert blamed((seen, 1, A, False), end=at(10.56, **usage), locks=locks) == {BUSY: 0.51}
+    late = A._replace(since=10.45)
+    assert blamed((seen, 1, late, True), end=at(10.56, **usage), locks=locks) == {BUSY: 0.4, "/a": 0.11}
+
+
+@pytest.mark.parametrize("usage", [WAITED, {"process": 0.4, "slices": float("nan")}])
+def test_another_thread_that_has_kept_the_interpreter_lock(usage):
+    """Whatever the loop's thread does when it has the lock at last has only waited, whether that was seen or not."""
+    locks = [(10.15, 10.5)]
+    assert blamed((at(10.5, **usage), 1, A, True), end=at(10.51, **usage), locks=locks) == {THREAD: 0.45}
+    assert blamed(end=at(10.5, **usage), locks=locks) == {THREAD: 0.45}
+
+
+def test_a_kept_interpreter_lock_of_which_nothing_else_is_known():
+    """It is blamed on nobody, unless one step was seen before and after it."""
+    usage, locks = {"slices": float("nan")}, [(10.2, 10.5)]
+    seen = at(10.5, **usage)
+    assert blamed((seen, 1, A, True), end=at(10.51, **usage), locks=locks) == {BUSY: 0.46}
+    assert blamed((10.2, 1, A), (seen, 1, A), end=at(10.51, **usage), locks=locks) == {"/a": 0.46}
+    assert blamed((10.2, 1, A), (seen, 2, B, True), end=at(10.51, **usage), locks=locks) == {BUSY: 0.46}
 
 
 def test_code_of_the_loop_is_in_the_background():
@@ -73,7 +107,8 @@ def test_code_of_the_loop_is_in_the_background():
 
 def test_garbage_collection_is_blamed_on_nobody():
     """Its time is known to the moment, and what is left of a short block is too short to blame."""
-    assert blamed((10.45, 1, A, True), end=10.46, pauses=[(9.0, 9.9), (10.06, 10.44)]) == {GARBAGE: 0.38}
+    collected = [(9.0, 9.9), (10.06, 10.44)]
+    assert blamed((10.45, 1, A, True), end=10.46, pauses=collected, locks=[(10.15, 10.45)]) == {GARBAGE: 0.38}
     assert blamed((10.3, 1, A), (10.4, 1, A), end=10.55, pauses=[(10.2, 10.35)]) == {GARBAGE: 0.15, "/a": 0.35}
 
 
@@ -85,7 +120,7 @@ def test_a_stopped_process_is_blamed_on_nobody():
 
 def test_a_process_without_a_processor_is_stopped():
     """The system counts for how long the loop's thread was ready to run."""
-    assert blamed((10.2, 1, A), end=at(10.55, starved=0.3)) == {STOPPED: 0.3, "/a": 0.2}
+    assert blamed((10.2, 1, A), (10.25, 1, A), end=at(10.55, starved=0.3)) == {STOPPED: 0.3, "/a": 0.2}
 
 
 def test_nothing_short_is_blamed():
@@ -100,15 +135,16 @@ culprits = st.sampled_from([A, B, None])
 @given(
     steps=st.lists(st.tuples(st.floats(0.001, 1.0), st.integers(0, 2), culprits, st.booleans())),
     pauses=st.lists(st.tuples(st.floats(9.0, 15.0), st.floats(0.0, 1.0))),
-    stops=st.lists(st.tuples(st.floats(9.0, 15.0), st.floats(0.0, 1.0)), max_size=1),
+    stop_and_lock=st.tuples(*[st.tuples(st.floats(9.0, 15.0), st.floats(0.0, 1.0))] * 2),
+    usage=st.sampled_from([SLEPT, COMPUTED, WAITED]),
     tail=st.floats(0.0, 1.0),
 )
-def test_never_more_than_the_time_that_has_passed(steps, pauses, stops, tail):
+def test_never_more_than_the_time_that_has_passed(steps, pauses, stop_and_lock, usage, tail):
     """Whatever was seen: of the time between two beats none is blamed twice."""
     samples, time = [], DUE
-    for wait, step, culprit, is_sure in steps:
+    for wait, step, culprit, may_keep_lock in steps:
         time += wait
-        samples.append((time, step, culprit, is_sure))
+        samples.append(Sample(at(time, **usage), step, culprit, may_keep_lock))
     end = time + tail
     # Collections follow each other, and so do stops.
     periods = []
@@ -116,7 +152,7 @@ def test_never_more_than_the_time_that_has_passed(steps, pauses, stops, tail):
     for begin, length in sorted(pauses):
         if begin >= last:
             periods.append((begin, last := begin + length))
-    beat = Beat(at(BEGIN), DUE, [Sample(at(sample[0]), *sample[1:]) for sample in samples])
-    blocks = blame(beat, at(end), pauses=periods, stops=[(a, a + b) for a, b in stops], least=0.1)
+    evidence = Evidence(periods, *([(begin, begin + length)] for begin, length in stop_and_lock))
+    blocks = blame(Beat(at(BEGIN), DUE, samples), at(end, **usage), evidence, least=0.1)
     assert sum(block.seconds for block in blocks) <= end - BEGIN + 1e-6
     assert all(block.seconds >= 0 for block in blocks)

@@ -17,7 +17,7 @@ async def test_a_look_at_a_stack_keeps_nothing_alive():
     async def work(_queue) -> object:
         thing = Thing()
         gone = weakref.ref(thing)
-        assert Stack(object(), [sys._getframe()], asyncio.current_task()).culprit().labels == ("", "background")
+        assert Stack(object(), [sys._getframe()], task=asyncio.current_task()).culprit().labels == ("", "background")
         del thing
         return gone()
 

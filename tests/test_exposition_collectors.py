@@ -117,6 +117,33 @@ async def test_a_slow_collector_hides_no_other(registry, gate, caplog, monkeypat
     assert record.message.startswith('The collector "test_exposition_collectors.Collector" has not answered a scrape')
 
 
+def test_a_blocked_loop_makes_no_collector_slow(registry, caplog):
+    """One that is awaited in the application's loop cannot answer meanwhile, beside which the metrics are served."""
+    registry.register(Awaitable("awaited"))
+    loop = asyncio.new_event_loop()  # which nothing runs
+
+    async def scrape() -> dict[str, float]:
+        return await collect(Collectors(registry, loop), registry, 0.1)
+
+    values = asyncio.run(scrape())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert "awaited" not in values
+    assert 'hr_prometheus_errors_total{where="collector"}' not in values
+    assert not caplog.records
+
+
+async def test_no_collector_is_slow_while_its_own_loop_is_blocked(registry, caplog):
+    """It had no time to answer."""
+    collector = Asynchronous("x")
+    collector.collect = asyncio.Event().wait
+    registry.register(collector)
+    asyncio.get_running_loop().call_later(0.01, time.sleep, collectors.SLOW)
+    values = await collect(Collectors(registry), registry, 0.1)
+    assert 'hr_prometheus_errors_total{where="collector"}' not in values
+    assert not caplog.records
+
+
 async def test_one_that_never_answers_has_one_thread(registry, gate):
     """It is not called again before it has answered."""
     collector = slow("slow", gate)

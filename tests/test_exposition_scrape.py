@@ -9,7 +9,7 @@ from aiohttp import web
 from conftest import DEADLINE, samples
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from hr_prometheus.exposition import collectors, scrape
+from hr_prometheus.exposition import collectors, loop_turn, scrape
 from hr_prometheus.exposition.formats import TEXT, choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
@@ -242,7 +242,7 @@ class AskedLoop:
 
 async def test_a_scrape_beside_the_application_waits_for_its_loop(registry, monkeypatch):
     """What clients have got is counted, although the loop's thread was about to count it when the scrape came."""
-    monkeypatch.setattr(scrape, "_TURN_OF_LOOP", DEADLINE)
+    monkeypatch.setattr(loop_turn, "_LIMIT", DEADLINE)
     counter = Counter("answered", "Help", registry=registry)
     loop = AskedLoop(asyncio.get_running_loop())
 

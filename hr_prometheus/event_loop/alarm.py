@@ -7,7 +7,10 @@ import sys
 import time
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The precision of what a wait says, in seconds.
 _TICK = 0.01
@@ -23,7 +26,7 @@ class Alarm:
 
     def __init__(self) -> None:
         self._timer = -1
-        with suppress(OSError, AttributeError):  # another system, or one without this call
+        with suppress(OSError, AttributeError, ImportError):  # another system, or one without this call
             self._timer = _functions()[0](time.CLOCK_MONOTONIC)
 
     def wait(self, seconds: float) -> float:
@@ -47,19 +50,14 @@ class Alarm:
 
 
 @cache
-def _functions() -> tuple[Any, Any]:
-    """Return the functions that make a timer and set it."""
-    python: Any = os
-    if hasattr(python, "timerfd_create"):  # from Python 3.13 on
-        settime = python.timerfd_settime
-        return python.timerfd_create, lambda timer, seconds: settime(timer, initial=seconds, interval=_TICK)
-    return _functions_of_libc()
+def _functions() -> tuple[Callable[[int], int], Callable[[int, float], None]]:
+    """Return the functions that make a timer and set it.
 
-
-def _functions_of_libc() -> tuple[Any, Any]:
+    They keep the interpreter lock, which Python's own let go of (from 3.13 on): to wait for it then would look like a stop.
+    """
     import ctypes  # noqa: PLC0415  # it takes its time, and this is called in a thread
 
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.PyDLL(None, use_errno=True)
 
     class TimerSpec(ctypes.Structure):
         """Linux's ``struct itimerspec``: seconds and nanoseconds of the interval and of the first expiration."""

@@ -1,4 +1,20 @@
-"""On whom the time is blamed for which an event loop was blocked."""
+"""Whom to blame for the time for which an event loop was blocked.
+
+The time between two beats of the loop's heart is cut into pieces, each between two looks at its stack. What of a piece is not
+in the lines above goes to the first line that fits:
+
+| seconds of a piece | go to |
+|---|---|
+| in which the process was stopped, or the loop's thread had no processor | `stopped` |
+| in which garbage was collected | `gc` |
+| the rest, if another thread kept the interpreter lock | `thread` |
+| the rest, if the loop's thread kept it, and was in a call right afterwards | the step with that call |
+| the rest, if one or the other kept it | the step before and after it, if that is the same, else `busy` |
+| the rest | the steps before and after it, half and half |
+
+A step is one call of the loop's. One that was seen once, and has not kept the lock, may be any of many short ones. So may one that
+has too few seconds. The seconds of either go to `busy`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +23,11 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, GARBAGE, STOPPED, Culprit
+from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, GARBAGE, STOPPED, THREAD, Culprit
+from hr_prometheus.event_loop.lock import Keeper, lock_keeper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from hr_prometheus.event_loop.usage import Usage
@@ -18,26 +35,25 @@ if TYPE_CHECKING:
     #: Beginnings and ends.
     Periods: TypeAlias = Iterable[tuple[float, float]]
 
-_STOPPED = Culprit.reason(STOPPED, "the system: the process was stopped, or had no processor to run on")
-_GARBAGE = Culprit.reason(GARBAGE, "garbage collection")
 _LOOP = Culprit.reason(BACKGROUND, "the event loop itself, or a callback that is written in C")
-_BUSY = Culprit.reason(BUSY, "several short steps in a row")
-#: In the place of a step's number.
-_OF_STOPPED, _OF_GARBAGE, _OF_BUSY = -1, -2, -3
-_REASONS = {_OF_STOPPED: _STOPPED, _OF_GARBAGE: _GARBAGE, _OF_BUSY: _BUSY}
 
 
 class Sample(NamedTuple):
     """What was seen of a blocked event loop at one moment.
 
-    Samples with the same *step* are of one call of the loop's. Without a *culprit* it ran no Python code but its own. One
-    that *is_sure* is of what has run since the one before.
+    Samples with the same *step* are of one call of the loop's. Without a *culprit* it ran no Python code but its own. If it
+    *may_keep_lock*, it is the step that has kept the interpreter lock until then, unless another thread has.
     """
 
     usage: Usage
     step: int
     culprit: Culprit | None
-    is_sure: bool = False
+    may_keep_lock: bool = False
+
+    @property
+    def since(self) -> float:
+        """When the request that was seen began; 0 if it was none."""
+        return 0.0 if self.culprit is None else self.culprit.since
 
 
 @dataclass(eq=False, slots=True)
@@ -56,52 +72,71 @@ class Block(NamedTuple):
     culprit: Culprit
 
 
-def blame(beat: Beat, end: Usage, *, pauses: Periods, stops: Periods, least: float) -> list[Block]:
+class Evidence(NamedTuple):
+    """The periods of garbage collection, those in which the process did not run, and those in which one thread kept the lock.
+
+    *rate* is how many times a second the loop's thread had woken before.
+    """
+
+    pauses: Periods = ()
+    stops: Periods = ()
+    locks: Periods = ()
+    rate: float = 0.0
+
+
+class _Holder(NamedTuple):
+    """A culprit, and the number of its step; a reason has none."""
+
+    culprit: Culprit
+    step: int | None = None
+
+
+_STOPPED = _Holder(Culprit.reason(STOPPED, "the system: the process was stopped, or had no processor to run on"))
+_GARBAGE = _Holder(Culprit.reason(GARBAGE, "garbage collection"))
+_BUSY = _Holder(Culprit.reason(BUSY, "several short steps in a row"))
+_THREAD = _Holder(Culprit.reason(THREAD, "another thread, which kept Python's interpreter lock"))
+
+
+class _Piece(NamedTuple):
+    """The time between two looks at a blocked loop, the *sample* being the later one.
+
+    For *lost* seconds its thread could not run, and for *collected* seconds garbage was collected. The first *early* seconds of
+    the *rest* were before the sample's request began. *keeper* has kept the interpreter lock for a good part of the rest, if any has.
+    """
+
+    sample: Sample | None
+    lost: float
+    collected: float
+    rest: float
+    early: float
+    keeper: Keeper | None
+
+    @property
+    def is_of_its_sample(self) -> bool:
+        """Whether what the sample shows is known to have kept the lock."""
+        return self.keeper is Keeper.LOOP and self.sample is not None and self.sample.may_keep_lock
+
+
+def blame(beat: Beat, end: Usage, evidence: Evidence, *, least: float) -> list[Block]:
     """Return the blocks between a beat and the next one, which came at *end*; none if it came in time.
 
-    *pauses* are those of garbage collection, and in *stops* the process did not run. A step has the time between its samples,
-    and half of that to its neighbours'. One that has less than *least* seconds, or was seen only once beside others, is not
-    blamed: it is one of many short ones. So is all of a block in which nothing has *least* seconds.
+    No culprit with less than *least* seconds is blamed. If there is no other, ``busy`` has all of the time.
     """
     samples = [each for each in beat.samples if each.usage.at < end.at]
-    begin, is_exact = _begin(beat, end, samples, pauses)
+    begin, is_exact = _begin(beat, end, samples, evidence.pauses)
     # When a step began is mostly a guess. What may be a short one is no block.
     if end.at - (begin if is_exact else beat.due) < least:
         return []
-    holders = _holders(samples)
-    seconds: dict[int, float] = defaultdict(float)  # by the step, or a reason
-    if samples and samples[0].usage.at > (since := holders[0][1].since) > beat.due:  # it has not held it before
-        seconds[_OF_BUSY] += since - begin
-        begin = since
-    guessed = 0.0  # seconds of the first step before it was seen
-    usages = [beat.usage._replace(at=begin), *(each.usage for each in samples), end]
-    for number, (earlier, later) in enumerate(pairwise(usages)):
-        left = later.at - earlier.at
-        stopped = _overlap(stops, earlier.at, later.at)
-        lost = min(left, max(stopped, later.starved - earlier.starved))
-        collected = min(left - lost, _overlap(pauses, earlier.at, later.at))
-        seconds[_OF_STOPPED] += lost
-        seconds[_OF_GARBAGE] += collected
-        for step, _ in (around := holders[max(0, number - 1) : number + 1] or [(_OF_BUSY, _BUSY)]):
-            seconds[step] += (left - lost - collected) / len(around)
-        if not number and len(set(holders)) > 1 and not samples[0].is_sure:
-            guessed = left - lost - collected
-    total = sum(seconds.values())
-    for step in [step for step, each in seconds.items() if step >= 0 and each - guessed * (step == 0) < least]:
-        seconds[_OF_BUSY] += seconds.pop(step)
-    return _blocks(seconds, dict(reversed(holders)), least) or [Block(total, _BUSY)]
-
-
-def _blocks(seconds: Mapping[int, float], holders: Mapping[int, Culprit], least: float) -> list[Block]:
-    """Return a block for each culprit that has *least* seconds. Long steps of one route add up."""
-    culprits = {**holders, **_REASONS}
-    blocks: dict[tuple[str, ...], Block] = {}
-    for step, each in seconds.items():
-        if each >= least:
-            culprit = culprits[step]
-            earlier = blocks.get(culprit.labels, Block(0.0, culprit))
-            blocks[culprit.labels] = earlier._replace(seconds=earlier.seconds + each)
-    return list(blocks.values())
+    looks = [(beat.usage, None), *((each.usage, each) for each in samples), (end, None)]
+    pieces = [_piece(earlier, later, sample, begin, evidence) for (earlier, _), (later, sample) in pairwise(looks)]
+    holders = _holders(samples, pieces)
+    seconds: dict[_Holder, float] = defaultdict(float)
+    for piece, (before, after) in zip(pieces, pairwise([None, *holders, None]), strict=True):
+        for holder, share in _shares(piece, before, after):
+            seconds[holder] += share
+    for holder in _short_steps(seconds, holders, pieces, least):
+        seconds[_BUSY] += seconds.pop(holder)
+    return _blocks(seconds, least)
 
 
 def _begin(beat: Beat, end: Usage, samples: Sequence[Sample], pauses: Periods) -> tuple[float, bool]:
@@ -113,20 +148,70 @@ def _begin(beat: Beat, end: Usage, samples: Sequence[Sample], pauses: Periods) -
     for pause_begin, pause_end in pauses:
         if pause_end >= beat.due and beat.usage.at < pause_begin <= beat.due:
             return pause_begin, True
-    since = samples[0].culprit.since if samples and samples[0].culprit is not None else 0.0
-    if beat.usage.at < since <= beat.due:
-        return since, False
+    if samples and beat.usage.at < samples[0].since <= beat.due:
+        return samples[0].since, False
     return beat.due - min((beat.due - beat.usage.at) / 2, end.at - beat.due), False
 
 
-def _holders(samples: Sequence[Sample]) -> list[tuple[int, Culprit]]:
-    """Return who has held the loop at each sample, and in which step."""
-    runs = [list(run) for _, run in groupby(samples, lambda each: (each.step, each.culprit and each.culprit.labels))]
-    holders: list[tuple[int, Culprit]] = []
-    for number, run in enumerate(runs):
-        is_sure = len(run) > 1 or len(runs) == 1 or run[0].is_sure
-        holders += [(number, run[0].culprit or _LOOP) if is_sure else (_OF_BUSY, _BUSY)] * len(run)
+def _piece(earlier: Usage, later: Usage, sample: Sample | None, begin: float, evidence: Evidence) -> _Piece:
+    """Return what is known of the time between two usages, from the *begin* of the block on."""
+    begin = max(begin, earlier.at)
+    length = later.at - begin
+    lost = min(length, max(_overlap(evidence.stops, begin, later.at), later.starved - earlier.starved))
+    collected = min(length - lost, _overlap(evidence.pauses, begin, later.at))
+    rest = length - lost - collected
+    early = 0.0 if sample is None else min(rest, max(0.0, sample.since - begin))
+    kept = _overlap(evidence.locks, begin, later.at) - lost - collected  # a collection keeps the lock, too
+    keeper = lock_keeper(earlier, later, kept, evidence.rate) if kept > rest / 4 else None
+    return _Piece(sample, lost, collected, rest, early, keeper)
+
+
+def _holders(samples: Sequence[Sample], pieces: Sequence[_Piece]) -> list[_Holder]:
+    """Return who has held the loop at each sample. The piece before each has its number."""
+    holders: list[_Holder] = []
+    for _, group in groupby(samples, lambda sample: sample.step):
+        run, number = list(group), len(holders)
+        is_certain = len(run) > 1 or pieces[number].is_of_its_sample
+        holders += [_Holder(run[0].culprit or _LOOP, number) if is_certain else _BUSY] * len(run)
     return holders
+
+
+def _shares(piece: _Piece, before: _Holder | None, after: _Holder | None) -> Iterator[tuple[_Holder, float]]:
+    """Yield who has how many seconds of a piece: a line of the table at the top each."""
+    yield _STOPPED, piece.lost
+    yield _GARBAGE, piece.collected
+    if piece.keeper is Keeper.THREAD:
+        yield _THREAD, piece.rest
+    elif after is not None and piece.is_of_its_sample:
+        yield after, piece.rest - piece.early
+        yield _BUSY, piece.early
+    elif piece.keeper is not None:
+        yield before if before is not None and before == after else _BUSY, piece.rest
+    else:
+        share = 0.0 if after is None else min(piece.rest - piece.early, piece.rest / (1 if before is None else 2))
+        yield after or _BUSY, share
+        yield before or _BUSY, piece.rest - share
+
+
+def _short_steps(
+    seconds: Mapping[_Holder, float], holders: Sequence[_Holder], pieces: Sequence[_Piece], least: float
+) -> list[_Holder]:
+    """Return the steps that have less than *least* seconds. The first of several may have begun only when it was seen."""
+    guesses = {}
+    if len(set(holders)) > 1 and pieces[0].keeper is None:
+        guesses[holders[0]] = pieces[0].rest - pieces[0].early
+    steps = [holder for holder in seconds if holder.step is not None]
+    return [step for step in steps if seconds[step] - guesses.get(step, 0.0) < least]
+
+
+def _blocks(seconds: Mapping[_Holder, float], least: float) -> list[Block]:
+    """Return a block for each culprit that has *least* seconds. Long steps of one route add up."""
+    blocks: dict[tuple[str, ...], Block] = {}
+    for (culprit, _), each in seconds.items():
+        if each >= least:
+            earlier = blocks.get(culprit.labels, Block(0.0, culprit))
+            blocks[culprit.labels] = earlier._replace(seconds=earlier.seconds + each)
+    return list(blocks.values()) or [Block(sum(seconds.values()), _BUSY.culprit)]
 
 
 def _overlap(periods: Periods, begin: float, end: float) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from functools import partial
+from opcode import opname
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,18 +46,16 @@ class Culprit(NamedTuple):
         return cls(("", path), name)
 
 
-#: Of a loop that waits for the interpreter lock the stack says nothing.
-OTHER_THREAD = Culprit.reason(THREAD, "another thread, which kept Python's interpreter lock")
-
-
 class Stack(NamedTuple):
     """What an event loop runs at one moment: the *frames* of its thread, from the innermost on, and its *task*.
 
     *step* is the same object as long as it is the same call of the loop's, and ``None`` if it runs no Python code but the loop's own.
+    If it *is_in_call*, the innermost frame, which may be the loop's, has called something that is written in C.
     """
 
     step: object
     frames: Sequence[FrameType]
+    is_in_call: bool = False
     task: asyncio.Task[Any] | None = None
     is_of_signal: bool = False
 
@@ -79,6 +78,7 @@ class Stack(NamedTuple):
 def stack_of(loop: asyncio.AbstractEventLoop, thread: int, caller: CodeType) -> Stack:
     """Return what a *loop* in another *thread* runs. *caller* is the code by which it calls its callbacks."""
     frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001  # public for all but the linter
+    is_in_call = frame is not None and "CALL" in opname[frame.f_code.co_code[frame.f_lasti]]
     task = asyncio.current_task(loop)
     frames = []
     while frame is not None and frame.f_code is not caller:
@@ -87,8 +87,8 @@ def stack_of(loop: asyncio.AbstractEventLoop, thread: int, caller: CodeType) -> 
     handlers = _signal_handlers()
     for number, each in enumerate(frames):
         if each.f_code in handlers:  # it runs in the midst of anything
-            return Stack(each, frames[: number + 1], is_of_signal=True)
-    return Stack(frames[-1] if frame is not None and frames else None, frames, task)
+            return Stack(each, frames[: number + 1], is_in_call, is_of_signal=True)
+    return Stack(frames[-1] if frame is not None and frames else None, frames, is_in_call, task)
 
 
 def _of_request(frames: Sequence[FrameType]) -> tuple[tuple[str, ...], float]:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
-from hr_prometheus.event_loop.blame import blame
+from hr_prometheus.event_loop.blame import Evidence, blame
 from hr_prometheus.event_loop.block_log import BlockLog
 from hr_prometheus.event_loop.garbage import GarbagePauses
 from hr_prometheus.event_loop.heartbeat import Heartbeat
@@ -78,7 +78,8 @@ class LoopMeasurement:
         self._pauses = GarbagePauses()
         self._heart = Heartbeat(loop, self._store, self._on_beat, self._fail)
         self._watchdog: Watchdog | None = None
-        self._late: tuple[Beat, Usage] | None = None
+        self._late: tuple[Beat, Usage, float] | None = None
+        self._rate = 0.0  # at which the loop's thread woke until the last beat
         #: The applications that have asked for it.
         self.users: WeakSet[Application] = WeakSet()
         if blocked_after:
@@ -112,7 +113,8 @@ class LoopMeasurement:
             return
         self._blame_late(self._watchdog)
         if end.at - beat.due >= self._blocked_after / 2:  # else nothing can be said of it
-            self._late = beat, end
+            self._late = beat, end, self._rate
+        self._rate = (end.slices - beat.usage.slices) / (end.at - beat.usage.at)
         self._log.end_minute(end.at)
         if self._watchdog.error is not None:
             self._report(self._watchdog.error, "The watchdog of the event loop has failed and does not go on")
@@ -123,10 +125,10 @@ class LoopMeasurement:
         """Count the blocks until the beat before this one. Since then the watchdog has woken as well."""
         if self._late is None:
             return
-        (beat, end), self._late = self._late, None
-        # Copies, because other threads add to both.
-        pauses, stops = list(self._pauses.pauses), list(watchdog.stops)
-        for block in blame(beat, end, pauses=pauses, stops=stops, least=self._blocked_after):
+        (beat, end, rate), self._late = self._late, None
+        # Copies, because other threads add to them.
+        evidence = Evidence(list(self._pauses.pauses), list(watchdog.stops), list(watchdog.locks), rate)
+        for block in blame(beat, end, evidence, least=self._blocked_after):
             for metric, number in ((LOOP_BLOCKED, 1.0), (LOOP_BLOCKED_SECONDS, block.seconds)):
                 page, index = self._store.allocate(metric, block.culprit.labels)
                 page[index] += number

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from math import nan
 from typing import NamedTuple
 
 
@@ -19,6 +20,8 @@ class Usage(NamedTuple):
     process: float
     #: For how long the thread was ready to run and had no processor.
     starved: float
+    #: How many times the thread was given a processor, which it is each time that it wakes; not a number where that is unknown.
+    slices: float = nan
 
 
 class UsageReader:
@@ -40,10 +43,11 @@ class UsageReader:
         """Return the usage now. Raises :exc:`OSError` if the thread has ended."""
         process = time.process_time()
         thread = process if self._clock is None else time.clock_gettime(self._clock)
-        starved = 0.0
-        if self._schedstat >= 0:
-            starved = int(os.pread(self._schedstat, 64, 0).split()[1]) / 1e9
-        return Usage(time.perf_counter(), thread, process, starved)
+        at, starved, slices = time.perf_counter(), 0.0, nan
+        if self._schedstat >= 0:  # another thread may run until this returns
+            _, waited, number = os.pread(self._schedstat, 64, 0).split()
+            starved, slices = int(waited) / 1e9, float(number)
+        return Usage(at, thread, process, starved, slices)
 
     def __del__(self) -> None:
         """Close the file, which two threads read: when both have let go of this object."""

@@ -28,6 +28,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 
+from hr_prometheus.exposition.loop_turn import await_turn
 from hr_prometheus.metrics import ERRORS
 from hr_prometheus.store.computed import ComputedGauge
 from hr_prometheus.store.failures import failures_of
@@ -51,6 +52,8 @@ SLOW = 0.4
 LIMIT = 9.0
 #: Seconds after which the next collector is asked although the one before it has not answered.
 _PATIENCE = 0.05
+#: From how many seconds on by which the event loop is late no collector is said to be slow.
+_LATE = SLOW / 2
 #: Seconds between two warnings of one slow collector.
 _SILENCE = 300.0
 
@@ -120,16 +123,19 @@ class Collectors:
         self._warned_at: dict[Collector, float] = {}
 
     async def ask(self, calls: Calls, seconds: float) -> dict[Collector, Answer]:
-        """Return the answers that come within so many *seconds*, by collector."""
+        """Return the answers that come within so many *seconds*, by collector.
+
+        While the application's event loop is blocked, no collector is said to be slow: it may need that loop.
+        """
         loop = asyncio.get_running_loop()
-        begin = loop.time()
-        tasks = {}
+        begin, late = loop.time(), 0.0
+        tasks: dict[Collector, asyncio.Task[Answer]] = {}
         for collector, call in calls.items():
             tasks[collector] = self._pending.get(collector) or self._start(collector, call)
-            await asyncio.wait([tasks[collector]], timeout=min(_PATIENCE, begin + seconds - loop.time()))
-        await _wait(tasks.values(), begin + min(SLOW, seconds))
-        for collector, task in tasks.items():
-            if not task.done():
+            late += await _wait([tasks[collector]], min(begin + seconds, loop.time() + _PATIENCE))
+        late += await _wait(tasks.values(), begin + min(SLOW, seconds))
+        if late < _LATE and (self._beside is None or await await_turn(self._beside)):
+            for collector in [collector for collector, task in tasks.items() if not task.done()]:
                 self._note_slow(collector, loop.time())
         await _wait(tasks.values(), begin + seconds)
         return {collector: task.result() for collector, task in tasks.items() if task.done()}
@@ -201,10 +207,14 @@ def answer_of(call: Callable[[], object]) -> Answer:
     return Answer(families, error)
 
 
-async def _wait(tasks: Iterable[asyncio.Task[Answer]], end: float) -> None:
+async def _wait(tasks: Iterable[asyncio.Task[Answer]], end: float) -> float:
+    """Wait for *tasks* until *end*, and return by how many seconds this event loop has gone on too late."""
+    time = asyncio.get_running_loop().time
+    end = max(end, time())
     pending = [task for task in tasks if not task.done()]
     if pending:
-        await asyncio.wait(pending, timeout=end - asyncio.get_running_loop().time())
+        await asyncio.wait(pending, timeout=end - time())
+    return max(0.0, time() - end)
 
 
 def _call(call: Callable[[], object], families: list[Family]) -> tuple[object, BaseException | None]:

@@ -13,6 +13,7 @@ from aiohttp.web import HTTPServiceUnavailable
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.collectors import LIMIT, Collectors, report_failure
 from hr_prometheus.exposition.compression import gzip
+from hr_prometheus.exposition.loop_turn import await_turn
 from hr_prometheus.exposition.snapshot import Snapshot
 from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.store.failures import failures_of
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 _TURN = 0.0005
 #: Seconds for which a thread that renders then sleeps: without that it would often take the GIL again before another wakes up.
 _REST = 0.0005
-#: Seconds for which a scrape waits for the application's loop to come round.
-_TURN_OF_LOOP = 0.1
 #: How many scrapes may wait for their bodies at a time.
 _MOST_WAITING = 32
 #: About how many bytes a part of a body has.
@@ -62,7 +61,6 @@ class Scrapes:
         self._registry = registry
         self._gather = gather
         self._beside = beside
-        self._rest = 0.0 if beside is None else _REST
         self._collectors = Collectors(registry, beside)
         self._rendering = asyncio.Lock()
         self._tasks: dict[object, asyncio.Task[list[bytes]]] = {}
@@ -100,8 +98,9 @@ class Scrapes:
         began = perf_counter()
         async with self._rendering:
             if self._beside is not None:
-                await _come_round(self._beside)
-            parts, lines = await _render_in_turns(form, await self._collect(names), self._rest)
+                await await_turn(self._beside)
+            rest = 0.0 if self._beside is None else _REST
+            parts, lines = await _render_in_turns(form, await self._collect(names), rest)
             if is_gzip:
                 parts = [await gzip(parts)]
         with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
@@ -126,23 +125,6 @@ class Scrapes:
                     report_failure(collector, answer.error, self._registry)
             return snapshot
         return registry.restricted_registry(names) if names else registry
-
-
-async def _come_round(loop: asyncio.AbstractEventLoop) -> None:
-    """Wait until another thread's *loop* has done what was ready, unless it is blocked.
-
-    A request is recorded right after its last byte has left, so a client may have the response a moment before.
-    """
-    here, has_come = asyncio.get_running_loop(), asyncio.Event()
-
-    def answer() -> None:
-        with suppress(RuntimeError):  # this loop is closed
-            here.call_soon_threadsafe(has_come.set)
-
-    with suppress(RuntimeError, TimeoutError):  # the other loop is closed, or blocked
-        loop.call_soon_threadsafe(loop.call_soon, answer)
-        async with asyncio.timeout(_TURN_OF_LOOP):
-            await has_come.wait()
 
 
 async def _render_in_turns(form: Format, registry: Collectable, rest: float) -> tuple[list[bytes], int]:

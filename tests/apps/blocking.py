@@ -76,6 +76,17 @@ async def in_callback(request):
     return web.Response()
 
 
+async def in_c_callback(request):
+    """Have the loop itself call a function in C that does not let other threads run."""
+    asyncio.get_running_loop().call_soon(ctypes.PyDLL(None).usleep, int(BLOCK * 1e6))
+    return web.Response()
+
+
+async def in_sleeping_thread(request):
+    await asyncio.to_thread(ctypes.PyDLL(None).usleep, int(BLOCK * 1e6))
+    return web.Response()
+
+
 async def in_thread(request):
     await asyncio.to_thread(json.dumps, MANY)
     return web.Response()
@@ -170,6 +181,8 @@ HANDLERS = (
     in_background,
     in_callback,
     waits_for_a_task,
+    in_c_callback,
+    in_sleeping_thread,
     in_thread,
     streamed,
     after_its_end,

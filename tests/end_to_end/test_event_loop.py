@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import DEADLINE, samples, wait_for
 
-from hr_prometheus.event_loop.culprit import BUSY, STOPPED
+from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, STOPPED
 
 #: Seconds for which the application blocks its loop each time, and those between two heartbeats. Of each block at least the
 #: difference is known.
@@ -85,6 +85,7 @@ KINDS = {
     "/excluded": "background",
     "/collects": "gc",
     "/in_thread": "thread",
+    "/in_sleeping_thread": "thread",
 }
 
 
@@ -126,6 +127,14 @@ def test_many_short_steps_are_blamed_on_no_request(run, loop):
     """Together they hold the loop, and each of them only for a moment."""
     service = run(loop)
     block(service, lambda: get(f"{service.url}/in_turns"), BUSY)
+    assert not routes(service)
+
+
+@pytest.mark.parametrize(("loop", "path"), [("asyncio", BACKGROUND), ("uvloop", BUSY)])
+def test_what_follows_a_callback_in_c_is_not_blamed(run, loop, path):
+    """The callback keeps the interpreter lock, so all that is seen under uvloop is the request that comes next."""
+    service = run(loop)
+    block(service, lambda: get(f"{service.url}/in_c_callback"), path)
     assert not routes(service)
 
 
