@@ -223,3 +223,19 @@ async def test_a_connection_that_comes_during_the_stop_of_a_worker(counts, turns
     await asyncio.wait_for(stopping, DEADLINE)
     assert await answer(waiting) == b"HTTP/1.1 200"
     assert late is None or await answer(late) == b"HTTP/1.1 200"
+
+
+async def test_a_stop_sets_up_all_that_wait(counts):
+    """Without TLS it needs no time, however long the event loop was blocked."""
+    app = web.Application()
+    app.router.add_get("/", hello)
+    runner = Runner(app, drain_seconds=10 * DEADLINE)
+    await runner.setup()
+    sock = FailingSocket()
+    acceptor = Acceptor(runner.server, [sock], counts, 0, None)
+    acceptor.start()
+    waiting = [requested(sock.getsockname()) for _ in range(20)]
+    await acceptor.drain(0.0)
+    answers = await asyncio.gather(*map(answer, waiting))
+    await runner.cleanup()
+    assert answers == [b"HTTP/1.1 200"] * 20

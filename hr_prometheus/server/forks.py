@@ -22,6 +22,7 @@ class ServingProcesses:
     def __init__(self, script: str) -> None:
         self._script = script
         self._serving_pid: int | None = None
+        self._is_first = False
         self._bytes, writer = os.pipe()
         os.write(writer, _BYTES)
         os.close(writer)
@@ -32,15 +33,18 @@ class ServingProcesses:
         left = int.from_bytes(fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4)), sys.byteorder)
         return len(_BYTES) - left > (self._serving_pid == os.getpid())
 
-    def note_serving(self) -> None:
-        """Note that this process is about to serve; the second one logs what that means."""
+    def note_serving(self) -> bool:
+        """Note that this process is about to serve, and return whether it is the first. The second one logs what that means."""
         if self._serving_pid == os.getpid():
-            return
+            return self._is_first
         self._serving_pid = os.getpid()
-        if os.read(self._bytes, 1) == b"2":
+        byte = os.read(self._bytes, 1)
+        self._is_first = byte == b"1"
+        if byte == b"2":
             logger.warning(
                 '"%s" serves with several processes that it has started itself. Each counts for itself, and a scrape shows '
                 "the numbers of one. For the numbers of all, leave the processes to hr-prometheus: "
                 "hr-prometheus run module:create_app --workers N",
                 self._script,
             )
+        return self._is_first

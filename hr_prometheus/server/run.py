@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.server import interrupts, script_runners
@@ -54,20 +55,24 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
         if not processes.others_serve:
             script_runners.warn_of_no_server(settings.target, has_runner=runners.has_runner)
 
+    def own_settings() -> Settings:
+        is_first = processes.note_serving()
+        # The port of the metrics is that of the first process. The others announce a free one.
+        return settings if is_first or settings.metrics_port is None else replace(settings, metrics_port=0)
+
     with interrupts.DefaultHandler():
         warning = start_timer(script_runners.SERVES_NOTHING_SECONDS, warn)
         runners.on_serving = warning.cancel
 
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             warning.cancel()
-            processes.note_serving()
             try:
-                _serve(settings, announce, arguments, lambda: app)
+                _serve(own_settings(), announce, arguments, lambda: app)
             finally:
                 close_unawaited(app)
 
         async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
-            processes.note_serving()
+            runners.settings = own_settings()
             await runners.set_up(runner, original)
 
         try:

@@ -51,7 +51,7 @@ class ScriptRunners:
     """The runners that a script sets up. *announce* is called with a line for each that serves."""
 
     def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
-        self._settings, self._announce = settings, announce
+        self.settings, self._announce = settings, announce
         #: Called when one of them serves.
         self.on_serving: Callable[[], None] = lambda: None
         #: Whether one has been set up.
@@ -80,7 +80,7 @@ class ScriptRunners:
 
     async def _instrument(self, app: Application) -> ServedApplication | None:
         """Instrument an application. An error of any but the first is a warning, so that the others go on."""
-        settings, is_first = self._settings, not self._applications
+        settings, is_first = self.settings, not self._applications
         if app.middlewares.frozen:
             if not any(recorder_of(candidate) for candidate in app.middlewares):
                 logger.warning(
@@ -116,13 +116,13 @@ class ScriptRunners:
             return
         self._has_checked = True
         try:
-            log_notices(shared_notices(apps, self._settings))
+            log_notices(shared_notices(apps, self.settings))
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)
 
     async def _share_metrics(self, _app: Application) -> AsyncIterator[None]:
         """Serve the metrics on their own port from the first start-up of an application to the last clean-up."""
-        settings = self._settings
+        settings = self.settings
         if not self._metrics_users:
             sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port or 0)
             self._metrics_url, self._metrics_sockets = url_of(sockets[0], "http"), sockets
@@ -143,8 +143,8 @@ class ScriptRunners:
                 f"unix:{each}" if isinstance(each, str) else f"{scheme}://{host_and_port(*each[:2])}"
                 for each in runner.addresses
             ]
-            metrics_url = (self._metrics_url or urls[0]) + self._settings.metrics_path
-            metrics = where_metrics_are(self._settings, urls[0], metrics_url, self._metrics_sockets)
+            metrics_url = (self._metrics_url or urls[0]) + self.settings.metrics_path
+            metrics = where_metrics_are(self.settings, urls[0], metrics_url, self._metrics_sockets)
             self._announce(serving_line(application.describe(), urls, metrics, loop_name(loop)))
             application.log_notices()
         elif runner.server is not None:  # it has not been cleaned up

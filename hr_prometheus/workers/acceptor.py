@@ -37,6 +37,8 @@ SHORT_LIVED = 1.0
 RETRY = 1.0
 #: How many connections a stop accepts from a socket at most: more wait only in a flood.
 _MOST_WAITING = 4096
+#: A stop waits for TLS so many times, for a part of its time: while the loop is blocked no more than one part passes.
+_DRAIN_SLICES = 10
 
 
 class Counts:
@@ -121,19 +123,21 @@ class Acceptor:
             self._loop.add_reader(each, self._on_readable, each)
 
     async def drain(self, seconds: float) -> None:
-        """Accept all connections that wait, and no more; set them up, or give them up after so many *seconds*.
+        """Accept all connections that wait, and no more, and set them up; give TLS up after so many *seconds*.
 
-        When the last process closes a socket, the operating system resets the connections that wait there.
+        When the last process closes a socket, the operating system resets the connections that wait there. Time for which
+        the event loop is blocked hardly counts: no client can help it.
         """
         for each in self._sockets:
             for _ in range(_MOST_WAITING):
                 if not self._accept(each):
                     break
         self.stop()  # at once, so that hardly any come in between
-        if self._handshakes:
-            _, late = await asyncio.wait(self._handshakes, timeout=seconds)
-            for task in late:
-                task.cancel()
+        for _ in range(_DRAIN_SLICES):
+            if self._handshakes:
+                await asyncio.wait(self._handshakes, timeout=seconds / _DRAIN_SLICES if self._tls else None)
+        for task in self._handshakes:
+            task.cancel()
 
     def stop(self) -> None:
         """Accept no more connections. Clients are refused when all processes have closed the sockets."""
