@@ -53,7 +53,7 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
         WebSocketRecord(record).end(duration, status or 0, "server")
     store = self_store(registry)
     store.allocate(ERRORS, ("labels",))
-    store.allocate(SCRAPE_LINES, ())[0][0] = 3
+    store.allocate(SCRAPE_LINES, ())[0][0] = 3.0
     store.observe(SCRAPE_DURATION, (), 0.5)
     (enable_created_metrics if is_created_on else disable_created_metrics)()
     token = with_created.set(is_created_on)

@@ -107,7 +107,7 @@ path_budget = metrics_option(
     show_default=True,
     metavar="N",
     help="Distinct path labels a route may have; further ones are recorded under the route's template. Take what "
-    "your dashboards can tell apart: each label costs 65 series for each method (19 with --detail basic) and 2 kB "
+    "your dashboards can tell apart: each label costs 65 series for each method (19 with --detail basic) and 3 kB "
     "of memory.",
 )
 exclude = metrics_option(

@@ -108,7 +108,7 @@ class Scrapes:
             store.observe(SCRAPE_DURATION, (), perf_counter() - began)
             if not names:
                 page, index = store.allocate(SCRAPE_LINES, ())
-                page[index] = lines
+                page[index] = float(lines)
         return parts
 
     async def _collect(self, names: tuple[str, ...]) -> Collectable:

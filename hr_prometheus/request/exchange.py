@@ -250,8 +250,8 @@ class Exchange:
         """Complete a response whose last part has no bytes of its body."""
         self.written_at = now = perf_counter()
         self.first_byte_at = self.first_byte_at or now
-        if self.task is not None and not self.sent:  # of a file, sent by the operating system, perhaps
-            self.waits = True
+        if self.task is not None and not self.sent and (self.recorder.is_full or self.inner):
+            self.waits = True  # for the size of a file, perhaps, that the operating system has sent
         self.complete(now)
 
     def complete(self, now: float) -> None:
@@ -324,6 +324,10 @@ class Exchange:
             self.record.end(self, status, seconds)
             if status >= CLIENT_CLOSED_REQUEST or seconds >= recent.slow:  # it is the least that has failed
                 recent.add(self, status, seconds)
+            if self.task is not None:
+                self.task.remove_done_callback(
+                    self.task_done
+                )  # the event loop's part of it costs more than all of ours
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("end", error)
         for inner in self.inner:

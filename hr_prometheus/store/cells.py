@@ -1,6 +1,7 @@
 """Where a series keeps its numbers: a run of cells on a page.
 
-A cell is one double, and a page is a buffer of cells. The cells of a series are, in this order:
+A cell is one double, and a page is a sequence of cells: a list in memory, which Python reads and writes fastest, or a file
+that is mapped into memory. The cells of a series are, in this order:
 
 - of a counter or gauge: the value, and the time of its creation;
 - of a histogram: the sum, a count for each bucket (not cumulative, ``+Inf`` last), and the time of its creation;
@@ -16,7 +17,7 @@ applications and event loops can write to one page.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.metrics import IN_PROGRESS
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from hr_prometheus.metrics import Metric
 
     class Page(Protocol):
-        """A buffer of cells: of an array, of a file that is mapped into memory, of prometheus_client's values."""
+        """A sequence of cells: a list, a file that is mapped into memory, prometheus_client's values."""
 
         @overload
         def __getitem__(self, index: int, /) -> float: ...
@@ -67,14 +68,14 @@ class MemoryAllocator:
     """Gives out cells in the memory of the process."""
 
     def __init__(self) -> None:
-        self._page: memoryview[Any] = memoryview(b"").cast("d")  # faster than an array
+        self._page: list[float] = []
         self._next = 0
 
     def allocate(self, series: SeriesId) -> Cells:
         """Return the cells of a new series."""
         size = series_size(series.metric, series.bounds)
         if self._next + size > len(self._page):
-            self._page = memoryview(bytearray(8 * max(PAGE_CELLS, size))).cast("d")
+            self._page = [0.0] * max(PAGE_CELLS, size)
             self._next = 0
         begin = self._next
         self._next += size
