@@ -33,11 +33,13 @@ async def count_loop_time(handler: Handler, request: Request, cells: Cells) -> A
         began = perf_counter()
         try:
             awaited = act(argument)
-        except BaseException as error:
+        except StopIteration as end:
             page[cell] += perf_counter() - began
             argument = None  # an error that was thrown in refers to this frame by its traceback
-            if isinstance(error, StopIteration):
-                return error.value
+            return end.value
+        except BaseException:
+            page[cell] += perf_counter() - began
+            argument = None
             raise
         page[cell] += perf_counter() - began
         try:
