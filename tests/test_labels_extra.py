@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -56,6 +58,7 @@ async def values_of(aiohttp_client, label: object, path: str = "/cells/north", *
         ("const:a:b=c", {}, "a:b=c"),
         ("env:VERSION", {}, "1.4"),
         ("env:NOT_SET", {}, "none"),
+        ("env:UNDECODABLE", {}, "%FF"),
         ("header:X-Client=web,ios", {"headers": {"x-client": "ios"}}, "ios"),
         ("header:X-Client=web, ios", {"headers": {"x-client": "ios"}}, "ios"),
         ("header:X-Client=web,ios", {"headers": {"x-client": "iOS"}}, "other"),
@@ -82,6 +85,7 @@ async def test_where_a_value_comes_from(aiohttp_client, monkeypatch, source, req
     """All metrics of a request have the value; one that is not in the list is other, and none at all is none."""
     monkeypatch.setenv("VERSION", "1.4")
     monkeypatch.delenv("NOT_SET", raising=False)
+    monkeypatch.setitem(os.environb, b"UNDECODABLE", b"\xff")
     assert await values_of(aiohttp_client, source, **request_options) == {value}
 
 

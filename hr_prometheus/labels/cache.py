@@ -50,10 +50,11 @@ class RecordsByValue(Generic[T]):
 class LabelCache(Generic[T]):
     """The records of an application's requests, by their labels.
 
-    *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``. *policies* are those of the
-    routes' parameters, and *path_budget* is the number of distinct path labels a route may have. Requests whose path label
-    matches one of the shell patterns in *exclude*, or whose method is in *exclude_methods*, have no record. *on_fold* is called with the route's template for each
-    folded request. The labels that requests of one route and method share of the *extra* ones are among those of a record.
+    *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``. Those of the *extra* labels
+    that all requests of a route and method share come behind these. *policies* are those of the routes' parameters, and
+    *path_budget* is the number of distinct path labels a route may have. Requests whose path label matches one of the shell
+    patterns in *exclude*, or whose method is in *exclude_methods*, have no record. *on_fold* is called with the route's
+    template for each folded request.
     """
 
     def __init__(

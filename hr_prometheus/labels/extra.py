@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.labels.policies import OTHER
-from hr_prometheus.labels.resources import UNMATCHED
+from hr_prometheus.labels.resources import UNMATCHED, valid_text
 from hr_prometheus.metrics import BASIC_METRICS, FULL_METRICS, HOST
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Label:
                 '["web", "ios"]: without one there is no end of series.'
             )
         self.function = function
-        self.allowed = {value: value for value in allowed}
+        self.allowed = {value: valid_text(value) for value in allowed}
 
     def reader(self, failed: Callable[[str, BaseException], None]) -> Callable[[Request], str]:
         """Return what reads the value of a request. An error of the function is handed to *failed*."""
@@ -115,9 +115,9 @@ class ExtraLabels:
         if source in {_HANDLER, _ROUTE}:
             self._of_route[name] = source
         elif kind == _CONST and text:
-            self._constants += (name, text)
+            self._constants += (name, valid_text(text))
         elif kind == _ENV and text:
-            self._constants += (name, os.environ.get(text) or NONE)
+            self._constants += (name, valid_text(os.environ.get(text) or NONE))
         elif kind in _EXAMPLES:
             self.of_requests[name] = _label(name, source)
         else:

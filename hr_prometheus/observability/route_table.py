@@ -57,9 +57,9 @@ class Row:
 
     *parameters* maps each parameter to its policy. In *label* a parameter whose values are kept is ``<name>``. *regex* is a
     regular expression for a Prometheus matcher, which matches all path labels of the route. *methods* of a class-based view
-    are those that its class defines. *labels* counts path labels. *series*, and their *bytes* in the text format, are
-    those of all labels and methods (seven for ``*``), each answered with five statuses, and of all values of extra labels. *host* is the domain of the
-    application that the route belongs to, if it has one.
+    are those that its class defines. *labels* counts path labels. *series*, and their *bytes* in the text format, are those of
+    all labels, extra ones as well, and methods (seven for ``*``), each answered with five statuses. *host* is the domain of
+    the application that the route belongs to, if it has one.
     """
 
     methods: tuple[str, ...]
