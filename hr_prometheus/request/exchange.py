@@ -191,8 +191,7 @@ class Exchange:
             return
         self.first_byte_at = self.first_byte_at or perf_counter()
         self.output_size = self.writer.output_size
-        if self._write_eof is None:
-            self.observe_end()  # the operating system may send the body
+        self.observe_end()  # the operating system may send the body
         self.watch()
 
     def __call__(self, size: int, output_size: int) -> None:
@@ -324,10 +323,8 @@ class Exchange:
             self.record.end(self, status, seconds)
             if status >= CLIENT_CLOSED_REQUEST or seconds >= recent.slow:  # it is the least that has failed
                 recent.add(self, status, seconds)
-            if self.task is not None:
-                self.task.remove_done_callback(
-                    self.task_done
-                )  # the event loop's part of it costs more than all of ours
+            if self.task is not None:  # to call it would cost the event loop more than all of this
+                self.task.remove_done_callback(self.task_done)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.recorder.failed("end", error)
         for inner in self.inner:

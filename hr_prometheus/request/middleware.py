@@ -53,7 +53,7 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
         exchange: Exchange | None = None
         try:
             writer: Any = request.writer
-            connection = connections.get(request.task) or open_connection(request)
+            connection = connections.get(getattr(request, "task", None)) or open_connection(request)
             outer = connection.exchange
             if outer is not None and outer.writer is writer:  # a middleware of ours further out has begun it
                 record = _join(recorder, outer, request)
