@@ -26,7 +26,7 @@ from hr_prometheus.workers.process import (
     WorkerProcess,
     describe_exit_code,
 )
-from hr_prometheus.workers.stacks import describe_blocked
+from hr_prometheus.workers.stacks import describe_blocked, requests_in_progress
 from hr_prometheus.workers.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
@@ -208,10 +208,10 @@ class WorkerPool:
 
     async def _kill_blocked(self, worker: WorkerProcess, seconds: float) -> None:
         try:
+            requests = requests_in_progress(os.path.join(self._slots.path, identifier(worker.slot)))
             stacks = await worker.give_up()
-            files = os.path.join(self._slots.path, identifier(worker.slot))
             text = "Worker %d (pid %d) has not answered for %g s. %s"
-            logger.error(text, worker.slot, worker.pid, seconds, describe_blocked(files, stacks))
+            logger.error(text, worker.slot, worker.pid, seconds, describe_blocked(requests, stacks))
         finally:
             worker.kill()
 

@@ -13,11 +13,15 @@ import signal
 from contextlib import suppress
 from textwrap import indent
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.server.in_progress import RequestInProgress, describe_requests
 from hr_prometheus.store.cells import in_progress
 from hr_prometheus.store.files import SlotFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _IS_POSSIBLE = all(map(hasattr, (faulthandler, signal, os), ("register", "SIGRTMIN", "memfd_create")))
 #: A real-time signal: those have no other meaning.
@@ -62,8 +66,11 @@ def write_stacks_to(descriptor: int) -> None:
         faulthandler.register(_SIGNAL, descriptor, all_threads=True, chain=False)
 
 
-def describe_blocked(files: str, stacks: str) -> str:
-    """Return words for the *stacks* of a worker, and for its requests in progress as the *files* of its slot have them."""
+def requests_in_progress(files: str) -> list[RequestInProgress]:
+    """Return the requests in progress as the *files* of a slot have them.
+
+    To be called before its worker is asked for its stacks: the signal may end the call that blocks it.
+    """
     requests: list[RequestInProgress] = []
     with suppress(OSError):
         for series, (page, first) in SlotFiles(files, is_writable=False).read():
@@ -71,6 +78,11 @@ def describe_blocked(files: str, stacks: str) -> str:
                 method, path, *_ = series.labels
                 number = int(in_progress(page, first, len(series.bounds)))
                 requests += [RequestInProgress(method, path, None)] * number
+    return requests
+
+
+def describe_blocked(requests: Sequence[RequestInProgress], stacks: str) -> str:
+    """Return words for the *stacks* of a worker and its requests in progress."""
     text = f"In progress: {describe_requests(requests)}. " if requests else ""
     if not stacks:
         return f"{text}It has not written its stacks; a stopped process cannot."

@@ -1,6 +1,7 @@
 """An application for many workers, with metrics of its own."""
 
 import asyncio
+import ctypes
 import os
 import sys
 import time
@@ -45,6 +46,12 @@ async def compute(_request: web.Request) -> web.Response:
     return web.Response(text=str(sum(range(10**15))))
 
 
+async def sleep(_request: web.Request) -> web.Response:
+    """Keep the GIL, in one call of C that a signal ends."""
+    say("sleeping")
+    return web.Response(text=str(ctypes.PyDLL(None).sleep(600)))
+
+
 async def leave(_request: web.Request) -> web.Response:
     os._exit(7)
 
@@ -55,6 +62,7 @@ def create_app() -> web.Application:
     app.router.add_post("/wait", wait)
     app.router.add_post("/block", block)
     app.router.add_post("/compute", compute)
+    app.router.add_post("/sleep", sleep)
     app.router.add_post("/exit", leave)
     return app
 

@@ -122,12 +122,15 @@ async def test_a_worker_that_does_not_answer_is_replaced(serve, mark, tmp_path):
     assert f"(pid {pid}) has not answered for 2 s" in service.stop()[2]
 
 
-@pytest.mark.parametrize("name", ["block", "compute"])
+@pytest.mark.parametrize("name", ["block", "compute", "sleep"])
 async def test_the_log_shows_where_a_worker_is_blocked(serve, tmp_path, name):
-    """In Python and in a C call that keeps the GIL: its request, and the stacks of its threads in the same record."""
+    """In Python, and in C calls that keep the GIL: its request, and the stacks of its threads in the same record.
+
+    A signal ends the last of them, so that the request may get its answer before the worker is killed.
+    """
     service = serve("many:create_app", "--workers", "1", "--port", "0", "--worker-timeout", "2")
-    with pytest.raises(Exception, match="disconnected"):
-        await ask(f"{service.url}/{name}?file={tmp_path}/never")
+    (answer,) = await asyncio.gather(ask(f"{service.url}/{name}?file={tmp_path}/never"), return_exceptions=True)
+    assert name == "sleep" or "disconnected" in str(answer)
     assert re.search(
         rf" has not answered for 2 s\. In progress: 1 request \(POST /{name}\)\. Its stacks:\n"
         r"    Current thread 0x\w+ (\[\w+\] )?\(most recent call first\):\n"
