@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,19 @@ return [...document.querySelectorAll(arguments[0])].map((canvas) => {
 """
 
 
+#: Refuses what the page has to know of its server.
+REFUSE_CONFIG = """
+const ask = window.fetch;
+window.fetch = (url, ...more) => (url.includes("config.json") ? Promise.resolve(new Response("", { status: 403 })) : ask(url, ...more));
+"""
+#: Returns the colour of each class of statuses in shades of grey, from 0 to 255, as Rec. 601 has them.
+GREYS = """
+const style = getComputedStyle(document.documentElement);
+return ["5xx", "499", "4xx", "3xx", "2xx"].map((name) => {
+  const [red, green, blue] = style.getPropertyValue(`--class-${name}`).match(/\\w\\w/g).map((each) => parseInt(each, 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue;
+});
+"""
 #: Uses the page between the answer to its first poll and its first numbers, and counts how often it can.
 USE_EARLY = """
 let isAnswered = false;
@@ -657,6 +671,17 @@ def test_dark_and_narrow(page, server):
         ".map((e) => e.dataset.column)"
     )
     assert shown == ["route", "rate", "5xx", "p95"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_statuses_without_colour(page, server, scheme):
+    """Their classes differ by their shade."""
+    server.record("/")
+    page.open()
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    shades = sorted(page.run(GREYS))
+    assert min(higher - lower for lower, higher in pairwise(shades)) > 24, shades
 
 
 def test_the_picture_of_the_readme(page, serve, pytestconfig):
