@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from selenium import webdriver
 
 from hr_prometheus.exposition.view import make_view
-from hr_prometheus.metrics import LATENCY_BUCKETS, WORKER_RESTARTS, WORKER_UP
+from hr_prometheus.metrics import HOST, LATENCY_BUCKETS, WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.request.records import Records
 from hr_prometheus.status.view import TARGET, make_status_view
 
@@ -172,12 +172,47 @@ class Server:
         self.port = self.runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self.port}/a/prefix/status"
 
-    def record(self, path: str, number: int = 1, status: int = 200, seconds: float = 0.02, method: str = "GET") -> None:
+    def record(
+        self,
+        path: str,
+        number: int = 1,
+        *,
+        status: int = 200,
+        seconds: float = 0.02,
+        method: str = "GET",
+        host: str = "",
+    ) -> None:
         """Record requests that have ended."""
-        record = self.records.request((method, path))
+        record = self.records.request((method, path, *((HOST, host) if host else ())))
         for _ in range(number):
             count(record, status, seconds)
             record.measure(seconds, 100, 10)
+
+
+def show_starts(registry: CollectorRegistry, starts: dict[str, float]) -> Gauge:
+    """Show when each worker has begun; one without workers is ""."""
+    gauge = Gauge("process_start_time_seconds", "Start", ["worker"], registry=registry)
+    for worker, start in starts.items():
+        gauge.labels(worker).set(start)
+    return gauge
+
+
+def recent(path: str, age: float = 0) -> dict[str, object]:
+    """Return a request that has failed so many seconds ago, as recent.json has it."""
+    return {
+        "time": time.time() - age, "method": "GET", "path": path, "host": None, "status": "503", "seconds": 1.5,
+        "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": "4bf92f3577b34da6",
+    }  # fmt: skip
+
+
+async def cut(request: web.Request, response: web.Response) -> web.StreamResponse:
+    """Send the first lines of a response, and close the connection."""
+    part = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
+    part.enable_chunked_encoding()
+    await part.prepare(request)
+    await part.write(b"".join(response.body.splitlines(keepends=True)[:8]))
+    request.transport.close()
+    return part
 
 
 class Page:
@@ -218,6 +253,10 @@ class Page:
 
     def keys(self, *keys: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def point_at(self, selector: str) -> None:
+        element = self.driver.find_element("css selector", selector)
+        webdriver.ActionChains(self.driver).move_to_element(element).perform()
 
     def skip(self, seconds: float) -> None:
         """Let time go by, for the page alone."""
@@ -390,17 +429,41 @@ def test_filter_and_keyboard(page, server):
     assert page.run("return document.activeElement.ariaExpanded") == "false"
 
 
+def test_a_filter_under_the_pointer(page, server):
+    """It shows its own rows, even if the filter before had as many."""
+    server.record("/ok", 3)
+    server.record("/boom", 3)
+    page.open()
+    page.point_at("#table tbody tr")
+    assert page.run("return document.querySelector('#table tbody').matches(':hover')")
+    page.keys("/")
+    page.keys("ok")
+    assert page.routes() == ["GET /ok"]
+    page.run("document.querySelector('#filter').select()")
+    page.keys("boom")
+    assert page.routes() == ["GET /boom"]
+    page.point_at("h1")
+
+
+def test_routes_of_domains(page, server):
+    """Those of one path differ by their domain, wherever a route is named."""
+    hosts = ["one.example.org", "two.example.org"]
+    for host in hosts:
+        server.record("/report", host=host)
+    page.open()
+    for host in hosts:
+        server.record("/report", 20, status=500, seconds=2, host=host)
+    page.poll()
+    for button in ("#table .route", "#attention .failing button", "#attention .slow button"):
+        assert sorted(page.texts(f"{button} .host")) == hosts, button
+
+
 def test_an_enormous_label(page, server):
     """It is cut, so that its numbers stay in view. Its title and its details have the whole."""
     path = "/" + "long" * 50
     for seconds in (0.1, 0.2):
         server.record(path, 20, status=500, seconds=seconds)
-    server.recent.append(
-        {
-            "time": time.time(), "method": "GET", "path": path, "host": None, "status": "500", "seconds": 1.5,
-            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": None,
-        }
-    )  # fmt: skip
+    server.recent.append(recent(path))
     for width, columns in [(1280, 12), (380, 4)]:
         resize(page.driver, width)
         page.open()
@@ -739,12 +802,7 @@ def test_recent_requests(page, server):
     """The latest that have failed or were slow, with what there is to know of each."""
     page.open()
     assert page.run("return document.querySelector('#recent').hidden")
-    server.recent.append(
-        {
-            "time": time.time(), "method": "GET", "path": "/<b>slow", "host": None, "status": "503", "seconds": 1.5,
-            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": "4bf92f3577b34da6",
-        }
-    )  # fmt: skip
+    server.recent.append(recent("/<b>slow"))
     page.open()
     page.wait(lambda: page.texts("#recent tbody td"))
     cells = page.texts("#recent tbody td")

@@ -127,7 +127,14 @@ Label values are chosen by clients, so nothing is ever written to the document a
   const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
   /** Return the time in epoch seconds, by a clock that is never set back. */
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
-  const showTime = (epoch) => clock.format(epoch * 1000);
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+  const moment = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "long" });
+
+  /** Return a time, with its date if that is not today's. */
+  function showTime(epoch) {
+    const date = new Date(epoch * 1000);
+    return `${date.toDateString() === new Date().toDateString() ? "" : `${day.format(date)}, `}${clock.format(date)}`;
+  }
 
   const NO_REQUESTS = "There are no metrics of requests: none was recorded yet, or the application has a monitor of its own.";
 
@@ -823,7 +830,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
             y: { distr: isLogarithmic ? 3 : 1, range: (_, low, high) => this.range(low, high) },
           },
           axes: [
-            { ...axis, size: 22, grid: { show: false }, space: 70, values: (_, times) => times.map((time) => showTime(time).slice(0, this.isLong ? 5 : 8)) },
+            { ...axis, size: 22, grid: { show: false }, space: 70, values: (_, times) => times.map((time) => clock.format(time * 1000).slice(0, this.isLong ? 5 : 8)) },
             {
               ...axis, size: 58, grid, space: 26, ...(this.splits ? { splits: () => this.splits() } : {}),
               values: (_, values) => values.map((value) => (value == null ? "" : this.tick(value))),
@@ -1180,7 +1187,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const hadFocus = list.contains(document.activeElement) ? document.activeElement.route : null;
       list.replaceChildren(
         ...items.map(([route, value, more]) => {
-          const button = make("button", { type: "button", title: `${route.label}: show its details` }, make("span", { class: "method" }, route.method), make("span", { class: "path" }, route.path));
+          const button = make("button", { type: "button", title: `${route.label}: show its details` }, ...labelOf(route));
           button.route = route;
           button.addEventListener("click", () => table.reveal(route));
           return make("li", {}, button, make("span", { class: "value" }, value, make("small", {}, ` ${more}`)));
@@ -1241,7 +1248,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       byId("filter").addEventListener("input", (event) => {
         this.filter = event.target.value.toLowerCase();
         this.limit = PAGE_ROWS;
-        this.draw();
+        this.draw(true);
       });
       byId("more").addEventListener("click", () => {
         this.limit += PAGE_ROWS;
@@ -1353,11 +1360,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     makeRow(route) {
-      const button = make(
-        "button", { type: "button", class: "route", "aria-expanded": "false", title: route.label },
-        make("span", { class: "method" }, route.method), make("span", { class: "path" }, ...breakable(route.path)),
-        route.host ? make("span", { class: "host" }, route.host) : null,
-      );
+      const button = make("button", { type: "button", class: "route", "aria-expanded": "false", title: route.label }, ...labelOf(route));
       const cells = this.columns.map((column) => {
         if (column.isText) return make("td", {}, button);
         const cell = make("td", { class: column.class, "data-column": column.name });
@@ -1449,6 +1452,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
   /** Return a path in pieces between which a line may break. */
   const breakable = (path) => path.split(/(?<=.\/)/).flatMap((piece) => [piece, make("wbr")]);
 
+  /** Return the parts of a route's label. */
+  const labelOf = (route) => [
+    make("span", { class: "method" }, route.method), make("span", { class: "path" }, ...breakable(route.path)),
+    route.host ? make("span", { class: "host" }, route.host) : null,
+  ];
+
   const finite = (value, instead = 0) => (Number.isFinite(value) ? value : instead);
 
   /** What is shown of one route below its row. */
@@ -1523,15 +1532,20 @@ Label values are chosen by clients, so nothing is ever written to the document a
     element.replaceChildren(...shown.map(([term, each]) => make("div", {}, make("dt", {}, term), make("dd", {}, each))));
   }
 
-  /** Write a table's rows of texts. A cell may be a text, or a text and its class. */
+  /** Write a table's rows of texts. A cell may be a text, or a text, its class and its title. */
   function rows(section, columns, cells) {
     const text = JSON.stringify([columns, cells]);
     if (section.written === text) return;
     section.written = text;
     section.querySelector("thead tr").replaceChildren(...columns.map((column) => make("th", { scope: "col" }, column)));
     section.querySelector("tbody").replaceChildren(
-      ...cells.map(([name, ...values]) => make("tr", {}, make("td", { title: name }, name), ...values.map((cell) => (Array.isArray(cell) ? make("td", { class: cell[1] }, cell[0]) : make("td", {}, cell))))),
+      ...cells.map(([name, ...values]) => make("tr", {}, make("td", { title: name }, make("span", { class: "cut" }, ...breakable(name))), ...values.map(makeCell))),
     );
+  }
+
+  function makeCell(cell) {
+    const [text, name, title] = [cell].flat();
+    return make("td", { class: name, title }, text);
   }
 
   class LoopSection {
@@ -1626,7 +1640,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     section.hidden = !requests.length;
     write(byId("recent-count"), requests.length > MOST_RECENT ? `the latest ${MOST_RECENT} of ${requests.length}` : "");
     rows(section, ["Request", "Time", "Status", "Took", "First byte", "Received", "Sent", "Trace"], requests.slice(0, MOST_RECENT).map((each) => [
-      visible(`${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`), showTime(each.time), [each.status, each.status[0] === "5" ? "bad" : ""],
+      visible(`${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`), [showTime(each.time), null, moment.format(each.time * 1000)], [each.status, each.status[0] === "5" ? "bad" : ""],
       showSeconds(each.seconds), showSeconds(each.first_byte_seconds), showBytes(each.request_bytes), showBytes(each.response_bytes), each.trace ?? "–",
     ]));
   }
