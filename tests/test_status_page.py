@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 NO_NUMBER = "\N{EN DASH}"
+USER = "me:secret"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
@@ -122,6 +123,8 @@ class Server:
         self.polls: list[float] = []
         self.status = 200
         self.answer: str | None = None
+        self.delay = 0.0
+        self.is_cut = False
         self.port = 0
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
@@ -132,7 +135,7 @@ class Server:
         """Show another registry, as after a restart."""
         self.registry = registry
         self.records = Records(registry, prefix=prefix, detail="full")
-        self.recent: list[dict[str, object]] = []
+        self.recent: list[dict[str, object]] | None = []
         self.view = make_view(registry)
 
     def start(self) -> None:
@@ -155,12 +158,17 @@ class Server:
 
     async def _start(self) -> None:
         async def metrics(request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(self.delay)
             self.polls.append(time.monotonic())
+            if self.is_cut:
+                return await cut(request, await self.view(request))
             if self.answer is not None:
                 return web.Response(text=self.answer)
             return await self.view(request) if self.status == 200 else web.Response(status=self.status)
 
         async def gather() -> list[dict[str, object]]:
+            if self.recent is None:
+                raise ConnectionError("the supervisor is gone")
             return self.recent
 
         app = web.Application()
@@ -309,7 +317,7 @@ def server(shared_server) -> Server:
     """The server, with nothing recorded."""
     shared_server.use(CollectorRegistry())
     shared_server.polls.clear()
-    shared_server.status, shared_server.answer = 200, None
+    shared_server.status, shared_server.answer, shared_server.delay, shared_server.is_cut = 200, None, 0.0, False
     shared_server.url = f"http://127.0.0.1:{shared_server.port}/a/prefix/status"
     return shared_server
 
@@ -324,9 +332,14 @@ def page(driver, server) -> Iterator[Page]:
     assert page.run("return window.violations") == []
     messages = [entry["message"] for entry in driver.get_log("browser")]
     # That a server cannot be reached, or refuses, is written by the browser itself.
-    assert [each for each in messages if "ERR_CONNECTION" not in each and "status of 503" not in each] == []
+    own = re.compile("ERR_CONNECTION|ERR_INCOMPLETE_CHUNKED|status of 503")
+    assert [each for each in messages if not own.search(each)] == []
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = {each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"}
+    asked = {
+        each["params"]["request"]["url"].replace(f"//{USER}@", "//")
+        for each in events
+        if each["method"] == "Network.requestWillBeSent"
+    }
     assert {url.partition("?")[0] for url in asked if url.startswith(("http", "ws"))} == {server.url}
     driver.get("about:blank")
 
@@ -707,6 +720,27 @@ def test_an_answer_that_is_no_scrape(page, server, answer):
     assert page.details()["Requests"] == "5"
 
 
+def test_an_answer_that_is_cut_off(page, server):
+    """It is none, even if it ends with a line: no counter seems to have begun anew."""
+    for number in range(20):
+        server.record(f"/{number}", 3)
+    page.open()
+    server.is_cut = True
+    page.wait(lambda: page.text("#state").startswith("No metrics: the server cannot be reached."))
+    server.is_cut = False
+    page.wait(lambda: page.text("#state") == "Live")
+    assert page.text("#notices") == ""
+
+
+def test_a_page_that_was_opened_with_a_password(page, server):
+    """It polls as any other, though browsers refuse relative URLs there."""
+    url, server.url = server.url, server.url.replace("//", f"//{USER}@")
+    server.record("/", 3)
+    page.open()
+    server.url = url
+    assert page.routes() == ["GET /"]
+
+
 def test_dark_and_narrow(page, server):
     """The colours follow the system, those of the charts as well. A telephone is wide enough."""
     server.record("/a/long/path/with/{a}/parameter/and/yet/another/{one}", 3)
@@ -809,6 +843,56 @@ def test_recent_requests(page, server):
     assert cells[:1] + cells[2:] == [
         "GET /<b>slow", "503", "1.50 s", NO_NUMBER, "5 B", NO_NUMBER, "4bf92f3577b34da6"
     ]  # fmt: skip
+
+
+def test_old_requests(page, server):
+    """One of another day has its date. The title has the whole time."""
+    server.recent += [recent("/new"), recent("/old", age=2 * 86400)]
+    page.open()
+    page.wait(lambda: page.texts("#recent tbody td"))
+    new, old = page.texts("#recent td:nth-child(2)")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", new)
+    assert re.fullmatch(r"\d+ [A-Z]\w+, \d\d:\d\d:\d\d", old)
+    title = page.run("return document.querySelector('#recent tr:nth-child(2) td:nth-child(2)').title")
+    assert re.fullmatch(r"\d+ [A-Z]\w+ 20\d\d at \d\d:\d\d:\d\d \S+", title)
+
+
+def test_recent_requests_on_a_telephone(page, server):
+    """Different routes look different, and what matters needs no scroll."""
+    paths = [f"/api/v1/customers/{{customer}}/orders/{{order}}/positions/{name}" for name in ("one", "two")]
+    server.recent += [recent(path, age=2 * 86400) for path in paths]
+    resize(page.driver, 380)
+    page.open()
+    page.wait(lambda: page.texts("#recent tbody td"))
+    fits = "return [...document.querySelectorAll(arguments[0])].map((e) => [e.scrollWidth <= e.clientWidth, e.scrollHeight <= e.clientHeight])"
+    assert page.run(fits, "#recent .scroll, #recent td:first-child, #recent .cut") == [[True, True]] * 5
+    assert [text.split("/")[-1] for text in page.texts("#recent td:first-child")] == ["one", "two"]
+
+
+def test_recent_requests_that_are_refused(page, server):
+    """Their section says so. The metrics and their charts go on."""
+    server.recent = None
+    server.record("/")
+    page.open()
+    page.wait(lambda: page.text("#recent-count") == "No answer: it answers 503 Service Unavailable. Trying again.")
+    assert page.text("#state") == "Live"
+    server.record("/", 3)
+    page.poll()
+    page.click("#table .route")
+    assert page.details()["Requests"] == "3"
+    assert page.polls == len(server.polls)
+    server.recent = [recent("/")]
+    page.wait(lambda: page.texts("#recent tbody td"))
+    assert page.text("#recent-count") == ""
+
+
+def test_a_page_that_may_not_know_its_server(page, server):
+    """It shows the metrics, under the name of the host."""
+    script = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSE_CONFIG})
+    page.open()
+    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert page.text("#state") == "Live"
+    assert page.text("#target") == f"127.0.0.1:{server.port}"
 
 
 def test_workers_and_the_event_loop(page, server):

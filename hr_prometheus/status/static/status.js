@@ -1634,6 +1634,16 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   const MOST_RECENT = 50;
 
+  /** Show the latest slow and failed requests. Without an answer it is their section alone that says so. */
+  async function showRecent() {
+    try {
+      drawRecent(JSON.parse((await get("?file=recent.json")).text));
+    } catch (error) {
+      byId("recent").hidden = false;
+      write(byId("recent-count"), `No answer: ${reasonOf(error)}. Trying again.`);
+    }
+  }
+
   /** The latest slow and failed requests, the latest first. */
   function drawRecent(requests) {
     const section = byId("recent");
@@ -1736,16 +1746,28 @@ Label values are chosen by clients, so nothing is ever written to the document a
     return `?file=metrics${names.map((name) => `&name[]=${encodeURIComponent(name)}`).join("")}`;
   }
 
-  async function get(url) {
+  /** Return the answer to a query of this page, and when it came.
+
+  A busy server lets a request wait, then reads its counters and answers. So the counters are those of the answer's time.
+  The URL is not a relative one, as the browser refuses those if the page's own has a user and password. */
+  async function get(search) {
     const controller = new AbortController();
     const timer = setTimeout(() => controller.abort(), TIMEOUT_MS);
     try {
-      const response = await fetch(url, { signal: controller.signal, cache: "no-store", credentials: "same-origin" });
+      const response = await fetch(location.origin + location.pathname + search, { signal: controller.signal, cache: "no-store", credentials: "same-origin" });
+      const time = now();
       if (!response.ok) throw new Error(`it answers ${response.status} ${response.statusText}`.trim());
-      return { text: await response.text(), date: Date.parse(response.headers.get("Date") ?? "") / 1000 };
+      return { text: await response.text(), time, date: Date.parse(response.headers.get("Date") ?? "") / 1000 };
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Return why there is no answer. */
+  function reasonOf(error) {
+    if (error.name === "AbortError") return `no answer within ${TIMEOUT_MS / 1000} s`;
+    if (error instanceof TypeError) return "the server cannot be reached";
+    return error instanceof SyntaxError ? "its answer is something else" : error.message;
   }
 
   /** Asks for the metrics: each second, less often while its tab is hidden, and again and again without an answer. */
@@ -1765,11 +1787,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.isAsking = true;
       const began = performance.now();
       try {
-        if (!config.version || this.failures) config = JSON.parse((await get("?file=config.json")).text);
-        const time = now();
         // Where no request metrics are seen, they may have a prefix. A whole scrape tells it, but is not for every second.
         const isWhole = model.prefix === null && this.polls % 5 === 1;
-        const { text, date } = await get(query(isWhole ? [] : model.names()));
+        const { text, time, date } = await get(query(isWhole ? [] : model.names()));
+        // The page can do without it, so it is no failure of the metrics.
+        if (!config.version || this.failures) config = await get("?file=config.json").then((answer) => JSON.parse(answer.text)).catch(() => config);
         const received = performance.now();
         if (this.isPaused) return;
         // A scrape is never cut off within a line, and has something as soon as one before had.
@@ -1783,7 +1805,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         this.writeState();
         if (!document.hidden) drawAll();
         this.writeCost(lines, text.length, performance.now() - received);
-        if (this.polls % 5 === 1 && !document.hidden) drawRecent(JSON.parse((await get("?file=recent.json")).text));
+        if (this.polls % 5 === 1 && !document.hidden) showRecent(); // without waiting for it
       } catch (error) {
         this.failures++;
         model.miss(now());
@@ -1818,7 +1840,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       mark(document.body, "stale", isFailed && model.lastPoll !== null);
       const why = error?.name === "AbortError" ? `no answer within ${TIMEOUT_MS / 1000} s` : error instanceof TypeError ? "the server cannot be reached" : error?.message;
       const since = model.lastPoll === null ? "" : ` Last answer at ${showTime(model.lastPoll)}.`;
-      write(state, this.isPaused ? `Paused at ${showTime(now())}` : isFailed ? `No metrics: ${why}. Trying again.${since}` : "Live");
+      write(state, this.isPaused ? `Paused at ${showTime(now())}` : isFailed ? `No metrics: ${reasonOf(error)}. Trying again.${since}` : "Live");
     }
 
     /** Show what the last poll has cost; tests count the polls by it. */
