@@ -592,6 +592,51 @@ def test_pause(page, server):
     assert page.details()["Requests"] == "7"
 
 
+def stop_polls(page: Page) -> None:
+    """Pause the page."""
+    page.click("#pause")
+
+
+def refuse(page: Page) -> None:
+    """Refuse the next poll."""
+    page.server.status = 503
+    page.wait(lambda: "it answers 503" in page.text("#state"))
+
+
+def garble(page: Page) -> None:
+    """Answer the next poll with lines of a scrape, and then with something else."""
+    page.server.answer = 'request_count_total{method="GET",path="/new",status="200"} 1.0\n<p>\n'
+    page.wait(lambda: "its answer is no scrape" in page.text("#state"))
+
+
+@pytest.mark.parametrize("interrupt", [stop_polls, refuse, garble])
+def test_what_is_drawn_without_answers(page, server, interrupt):
+    """The numbers of the last answer, after each choice of the reader."""
+    server.record("/", 5)
+    server.records.request(("GET", "/")).begin()
+    Gauge("process_resident_memory_bytes", "Memory", registry=server.registry).set(5e6)
+    page.open()
+    server.record("/", 20)
+    page.poll()
+
+    def numbers() -> object:
+        tables = "#table td:not([data-column=trend]), #processes td"
+        return page.tile("Requests"), page.texts(".tile .now"), page.texts("#charts .legend"), page.texts(tables)
+
+    def dark() -> None:
+        features = [{"name": "prefers-color-scheme", "value": "dark"}]
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    interrupt(page)
+    shown = numbers()
+    assert shown[0] != NO_NUMBER
+    for choose in (lambda: page.click("#range input"), dark, lambda: page.run(HIDE, True) or page.run(HIDE, False)):
+        choose()
+        page.run("return matchMedia('(prefers-color-scheme: dark)').matches")
+        assert page.run("return window.violations") == []
+        assert numbers() == shown
+
+
 def pause(page: Page, seconds: float) -> None:
     """Pause the page for some time."""
     page.click("#pause")
@@ -677,6 +722,52 @@ def test_a_restart_of_the_server(page, server):
     assert (details["Requests"], details["2xx"], details["5xx"]) == ("14", "10 (71 %)", "4 (29 %)")
     assert details["500"] == "4"
     assert "200" not in details
+
+
+@pytest.mark.parametrize("worker", ["", "0"])
+def test_a_restart_that_no_counter_tells(page, server, worker):
+    """The start of the process tells it, where all counters have passed what they were."""
+    show_starts(server.registry, {worker: 1000})
+    page.open()
+    server.record("/", 3)
+    page.poll()
+    server.use(CollectorRegistry())
+    show_starts(server.registry, {worker: 2000})
+    server.record("/", 10)
+    page.poll()
+    page.wait(lambda: "The counters began anew at" in page.text("#notices"))
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "13"
+
+
+def test_workers_that_are_started_again(page, server):
+    """They are no restart of the server, whose counters go on."""
+    restarts = Counter(WORKER_RESTARTS.name, "Restarts", ["worker", "reason"], registry=server.registry)
+    starts = show_starts(server.registry, {"0": 1000, "1": 1001})
+    page.open()
+    server.record("/", 3)
+    page.poll()
+    for worker in ("0", "1"):
+        restarts.labels(worker, "reload").inc()
+        starts.labels(worker).set(2000)
+    server.record("/", 10)
+    page.poll()
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "13"
+    assert page.text("#notices") == ""
+
+
+def test_an_answer_that_comes_late(page, server):
+    """Rates are those of the time between two readings of the counters, not between two requests of the page."""
+    server.record("/")
+    page.open()
+    server.delay = 2.5
+    server.record("/", 100)
+    page.poll()
+    page.click("#pause")
+    first, last = server.polls[0], server.polls[page.polls - 1]
+    assert last - first > 2.5
+    assert float(page.tile("Requests").removesuffix("/s")) == pytest.approx(100 / (last - first), rel=0.15)
 
 
 def test_a_server_that_goes_away_and_returns(page, server):

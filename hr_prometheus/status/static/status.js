@@ -317,6 +317,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.next.fill(0);
     }
 
+    /** Note that all begin anew. */
+    restart() {
+      this.last.fill(0);
+    }
+
     /** Compute the growth. Returns whether a counter has begun anew: what it says is then what it has grown by. */
     settle(isFirst) {
       const { next, last, growth } = this;
@@ -426,6 +431,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.gauges[0] = 0;
     }
 
+    restart() {
+      for (const each of [this.statuses, this.sums, this.buckets]) each.restart();
+    }
+
     /** Compute the growth. Returns whether a counter has begun anew. */
     settle(isFirst) {
       const isReset = [this.statuses, this.sums, this.buckets].map((each) => each.settle(isFirst)).some(Boolean);
@@ -505,11 +514,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.gauges = new Map(); // name → worker → [value]
       this.unwatched = new Set(); // steps in which there was a time without a poll: they have a number, but no shape
       this.firstPoll = null;
+      this.processes = null; // the start of the youngest, and how often workers were started again
       this.prefix = null;
       this.python = "";
       this.lastPoll = null;
       this.scrape = new Scrape((name, labels) => this.locate(name, labels));
-      this.hasLoopTime = this.hasBytes = this.isReading = false;
+      this.hasLoopTime = this.hasBytes = this.isReading = this.hasMissed = false;
     }
 
     /** Return the names to ask for. Until the prefix of the request metrics is known, they are taken to have none. */
@@ -627,10 +637,17 @@ Label values are chosen by clients, so nothing is ever written to the document a
       return new Map(values.filter(([, value]) => !Object.is(value, -0)));
     }
 
-    /** Read the text of a poll that was asked for at *time*, in epoch seconds. */
+    /** Return the routes that have numbers, which those of an answer that could not be read have not. */
+    measured() {
+      return [...this.routes.values()].filter((route) => route.windows);
+    }
+
+    /** Read the text of a poll that was answered at *time*, in epoch seconds. */
     async read(text, time) {
       const routes = [...this.routes.values()];
       const counters = [this.lag, this.loop, this.restarts, this.own, this.cpu];
+      const gauges = [...routes.map((route) => route.gauges), ...[...this.gauges.values()].flatMap((values) => [...values.values()])];
+      const before = gauges.map(([value]) => value);
       for (const each of [...routes, ...counters]) each.begin();
       // Whatever is added to -0 is not -0, not even 0. So what is still -0 afterwards was not in the scrape.
       for (const values of this.gauges.values()) for (const value of values.values()) value[0] = -0;
@@ -638,13 +655,23 @@ Label values are chosen by clients, so nothing is ever written to the document a
       // The first numbers are nothing that has grown while the page looked, nor are those of names that were not asked for.
       const isFirst = this.lastPoll === null || (isFound && this.prefix !== "");
       this.isReading = true; // until the end there are routes without numbers
-      const lines = await this.scrape.read(text).finally(() => (this.isReading = false));
-      let isReset = false;
+      let lines;
+      try {
+        lines = await this.scrape.read(text);
+      } catch (error) {
+        gauges.forEach((gauge, index) => (gauge[0] = before[index]));
+        if (isFound) this.prefix = null;
+        throw error;
+      } finally {
+        this.isReading = false;
+      }
+      let isReset = this.hasRestarted();
+      if (isReset) for (const each of [...this.routes.values(), ...counters]) each.restart();
       for (const each of counters) each.settle(isFirst);
       const seconds = isFirst ? 0 : time - this.lastPoll;
       const step = Math.floor(time / STEP_S);
-      if (seconds > GAP_S) this.miss(this.lastPoll);
-      const isGap = isFirst || this.points[this.points.length - 1].isMissing === true;
+      const isGap = isFirst || this.hasMissed || seconds > GAP_S;
+      this.hasMissed = false;
       const parts = partsOf(time - seconds, time);
       if (isGap) for (const [back] of parts) this.unwatched.add(step - back);
       for (const old of this.unwatched) if (old <= step - STEPS) this.unwatched.delete(old);
@@ -656,10 +683,23 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
       this.findCommonBounds();
       if (isReset) this.resets.push(time);
+      this.addPoint(time, seconds, isGap);
       this.firstPoll ??= time;
       this.lastPoll = time;
-      this.addPoint(time, seconds, isGap);
       return lines;
+    }
+
+    /** Note when the processes of this poll began. Returns whether the server was restarted: each began after those before.
+
+    A worker that is started again goes on with the counters of its predecessor, so such starts are no restart. */
+    hasRestarted() {
+      const starts = [...this.ofWorkers("process_start_time_seconds").values()];
+      if (!starts.length) return false;
+      const restarts = this.restarts.next.reduce((sum, number) => sum + number, 0);
+      const before = this.processes;
+      this.processes = { youngest: Math.max(...starts), restarts };
+      // A start is computed from the system's clock, which may have been set a little meanwhile.
+      return before !== null && Math.min(...starts) > before.youngest + 1 && restarts <= before.restarts;
     }
 
     findCommonBounds() {
@@ -690,6 +730,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
           buckets[index] += route.growth[BUCKETS + route.common[index]];
         }
       }
+      // In the charts a line ends here. It is never the last point, from which the numbers of now are drawn.
+      if (isGap && this.points.length) this.points.push({ time: this.lastPoll, seconds: 0, rates: null, quantiles: null });
       const sum = (values) => values.reduce((total, value) => total + value, 0);
       this.points.push({
         time, seconds, counts, buckets, inProgress,
@@ -713,7 +755,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       let loop = 0;
       for (let index = this.points.length - 1; index >= 0; index--) {
         const each = this.points[index];
-        if (each.isMissing || each.isGap || (seconds && seconds + each.seconds > NOW_S + 0.5)) break;
+        if (each.isGap || (seconds && seconds + each.seconds > NOW_S + 0.5)) break;
         seconds += each.seconds;
         loop += each.loop;
         each.counts.forEach((value, place) => (counts[place] += value));
@@ -726,11 +768,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
       point.utilisation = seconds && this.loop.keys.length ? loop / seconds : null;
     }
 
-    /** Note that there was no answer, so that the charts have a gap. */
-    miss(time) {
-      if (this.points.length && !this.points[this.points.length - 1].isMissing) {
-        this.points.push({ time, isMissing: true, seconds: 0, rates: null, quantiles: null });
-      }
+    /** Note that there was no answer, so that the charts have a gap before the next one. */
+    miss() {
+      this.hasMissed = true;
     }
 
     /** Whether the page has looked all the time in a step, so that its numbers have their place. */
@@ -1340,7 +1380,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     sortRoutes(mustSort) {
       const words = this.filter.split(/\s+/).filter(Boolean);
-      const served = [...model.routes.values()].filter((route) => route.isServed && route.windows);
+      const served = model.measured().filter((route) => route.isServed);
       const routes = served.filter((route) => words.every((word) => route.words.includes(word)));
       this.all = served.length;
       // Rows do not move away under the pointer or the keyboard.
@@ -1555,7 +1595,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       section.hidden = !isShown;
       if (!isShown) return;
       if (!this.lag) this.make(section);
-      const blocked = [...model.routes.values()].filter((route) => route.windows.sum[SUM.blocked] > 0);
+      const blocked = model.measured().filter((route) => route.windows.sum[SUM.blocked] > 0);
       this.lag.setQuantiles(times, points.map((point) => point.lagQuantiles ?? null), model.lag.keys, options);
       this.use.set(times, [points.map((point) => point.utilisation ?? null)], options);
       this.tasks.set(times, [points.map((point) => point.tasks ?? null)], options);
@@ -1716,7 +1756,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     const points = model.shown();
     const times = points.map((point) => point.time);
     const options = { range: model.axis(), resets: model.resets };
-    const routes = [...model.routes.values()];
+    const routes = model.measured();
     drawHeader();
     drawNotices();
     page.tiles.draw(totalOf(routes));
@@ -1808,7 +1848,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         if (this.polls % 5 === 1 && !document.hidden) showRecent(); // without waiting for it
       } catch (error) {
         this.failures++;
-        model.miss(now());
+        model.miss();
         this.writeState(error);
       } finally {
         this.isAsking = false;
@@ -1829,7 +1869,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       write(byId("pause"), isPaused ? "Go on" : "Pause");
       clearTimeout(this.timer);
       this.writeState();
-      if (isPaused) model.miss(now());
+      if (isPaused) model.miss();
       else this.poll();
     }
 
@@ -1838,7 +1878,6 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const isFailed = error !== undefined;
       state.className = this.isPaused ? "paused" : isFailed ? "failed" : "live";
       mark(document.body, "stale", isFailed && model.lastPoll !== null);
-      const why = error?.name === "AbortError" ? `no answer within ${TIMEOUT_MS / 1000} s` : error instanceof TypeError ? "the server cannot be reached" : error?.message;
       const since = model.lastPoll === null ? "" : ` Last answer at ${showTime(model.lastPoll)}.`;
       write(state, this.isPaused ? `Paused at ${showTime(now())}` : isFailed ? `No metrics: ${reasonOf(error)}. Trying again.${since}` : "Live");
     }
