@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from selenium import webdriver
 
 from hr_prometheus.exposition.view import make_view
-from hr_prometheus.metrics import LATENCY_BUCKETS, WORKER_RESTARTS, WORKER_UP
+from hr_prometheus.metrics import HOST, LATENCY_BUCKETS, WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.request.records import Records
 from hr_prometheus.status.view import TARGET, make_status_view
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 NO_NUMBER = "\N{EN DASH}"
+USER = "me:secret"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
@@ -79,6 +81,19 @@ return [...document.querySelectorAll(arguments[0])].map((canvas) => {
 """
 
 
+#: Refuses what the page has to know of its server.
+REFUSE_CONFIG = """
+const ask = window.fetch;
+window.fetch = (url, ...more) => (url.includes("config.json") ? Promise.resolve(new Response("", { status: 403 })) : ask(url, ...more));
+"""
+#: Returns the colour of each class of statuses in shades of grey, from 0 to 255, as Rec. 601 has them.
+GREYS = """
+const style = getComputedStyle(document.documentElement);
+return ["5xx", "499", "4xx", "3xx", "2xx"].map((name) => {
+  const [red, green, blue] = style.getPropertyValue(`--class-${name}`).match(/\\w\\w/g).map((each) => parseInt(each, 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue;
+});
+"""
 #: Uses the page between the answer to its first poll and its first numbers, and counts how often it can.
 USE_EARLY = """
 let isAnswered = false;
@@ -108,6 +123,8 @@ class Server:
         self.polls: list[float] = []
         self.status = 200
         self.answer: str | None = None
+        self.delay = 0.0
+        self.is_cut = False
         self.port = 0
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
@@ -118,7 +135,7 @@ class Server:
         """Show another registry, as after a restart."""
         self.registry = registry
         self.records = Records(registry, prefix=prefix, detail="full")
-        self.recent: list[dict[str, object]] = []
+        self.recent: list[dict[str, object]] | None = []
         self.view = make_view(registry)
 
     def start(self) -> None:
@@ -141,12 +158,17 @@ class Server:
 
     async def _start(self) -> None:
         async def metrics(request: web.Request) -> web.StreamResponse:
+            await asyncio.sleep(self.delay)
             self.polls.append(time.monotonic())
+            if self.is_cut:
+                return await cut(request, await self.view(request))
             if self.answer is not None:
                 return web.Response(text=self.answer)
             return await self.view(request) if self.status == 200 else web.Response(status=self.status)
 
         async def gather() -> list[dict[str, object]]:
+            if self.recent is None:
+                raise ConnectionError("the supervisor is gone")
             return self.recent
 
         app = web.Application()
@@ -158,12 +180,47 @@ class Server:
         self.port = self.runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self.port}/a/prefix/status"
 
-    def record(self, path: str, number: int = 1, status: int = 200, seconds: float = 0.02, method: str = "GET") -> None:
+    def record(
+        self,
+        path: str,
+        number: int = 1,
+        *,
+        status: int = 200,
+        seconds: float = 0.02,
+        method: str = "GET",
+        host: str = "",
+    ) -> None:
         """Record requests that have ended."""
-        record = self.records.request((method, path))
+        record = self.records.request((method, path, *((HOST, host) if host else ())))
         for _ in range(number):
             count(record, status, seconds)
             record.measure(seconds, 100, 10)
+
+
+def show_starts(registry: CollectorRegistry, starts: dict[str, float]) -> Gauge:
+    """Show when each worker has begun; one without workers is ""."""
+    gauge = Gauge("process_start_time_seconds", "Start", ["worker"], registry=registry)
+    for worker, start in starts.items():
+        gauge.labels(worker).set(start)
+    return gauge
+
+
+def recent(path: str, age: float = 0) -> dict[str, object]:
+    """Return a request that has failed so many seconds ago, as recent.json has it."""
+    return {
+        "time": time.time() - age, "method": "GET", "path": path, "host": None, "status": "503", "seconds": 1.5,
+        "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": "4bf92f3577b34da6",
+    }  # fmt: skip
+
+
+async def cut(request: web.Request, response: web.Response) -> web.StreamResponse:
+    """Send the first lines of a response, and close the connection."""
+    part = web.StreamResponse(headers={"Content-Type": response.headers["Content-Type"]})
+    part.enable_chunked_encoding()
+    await part.prepare(request)
+    await part.write(b"".join(response.body.splitlines(keepends=True)[:8]))
+    request.transport.close()
+    return part
 
 
 class Page:
@@ -204,6 +261,10 @@ class Page:
 
     def keys(self, *keys: str) -> None:
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def point_at(self, selector: str) -> None:
+        element = self.driver.find_element("css selector", selector)
+        webdriver.ActionChains(self.driver).move_to_element(element).perform()
 
     def skip(self, seconds: float) -> None:
         """Let time go by, for the page alone."""
@@ -256,7 +317,7 @@ def server(shared_server) -> Server:
     """The server, with nothing recorded."""
     shared_server.use(CollectorRegistry())
     shared_server.polls.clear()
-    shared_server.status, shared_server.answer = 200, None
+    shared_server.status, shared_server.answer, shared_server.delay, shared_server.is_cut = 200, None, 0.0, False
     shared_server.url = f"http://127.0.0.1:{shared_server.port}/a/prefix/status"
     return shared_server
 
@@ -271,9 +332,14 @@ def page(driver, server) -> Iterator[Page]:
     assert page.run("return window.violations") == []
     messages = [entry["message"] for entry in driver.get_log("browser")]
     # That a server cannot be reached, or refuses, is written by the browser itself.
-    assert [each for each in messages if "ERR_CONNECTION" not in each and "status of 503" not in each] == []
+    own = re.compile("ERR_CONNECTION|ERR_INCOMPLETE_CHUNKED|status of 503")
+    assert [each for each in messages if not own.search(each)] == []
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = {each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"}
+    asked = {
+        each["params"]["request"]["url"].replace(f"//{USER}@", "//")
+        for each in events
+        if each["method"] == "Network.requestWillBeSent"
+    }
     assert {url.partition("?")[0] for url in asked if url.startswith(("http", "ws"))} == {server.url}
     driver.get("about:blank")
 
@@ -376,17 +442,41 @@ def test_filter_and_keyboard(page, server):
     assert page.run("return document.activeElement.ariaExpanded") == "false"
 
 
+def test_a_filter_under_the_pointer(page, server):
+    """It shows its own rows, even if the filter before had as many."""
+    server.record("/ok", 3)
+    server.record("/boom", 3)
+    page.open()
+    page.point_at("#table tbody tr")
+    assert page.run("return document.querySelector('#table tbody').matches(':hover')")
+    page.keys("/")
+    page.keys("ok")
+    assert page.routes() == ["GET /ok"]
+    page.run("document.querySelector('#filter').select()")
+    page.keys("boom")
+    assert page.routes() == ["GET /boom"]
+    page.point_at("h1")
+
+
+def test_routes_of_domains(page, server):
+    """Those of one path differ by their domain, wherever a route is named."""
+    hosts = ["one.example.org", "two.example.org"]
+    for host in hosts:
+        server.record("/report", host=host)
+    page.open()
+    for host in hosts:
+        server.record("/report", 20, status=500, seconds=2, host=host)
+    page.poll()
+    for button in ("#table .route", "#attention .failing button", "#attention .slow button"):
+        assert sorted(page.texts(f"{button} .host")) == hosts, button
+
+
 def test_an_enormous_label(page, server):
     """It is cut, so that its numbers stay in view. Its title and its details have the whole."""
     path = "/" + "long" * 50
     for seconds in (0.1, 0.2):
         server.record(path, 20, status=500, seconds=seconds)
-    server.recent.append(
-        {
-            "time": time.time(), "method": "GET", "path": path, "host": None, "status": "500", "seconds": 1.5,
-            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": None,
-        }
-    )  # fmt: skip
+    server.recent.append(recent(path))
     for width, columns in [(1280, 12), (380, 4)]:
         resize(page.driver, width)
         page.open()
@@ -502,6 +592,51 @@ def test_pause(page, server):
     assert page.details()["Requests"] == "7"
 
 
+def stop_polls(page: Page) -> None:
+    """Pause the page."""
+    page.click("#pause")
+
+
+def refuse(page: Page) -> None:
+    """Refuse the next poll."""
+    page.server.status = 503
+    page.wait(lambda: "it answers 503" in page.text("#state"))
+
+
+def garble(page: Page) -> None:
+    """Answer the next poll with lines of a scrape, and then with something else."""
+    page.server.answer = 'request_count_total{method="GET",path="/new",status="200"} 1.0\n<p>\n'
+    page.wait(lambda: "its answer is no scrape" in page.text("#state"))
+
+
+@pytest.mark.parametrize("interrupt", [stop_polls, refuse, garble])
+def test_what_is_drawn_without_answers(page, server, interrupt):
+    """The numbers of the last answer, after each choice of the reader."""
+    server.record("/", 5)
+    server.records.request(("GET", "/")).begin()
+    Gauge("process_resident_memory_bytes", "Memory", registry=server.registry).set(5e6)
+    page.open()
+    server.record("/", 20)
+    page.poll()
+
+    def numbers() -> object:
+        tables = "#table td:not([data-column=trend]), #processes td"
+        return page.tile("Requests"), page.texts(".tile .now"), page.texts("#charts .legend"), page.texts(tables)
+
+    def dark() -> None:
+        features = [{"name": "prefers-color-scheme", "value": "dark"}]
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    interrupt(page)
+    shown = numbers()
+    assert shown[0] != NO_NUMBER
+    for choose in (lambda: page.click("#range input"), dark, lambda: page.run(HIDE, True) or page.run(HIDE, False)):
+        choose()
+        page.run("return matchMedia('(prefers-color-scheme: dark)').matches")
+        assert page.run("return window.violations") == []
+        assert numbers() == shown
+
+
 def pause(page: Page, seconds: float) -> None:
     """Pause the page for some time."""
     page.click("#pause")
@@ -589,6 +724,52 @@ def test_a_restart_of_the_server(page, server):
     assert "200" not in details
 
 
+@pytest.mark.parametrize("worker", ["", "0"])
+def test_a_restart_that_no_counter_tells(page, server, worker):
+    """The start of the process tells it, where all counters have passed what they were."""
+    show_starts(server.registry, {worker: 1000})
+    page.open()
+    server.record("/", 3)
+    page.poll()
+    server.use(CollectorRegistry())
+    show_starts(server.registry, {worker: 2000})
+    server.record("/", 10)
+    page.poll()
+    page.wait(lambda: "The counters began anew at" in page.text("#notices"))
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "13"
+
+
+def test_workers_that_are_started_again(page, server):
+    """They are no restart of the server, whose counters go on."""
+    restarts = Counter(WORKER_RESTARTS.name, "Restarts", ["worker", "reason"], registry=server.registry)
+    starts = show_starts(server.registry, {"0": 1000, "1": 1001})
+    page.open()
+    server.record("/", 3)
+    page.poll()
+    for worker in ("0", "1"):
+        restarts.labels(worker, "reload").inc()
+        starts.labels(worker).set(2000)
+    server.record("/", 10)
+    page.poll()
+    page.click("tr[data-route='GET /'] button")
+    assert page.details()["Requests"] == "13"
+    assert page.text("#notices") == ""
+
+
+def test_an_answer_that_comes_late(page, server):
+    """Rates are those of the time between two readings of the counters, not between two requests of the page."""
+    server.record("/")
+    page.open()
+    server.delay = 2.5
+    server.record("/", 100)
+    page.poll()
+    page.click("#pause")
+    first, last = server.polls[0], server.polls[page.polls - 1]
+    assert last - first > 2.5
+    assert float(page.tile("Requests").removesuffix("/s")) == pytest.approx(100 / (last - first), rel=0.15)
+
+
 def test_a_server_that_goes_away_and_returns(page, server):
     """The page says so, keeps what it has, and goes on by itself."""
     server.record("/", 3)
@@ -630,6 +811,27 @@ def test_an_answer_that_is_no_scrape(page, server, answer):
     assert page.details()["Requests"] == "5"
 
 
+def test_an_answer_that_is_cut_off(page, server):
+    """It is none, even if it ends with a line: no counter seems to have begun anew."""
+    for number in range(20):
+        server.record(f"/{number}", 3)
+    page.open()
+    server.is_cut = True
+    page.wait(lambda: page.text("#state").startswith("No metrics: the server cannot be reached."))
+    server.is_cut = False
+    page.wait(lambda: page.text("#state") == "Live")
+    assert page.text("#notices") == ""
+
+
+def test_a_page_that_was_opened_with_a_password(page, server):
+    """It polls as any other, though browsers refuse relative URLs there."""
+    url, server.url = server.url, server.url.replace("//", f"//{USER}@")
+    server.record("/", 3)
+    page.open()
+    server.url = url
+    assert page.routes() == ["GET /"]
+
+
 def test_dark_and_narrow(page, server):
     """The colours follow the system, those of the charts as well. A telephone is wide enough."""
     server.record("/a/long/path/with/{a}/parameter/and/yet/another/{one}", 3)
@@ -657,6 +859,17 @@ def test_dark_and_narrow(page, server):
         ".map((e) => e.dataset.column)"
     )
     assert shown == ["route", "rate", "5xx", "p95"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_statuses_without_colour(page, server, scheme):
+    """Their classes differ by their shade."""
+    server.record("/")
+    page.open()
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    shades = sorted(page.run(GREYS))
+    assert min(higher - lower for lower, higher in pairwise(shades)) > 24, shades
 
 
 def test_the_picture_of_the_readme(page, serve, pytestconfig):
@@ -714,18 +927,63 @@ def test_recent_requests(page, server):
     """The latest that have failed or were slow, with what there is to know of each."""
     page.open()
     assert page.run("return document.querySelector('#recent').hidden")
-    server.recent.append(
-        {
-            "time": time.time(), "method": "GET", "path": "/<b>slow", "host": None, "status": "503", "seconds": 1.5,
-            "first_byte_seconds": None, "request_bytes": 5, "response_bytes": None, "trace": "4bf92f3577b34da6",
-        }
-    )  # fmt: skip
+    server.recent.append(recent("/<b>slow"))
     page.open()
     page.wait(lambda: page.texts("#recent tbody td"))
     cells = page.texts("#recent tbody td")
     assert cells[:1] + cells[2:] == [
         "GET /<b>slow", "503", "1.50 s", NO_NUMBER, "5 B", NO_NUMBER, "4bf92f3577b34da6"
     ]  # fmt: skip
+
+
+def test_old_requests(page, server):
+    """One of another day has its date. The title has the whole time."""
+    server.recent += [recent("/new"), recent("/old", age=2 * 86400)]
+    page.open()
+    page.wait(lambda: page.texts("#recent tbody td"))
+    new, old = page.texts("#recent td:nth-child(2)")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", new)
+    assert re.fullmatch(r"\d+ [A-Z]\w+, \d\d:\d\d:\d\d", old)
+    title = page.run("return document.querySelector('#recent tr:nth-child(2) td:nth-child(2)').title")
+    assert re.fullmatch(r"\d+ [A-Z]\w+ 20\d\d at \d\d:\d\d:\d\d \S+", title)
+
+
+def test_recent_requests_on_a_telephone(page, server):
+    """Different routes look different, and what matters needs no scroll."""
+    paths = [f"/api/v1/customers/{{customer}}/orders/{{order}}/positions/{name}" for name in ("one", "two")]
+    server.recent += [recent(path, age=2 * 86400) for path in paths]
+    resize(page.driver, 380)
+    page.open()
+    page.wait(lambda: page.texts("#recent tbody td"))
+    fits = "return [...document.querySelectorAll(arguments[0])].map((e) => [e.scrollWidth <= e.clientWidth, e.scrollHeight <= e.clientHeight])"
+    assert page.run(fits, "#recent .scroll, #recent td:first-child, #recent .cut") == [[True, True]] * 5
+    assert [text.split("/")[-1] for text in page.texts("#recent td:first-child")] == ["one", "two"]
+
+
+def test_recent_requests_that_are_refused(page, server):
+    """Their section says so. The metrics and their charts go on."""
+    server.recent = None
+    server.record("/")
+    page.open()
+    page.wait(lambda: page.text("#recent-count") == "No answer: it answers 503 Service Unavailable. Trying again.")
+    assert page.text("#state") == "Live"
+    server.record("/", 3)
+    page.poll()
+    page.click("#table .route")
+    assert page.details()["Requests"] == "3"
+    assert page.polls == len(server.polls)
+    server.recent = [recent("/")]
+    page.wait(lambda: page.texts("#recent tbody td"))
+    assert page.text("#recent-count") == ""
+
+
+def test_a_page_that_may_not_know_its_server(page, server):
+    """It shows the metrics, under the name of the host."""
+    script = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSE_CONFIG})
+    page.open()
+    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert page.text("#state") == "Live"
+    assert page.text("#target") == f"127.0.0.1:{server.port}"
 
 
 def test_workers_and_the_event_loop(page, server):

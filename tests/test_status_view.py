@@ -128,6 +128,7 @@ async def test_the_public_view_shows_the_global_registry(aiohttp_client):
         response = await client.get("/status?file=metrics&name[]=status_apples_total")
         assert "status_apples_total 0.0" in await response.text()
         assert (await (await client.get("/status?file=config.json")).json())["target"] == ""
+        assert isinstance(await (await client.get("/status?file=recent.json")).json(), list)
     finally:
         REGISTRY.unregister(apples)
 

@@ -127,7 +127,14 @@ Label values are chosen by clients, so nothing is ever written to the document a
   const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
   /** Return the time in epoch seconds, by a clock that is never set back. */
   const now = () => (performance.timeOrigin + performance.now()) / 1000;
-  const showTime = (epoch) => clock.format(epoch * 1000);
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+  const moment = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "long" });
+
+  /** Return a time, with its date if that is not today's. */
+  function showTime(epoch) {
+    const date = new Date(epoch * 1000);
+    return `${date.toDateString() === new Date().toDateString() ? "" : `${day.format(date)}, `}${clock.format(date)}`;
+  }
 
   const NO_REQUESTS = "There are no metrics of requests: none was recorded yet, or the application has a monitor of its own.";
 
@@ -310,6 +317,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.next.fill(0);
     }
 
+    /** Note that all begin anew. */
+    restart() {
+      this.last.fill(0);
+    }
+
     /** Compute the growth. Returns whether a counter has begun anew: what it says is then what it has grown by. */
     settle(isFirst) {
       const { next, last, growth } = this;
@@ -419,6 +431,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.gauges[0] = 0;
     }
 
+    restart() {
+      for (const each of [this.statuses, this.sums, this.buckets]) each.restart();
+    }
+
     /** Compute the growth. Returns whether a counter has begun anew. */
     settle(isFirst) {
       const isReset = [this.statuses, this.sums, this.buckets].map((each) => each.settle(isFirst)).some(Boolean);
@@ -498,11 +514,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.gauges = new Map(); // name → worker → [value]
       this.unwatched = new Set(); // steps in which there was a time without a poll: they have a number, but no shape
       this.firstPoll = null;
+      this.processes = null; // the start of the youngest, and how often workers were started again
       this.prefix = null;
       this.python = "";
       this.lastPoll = null;
       this.scrape = new Scrape((name, labels) => this.locate(name, labels));
-      this.hasLoopTime = this.hasBytes = this.isReading = false;
+      this.hasLoopTime = this.hasBytes = this.isReading = this.hasMissed = false;
     }
 
     /** Return the names to ask for. Until the prefix of the request metrics is known, they are taken to have none. */
@@ -620,10 +637,17 @@ Label values are chosen by clients, so nothing is ever written to the document a
       return new Map(values.filter(([, value]) => !Object.is(value, -0)));
     }
 
-    /** Read the text of a poll that was asked for at *time*, in epoch seconds. */
+    /** Return the routes that have numbers, which those of an answer that could not be read have not. */
+    measured() {
+      return [...this.routes.values()].filter((route) => route.windows);
+    }
+
+    /** Read the text of a poll that was answered at *time*, in epoch seconds. */
     async read(text, time) {
       const routes = [...this.routes.values()];
       const counters = [this.lag, this.loop, this.restarts, this.own, this.cpu];
+      const gauges = [...routes.map((route) => route.gauges), ...[...this.gauges.values()].flatMap((values) => [...values.values()])];
+      const before = gauges.map(([value]) => value);
       for (const each of [...routes, ...counters]) each.begin();
       // Whatever is added to -0 is not -0, not even 0. So what is still -0 afterwards was not in the scrape.
       for (const values of this.gauges.values()) for (const value of values.values()) value[0] = -0;
@@ -631,13 +655,23 @@ Label values are chosen by clients, so nothing is ever written to the document a
       // The first numbers are nothing that has grown while the page looked, nor are those of names that were not asked for.
       const isFirst = this.lastPoll === null || (isFound && this.prefix !== "");
       this.isReading = true; // until the end there are routes without numbers
-      const lines = await this.scrape.read(text).finally(() => (this.isReading = false));
-      let isReset = false;
+      let lines;
+      try {
+        lines = await this.scrape.read(text);
+      } catch (error) {
+        gauges.forEach((gauge, index) => (gauge[0] = before[index]));
+        if (isFound) this.prefix = null;
+        throw error;
+      } finally {
+        this.isReading = false;
+      }
+      let isReset = this.hasRestarted();
+      if (isReset) for (const each of [...this.routes.values(), ...counters]) each.restart();
       for (const each of counters) each.settle(isFirst);
       const seconds = isFirst ? 0 : time - this.lastPoll;
       const step = Math.floor(time / STEP_S);
-      if (seconds > GAP_S) this.miss(this.lastPoll);
-      const isGap = isFirst || this.points[this.points.length - 1].isMissing === true;
+      const isGap = isFirst || this.hasMissed || seconds > GAP_S;
+      this.hasMissed = false;
       const parts = partsOf(time - seconds, time);
       if (isGap) for (const [back] of parts) this.unwatched.add(step - back);
       for (const old of this.unwatched) if (old <= step - STEPS) this.unwatched.delete(old);
@@ -649,10 +683,23 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
       this.findCommonBounds();
       if (isReset) this.resets.push(time);
+      this.addPoint(time, seconds, isGap);
       this.firstPoll ??= time;
       this.lastPoll = time;
-      this.addPoint(time, seconds, isGap);
       return lines;
+    }
+
+    /** Note when the processes of this poll began. Returns whether the server was restarted: each began after those before.
+
+    A worker that is started again goes on with the counters of its predecessor, so such starts are no restart. */
+    hasRestarted() {
+      const starts = [...this.ofWorkers("process_start_time_seconds").values()];
+      if (!starts.length) return false;
+      const restarts = this.restarts.next.reduce((sum, number) => sum + number, 0);
+      const before = this.processes;
+      this.processes = { youngest: Math.max(...starts), restarts };
+      // A start is computed from the system's clock, which may have been set a little meanwhile.
+      return before !== null && Math.min(...starts) > before.youngest + 1 && restarts <= before.restarts;
     }
 
     findCommonBounds() {
@@ -683,6 +730,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
           buckets[index] += route.growth[BUCKETS + route.common[index]];
         }
       }
+      // In the charts a line ends here. It is never the last point, from which the numbers of now are drawn.
+      if (isGap && this.points.length) this.points.push({ time: this.lastPoll, seconds: 0, rates: null, quantiles: null });
       const sum = (values) => values.reduce((total, value) => total + value, 0);
       this.points.push({
         time, seconds, counts, buckets, inProgress,
@@ -706,7 +755,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       let loop = 0;
       for (let index = this.points.length - 1; index >= 0; index--) {
         const each = this.points[index];
-        if (each.isMissing || each.isGap || (seconds && seconds + each.seconds > NOW_S + 0.5)) break;
+        if (each.isGap || (seconds && seconds + each.seconds > NOW_S + 0.5)) break;
         seconds += each.seconds;
         loop += each.loop;
         each.counts.forEach((value, place) => (counts[place] += value));
@@ -719,11 +768,9 @@ Label values are chosen by clients, so nothing is ever written to the document a
       point.utilisation = seconds && this.loop.keys.length ? loop / seconds : null;
     }
 
-    /** Note that there was no answer, so that the charts have a gap. */
-    miss(time) {
-      if (this.points.length && !this.points[this.points.length - 1].isMissing) {
-        this.points.push({ time, isMissing: true, seconds: 0, rates: null, quantiles: null });
-      }
+    /** Note that there was no answer, so that the charts have a gap before the next one. */
+    miss() {
+      this.hasMissed = true;
     }
 
     /** Whether the page has looked all the time in a step, so that its numbers have their place. */
@@ -823,7 +870,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
             y: { distr: isLogarithmic ? 3 : 1, range: (_, low, high) => this.range(low, high) },
           },
           axes: [
-            { ...axis, size: 22, grid: { show: false }, space: 70, values: (_, times) => times.map((time) => showTime(time).slice(0, this.isLong ? 5 : 8)) },
+            { ...axis, size: 22, grid: { show: false }, space: 70, values: (_, times) => times.map((time) => clock.format(time * 1000).slice(0, this.isLong ? 5 : 8)) },
             {
               ...axis, size: 58, grid, space: 26, ...(this.splits ? { splits: () => this.splits() } : {}),
               values: (_, values) => values.map((value) => (value == null ? "" : this.tick(value))),
@@ -1180,7 +1227,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const hadFocus = list.contains(document.activeElement) ? document.activeElement.route : null;
       list.replaceChildren(
         ...items.map(([route, value, more]) => {
-          const button = make("button", { type: "button", title: `${route.label}: show its details` }, make("span", { class: "method" }, route.method), make("span", { class: "path" }, route.path));
+          const button = make("button", { type: "button", title: `${route.label}: show its details` }, ...labelOf(route));
           button.route = route;
           button.addEventListener("click", () => table.reveal(route));
           return make("li", {}, button, make("span", { class: "value" }, value, make("small", {}, ` ${more}`)));
@@ -1241,7 +1288,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       byId("filter").addEventListener("input", (event) => {
         this.filter = event.target.value.toLowerCase();
         this.limit = PAGE_ROWS;
-        this.draw();
+        this.draw(true);
       });
       byId("more").addEventListener("click", () => {
         this.limit += PAGE_ROWS;
@@ -1333,7 +1380,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     sortRoutes(mustSort) {
       const words = this.filter.split(/\s+/).filter(Boolean);
-      const served = [...model.routes.values()].filter((route) => route.isServed && route.windows);
+      const served = model.measured().filter((route) => route.isServed);
       const routes = served.filter((route) => words.every((word) => route.words.includes(word)));
       this.all = served.length;
       // Rows do not move away under the pointer or the keyboard.
@@ -1353,11 +1400,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     makeRow(route) {
-      const button = make(
-        "button", { type: "button", class: "route", "aria-expanded": "false", title: route.label },
-        make("span", { class: "method" }, route.method), make("span", { class: "path" }, ...breakable(route.path)),
-        route.host ? make("span", { class: "host" }, route.host) : null,
-      );
+      const button = make("button", { type: "button", class: "route", "aria-expanded": "false", title: route.label }, ...labelOf(route));
       const cells = this.columns.map((column) => {
         if (column.isText) return make("td", {}, button);
         const cell = make("td", { class: column.class, "data-column": column.name });
@@ -1449,6 +1492,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
   /** Return a path in pieces between which a line may break. */
   const breakable = (path) => path.split(/(?<=.\/)/).flatMap((piece) => [piece, make("wbr")]);
 
+  /** Return the parts of a route's label. */
+  const labelOf = (route) => [
+    make("span", { class: "method" }, route.method), make("span", { class: "path" }, ...breakable(route.path)),
+    route.host ? make("span", { class: "host" }, route.host) : null,
+  ];
+
   const finite = (value, instead = 0) => (Number.isFinite(value) ? value : instead);
 
   /** What is shown of one route below its row. */
@@ -1523,15 +1572,20 @@ Label values are chosen by clients, so nothing is ever written to the document a
     element.replaceChildren(...shown.map(([term, each]) => make("div", {}, make("dt", {}, term), make("dd", {}, each))));
   }
 
-  /** Write a table's rows of texts. A cell may be a text, or a text and its class. */
+  /** Write a table's rows of texts. A cell may be a text, or a text, its class and its title. */
   function rows(section, columns, cells) {
     const text = JSON.stringify([columns, cells]);
     if (section.written === text) return;
     section.written = text;
     section.querySelector("thead tr").replaceChildren(...columns.map((column) => make("th", { scope: "col" }, column)));
     section.querySelector("tbody").replaceChildren(
-      ...cells.map(([name, ...values]) => make("tr", {}, make("td", { title: name }, name), ...values.map((cell) => (Array.isArray(cell) ? make("td", { class: cell[1] }, cell[0]) : make("td", {}, cell))))),
+      ...cells.map(([name, ...values]) => make("tr", {}, make("td", { title: name }, make("span", { class: "cut" }, ...breakable(name))), ...values.map(makeCell))),
     );
+  }
+
+  function makeCell(cell) {
+    const [text, name, title] = [cell].flat();
+    return make("td", { class: name, title }, text);
   }
 
   class LoopSection {
@@ -1541,7 +1595,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       section.hidden = !isShown;
       if (!isShown) return;
       if (!this.lag) this.make(section);
-      const blocked = [...model.routes.values()].filter((route) => route.windows.sum[SUM.blocked] > 0);
+      const blocked = model.measured().filter((route) => route.windows.sum[SUM.blocked] > 0);
       this.lag.setQuantiles(times, points.map((point) => point.lagQuantiles ?? null), model.lag.keys, options);
       this.use.set(times, [points.map((point) => point.utilisation ?? null)], options);
       this.tasks.set(times, [points.map((point) => point.tasks ?? null)], options);
@@ -1620,13 +1674,23 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   const MOST_RECENT = 50;
 
+  /** Show the latest slow and failed requests. Without an answer it is their section alone that says so. */
+  async function showRecent() {
+    try {
+      drawRecent(JSON.parse((await get("?file=recent.json")).text));
+    } catch (error) {
+      byId("recent").hidden = false;
+      write(byId("recent-count"), `No answer: ${reasonOf(error)}. Trying again.`);
+    }
+  }
+
   /** The latest slow and failed requests, the latest first. */
   function drawRecent(requests) {
     const section = byId("recent");
     section.hidden = !requests.length;
     write(byId("recent-count"), requests.length > MOST_RECENT ? `the latest ${MOST_RECENT} of ${requests.length}` : "");
     rows(section, ["Request", "Time", "Status", "Took", "First byte", "Received", "Sent", "Trace"], requests.slice(0, MOST_RECENT).map((each) => [
-      visible(`${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`), showTime(each.time), [each.status, each.status[0] === "5" ? "bad" : ""],
+      visible(`${each.method} ${each.path}${each.host ? ` (${each.host})` : ""}`), [showTime(each.time), null, moment.format(each.time * 1000)], [each.status, each.status[0] === "5" ? "bad" : ""],
       showSeconds(each.seconds), showSeconds(each.first_byte_seconds), showBytes(each.request_bytes), showBytes(each.response_bytes), each.trace ?? "–",
     ]));
   }
@@ -1692,7 +1756,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     const points = model.shown();
     const times = points.map((point) => point.time);
     const options = { range: model.axis(), resets: model.resets };
-    const routes = [...model.routes.values()];
+    const routes = model.measured();
     drawHeader();
     drawNotices();
     page.tiles.draw(totalOf(routes));
@@ -1722,16 +1786,28 @@ Label values are chosen by clients, so nothing is ever written to the document a
     return `?file=metrics${names.map((name) => `&name[]=${encodeURIComponent(name)}`).join("")}`;
   }
 
-  async function get(url) {
+  /** Return the answer to a query of this page, and when it came.
+
+  A busy server lets a request wait, then reads its counters and answers. So the counters are those of the answer's time.
+  The URL is not a relative one, as the browser refuses those if the page's own has a user and password. */
+  async function get(search) {
     const controller = new AbortController();
     const timer = setTimeout(() => controller.abort(), TIMEOUT_MS);
     try {
-      const response = await fetch(url, { signal: controller.signal, cache: "no-store", credentials: "same-origin" });
+      const response = await fetch(location.origin + location.pathname + search, { signal: controller.signal, cache: "no-store", credentials: "same-origin" });
+      const time = now();
       if (!response.ok) throw new Error(`it answers ${response.status} ${response.statusText}`.trim());
-      return { text: await response.text(), date: Date.parse(response.headers.get("Date") ?? "") / 1000 };
+      return { text: await response.text(), time, date: Date.parse(response.headers.get("Date") ?? "") / 1000 };
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Return why there is no answer. */
+  function reasonOf(error) {
+    if (error.name === "AbortError") return `no answer within ${TIMEOUT_MS / 1000} s`;
+    if (error instanceof TypeError) return "the server cannot be reached";
+    return error instanceof SyntaxError ? "its answer is something else" : error.message;
   }
 
   /** Asks for the metrics: each second, less often while its tab is hidden, and again and again without an answer. */
@@ -1751,11 +1827,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.isAsking = true;
       const began = performance.now();
       try {
-        if (!config.version || this.failures) config = JSON.parse((await get("?file=config.json")).text);
-        const time = now();
         // Where no request metrics are seen, they may have a prefix. A whole scrape tells it, but is not for every second.
         const isWhole = model.prefix === null && this.polls % 5 === 1;
-        const { text, date } = await get(query(isWhole ? [] : model.names()));
+        const { text, time, date } = await get(query(isWhole ? [] : model.names()));
+        // The page can do without it, so it is no failure of the metrics.
+        if (!config.version || this.failures) config = await get("?file=config.json").then((answer) => JSON.parse(answer.text)).catch(() => config);
         const received = performance.now();
         if (this.isPaused) return;
         // A scrape is never cut off within a line, and has something as soon as one before had.
@@ -1769,10 +1845,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
         this.writeState();
         if (!document.hidden) drawAll();
         this.writeCost(lines, text.length, performance.now() - received);
-        if (this.polls % 5 === 1 && !document.hidden) drawRecent(JSON.parse((await get("?file=recent.json")).text));
+        if (this.polls % 5 === 1 && !document.hidden) showRecent(); // without waiting for it
       } catch (error) {
         this.failures++;
-        model.miss(now());
+        model.miss();
         this.writeState(error);
       } finally {
         this.isAsking = false;
@@ -1793,7 +1869,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       write(byId("pause"), isPaused ? "Go on" : "Pause");
       clearTimeout(this.timer);
       this.writeState();
-      if (isPaused) model.miss(now());
+      if (isPaused) model.miss();
       else this.poll();
     }
 
@@ -1802,9 +1878,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const isFailed = error !== undefined;
       state.className = this.isPaused ? "paused" : isFailed ? "failed" : "live";
       mark(document.body, "stale", isFailed && model.lastPoll !== null);
-      const why = error?.name === "AbortError" ? `no answer within ${TIMEOUT_MS / 1000} s` : error instanceof TypeError ? "the server cannot be reached" : error?.message;
       const since = model.lastPoll === null ? "" : ` Last answer at ${showTime(model.lastPoll)}.`;
-      write(state, this.isPaused ? `Paused at ${showTime(now())}` : isFailed ? `No metrics: ${why}. Trying again.${since}` : "Live");
+      write(state, this.isPaused ? `Paused at ${showTime(now())}` : isFailed ? `No metrics: ${reasonOf(error)}. Trying again.${since}` : "Live");
     }
 
     /** Show what the last poll has cost; tests count the polls by it. */
