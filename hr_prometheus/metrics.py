@@ -47,14 +47,11 @@ class Metric:
     buckets: tuple[float, ...] = ()
     ends_in: Metric | None = None
 
-    def label_names(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of all labels of a series."""
-        return (*self.labels, *labels[len(self.labels) :: 2])
-
-    def label_values(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return the values of all labels of a series."""
+    def named(self, labels: Sequence[str]) -> dict[str, str]:
+        """Return all labels of a series, by their names."""
         own = len(self.labels)
-        return (*labels[:own], *labels[own + 1 :: 2])
+        names, values = (*self.labels, *labels[own::2]), (*labels[:own], *labels[own + 1 :: 2])
+        return dict(zip(names, values, strict=True))
 
     @property
     def exported_name(self) -> str:

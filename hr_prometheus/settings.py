@@ -13,7 +13,7 @@ from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW, LATENCY_BUCKETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -236,6 +236,15 @@ def parse_labels(texts: Iterable[str]) -> dict[str, str]:
     return labels
 
 
+#: Read values of repeatable options, to find out which of them an error is about.
+_PARSERS: dict[str, Callable[[list[str]], Any]] = {
+    "fixed_routes_parameters": parse_fixed_routes,
+    "allow_values": parse_allowed_values,
+    "extra_labels": parse_labels,
+    "objective": lambda texts: [text.rpartition("=")[0] for text in texts],
+}
+
+
 def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
     """Return an error's sentence for the person who typed the settings: it quotes the option or the variable.
 
@@ -262,15 +271,8 @@ def _is_about(error: SettingError, value: str) -> bool:
     """Whether an error is about this *value* of a repeatable option, so that it has the error's parts."""
     if value in error.parts:
         return True
-    parsed: Any = ()
-    if error.setting == "fixed_routes_parameters":
-        parsed = parse_fixed_routes([value])
-    elif error.setting == "allow_values":
-        parsed = parse_allowed_values([value])
-    elif error.setting == "extra_labels":
-        parsed = parse_labels([value])
-    elif error.setting == "objective":
-        parsed = (value.rpartition("=")[0],)
+    parse = _PARSERS.get(error.setting)
+    parsed = () if parse is None else parse([value])
     for part in error.parts:
         if part not in parsed:
             return False

@@ -184,18 +184,8 @@ blocked_after = metrics_option(
 
 def series(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that decide the names, the labels and the number of an application's series."""
-    decorators = (
-        fixed_route,
-        allow_values,
-        keep_values,
-        path_budget,
-        exclude,
-        exclude_method,
-        label,
-        detail,
-        buckets,
-        metric_prefix,
-    )
+    of_labels = fixed_route, allow_values, keep_values, path_budget, exclude, exclude_method, label
+    decorators = *of_labels, detail, buckets, metric_prefix
     for decorator in reversed(decorators):  # as if they stood above the function one by one
         function = decorator(function)
     return function

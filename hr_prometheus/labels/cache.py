@@ -165,7 +165,7 @@ class LabelCache(Generic[T]):
     def _host(self, request: Request) -> str:
         """Return the domain of the application that has matched a request, or an empty text."""
         apps = request.match_info.apps
-        if HOST in self.extra.of_requests:  # which names the hosts itself
+        if HOST in self.extra.varying:  # which names the hosts itself
             return ""
         if not isinstance(apps, tuple) or len(apps) < 2:  # a unit test's stand-in, or an application by itself
             return ""
@@ -241,7 +241,7 @@ class PatternRecords(Generic[T]):
         is_template = label == self.rule.template
         if is_template and method in self._of_template:
             return self._of_template[method]
-        extra = self._cache.extra.of_request(request) if self._cache.extra else ()
+        extra = self._cache.extra.shared_by(request) if self._cache.extra else ()
         record = self._cache.make_record((method, label, *self._host, *extra))
         if is_template:
             self._of_template[method] = record

@@ -100,11 +100,11 @@ class ExtraLabels:
         #: Those that follow from the route and the method: their names, and what shows them.
         self._of_route: dict[str, str] = {}
         #: Those that differ from request to request.
-        self.of_requests: dict[str, Label] = {}
+        self.varying: dict[str, Label] = {}
         for name, source in labels.items():
             _check_name(name, source)
             if isinstance(source, Label):
-                self.of_requests[name] = source
+                self.varying[name] = source
             elif isinstance(source, str):
                 self._add(name, source)
             else:
@@ -119,7 +119,7 @@ class ExtraLabels:
         elif kind == _ENV and text:
             self._constants += (name, valid_text(os.environ.get(text) or NONE))
         elif kind in _EXAMPLES:
-            self.of_requests[name] = _label(name, source)
+            self.varying[name] = _label(name, source)
         else:
             known = (*_SOURCES, HOST)
             hint = "" if kind in known else did_you_mean(kind, known)
@@ -127,9 +127,9 @@ class ExtraLabels:
             raise _error(name, source, problem + "query, match and cookie are like header.")
 
     def __bool__(self) -> bool:
-        return bool(self._constants or self._of_route or self.of_requests)
+        return bool(self._constants or self._of_route or self.varying)
 
-    def of_request(self, request: Request) -> tuple[str, ...]:
+    def shared_by(self, request: Request) -> tuple[str, ...]:
         """Return the names and values, in turn, of those that all requests with its route and method share."""
         match_info = request.match_info
         return self.of_route(getattr(match_info, "handler", None), match_info.route.resource)
@@ -147,13 +147,13 @@ class ExtraLabels:
 
     def without_request(self, path: str) -> tuple[str, ...]:
         """Return the names and values, in turn, for requests that were refused before they could be read."""
-        return self.of_route(None, None, path) + tuple(each for name in self.of_requests for each in (name, NONE))
+        return self.of_route(None, None, path) + tuple(each for name in self.varying for each in (name, NONE))
 
     @property
     def combinations(self) -> int:
         """How many combinations of values the requests of one route and method can have."""
         number = 1
-        for label in self.of_requests.values():
+        for label in self.varying.values():
             number *= len(label.allowed.keys() | {OTHER, NONE})
         return number
 
@@ -161,7 +161,7 @@ class ExtraLabels:
     def longest(self) -> tuple[str, ...]:
         """The names and the longest values, in turn, of those that differ from request to request."""
         return tuple(
-            each for name, label in self.of_requests.items() for each in (name, max([*label.allowed, OTHER], key=len))
+            each for name, label in self.varying.items() for each in (name, max([*label.allowed, OTHER], key=len))
         )
 
 

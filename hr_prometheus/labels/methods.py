@@ -31,8 +31,9 @@ def check_methods(methods: object) -> None:
 
     A method is case-sensitive (RFC 9110, 9.1), and those of the registry are in capitals.
     """
-    for method in methods if isinstance(methods, Collection) and not isinstance(methods, str) else [methods]:
-        if isinstance(methods, str) or not isinstance(method, str) or not re.fullmatch("[A-Z][A-Z-]*", method):
+    is_list = isinstance(methods, Collection) and not isinstance(methods, str)
+    for method in methods if is_list else [None]:  # type: ignore[attr-defined]  # mypy forgets what is_list says
+        if not isinstance(method, str) or not re.fullmatch("[A-Z][A-Z-]*", method):
             raise SettingError(
                 "exclude_methods",
                 f"exclude_methods={methods!r}",

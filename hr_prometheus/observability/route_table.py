@@ -112,7 +112,7 @@ def rows_of(app: Application, settings: Settings, *, shares_settings: bool = Fal
         if not shares_settings:
             raise
         policies.warn(error)
-    domains = {} if HOST in extra.of_requests else hosts(app)
+    domains = {} if HOST in extra.varying else hosts(app)
     resources = dict.fromkeys(all_resources(app))  # a resource of two domains is there twice
     resources = {each: None for each in resources if all(is_recorded(route.handler) for route in each)}
     rows = [

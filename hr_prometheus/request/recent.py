@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from hr_prometheus.metrics import DEFAULT_SLOW, HOST
+from hr_prometheus.metrics import DEFAULT_SLOW, HOST, REQUEST_LATENCY
 from hr_prometheus.request.body import received, response_size
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 
@@ -45,7 +45,7 @@ class RecentRequests:
                 "time": time.time(),
                 "method": labels[0],
                 "path": labels[1],
-                "host": dict(zip(labels[2::2], labels[3::2], strict=True)).get(HOST),
+                "host": REQUEST_LATENCY.named(labels).get(HOST),
                 "status": status,
                 "seconds": seconds,
                 "first_byte_seconds": first - exchange.began if first else None,

@@ -55,12 +55,11 @@ class RecordsByExtraLabel(dict[str, Any]):
     ) -> None:
         self.labels = labels
         self._make = make
-        self._name, *self._names = names
+        self._name, self._others = names[0], names[1:]
 
     def __missing__(self, value: str) -> Any:
-        labels = (*self.labels, self._name, value)
-        names = tuple(self._names)
-        record = self[value] = RecordsByExtraLabel(self._make, labels, names) if names else self._make(labels)
+        labels, others = (*self.labels, self._name, value), self._others
+        record = self[value] = RecordsByExtraLabel(self._make, labels, others) if others else self._make(labels)
         return record
 
 
@@ -108,7 +107,7 @@ class Recorder:
         self.failed = failures.report
         self.extra_labels = extra_labels
         self.labels: LabelCache[Any] = LabelCache(  # of records, or of records by extra labels
-            self._records_by_extra_label if extra_labels.of_requests else self._record,
+            self._records_by_extra_label if extra_labels.varying else self._record,
             policies=policies,
             path_budget=path_budget,
             exclude=self.exclude,
@@ -118,23 +117,26 @@ class Recorder:
         )
         #: Returns the record of a request if a few look-ups are enough, else ``None``.
         self.lookup: Callable[[Request], Record | None] = self.labels.lookup
-        if extra_labels.of_requests:
+        if extra_labels.varying:
             self.lookup = self._lookup_by_extra_label
-        self._readers = [label.reader(self.failed) for label in extra_labels.of_requests.values()]
+        self._readers = [label.reader(self.failed) for label in extra_labels.varying.values()]
         #: Called with the status and the fields of each response's head before it is written.
         self.on_head: Callable[[str, CIMultiDict[str]], None] | None = None
         self._is_checked = False
         self.is_instrumented = False  #: whether instrument() compares the names in the settings with the routes
 
     def _records_by_extra_label(self, labels: tuple[str, ...]) -> RecordsByExtraLabel:
-        return RecordsByExtraLabel(self._record, labels, tuple(self.extra_labels.of_requests))
+        return RecordsByExtraLabel(self._record, labels, tuple(self.extra_labels.varying))
 
     def _lookup_by_extra_label(self, request: Request) -> Record | None:
-        record = self.labels.lookup(request)
+        return self._select(self.labels.lookup(request), request)
+
+    def _select(self, record: Any, request: Request) -> Record | None:
+        """Return the record for the extra labels of *request*, of those for its other labels."""
         if record is not None:
             for value_of in self._readers:
                 record = record[value_of(request)]
-        return record
+        return record  # type: ignore[no-any-return]
 
     def _record(self, labels: tuple[str, ...]) -> Record:
         # The default monitor as it is needs no object for each request.
@@ -149,15 +151,10 @@ class Recorder:
             if not self._is_checked:
                 self._is_checked = True
                 check_settings(self, request)
-            record: Any = self.labels.record_of(request)
-            if record is not None:
-                for value_of in self._readers:
-                    record = record[value_of(request)]
+            return self._select(self.labels.record_of(request), request)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             self.failed("labels", error)
             return None
-        else:
-            return record  # type: ignore[no-any-return]
 
     def records_like(self, other: Recorder) -> bool:
         """Whether *other* writes to the same numbers."""

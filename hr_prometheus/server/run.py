@@ -55,7 +55,8 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
         if not processes.others_serve:
             script_runners.warn_of_no_server(settings.target, has_runner=runners.has_runner)
 
-    def own_settings() -> Settings:
+    def begin_serving() -> Settings:
+        """Note that this process serves, and return its settings."""
         is_first = processes.note_serving()
         # The port of the metrics is that of the first process. The others announce a free one.
         return settings if is_first or settings.metrics_port is None else replace(settings, metrics_port=0)
@@ -67,12 +68,12 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             warning.cancel()
             try:
-                _serve(own_settings(), announce, arguments, lambda: app)
+                _serve(begin_serving(), announce, arguments, lambda: app)
             finally:
                 close_unawaited(app)
 
         async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
-            runners.settings = own_settings()
+            runners.settings = begin_serving()
             await runners.set_up(runner, original)
 
         try:

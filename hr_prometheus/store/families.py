@@ -91,7 +91,7 @@ class StoredFamily(Family):
     _restricted_metric = select
 
     def _samples(self, values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
-        labels = dict(zip(self.metric.label_names(values), self.metric.label_values(values), strict=True))
+        labels = self.metric.named(values)
         created = first + 1
         if self.type == "gauge":
             bounds = len(self.bounds)

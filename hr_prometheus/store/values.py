@@ -138,5 +138,5 @@ def _value_cells(series: SeriesId) -> Sequence[Any]:
 
 def _value(metric: Metric, family: str, name: str, labels: tuple[str, ...], *, mode: str = "") -> Any:
     make: Any = values.ValueClass
-    label_names, label_values = metric.label_names(labels), metric.label_values(labels)
-    return make(metric.type, family, name, label_names, label_values, metric.help, multiprocess_mode=mode)
+    named = metric.named(labels)
+    return make(metric.type, family, name, tuple(named), tuple(named.values()), metric.help, multiprocess_mode=mode)
