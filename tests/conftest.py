@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import urllib.parse
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -65,6 +65,17 @@ PACKAGES = {
 SLOW_START = "Starting: waiting for "
 
 T = TypeVar("T")
+#: So many files may stay open after a test: those of a browser or a server that several tests share.
+_SHARED_FILES = 30
+
+
+@pytest.fixture(autouse=True)
+def files_are_closed() -> Iterator[None]:
+    """Fail a test that leaves many files open: thousands of tests share a process, and ``select`` ends at 1024."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    left = len(os.listdir("/proc/self/fd")) - before
+    assert left <= _SHARED_FILES, f"the test has left {left} files open"
 
 
 @pytest.fixture
@@ -267,7 +278,7 @@ class ForkedCommand:
         self.send_signal(signal.SIGKILL)
 
     def _wait(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._end], [], [], timeout)[0]:
+        if self.returncode is None and wait([self._end], timeout):
             self.returncode = int(self._end.readline())
         return self.returncode
 

@@ -5,7 +5,7 @@ import math
 import os
 import struct
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from conftest import metrics_kept_in_files
@@ -96,8 +96,11 @@ def change(kind, documentation, labels, number, shared_mode="sum"):
 @given(st.lists(st.lists(changes | deaths, max_size=12), min_size=1, max_size=4))
 def test_the_samples_are_those_of_prometheus_client(scrapes):
     """Whatever the workers do between the scrapes, each of them shows what prometheus_client's collector reads."""
-    with tempfile.TemporaryDirectory() as directory, workers_in(directory) as use:
-        collector = ValueCollector(directory)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        workers_in(directory) as use,
+        closing(ValueCollector(directory)) as collector,
+    ):
         for events in scrapes:
             for event in events:
                 if isinstance(event, str):  # this worker has died, and will come again
@@ -109,8 +112,8 @@ def test_the_samples_are_those_of_prometheus_client(scrapes):
                 change(kind, *what, shared_mode="all" if identifier == "w1" else "max")
             expected = of_prometheus_client(directory)
             assert comparable(collector.collect()) == expected
-            assert comparable(ValueCollector(directory).collect()) == expected
-        collector.close()
+            with closing(ValueCollector(directory)) as another:
+                assert comparable(another.collect()) == expected
 
 
 def test_a_gauge_has_the_mode_of_the_last_file(worker, collector, tmp_path):
