@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from inspect import signature
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metrics import DEFAULT_SLOW, FULL, LATENCY_BUCKETS
+from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from aiohttp.web import Application, Request
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.buckets import Buckets
     from hr_prometheus.labels.extra import Label
     from hr_prometheus.labels.policies import Policies
     from hr_prometheus.request.monitors import BaseRequestMonitor
@@ -54,9 +57,11 @@ def instrument(
     keep_values: str = SAFE,
     request_monitor: type[BaseRequestMonitor] | None = None,
     path_budget: int = DEFAULT_PATH_BUDGET,
-    buckets: Sequence[float] = LATENCY_BUCKETS,
+    buckets: Buckets = LATENCY_BUCKETS,
     metric_prefix: str = "",
+    names: Sequence[str] = DEFAULT_NAMES,
     detail: str = FULL,
+    latency_by_status: bool = False,
     exclude: Iterable[str] = (),
     exclude_methods: Collection[str] = (),
     extra_labels: Mapping[str, str | Label] | None = None,
@@ -70,8 +75,10 @@ def instrument(
     This is what ``hr-prometheus run`` does to an application. Call it before the application is started.
 
     *metrics_path* is the path of the metrics route, or ``None`` for no route, and *status_path* that of the status page.
-    *buckets* are upper bounds in seconds; *detail* is ``full`` or ``basic``. These, *metric_prefix* and *registry* belong to
-    the default monitor. A *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
+    *buckets* are upper bounds in seconds, or a mapping of route names to theirs, in which ``*`` is every other route; *detail*
+    is ``full`` or ``basic``. *names* are the name sets of the request metrics: ``seed``, ``http``, ``otel``. With
+    *latency_by_status* latencies have the label ``outcome``: ``error`` for a status from 500 on, else ``ok``. These,
+    *metric_prefix* and *registry* belong to the default monitor. A *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
     options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
     With *loop_metrics* the event loop is measured while the application is up, in part by a thread. *blocked_after* is for
@@ -93,38 +100,30 @@ def instrument(
     _check_seconds(blocked_after=blocked_after, slow=slow)
     lacks_metrics = metrics_path is not None and not _has_route(app, metrics_path, _METRICS)
     lacks_page = status_path is not None and not _has_route(app, status_path, _STATUS)
+    options: dict[str, Any] = {
+        "fixed_routes_parameters": fixed_routes_parameters,
+        "allow_values": allow_values,
+        "keep_values": keep_values,
+        "path_budget": path_budget,
+        "exclude": exclude,
+        "exclude_methods": exclude_methods,
+        "extra_labels": extra_labels,
+    }
+    of_default_monitor: dict[str, Any] = {
+        "buckets": buckets,
+        "metric_prefix": metric_prefix,
+        "names": names,
+        "detail": detail,
+        "latency_by_status": latency_by_status,
+    }
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
-        _warn_of_ignored(
-            fixed_routes_parameters=bool(fixed_routes_parameters),
-            allow_values=bool(allow_values),
-            keep_values=keep_values != SAFE,
-            request_monitor=request_monitor is not None,
-            path_budget=path_budget != DEFAULT_PATH_BUDGET,
-            buckets=tuple(buckets) != LATENCY_BUCKETS,
-            metric_prefix=bool(metric_prefix),
-            detail=detail != FULL,
-            exclude=bool(tuple(exclude)),
-            exclude_methods=bool(exclude_methods),
-            extra_labels=bool(extra_labels),
-        )
+        _warn_of_ignored(options | of_default_monitor | {"request_monitor": request_monitor})
     else:
-        monitor_args: dict[str, object] = {}
-        if fixed_routes_parameters:
-            monitor_args["fixed_routes_parameters"] = fixed_routes_parameters
+        if not fixed_routes_parameters:  # which a monitor of the application's own may not take
+            del options["fixed_routes_parameters"]
         if request_monitor is None:
-            monitor_args |= {"buckets": buckets, "metric_prefix": metric_prefix}
-            monitor_args |= {"registry": registry, "detail": detail}
-        middleware = hrprometheus_middleware(
-            request_monitor,
-            allow_values=allow_values,
-            keep_values=keep_values,
-            path_budget=path_budget,
-            exclude=exclude,
-            exclude_methods=exclude_methods,
-            extra_labels=extra_labels,
-            **monitor_args,
-        )
-        _put_outermost(app, middleware)
+            options |= of_default_monitor | {"registry": registry}
+        _put_outermost(app, hrprometheus_middleware(request_monitor, **options))
     for recorder in filter(None, map(recorder_of, app.middlewares)):
         recorder.recent.slow = slow or inf
     if lacks_page:
@@ -210,8 +209,13 @@ def _check_at_start_up(app: Application, middleware: Middleware, policies: Polic
     app.on_startup.append(end_start_up)
 
 
-def _warn_of_ignored(**options: bool) -> None:
-    ignored = [name for name, is_set in options.items() if is_set]
+def _warn_of_ignored(options: Mapping[str, Any]) -> None:
+    defaults = signature(instrument).parameters
+    ignored = [
+        name
+        for name, value in options.items()
+        if value and (tuple(value) if isinstance(value, list) else value) != defaults[name].default
+    ]
     if ignored:
         logger.warning(IGNORED, ", ".join(ignored))
 

@@ -6,10 +6,7 @@ Monitors, dashboards, rules, the README's table and the tests read this module; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Literal
 
 #: Upper bounds of the latency buckets, in seconds, as published by hr-prometheus 0.2.0
 #: (they are prometheus_client's defaults). The bucket ``+Inf`` is implied.
@@ -25,6 +22,9 @@ LAG_BUCKETS = (*SCRAPE_BUCKETS, 30.0)
 
 #: The label for the domain of an application that was added with ``add_domain``. Other series lack it.
 HOST = "host"
+#: The labels by which latencies are told apart if that is asked for: ``ok`` or ``error``, the status, ``http`` or ``https``.
+OUTCOME, STATUS, URL_SCHEME = "outcome", "status", "url_scheme"
+SPLITTING_LABELS = frozenset({OUTCOME, STATUS, URL_SCHEME})
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity, which is fast: each exists once and is a key of dictionaries
@@ -46,12 +46,6 @@ class Metric:
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
     ends_in: Metric | None = None
-
-    def named(self, labels: Sequence[str]) -> dict[str, str]:
-        """Return all labels of a series, by their names."""
-        own = len(self.labels)
-        names, values = (*self.labels, *labels[own::2]), (*labels[:own], *labels[own + 1 :: 2])
-        return dict(zip(names, values, strict=True))
 
     @property
     def exported_name(self) -> str:

@@ -1,19 +1,20 @@
-"""The settings of ``hr-prometheus run``, the parsers of their written forms, and where each was typed."""
+"""The settings of ``hr-prometheus run``, and where each was typed."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import SettingError
-from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE
-from hr_prometheus.metrics import DEFAULT_SLOW, LATENCY_BUCKETS
+from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
+from hr_prometheus.metrics import DEFAULT_SLOW
+from hr_prometheus.names import DEFAULT_NAMES
+from hr_prometheus.written_forms import parse_allowed_values, parse_buckets, parse_fixed_routes, parse_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -27,9 +28,6 @@ DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 DEFAULT_WORKER_TIMEOUT = 30.0
 #: Seconds for which one thing may hold the event loop.
 DEFAULT_BLOCKED_AFTER = 0.1
-MOST_WORKERS = 256
-#: In a list of values, the beginning of another setting: NAME.PARAM=
-_SETTING = re.compile(r"[^=]+\.\w+=")
 #: Requests in its long window from which on an alert of an objective may fire. With fewer, a handful of errors is a large
 #: share.
 DEFAULT_LEAST_REQUESTS = 100
@@ -100,8 +98,12 @@ class Settings:
     allow_values: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     keep_values: str = SAFE
     path_budget: int = DEFAULT_PATH_BUDGET
-    buckets: tuple[float, ...] = LATENCY_BUCKETS
+    #: The bounds of latencies by the names of routes; ``*``: of all others.
+    buckets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     metric_prefix: str = ""
+    #: The name sets of the request metrics.
+    names: tuple[str, ...] = DEFAULT_NAMES
+    latency_by_status: bool = False
     detail: str | None = None
     exclude: tuple[str, ...] = ()
     exclude_methods: tuple[str, ...] = ()
@@ -138,12 +140,13 @@ class Settings:
                 " was given with --no-loop-metrics. Only where the event loop is measured it is known to be blocked."
             )
             raise SettingError("blocked_after", "--blocked-after", problem)
-        is_default = self.buckets == LATENCY_BUCKETS and not (self.metric_prefix or self.detail or self.extra_labels)
-        if self.monitor is not None and not is_default:
+        of_default = self.buckets, self.metric_prefix, self.detail, self.extra_labels, self.latency_by_status
+        if self.monitor is not None and (any(of_default) or self.names != DEFAULT_NAMES):
             raise SettingError(
                 "monitor",
                 "--monitor",
-                " was given with --buckets, --metric-prefix, --detail or --label, which belong to the default monitor. "
+                " was given with --buckets, --names, --metric-prefix, --detail, --label or --latency-by-status, which belong to "
+                "the default monitor. "
                 "A monitor of your own names, labels and buckets its metrics itself.",
             )
 
@@ -166,6 +169,7 @@ class Settings:
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
         }
+        values["buckets"] = {name: tuple(bounds) for name, bounds in plain["buckets"].items()}
         values["fixed_routes"] = {name: frozenset(fixed) for name, fixed in plain["fixed_routes"].items()}
         values["allow_values"] = {
             name: {parameter: frozenset(allowed) for parameter, allowed in of_route.items()}
@@ -177,70 +181,12 @@ class Settings:
         return cls(**values)
 
 
-def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Read ``NAME=PARAM[,PARAM…]``, ``NAME=*`` and ``*``; the parameters of a repeated name add up."""
-    fixed: dict[str, frozenset[str]] = {}
-    for text in texts:
-        name, equals, listed = text.partition("=")
-        if text == ALL:
-            equals, listed = "=", ALL
-        parameters = [parameter.strip() for parameter in listed.split(",")]
-        if not name or not equals or not all(parameters):
-            raise SettingError(
-                "fixed_route",
-                f'--fixed-route "{text}"',
-                " is not understood. Expected NAME=PARAM[,PARAM…], for example "
-                "get_cell=cell_id; NAME=* for all parameters of a route; * for all of every route.",
-                (text,),
-            )
-        fixed[name] = fixed.get(name, frozenset()) | frozenset(parameters)
-    return fixed
-
-
-def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[str]]]:
-    """Read ``NAME.PARAM=VALUE[,VALUE…]``; the values of a repeated parameter add up."""
-    allowed: dict[str, dict[str, frozenset[str]]] = {}
-    for text in texts:
-        key, equals, listed = text.partition("=")
-        name, dot, parameter = key.rpartition(".")
-        values = [value.strip() for value in listed.split(",")]
-        has_another = any(_SETTING.match(value) for value in values)
-        if has_another or not (name and dot and parameter and equals and all(values)):
-            raise SettingError(
-                "allow_values",
-                f'--allow-values "{text}"',
-                " is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example "
-                "get_cell_neighbour.direction=north,south."
-                + " Commas only separate the values of one parameter."
-                * has_another,
-                (text,),
-            )
-        of_route = allowed.setdefault(name, {})
-        of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
-    return allowed
-
-
-def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Read ``NAME=SOURCE``."""
-    labels: dict[str, str] = {}
-    for text in texts:
-        name, _, source = text.partition("=")
-        problem = ""
-        if not name or not source:
-            problem = " is not understood. Expected NAME=SOURCE, for example team=const:shop or client=header:X-Client=web,ios."
-        elif name in labels:
-            problem = f": the label {name} was given already. Give each label once."
-        if problem:
-            raise SettingError("label", f'--label "{text}"', problem, (text,))
-        labels[name] = source
-    return labels
-
-
 #: Read values of repeatable options, to find out which of them an error is about.
 _PARSERS: dict[str, Callable[[list[str]], Any]] = {
     "fixed_routes_parameters": parse_fixed_routes,
     "allow_values": parse_allowed_values,
     "extra_labels": parse_labels,
+    "buckets": parse_buckets,
     "objective": lambda texts: [text.rpartition("=")[0] for text in texts],
 }
 
@@ -278,51 +224,3 @@ def _is_about(error: SettingError, value: str) -> bool:
             return False
         parsed = parsed[part] if isinstance(parsed, dict) else ()
     return bool(error.parts)
-
-
-def parse_buckets(text: str) -> tuple[float, ...]:
-    """Read upper bounds in seconds, separated by commas."""
-    try:
-        return tuple(float(bound) for bound in text.split(","))
-    except ValueError:
-        raise SettingError(
-            "buckets",
-            f'--buckets "{text}"',
-            " is not understood. Expected upper bounds in seconds separated by commas, for example 0.05,0.1,0.5,1,5.",
-        ) from None
-
-
-def parse_mode(text: str) -> int:
-    """Read the permissions of a file: three octal digits."""
-    if not re.fullmatch("(0o|0)?[0-7]{3}", text):
-        problem = " is not understood. Expected the permissions of a file as three octal digits, for example 660."
-        raise SettingError("unix_mode", f'--unix-mode "{text}"', problem)
-    return int(text.removeprefix("0o"), 8)
-
-
-def parse_workers(text: str) -> int:
-    """Read a number of workers, or ``auto`` for one for each processor."""
-    if text == "auto":
-        return min(available_processors(), MOST_WORKERS)
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if not 1 <= number <= MOST_WORKERS:
-        raise SettingError(
-            "workers",
-            f'--workers "{text}"',
-            f" is not understood. Expected a number from 1 to {MOST_WORKERS}, or auto for as many as there are processors.",
-        )
-    return number
-
-
-def available_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """Return the number of processors that this process may use, by its affinity and its container's quota; at least 1."""
-    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open(cpu_max, encoding="ascii") as file:
-            quota, period = file.read().split()
-        return max(1, min(number, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control groups, or "max": no quota
-        return number

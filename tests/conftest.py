@@ -36,9 +36,10 @@ from hr_prometheus.observability.objectives import ServiceLevels, objectives_of,
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.route_table import rows_of
 from hr_prometheus.request.records import Records
-from hr_prometheus.settings import Settings, available_processors
+from hr_prometheus.settings import Settings
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import allocators
+from hr_prometheus.written_forms import available_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,7 +20,9 @@ MODULES = {
 #: The rooms, from the ground up. One imports from the floors below it only, never from its neighbours.
 FLOORS = (
     "errors metrics",
+    "buckets names",
     "labels store",
+    "written_forms",
     "request exposition settings",
     "middleware monitors view event_loop status",
     "instrumentation multiprocess",

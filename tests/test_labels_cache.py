@@ -16,6 +16,11 @@ from hr_prometheus.labels.cache import LabelCache
 from hr_prometheus.labels.policies import Policies
 
 
+def labels_alone(labels, _route):
+    """Make a record that is no more than its labels."""
+    return labels
+
+
 async def handler(_request):
     return web.Response()
 
@@ -70,7 +75,7 @@ async def test_fixed_parameters_appear_by_name(fixed, label):
     """A fixed parameter appears as {name}; the others keep their value."""
     app = application(cell=CELL)
     assert await described(
-        app, LabelCache(tuple, policies=Policies(fixed, {})), "/cell_neighbour/1948/direction/north"
+        app, LabelCache(labels_alone, policies=Policies(fixed, {})), "/cell_neighbour/1948/direction/north"
     ) == ("GET", label)
 
 
@@ -81,7 +86,7 @@ async def test_routes_of_every_kind_have_their_label(tmp_path):
     app.router.add_route("*", "/any", handler)
     below = application("", "/users/{user}")
     app.add_subapp("/api", below)
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     for path, label in {
         "/plain": "/plain",
         "/caf%C3%A9": "/café",
@@ -104,7 +109,7 @@ async def test_static_files_at_the_root(tmp_path):
     """Static files at / have one label too."""
     app = web.Application()
     app.router.add_static("/", tmp_path)
-    assert await described(app, LabelCache(tuple), "/index.html") == ("GET", "/{filename}")
+    assert await described(app, LabelCache(labels_alone), "/index.html") == ("GET", "/{filename}")
 
 
 async def test_methods_outside_the_registry_are_unknown():
@@ -112,7 +117,7 @@ async def test_methods_outside_the_registry_are_unknown():
     app = web.Application()
     app.router.add_route("*", "/any", handler)
     app.router.add_route("FROBNICATE", "/own", handler)
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     assert await described(app, labels, "/any", "PROPFIND") == ("PROPFIND", "/any")
     assert await described(app, labels, "/any", "INVENTED") == ("unknown", "/any")
     assert await described(app, labels, "/any", "ANOTHER") == ("unknown", "/any")
@@ -130,7 +135,7 @@ async def test_a_class_based_view_without_the_method(path, method):
 
     app = web.Application()
     app.router.add_route(method, path, View)
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     for _ in range(3):
         assert await described(app, labels, path.format(x=1)) == ("GET", "unmatched")
 
@@ -139,7 +144,7 @@ async def test_the_method_that_is_a_star():
     """A star is a token that a client may send, and no method that a route for all has registered."""
     app = web.Application()
     app.router.add_route("*", "/any", handler)
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     assert await described(app, labels, "/any", "*") == ("unknown", "/any")
     assert await described(app, labels, "/any", "GET") == ("GET", "/any")
 
@@ -162,7 +167,7 @@ async def test_the_method_that_is_a_star():
 )
 async def test_allowed_values_are_kept_and_others_are_other(path, label, policies):
     """A list of values wins over a star, and needs no budget."""
-    labels = LabelCache(tuple, policies=policies, path_budget=0)
+    labels = LabelCache(labels_alone, policies=policies, path_budget=0)
     app = application(cell=CELL)
     for _ in range(2):
         assert await described(app, labels, path) == ("GET", label)
@@ -170,7 +175,7 @@ async def test_allowed_values_are_kept_and_others_are_other(path, label, policie
 
 async def test_allowed_values_beside_kept_ones():
     """Labels with a value outside the list count against the budget; listed values stay as they are."""
-    labels = LabelCache(tuple, policies=Policies({}, {"cell": {"direction": ["north"]}}), path_budget=1)
+    labels = LabelCache(labels_alone, policies=Policies({}, {"cell": {"direction": ["north"]}}), path_budget=1)
     app = application(cell=CELL)
     assert (await described(app, labels, "/cell_neighbour/1/direction/up"))[1] == "/cell_neighbour/1/direction/other"
     assert (await described(app, labels, "/cell_neighbour/1/direction/in"))[1] == "/cell_neighbour/1/direction/other"
@@ -181,7 +186,7 @@ async def test_applications_of_domains():
     """Applications added by domain are labelled by their own paths, however many Host headers there are."""
     app = web.Application()
     app.add_domain("*.example.org", application("/", "/users/{user}"))
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     for number in range(20):
         request = make_mocked_request("GET", "/", headers={"Host": f"{number}.example.org"})
         match_info = await app.router.resolve(request)
@@ -194,7 +199,7 @@ async def test_a_spent_budget_folds_into_the_template(caplog):
     """Known labels go on, new values get the template, one warning names the route and the cure."""
     folded = []
     app = application(cell=CELL, other="/other/{id}")
-    labels = LabelCache(tuple, path_budget=2, on_fold=folded.append)
+    labels = LabelCache(labels_alone, path_budget=2, on_fold=folded.append)
     for number in range(5):
         await described(app, labels, f"/cell_neighbour/{number}/direction/north")
     with caplog.at_level(logging.WARNING):
@@ -214,7 +219,7 @@ async def test_a_spent_budget_folds_into_the_template(caplog):
 async def test_the_advice_for_a_route_without_a_name_can_be_pasted(caplog):
     """Its star is quoted for the shell."""
     app = application("/cell/{id}")
-    await described(app, LabelCache(tuple, path_budget=0), "/cell/1")
+    await described(app, LabelCache(labels_alone, path_budget=0), "/cell/1")
     assert "--fixed-route '*=id' " in caplog.text
 
 
@@ -222,7 +227,7 @@ async def test_the_budget_is_one_for_all_methods_of_a_route():
     """POST and GET of one pattern share its labels, and so its budget."""
     app = web.Application()
     app.router.add_route("*", "/a/{x}", handler)
-    labels = LabelCache(tuple, path_budget=1)
+    labels = LabelCache(labels_alone, path_budget=1)
     assert await described(app, labels, "/a/1", "POST") == ("POST", "/a/1")
     assert await described(app, labels, "/a/1", "GET") == ("GET", "/a/1")
     assert await described(app, labels, "/a/2", "GET") == ("GET", "/a/{x}")
@@ -232,7 +237,7 @@ async def test_the_budget_is_one_for_all_methods_of_a_route():
 async def test_labels_are_bounded_whatever_is_asked_for(requests, budget):
     """There are at most budget + 1 labels a route, and once folded a value never leaks."""
     app = application(route="/r/{value}/{side}")
-    labels = LabelCache(tuple, path_budget=budget)
+    labels = LabelCache(labels_alone, path_budget=budget)
     seen = set()
     for value, side in requests:
         label = (await described(app, labels, f"/r/{value}/{side}"))[1]
@@ -259,7 +264,7 @@ def is_safe(value: str) -> bool:
 async def test_no_label_shows_what_may_be_secret(requests, budget):
     """A value that breaks the rule appears as {name}, beside the other value of its path if the budget allows."""
     app = application("/r/{value}/{side}")
-    labels = LabelCache(tuple, path_budget=budget)
+    labels = LabelCache(labels_alone, path_budget=budget)
     seen = set()
     for values in requests:
         value, side = (quote(each, safe="") for each in values)
@@ -293,7 +298,7 @@ async def test_values_that_may_be_secret_appear_by_name(route, path, label):
     """Of each kind of parameter, alone, beside another one, and in an application below."""
     app, below = application(route), application(route)
     app.add_subapp("/below", below)
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     for _ in range(2):
         assert await described(app, labels, path) == ("GET", label)
         assert await described(app, labels, "/below" + path) == ("GET", "/below" + label)
@@ -301,7 +306,7 @@ async def test_values_that_may_be_secret_appear_by_name(route, path, label):
 
 async def test_all_values_are_kept_on_request():
     """With keep_values="all" the label is the path, as published."""
-    labels = LabelCache(tuple, policies=Policies({}, {}, "all"))
+    labels = LabelCache(labels_alone, policies=Policies({}, {}, "all"))
     app = application("/u/{email}", "/files/{tail:.*}")
     for path in ("/u/ada@example.org", f"/u/{RANDOM}", "/files/home/ada"):
         assert await described(app, labels, path) == ("GET", path)
@@ -310,7 +315,7 @@ async def test_all_values_are_kept_on_request():
 async def test_lists_and_fixed_parameters_win_over_the_rule():
     """A value on a list is kept whatever it looks like, and a fixed one appears by name though it is safe."""
     policies = Policies({"mail": ["page"]}, {"mail": {"email": ["ada@example.org"]}, "*": {"token": [RANDOM]}})
-    labels = LabelCache(tuple, policies=policies)
+    labels = LabelCache(labels_alone, policies=policies)
     app = application("/reset/{token}/{user}", mail="/u/{email}/{page}")
     assert await described(app, labels, "/u/ada@example.org/2") == ("GET", "/u/ada@example.org/{page}")
     assert await described(app, labels, "/u/bob@example.org/2") == ("GET", "/u/other/{page}")
@@ -323,7 +328,7 @@ async def test_lists_and_fixed_parameters_win_over_the_rule():
 async def test_hidden_values_cost_nothing_of_the_budget_and_are_not_remembered(fixed):
     """A flood of tokens leaves no trace: not in memory, not in the budget, not among the folded requests."""
     folded = []
-    labels = LabelCache(tuple, policies=Policies(fixed, {}), path_budget=2, on_fold=folded.append)
+    labels = LabelCache(labels_alone, policies=Policies(fixed, {}), path_budget=2, on_fold=folded.append)
     app = application(cell=CELL)
     sizes = set()
     for number in range(200):
@@ -341,7 +346,7 @@ async def test_hidden_values_cost_nothing_of_the_budget_and_are_not_remembered(f
 async def test_what_is_made_for_a_template_is_made_once():
     """Hidden and folded requests of a route share what was made for its template."""
     made = []
-    labels = LabelCache(lambda pair: made.append(pair) or pair, path_budget=0)
+    labels = LabelCache(lambda pair, _route: made.append(pair) or pair, path_budget=0)
     app = application("/a/{x}")
     for path in ("/a/a@b", "/a/1", f"/a/{RANDOM}", "/a/2"):
         await described(app, labels, path)
@@ -351,20 +356,20 @@ async def test_what_is_made_for_a_template_is_made_once():
 async def test_excluded_paths_have_no_labels():
     """A pattern leaves requests out by their path label, before they take from the budget."""
     app = application("/health", "/a/{x}")
-    labels = LabelCache(tuple, exclude=["/health*", "/a/secret*", "unmatched"], path_budget=1)
+    labels = LabelCache(labels_alone, exclude=["/health*", "/a/secret*", "unmatched"], path_budget=1)
     assert await described(app, labels, "/health") is None
     assert await described(app, labels, "/nothing") is None
     assert await described(app, labels, "/a/secret1") is None
     assert await described(app, labels, "/a/1") == ("GET", "/a/1")
     assert await described(app, labels, "/a/secret2") is None
-    labels = LabelCache(tuple, exclude=["/a/{x}"], path_budget=0)
+    labels = LabelCache(labels_alone, exclude=["/a/{x}"], path_budget=0)
     assert await described(app, labels, "/a/1") is None  # it would be recorded under what is left out
 
 
 async def test_methods_that_are_left_out():
     """Requests with them have no labels, whether a route matches or not; those with others have."""
     app = application("/a/{x}", "/b")
-    labels = LabelCache(tuple, exclude_methods=["OPTIONS", "HEAD"])
+    labels = LabelCache(labels_alone, exclude_methods=["OPTIONS", "HEAD"])
     for path in ("/a/1", "/b", "/nothing"):
         assert await described(app, labels, path, "OPTIONS") is None
         assert await described(app, labels, path, "HEAD") is None
@@ -374,7 +379,7 @@ async def test_methods_that_are_left_out():
 async def test_texts_that_are_recorded_as_another_are_not_kept():
     """There is no end of paths that share a label because it is cut or escaped, so none is remembered."""
     app = application("/a/{x}")
-    labels = LabelCache(tuple, path_budget=3, policies=Policies({}, {}, "all"))
+    labels = LabelCache(labels_alone, path_budget=3, policies=Policies({}, {}, "all"))
     long = "/a/" + "x" * 2000
     sizes = set()
     for number in range(50):
@@ -386,7 +391,7 @@ async def test_texts_that_are_recorded_as_another_are_not_kept():
 async def test_many_values_for_one_label_are_not_all_remembered():
     """Escaped slashes can make one path of many values; requests get their label, and memory stays as it is."""
     app = application("/{a}/{b}/{c}")
-    labels = LabelCache(tuple, path_budget=3, policies=Policies({"*": ["c"]}, {}, "all"))
+    labels = LabelCache(labels_alone, path_budget=3, policies=Policies({"*": ["c"]}, {}, "all"))
     sizes = []
     for number in range(1, 40):
         path = "/" + "/".join(["x"] * number).replace("/", "%2F") + "/" + "%2F".join(["x"] * (40 - number))
@@ -400,7 +405,7 @@ async def test_methods_without_end_are_not_remembered():
     """When the budget of a route for all methods is spent, nothing is kept of those that clients invent."""
     app = web.Application()
     app.router.add_route("*", "/any/{x}", handler)
-    labels = LabelCache(tuple, path_budget=0)
+    labels = LabelCache(labels_alone, path_budget=0)
     sizes = set()
     for number in range(50):
         assert await described(app, labels, "/any/1", f"INVENTED{number}") == ("unknown", "/any/{x}")
@@ -439,7 +444,7 @@ def reports(**more) -> web.Application:
 async def test_a_preflight_has_the_template_of_what_it_asks_about(path, headers, labels):
     """A preflight to a route without OPTIONS has the label of the route for the method it announces, never a value."""
     app = reports()
-    cache = LabelCache(tuple)
+    cache = LabelCache(labels_alone)
     for _ in range(2):
         request = make_mocked_request("OPTIONS", path, headers=headers)
         request._match_info = await app.router.resolve(request)
@@ -450,7 +455,7 @@ async def test_a_preflight_has_the_template_of_what_it_asks_about(path, headers,
 async def test_preflights_make_no_more_labels_than_there_are_routes():
     """However many paths and methods clients ask about."""
     app = reports()
-    labels = LabelCache(tuple)
+    labels = LabelCache(labels_alone)
     answers, sizes = set(), set()
     for number in range(50):
         for method in ("PUT", "GET", f"M{number}"):
@@ -507,7 +512,7 @@ async def test_a_preflight_to_a_resource_of_the_applications_own(error):
     request = make_mocked_request("OPTIONS", "/reports", headers={"Access-Control-Request-Method": "PUT"})
     request._match_info = await app.router.resolve(request)
     request._match_info.add_app(app)
-    assert LabelCache(tuple).record_of(request) == ("OPTIONS", "unmatched")
+    assert LabelCache(labels_alone).record_of(request) == ("OPTIONS", "unmatched")
 
 
 async def test_a_preflight_without_an_application():
@@ -515,4 +520,4 @@ async def test_a_preflight_without_an_application():
     app = reports()
     request = make_mocked_request("OPTIONS", "/reports/1", headers={"Access-Control-Request-Method": "PUT"})
     request._match_info = await app.router.resolve(request)
-    assert LabelCache(tuple).record_of(request) == ("OPTIONS", "unmatched")
+    assert LabelCache(labels_alone).record_of(request) == ("OPTIONS", "unmatched")

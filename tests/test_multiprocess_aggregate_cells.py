@@ -63,12 +63,18 @@ def test_in_progress_is_summed_over_all_buckets(worker_records, tmp_path):
     assert read(tmp_path)['requests_in_progress{method="GET",path="/x"}'] == 4
 
 
-def test_a_histogram_without_observations_does_not_take_the_name(worker_records, tmp_path):
-    """Requests that have only begun in a worker with older buckets hide no latencies of its successors."""
-    worker_records(0, buckets=(0.1,)).request(LABELS).begin()
-    count(worker_records(1, buckets=(0.5,)).request(LABELS), 200, 0.2)
-    (latency,) = [family for family in CellCollector(str(tmp_path)).collect() if family.name == "request_latency"]
-    assert latency.bounds == (0.5,)
+def test_workers_with_other_buckets_add_up_over_the_bounds_in_common(worker_records, tmp_path):
+    """After a reload no latency is lost: neither of old nor of new workers, nor what is summed over all."""
+    seconds = [0.05, 0.2, 0.7, 3.0, 9.0]
+    for slot, buckets in enumerate([(0.1, 0.5, 1.0), (0.5, 1.0, 5.0), (0.1, 1.0)]):
+        for number in seconds:
+            count(worker_records(slot, buckets=buckets).request(LABELS), 200, number)
+    sums = read(tmp_path)
+    labels = '{le="%s",method="GET",path="/x"}'
+    buckets = {name: value for name, value in sums.items() if name.startswith("request_latency_bucket")}
+    assert buckets == {f"request_latency_bucket{labels % bound}": n for bound, n in {"1.0": 9, "+Inf": 15}.items()}
+    assert sums['request_latency_count{method="GET",path="/x"}'] == 15
+    assert sums['request_latency_sum{method="GET",path="/x"}'] == pytest.approx(3 * sum(seconds))
 
 
 def test_a_truncated_file_hides_no_other_slot(worker_records, tmp_path):

@@ -20,6 +20,7 @@ from prometheus_client import (
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.metrics import BASIC_METRICS, REQUEST_COUNT
+from hr_prometheus.names import Naming
 from hr_prometheus.request.records import Records
 from hr_prometheus.store.cells import PAGE_CELLS, in_progress
 from hr_prometheus.store.families import with_created
@@ -159,7 +160,7 @@ def test_more_series_than_a_page_can_hold():
 def test_one_registry_has_one_store(registry):
     """Two applications in one registry write to the same series."""
     assert basic_store(registry) is basic_store(registry)
-    assert basic_store(registry, prefix="other_") is not basic_store(registry)
+    assert basic_store(registry, naming=Naming("other_")) is not basic_store(registry)
     assert full_store(registry) is full_store(registry)
     assert self_store(registry) is self_store(registry)
 
@@ -179,7 +180,7 @@ def test_a_taken_name_is_refused(registry):
     Counter("request_count", "The application's", registry=registry)
     with pytest.raises(ConfigurationError, match=r'already has a metric named "request_count".*metric_prefix="myapp_"'):
         basic_store(registry)
-    assert basic_store(registry, prefix="my_")
+    assert basic_store(registry, naming=Naming("my_"))
 
 
 def test_other_buckets_for_the_same_metric_are_refused(registry):
@@ -193,19 +194,19 @@ def test_other_buckets_for_the_same_metric_are_refused(registry):
 def test_invalid_buckets_are_refused(registry, buckets):
     """Bounds must be positive, finite and ascending."""
     with pytest.raises(ConfigurationError, match="invalid buckets"):
-        basic_store(registry, buckets=buckets)
+        Records(registry, buckets=buckets)
 
 
 def test_the_bucket_of_infinity_is_implied(registry):
     """A final +Inf changes nothing; prometheus_client accepts it, too."""
-    assert basic_store(registry, buckets=(1, float("inf"))).latency_buckets == (1.0,)
+    assert Records(registry, buckets=(1, float("inf"))).buckets.others == (1.0,)
 
 
 @pytest.mark.parametrize("prefix", ["9_", "my-app_", "a b", "ü_"])
 def test_a_prefix_must_begin_a_name(registry, prefix):
     """A prefix with which no metric's name can begin is refused."""
     with pytest.raises(ConfigurationError, match="metric_prefix"):
-        basic_store(registry, prefix=prefix)
+        Records(registry, prefix=prefix)
 
 
 @pytest.fixture
@@ -234,4 +235,4 @@ def test_series_are_born_while_others_are_read():
         born = 0
         with in_another_thread(allocate):
             while born < 3000:
-                born = sum(len(family.series) for family in store.collect())
+                born = sum(len(part.series) for family in store.collect() for part in family.parts)

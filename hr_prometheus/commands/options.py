@@ -17,15 +17,10 @@ from hr_prometheus.commands.parameters import (
 from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
-from hr_prometheus.settings import (
-    DEFAULT_BLOCKED_AFTER,
-    DEFAULT_LEAST_REQUESTS,
-    parse_allowed_values,
-    parse_buckets,
-    parse_fixed_routes,
-    parse_labels,
-)
+from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
+from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, DEFAULT_LEAST_REQUESTS
 from hr_prometheus.status.rate_table import SORT_KEYS
+from hr_prometheus.written_forms import parse_allowed_values, parse_buckets, parse_fixed_routes, parse_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,11 +135,26 @@ detail = metrics_option(
 )
 buckets = metrics_option(
     "--buckets",
-    metavar="SECONDS,...",
-    default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
-    show_default=True,
+    multiple=True,
+    metavar="[NAME=]SECONDS,...",
+    show_default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
     parse=parse_buckets,
-    help="Upper bounds of the latency histogram.",
+    help="Upper bounds of the latency histogram: of the application, or of its route NAME. Repeatable.",
+)
+names = metrics_option(
+    "--names",
+    type=click.Choice(list(NAME_SETS)),
+    multiple=True,
+    default=DEFAULT_NAMES,
+    show_default=True,
+    help="What the request metrics are called: request_count_total and so on (seed), http_requests_total and so on (http), or "
+    "as OpenTelemetry has them (otel). Repeatable, for several at once.",
+)
+latency_by_status = metrics_option(
+    "--latency-by-status",
+    is_flag=True,
+    help="Give latencies the label outcome, error for a status from 500 on and else ok, so that quick errors do not hide slow "
+    "answers.",
 )
 
 
@@ -185,7 +195,7 @@ blocked_after = metrics_option(
 def series(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that decide the names, the labels and the number of an application's series."""
     of_labels = fixed_route, allow_values, keep_values, path_budget, exclude, exclude_method, label
-    decorators = *of_labels, detail, buckets, metric_prefix
+    decorators = *of_labels, detail, buckets, latency_by_status, names, metric_prefix
     for decorator in reversed(decorators):  # as if they stood above the function one by one
         function = decorator(function)
     return function

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.commands import options
 from hr_prometheus.commands.application import load_metrics
 from hr_prometheus.commands.outputs import write_outputs
@@ -56,7 +57,7 @@ def rules(
         job=job,
         objectives=objectives_of(budgets, rows, settings.metrics_path),
         latency=latency,
-        buckets=settings.buckets,
+        buckets=LatencyBuckets(settings.buckets).others,
         least_requests=least_requests,
     )
     files = {"--output": (output, render_rules(levels))}

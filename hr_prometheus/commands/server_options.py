@@ -14,9 +14,8 @@ from hr_prometheus.settings import (
     DEFAULT_PORT,
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKER_TIMEOUT,
-    parse_mode,
-    parse_workers,
 )
+from hr_prometheus.written_forms import parse_mode, parse_workers
 
 host = server_option(
     "-H", "--host", metavar="HOST", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all."

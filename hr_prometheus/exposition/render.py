@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
-from hr_prometheus.metrics import IN_PROGRESS
-from hr_prometheus.store.cells import in_progress
 from hr_prometheus.store.families import StoredFamily, go_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     from prometheus_client.core import Sample
+
+    from hr_prometheus.store.families import Part
 
     Generate: TypeAlias = Callable[["Families"], bytes]
 
@@ -53,40 +53,39 @@ def pieces(
     for family in families:
         if isinstance(family, StoredFamily) and not is_escaped and ":" not in family.name:
             yield generate(Families(Family(family.name, family.documentation, family.type)))
-            template = _template(family, with_created=with_created)
-            for start in range(0, len(family.series), _SERIES):
-                yield _lines(family, template, start, with_created=with_created).encode()
+            for part in family.parts:
+                template = _template(family, part.bounds, with_created=with_created)
+                for start in range(0, len(part.series), _SERIES):
+                    yield _lines(family, part, template, start, with_created=with_created).encode()
         elif len(family.samples) <= _SAMPLES:
             yield generate(Families(family))
         else:
             yield from _long(family, generate, is_openmetrics=is_openmetrics)
 
 
-def _template(family: StoredFamily, *, with_created: bool) -> str:
-    """Return the lines of one series, each with a place for the labels and one for the number."""
-    braces = "{%s}" if family.metric.labels else "%s"
-    comma = "," if family.metric.labels else ""
-    bounds = iter([go_text(bound) for bound in (*family.bounds, float("inf"))])
+def _template(family: StoredFamily, bounds: Sequence[float], *, with_created: bool) -> str:
+    """Return the lines of one series with these *bounds*, each with a place for the labels and one for the number."""
+    braces = "{%s}" if family.export.labels else "%s"
+    comma = "," if family.export.labels else ""
+    texts = iter([go_text(bound) for bound in (*bounds, float("inf"))])
     lines = []
-    for name in family.sample_names(with_created=with_created):
+    for name in family.sample_names(bounds, with_created=with_created):
         is_bucket = family.type == "histogram" and name.endswith("_bucket")
-        line = f'{name}{{le="{next(bounds)}"{comma}%s}} %s\n' if is_bucket else f"{name}{braces} %s\n"
+        line = f'{name}{{le="{next(texts)}"{comma}%s}} %s\n' if is_bucket else f"{name}{braces} %s\n"
         if family.selects(name):
             lines.append(line)
     return "".join(lines)
 
 
-def _lines(family: StoredFamily, template: str, start: int, *, with_created: bool) -> str:
+def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_created: bool) -> str:
     """Return the lines of the next series of ours, from number *start* on."""
-    own = family.metric.labels
+    own = family.export.labels
     names = sorted((name, index) for index, name in enumerate(own))
-    bounds = len(family.bounds)
-    buckets = bounds + 1 if family.type == "histogram" else 0
-    may_be_empty = family.metric in IN_PROGRESS
-    samples = family.sample_names(with_created=with_created)
+    buckets = len(part.bounds) + 1 if family.type == "histogram" else 0
+    samples = family.sample_names(part.bounds, with_created=with_created)
     selected = [index for index, name in enumerate(samples) if family.selects(name)]
     lines = []
-    for values, (page, first) in family.series[start : start + _SERIES]:
+    for values, (page, first) in part.series[start : start + _SERIES]:
         text, label_names = template, names
         if len(values) > len(own):
             extra = [(name, len(own) + 2 * index + 1) for index, name in enumerate(values[len(own) :: 2])]
@@ -101,11 +100,11 @@ def _lines(family: StoredFamily, template: str, start: int, *, with_created: boo
         if buckets:
             total, *counts = list(page[first : last + 1])  # at one moment: another thread may be writing
             numbers = [*map(_counts.__getitem__, accumulate(counts))]
-            if may_be_empty and numbers[-1] == "0.0":
+            if family.may_be_empty and numbers[-1] == "0.0":
                 continue
             numbers += (numbers[-1], _number(total))
         else:
-            numbers = [_number(in_progress(page, first, bounds) if bounds else page[first])]
+            numbers = [_number(page[first])]
         if with_created and family.type != "gauge":
             numbers.append(go_text(page[last + 1]))
         if len(selected) < len(numbers):

@@ -50,7 +50,8 @@ class RecordsByValue(Generic[T]):
 class LabelCache(Generic[T]):
     """The records of an application's requests, by their labels.
 
-    *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``. Those of the *extra* labels
+    *make_record* is called once for each new ``(method, path)``, or ``(method, path, "host", host)``, with the name of the route
+    if it has one. Those of the *extra* labels
     that all requests of a route and method share come behind these. *policies* are those of the routes' parameters, and
     *path_budget* is the number of distinct path labels a route may have. Requests whose path label matches one of the shell
     patterns in *exclude*, or whose method is in *exclude_methods*, have no record. *on_fold* is called with the route's
@@ -59,7 +60,7 @@ class LabelCache(Generic[T]):
 
     def __init__(
         self,
-        make_record: Callable[[tuple[str, ...]], T],
+        make_record: Callable[[tuple[str, ...], str | None], T],
         *,
         policies: Policies | None = None,
         path_budget: int = DEFAULT_PATH_BUDGET,
@@ -136,7 +137,8 @@ class LabelCache(Generic[T]):
         resource = resource_of_preflight(request) if request.method == hdrs.METH_OPTIONS else None
         key = UNMATCHED if resource is None else template(resource), self._host(request)
         if key not in self._unmatched:
-            self._unmatched[key] = PatternRecords(self, LabelRule(key[0]), host=key[1])
+            name = None if resource is None else resource.name
+            self._unmatched[key] = PatternRecords(self, LabelRule(key[0]), host=key[1], name=name)
         return self._unmatched[key].record_of(request)
 
     def excludes(self, label: str) -> bool:
@@ -177,7 +179,9 @@ class LabelCache(Generic[T]):
 class PatternRecords(Generic[T]):
     """The records of one route pattern, by method and by the key of its *rule*. *host* is the domain of its application."""
 
-    __slots__ = ("_by_method", "_cache", "_host", "_is_template_excluded", "_key", "_of_template", "budget", "rule")
+    __slots__ = (
+        "_by_method", "_cache", "_host", "_is_template_excluded", "_key", "_name", "_of_template", "budget", "rule"
+    )  # fmt: skip
 
     def __init__(self, cache: LabelCache[T], rule: LabelRule, *, host: str = "", name: str | None = None) -> None:
         self._cache = cache
@@ -185,8 +189,9 @@ class PatternRecords(Generic[T]):
         self._key = rule.key if rule.kept else None
         self._host = (HOST, host) if host else ()
         parameter = rule.kept[0] if rule.kept else ALL
-        name = name if isinstance(name, str) else ALL  # of a unit test's stand-in
-        self.budget = PathBudget(cache.path_budget, rule.template, cache.on_fold, name=name, parameter=parameter)
+        self._name = name if isinstance(name, str) else None  # of a unit test's stand-in
+        named = self._name or ALL
+        self.budget = PathBudget(cache.path_budget, rule.template, cache.on_fold, name=named, parameter=parameter)
         self._by_method: dict[str, dict[object, T]] = {}
         self._of_template: dict[str, T] = {}
         self._is_template_excluded = cache.excludes(rule.template)
@@ -242,7 +247,7 @@ class PatternRecords(Generic[T]):
         if is_template and method in self._of_template:
             return self._of_template[method]
         extra = self._cache.extra.shared_by(request) if self._cache.extra else ()
-        record = self._cache.make_record((method, label, *self._host, *extra))
+        record = self._cache.make_record((method, label, *self._host, *extra), self._name)
         if is_template:
             self._of_template[method] = record
         return record

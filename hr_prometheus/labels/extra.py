@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.labels.policies import OTHER
 from hr_prometheus.labels.resources import UNMATCHED, valid_text
-from hr_prometheus.metrics import BASIC_METRICS, FULL_METRICS, HOST
+from hr_prometheus.metrics import BASIC_METRICS, FULL_METRICS, HOST, SPLITTING_LABELS
+from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS, checked_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     from aiohttp.web import AbstractResource, Request
@@ -35,7 +37,9 @@ _HANDLER, _ROUTE, _CONST, _ENV, _HEADER, _QUERY, _MATCH, _COOKIE = _SOURCES = (
 #: The sources that clients fill, with an example of a name in each.
 _EXAMPLES = {_HEADER: "X-Client", _QUERY: "kind", _MATCH: "direction", _COOKIE: "plan", HOST: ""}
 #: Names that the request metrics have already, or that a scrape adds.
-_TAKEN = {label for metric in BASIC_METRICS + FULL_METRICS for label in metric.labels} | {"le", "worker", "quantile"}
+_TAKEN = SPLITTING_LABELS.union(
+    *(metric.labels for metric in BASIC_METRICS + FULL_METRICS), {"le", "worker", "quantile"}
+)
 
 
 class Label:
@@ -86,11 +90,12 @@ class ExtraLabels:
     """The extra labels of one application's requests.
 
     *labels* maps their names to a :class:`Label`, or to a source as ``--label`` has it: ``handler``, ``route``, ``const:VALUE``,
-    ``env:VARIABLE``, or ``header:NAME=VALUE,VALUE`` (also ``query``, ``match``, ``cookie``, and ``host:VALUE,VALUE``).
+    ``env:VARIABLE``, or ``header:NAME=VALUE,VALUE`` (also ``query``, ``match``, ``cookie``, and ``host:VALUE,VALUE``). None can
+    have the name of a label of the metrics under the name sets *names*.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for anything else.
     """
 
-    def __init__(self, labels: object) -> None:
+    def __init__(self, labels: object, names: Sequence[str] = DEFAULT_NAMES) -> None:
         if not isinstance(labels, Mapping):
             raise ConfigurationError(
                 f'extra_labels is {labels!r}. Expected a mapping of names to sources, for example {{"team": "const:shop"}}.'
@@ -99,10 +104,12 @@ class ExtraLabels:
         self._constants: tuple[str, ...] = ()
         #: Those that follow from the route and the method: their names, and what shows them.
         self._of_route: dict[str, str] = {}
+        #: The parameters of routes that are shown, by the names of their labels.
+        self.parameters: dict[str, str] = {}
         #: Those that differ from request to request.
         self.varying: dict[str, Label] = {}
         for name, source in labels.items():
-            _check_name(name, source)
+            _check_name(name, source, checked_names(names))
             if isinstance(source, Label):
                 self.varying[name] = source
             elif isinstance(source, str):
@@ -120,6 +127,8 @@ class ExtraLabels:
             self._constants += (name, valid_text(os.environ.get(text) or NONE))
         elif kind in _EXAMPLES:
             self.varying[name] = _label(name, source)
+            if kind == _MATCH:
+                self.parameters[name] = text.partition("=")[0]
         else:
             known = (*_SOURCES, HOST)
             hint = "" if kind in known else did_you_mean(kind, known)
@@ -165,10 +174,11 @@ class ExtraLabels:
         )
 
 
-def _check_name(name: object, source: object) -> None:
+def _check_name(name: object, source: object, names: Sequence[str]) -> None:
+    taken = _TAKEN.union(*(NAME_SETS[each].labels.values() for each in names))
     if not isinstance(name, str) or not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name) or name.startswith("__"):
         problem = " cannot be the name of a label. Expected letters, digits and underscores, with no digit first."
-    elif name in _TAKEN or (name == HOST and not str(source).startswith(f"{HOST}:")):
+    elif name in taken or (name == HOST and not str(source).startswith(f"{HOST}:")):
         problem = f": the metrics have a label {name} already. Choose another name."
     else:
         return

@@ -37,11 +37,20 @@ class Policies:
 
     *fixed* is ``{route name: [parameter, …]}`` and *allowed* ``{route name: {parameter: [value, …]}}``; ``*`` stands
     for every route and, in *fixed*, for every parameter. A policy that names a route and its parameter wins over a star.
-    *keep_values* is ``safe`` or ``all``: which values of other parameters are kept.
+    *keep_values* is ``safe`` or ``all``: which values of other parameters are kept. *routes_with_buckets* are names of routes,
+    and *label_parameters* maps extra labels to the parameters that they show; both are only checked.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for other shapes and for contradictions.
     """
 
-    def __init__(self, fixed: object, allowed: object, keep_values: str = SAFE) -> None:
+    def __init__(
+        self,
+        fixed: object,
+        allowed: object,
+        keep_values: str = SAFE,
+        *,
+        routes_with_buckets: Collection[str] = (),
+        label_parameters: Mapping[str, str] | None = None,
+    ) -> None:
         if keep_values not in KEEP_VALUES:
             raise ConfigurationError(f'unknown keep_values: {keep_values!r}. Expected "safe" or "all".')
         self.keeps_all = keep_values == EVERY
@@ -51,6 +60,8 @@ class Policies:
         self.is_shared = False
         self.fixed = fixed_parameters(fixed or {})
         self.allowed = allowed_values(allowed or {})
+        self._routes_with_buckets = tuple(routes_with_buckets)
+        self._label_parameters = label_parameters or {}
         for name, parameters in self.allowed.items():
             for parameter in parameters:
                 if parameter in self.fixed.get(name, frozenset()):
@@ -101,7 +112,7 @@ class Policies:
 
     def check_together(self, apps: Sequence[Application]) -> None:
         """Check that each route and parameter exists in one of the applications, and that each value can occur there."""
-        if not self.fixed and not self.allowed:
+        if not (self.fixed or self.allowed or self._routes_with_buckets or self._label_parameters):
             return  # also with a router of the application's own, which has no list of routes
         resources = [resource for app in apps for resource in all_resources(app)]
         lacks = "the application has no" if len(apps) == 1 else f"none of the {len(apps)} applications has a"
@@ -113,6 +124,22 @@ class Policies:
                 subject = f"allow_values={ ({name: {parameter: sorted(values)}}) }"
                 _check_names("allow_values", subject, name, {parameter}, resources, lacks=lacks)
                 _check_values(subject, name, parameter, values, resources)
+        for name in self._routes_with_buckets:
+            _check_route("buckets", f"buckets={ ({name: ...}) }", name, parameters_by_route(resources), lacks=lacks)
+        for label, parameter in self._label_parameters.items():
+            subject = f"extra_labels={ ({label: f'match:{parameter}'}) }"
+            existing = parameters_by_route(resources).get(ALL, set())
+            _check_parameters("extra_labels", subject, (label,), {parameter}, existing, lacks=lacks)
+
+
+def parameters_by_route(resources: Sequence[AbstractResource]) -> dict[str, set[str]]:
+    """Return the parameters of each named route, and under ``*`` those of all."""
+    named: dict[str, set[str]] = {}
+    for resource in resources:
+        named.setdefault(ALL, set()).update(parameter_names(resource))
+        if resource.name is not None:
+            named.setdefault(resource.name, set()).update(parameter_names(resource))
+    return named
 
 
 @cache
@@ -130,12 +157,20 @@ def safety_of(number: int) -> Callable[[Any], object]:
 def _check_names(
     setting: str, subject: str, name: str, parameters: Collection[str], resources: list[AbstractResource], *, lacks: str
 ) -> None:
-    named: dict[str, set[str]] = {}
-    for resource in resources:
-        named.setdefault(ALL, set()).update(parameter_names(resource))
-        if resource.name is not None:
-            named.setdefault(resource.name, set()).update(parameter_names(resource))
-    if name != ALL and name not in named:
+    named = parameters_by_route(resources)
+    if name != ALL:
+        _check_route(setting, subject, name, named, lacks=lacks)
+    existing = named.get(name, set())
+    if not existing and name != ALL:
+        problem = f': the route "{name}" has no parameters, so the setting has no effect. Remove it.'
+        raise SettingError(setting, subject, problem, (name,))
+    if name != ALL:
+        lacks = f'the route "{name}" has no'
+    _check_parameters(setting, subject, (name,), parameters, existing, lacks=lacks)
+
+
+def _check_route(setting: str, subject: str, name: str, named: Mapping[str, Collection[str]], *, lacks: str) -> None:
+    if name not in named:
         names = sorted(named.keys() - {ALL})
         raise SettingError(
             setting,
@@ -143,19 +178,24 @@ def _check_names(
             f': {lacks} route named "{name}".{did_you_mean(name, names)} Named routes: {", ".join(names) or "none"}.',
             (name,),
         )
-    existing = named.get(name, set())
-    if not existing and name != ALL:
-        problem = f': the route "{name}" has no parameters, so the setting has no effect. Remove it.'
-        raise SettingError(setting, subject, problem, (name,))
-    if name != ALL:
-        lacks = f'the route "{name}" has no'
-    for parameter in sorted(set(parameters) - existing):
+
+
+def _check_parameters(
+    setting: str,
+    subject: str,
+    parts: tuple[str, ...],
+    parameters: Collection[str],
+    existing: Collection[str],
+    *,
+    lacks: str,
+) -> None:
+    for parameter in sorted(set(parameters) - set(existing)):
         raise SettingError(
             setting,
             subject,
             f': {lacks} parameter "{parameter}".{did_you_mean(parameter, existing)} '
             f"Its parameters: {', '.join(sorted(existing)) or 'none'}.",
-            (name, parameter),
+            (*parts, parameter),
         )
 
 

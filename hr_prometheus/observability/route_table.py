@@ -86,8 +86,13 @@ def settings_of(app: Application, settings: Settings) -> Settings:
         "exclude_methods": recorder.exclude_methods,
     }
     if recorder.records is not None:
-        store = recorder.records.basic
-        own |= {"metric_prefix": store.prefix, "buckets": store.latency_buckets}
+        records = recorder.records
+        own |= {
+            "metric_prefix": records.naming.prefix,
+            "names": records.naming.sets,
+            "buckets": records.buckets.as_mapping(),
+            "latency_by_status": records.latency_by_status,
+        }
     return replace(settings, **own)
 
 
@@ -161,7 +166,8 @@ def _row(resource: AbstractResource, policies: Policies, settings: Settings, hos
     methods = tuple(method for method in all_methods if method not in settings.exclude_methods)
     regex = label_regex(resource, fixed, {name: values | {OTHER} for name, values in allowed.items()})
     own = extra.of_route(next((route.handler for route in resource), None), resource) + extra.longest
-    cost = _cost((path, *_host(host), *own), settings, methods=methods, number=labels * extra.combinations)
+    labels_of_route = path, *_host(host), *own
+    cost = _cost(labels_of_route, settings, route=resource.name, methods=methods, number=labels * extra.combinations)
     return Row(methods, resource.name, resource.canonical, parameters, label, regex, labels, *cost, host)
 
 
@@ -172,12 +178,21 @@ def _methods(route: AbstractRoute) -> Sequence[str]:
     return (route.method,)
 
 
-def _cost(labels: tuple[str, ...], settings: Settings, *, methods: Sequence[str], number: int) -> tuple[int, int]:
+def _cost(
+    labels: tuple[str, ...], settings: Settings, *, route: str | None = None, methods: Sequence[str], number: int
+) -> tuple[int, int]:
     """Return the series, and the bytes of a scrape, of these methods and a *number* of *labels* as long as these."""
     registry = CollectorRegistry()
     detail = settings.detail or FULL
-    records = Records(registry, prefix=settings.metric_prefix, buckets=settings.buckets, detail=detail)
-    record = records.request(("DELETE", *labels))
+    records = Records(
+        registry,
+        prefix=settings.metric_prefix,
+        buckets=settings.buckets,
+        detail=detail,
+        names=settings.names,
+        latency_by_status=settings.latency_by_status,
+    )
+    record = records.request(("DELETE", *labels), route)
     for status in STATUSES:
         record.begin()
         record.finish(str(status), 0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,14 +14,15 @@ from aiohttp.web import middleware
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.extra import ExtraLabels
 from hr_prometheus.labels.methods import check_methods
-from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE, Policies
+from hr_prometheus.labels.policies import ALL, DEFAULT_PATH_BUDGET, SAFE, Policies
+from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.aiohttp_features import MISSING_NAMES
 from hr_prometheus.request.middleware import make_middleware
 from hr_prometheus.request.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Sequence
 
     from aiohttp.typedefs import Middleware
 
@@ -47,7 +48,8 @@ def hrprometheus_middleware(
     :class:`~hr_prometheus.monitors.RequestMonitor`; *monitor_args* are handed to it with each request.
     Among them ``fixed_routes_parameters`` (also spelled ``fixed_routes_parameter``) maps route names to the
     parameters that the path label shows as ``{name}``, and with the default monitor ``buckets`` (seconds),
-    ``metric_prefix``, ``registry`` and ``detail`` (``basic`` or ``full``) choose the metrics.
+    ``metric_prefix``, ``registry``, ``detail`` (``basic`` or ``full``), ``names`` and ``latency_by_status`` choose the metrics;
+    see :func:`~hr_prometheus.instrument`.
 
     *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
     of such a parameter is ``other``. Of other parameters *keep_values* ``safe`` keeps what looks neither like a secret nor like
@@ -70,10 +72,19 @@ def hrprometheus_middleware(
     monitor = request_monitor or RequestMonitor
     arguments = _published_spelling(monitor_args)
     _check_arguments(monitor, arguments)
-    policies = Policies(arguments.get("fixed_routes_parameters"), allow_values, keep_values)
+    is_default = isinstance(monitor, type) and issubclass(monitor, RequestMonitor)
+    names = arguments.get("names", DEFAULT_NAMES) if is_default else DEFAULT_NAMES
+    extra = ExtraLabels(extra_labels or {}, cast("Sequence[str]", names))
+    buckets = arguments.get("buckets") if is_default else None
+    policies = Policies(
+        arguments.get("fixed_routes_parameters"),
+        allow_values,
+        keep_values,
+        routes_with_buckets=buckets.keys() - {ALL} if isinstance(buckets, Mapping) else (),
+        label_parameters=extra.parameters,
+    )
     _warn_of_missing_names()
-    extra = ExtraLabels(extra_labels or {})
-    if extra and not (isinstance(monitor, type) and issubclass(monitor, RequestMonitor)):
+    if extra and not is_default:
         raise ConfigurationError(
             "extra_labels belong to the default monitor. A monitor of your own has its own labels."
         )

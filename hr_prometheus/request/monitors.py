@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from asyncio import CancelledError
+from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -19,20 +20,22 @@ from prometheus_client import REGISTRY
 from hr_prometheus.labels.policies import fixed_parameters
 from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
 from hr_prometheus.metrics import BASIC, LATENCY_BUCKETS
+from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.body import received, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
     from typing import Protocol, Self
 
     from aiohttp.web import Request
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.buckets import Buckets
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.request.records import RequestRecord
+    from hr_prometheus.request.records import RequestRecord, SplitRecord
     from hr_prometheus.store.cells import Cells
 
     class HasStatus(Protocol):
@@ -142,7 +145,8 @@ class RequestMonitor(BaseRequestMonitor):
     """The default monitor: ``request_latency``, ``request_count`` and ``requests_in_progress``.
 
     The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
-    names; *buckets* are the upper bounds of the latencies in seconds. With *detail* ``full`` there are the first
+    names, which are those of the name sets *names*; *buckets* are the upper bounds of the latencies in seconds, or a mapping
+    of route names to theirs. *latency_by_status* tells latencies apart by outcome. With *detail* ``full`` there are the first
     byte and the sizes as well; only the middleware knows WebSockets from other requests.
     """
 
@@ -157,43 +161,65 @@ class RequestMonitor(BaseRequestMonitor):
         *,
         registry: CollectorRegistry = REGISTRY,
         metric_prefix: str = "",
-        buckets: Sequence[float] = LATENCY_BUCKETS,
+        buckets: Buckets = LATENCY_BUCKETS,
         detail: str = BASIC,
+        names: Sequence[str] = DEFAULT_NAMES,
+        latency_by_status: bool = False,
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
-        self._records = _records(registry, metric_prefix, tuple(buckets), detail)
-        self._record = _record(self._records, self.request_description + self._extra)
+        route: Any = None
+        hashable: tuple[Any, ...] = tuple(buckets)
+        if isinstance(buckets, Mapping):
+            route = request.match_info.route.name
+            hashable = tuple((name, tuple(bounds)) for name, bounds in buckets.items())
+        self._records = _records(registry, metric_prefix, hashable, detail, tuple(names), latency_by_status)
+        self._record = _record(self._records, self.request_description + self._extra, route)
         self._began = time.perf_counter()
 
     def update_init_metrics(self) -> None:
         """Count the request as in progress."""
-        self._record.begin()
+        self._record.begin(self)
         self._entered += 1
 
     def update_end_metrics(self) -> None:
         """Count the request with its status and its duration."""
         if not self._entered:
-            self._record.begin()
+            self._record.begin(self)
         else:
             self._entered -= 1
-        self._record.finish(str(self.response_status), self.elapsed or time.perf_counter() - self._began)
+        self._record.finish(str(self.response_status), self.elapsed or time.perf_counter() - self._began, self)
         if self.response_status != HTTPStatus.SWITCHING_PROTOCOLS:
             self._record.measure(self.first_byte_elapsed, self.response_size, self.request_size)
 
     def _leave(self) -> None:
         for _ in range(self._entered):
-            self._record.leave()
+            self._record.leave(self)
         self._entered = 0
 
 
 @lru_cache(maxsize=32)
-def _records(registry: CollectorRegistry, prefix: str, buckets: tuple[float, ...], detail: str) -> Records:
-    return Records(registry, prefix=prefix, buckets=buckets, detail=detail)
+def _records(  # noqa: PLR0917  # a cache has positions
+    registry: CollectorRegistry,
+    prefix: str,
+    buckets: tuple[Any, ...],
+    detail: str,
+    names: tuple[str, ...],
+    latency_by_status: bool,  # as above
+) -> Records:
+    is_by_route = bool(buckets) and isinstance(buckets[0], tuple)
+    return Records(
+        registry,
+        prefix=prefix,
+        buckets=dict(buckets) if is_by_route else buckets,
+        detail=detail,
+        names=names,
+        latency_by_status=latency_by_status,
+    )
 
 
 @lru_cache(maxsize=4096)
-def _record(records: Records, labels: tuple[str, ...]) -> RequestRecord:
-    return records.request(labels)
+def _record(records: Records, labels: tuple[str, ...], route: str | None) -> RequestRecord | SplitRecord:
+    return records.request(labels, route)
 
 
 # The label of a monitor that is made without a middleware, as unit tests do. These two names are not public,

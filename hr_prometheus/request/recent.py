@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from hr_prometheus.metrics import DEFAULT_SLOW, HOST, REQUEST_LATENCY
+from hr_prometheus.names import named_labels
 from hr_prometheus.request.body import received, response_size
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 
@@ -45,7 +46,7 @@ class RecentRequests:
                 "time": time.time(),
                 "method": labels[0],
                 "path": labels[1],
-                "host": REQUEST_LATENCY.named(labels).get(HOST),
+                "host": named_labels(REQUEST_LATENCY.labels, labels).get(HOST),
                 "status": status,
                 "seconds": seconds,
                 "first_byte_seconds": first - exchange.began if first else None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY
 
 from hr_prometheus.labels.cache import LabelCache
 from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
+from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.records import Records
@@ -96,6 +98,8 @@ class Recorder:
                 prefix=self.monitor_args.get("metric_prefix", ""),
                 buckets=self.monitor_args.get("buckets", LATENCY_BUCKETS),
                 detail=self.monitor_args.get("detail", BASIC),
+                names=self.monitor_args.get("names", DEFAULT_NAMES),
+                latency_by_status=self.monitor_args.get("latency_by_status", False),
             )
         self.recent = recent_requests(self.registry)
         self.is_full = self.records is not None and self.records.full is not None
@@ -125,8 +129,9 @@ class Recorder:
         self._is_checked = False
         self.is_instrumented = False  #: whether instrument() compares the names in the settings with the routes
 
-    def _records_by_extra_label(self, labels: tuple[str, ...]) -> RecordsByExtraLabel:
-        return RecordsByExtraLabel(self._record, labels, tuple(self.extra_labels.varying))
+    def _records_by_extra_label(self, labels: tuple[str, ...], route: str | None) -> RecordsByExtraLabel:
+        make = partial(self._record, route=route)
+        return RecordsByExtraLabel(make, labels, tuple(self.extra_labels.varying))
 
     def _lookup_by_extra_label(self, request: Request) -> Record | None:
         return self._select(self.labels.lookup(request), request)
@@ -138,11 +143,11 @@ class Recorder:
                 record = record[value_of(request)]
         return record  # type: ignore[no-any-return]
 
-    def _record(self, labels: tuple[str, ...]) -> Record:
+    def _record(self, labels: tuple[str, ...], route: str | None) -> Record:
         # The default monitor as it is needs no object for each request.
         has_halves = self.monitor_args.keys() & {"init_metrics", "end_metrics"}
         if self.records is not None and self.monitor is RequestMonitor and not has_halves:
-            return self.records.request(labels)
+            return self.records.request(labels, route)
         return MonitorRecord(self.monitor, self.monitor_args, labels, self.failed)
 
     def record_of(self, request: Request) -> Record | None:

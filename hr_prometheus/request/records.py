@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD
 
+from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError, did_you_mean
 from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
     FULL,
     LATENCY_BUCKETS,
+    OUTCOME,
     REQUEST_COUNT,
     REQUEST_FIRST_BYTE_LATENCY,
     REQUEST_LATENCY,
@@ -20,7 +23,10 @@ from hr_prometheus.metrics import (
     REQUEST_SIZE,
     RESPONSE_SIZE,
     SIZE_BUCKETS,
+    STATUS,
+    URL_SCHEME,
 )
+from hr_prometheus.names import DEFAULT_NAMES, Naming, checked_names, checked_prefix
 from hr_prometheus.request.body import receive, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
 from hr_prometheus.store.store import basic_store, full_store
@@ -30,15 +36,22 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.buckets import Buckets
     from hr_prometheus.request.exchange import Exchange
+    from hr_prometheus.request.monitors import RequestMonitor
     from hr_prometheus.store.cells import Cells, Page
     from hr_prometheus.store.store import Store
+
+
+#: The status of most requests; those in progress are counted as if they will have it.
+USUAL_STATUS = "200"
 
 
 class Records:
     """The records of the requests and WebSockets in one registry, under one prefix.
 
-    *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds.
+    *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds, of all routes or by route
+    name; *names* are name sets. With *latency_by_status* latencies are told apart by outcome.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for wrong options and for names that are taken.
     """
 
@@ -47,22 +60,36 @@ class Records:
         registry: CollectorRegistry,
         *,
         prefix: str = "",
-        buckets: Sequence[float] = LATENCY_BUCKETS,
+        buckets: Buckets = LATENCY_BUCKETS,
         detail: str = BASIC,
+        names: Sequence[str] = DEFAULT_NAMES,
+        latency_by_status: bool = False,
     ) -> None:
         if detail not in DETAILS:
             raise ConfigurationError(
                 f'detail="{detail}": unknown detail level.{did_you_mean(detail, DETAILS)} Expected one of {", ".join(DETAILS)}.'
             )
-        self.basic = basic_store(registry, prefix=prefix, buckets=buckets)
-        self.full = full_store(registry, prefix=prefix, buckets=buckets) if detail == FULL else None
+        self.naming = Naming(checked_prefix(prefix), checked_names(names))
+        self.buckets = LatencyBuckets(buckets)
+        self.latency_by_status = latency_by_status
+        self.basic = basic_store(registry, naming=self.naming, buckets=self.buckets.others)
+        self.full = full_store(registry, naming=self.naming, buckets=self.buckets.others) if detail == FULL else None
 
-    def request(self, labels: tuple[str, ...]) -> RequestRecord:
+    def request(self, labels: tuple[str, ...], route: str | None = None) -> RequestRecord | SplitRecord:
         """Return a record of the requests with these labels: method, path, and names and values of extra ones.
 
-        All records of the same labels write to the same cells.
+        All records of the same labels write to the same cells. *route* is the name of their route.
         """
-        return RequestRecord(self, labels) if self.full is None else DetailedRequestRecord(self, labels, self.full)
+        bounds = self.buckets.of(route)
+        if self.latency_by_status or self.naming.is_by_status:
+            return SplitRecord(self, labels, bounds)
+        return self.unsplit(labels, bounds)
+
+    def unsplit(self, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...] = ()) -> RequestRecord:
+        """Return a record with one histogram of latencies, whose series has the labels *split* as well."""
+        if self.full is None:
+            return RequestRecord(self, labels, bounds, split)
+        return DetailedRequestRecord(self, labels, bounds, split, self.full)
 
 
 class _StatusCells(dict[str, "tuple[Page, int]"]):
@@ -73,10 +100,10 @@ class _StatusCells(dict[str, "tuple[Page, int]"]):
         self._own, self._extra = labels[:2], labels[2:]
 
     def __missing__(self, status: str) -> tuple[Page, int]:
-        # A status may come from a client, by way of a handler.
-        if not (len(status) == 3 and status.isdecimal() and "100" <= status <= "599"):
-            return self._store.allocate(REQUEST_COUNT, (*self._own, "other", *self._extra))
-        cells = self[status] = self._store.allocate(REQUEST_COUNT, (*self._own, status, *self._extra))
+        label = status_label(status)
+        cells = self._store.allocate(REQUEST_COUNT, (*self._own, label, *self._extra))
+        if label == status:  # there is no end of others
+            self[status] = cells
         return cells
 
 
@@ -88,18 +115,20 @@ class RequestRecord:
 
     __slots__ = ("bounds", "labels", "latency", "loop_time", "page", "statuses")
 
-    def __init__(self, records: Records, labels: tuple[str, ...]) -> None:
+    def __init__(
+        self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...]
+    ) -> None:
         self.labels = labels
         self.loop_time: Cells | None = None
-        self.page, self.latency = records.basic.allocate(REQUEST_LATENCY, labels)
-        self.bounds = records.basic.latency_buckets
+        cells, self.bounds = records.basic.allocate_histogram(REQUEST_LATENCY, labels + split, bounds)
+        self.page, self.latency = cells
         self.statuses = _StatusCells(records.basic, labels)
 
-    def begin(self, _exchange: Exchange | None = None) -> None:
+    def begin(self, _exchange: Exchange | RequestMonitor | None = None) -> None:
         """Count one request more in progress."""
         self.page[self.latency - 1] += 1.0
 
-    def leave(self) -> None:
+    def leave(self, _exchange: RequestMonitor | None = None) -> None:
         """Count one request less in progress, and nothing else."""
         self.page[self.latency - 1] -= 1.0
 
@@ -119,7 +148,7 @@ class RequestRecord:
         page[first] += seconds  # no call between the two, so that other threads see both or neither
         page[bucket] += 1.0
 
-    def finish(self, status: str, seconds: float) -> None:
+    def finish(self, status: str, seconds: float, _exchange: RequestMonitor | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
         RequestRecord.end(self, None, status, seconds)
 
@@ -132,8 +161,15 @@ class DetailedRequestRecord(RequestRecord):
 
     __slots__ = ("_cells", "store")
 
-    def __init__(self, records: Records, labels: tuple[str, ...], store: Store) -> None:
-        super().__init__(records, labels)
+    def __init__(
+        self,
+        records: Records,
+        labels: tuple[str, ...],
+        bounds: tuple[float, ...],
+        split: tuple[str, ...],
+        store: Store,
+    ) -> None:
+        super().__init__(records, labels, bounds, split)
         self.store = store
         self.loop_time = store.allocate(REQUEST_LOOP_TIME, labels)
         self._cells: tuple[Page, int, Page, int, Page, int] | None = None
@@ -180,9 +216,76 @@ class DetailedRequestRecord(RequestRecord):
         self.measure(None, None, size)
 
     def _make_cells(self) -> tuple[Page, int, Page, int, Page, int]:
-        metrics = (REQUEST_FIRST_BYTE_LATENCY, RESPONSE_SIZE, REQUEST_SIZE)
-        (page, first), (sent, sent_first), (received, received_first) = (
-            self.store.allocate(metric, self.labels) for metric in metrics
-        )
+        page, first = self.store.allocate(REQUEST_FIRST_BYTE_LATENCY, self.labels, self.bounds)
+        sent, sent_first = self.store.allocate(RESPONSE_SIZE, self.labels)
+        received, received_first = self.store.allocate(REQUEST_SIZE, self.labels)
         self._cells = page, first, sent, sent_first, received, received_first
         return self._cells
+
+
+class SplitRecord:
+    """The same, where latencies are told apart by outcome, or by status and scheme: a record for each.
+
+    A request is in progress in the record of the usual outcome. One that ends otherwise goes over to the record of its own.
+    """
+
+    def __init__(self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
+        self.labels = labels
+        self._make = partial(records.unsplit, labels, bounds)
+        self._by_outcome, self._by_status = records.latency_by_status, records.naming.is_by_status
+        self._records: dict[tuple[str, ...], RequestRecord] = {}
+        usual = self._record(USUAL_STATUS, "http")
+        self.loop_time, self.measure = usual.loop_time, usual.measure
+        self.store = records.full
+
+    def _record(self, status: str, scheme: str) -> RequestRecord:
+        status = status_label(status)
+        split: tuple[str, ...] = ()
+        if self._by_outcome:
+            split += OUTCOME, "ok" if status < "500" else "error"
+        if self._by_status:
+            split += STATUS, status, URL_SCHEME, scheme
+        record = self._records.get(split)
+        if record is None:
+            record = self._records[split] = self._make(split)
+        return record
+
+    def begin(self, exchange: Exchange | RequestMonitor | None = None) -> None:
+        """Count one request more in progress."""
+        self._record(USUAL_STATUS, _scheme(exchange)).begin()
+
+    def leave(self, exchange: Exchange | RequestMonitor | None = None) -> None:
+        """Count one request less in progress, and nothing else."""
+        self._record(USUAL_STATUS, _scheme(exchange)).leave()
+
+    def _move(self, exchange: Exchange | RequestMonitor | None, status: str) -> RequestRecord:
+        """Have a request go over to the record of its *status*, and return that."""
+        scheme = _scheme(exchange)
+        usual = self._record(USUAL_STATUS, scheme)
+        try:
+            record = self._record(status, scheme)
+        except BaseException:
+            usual.leave()
+            raise
+        if record is not usual:
+            usual.leave()
+            record.begin()
+        return record
+
+    def end(self, exchange: Exchange, status: str, seconds: float) -> None:
+        """Count a request in progress as ended with *status* after some *seconds*."""
+        self._move(exchange, status).end(exchange, status, seconds)
+
+    def finish(self, status: str, seconds: float, exchange: RequestMonitor | None = None) -> None:
+        """Count a request in progress as ended, without an exchange."""
+        self._move(exchange, status).finish(status, seconds)
+
+
+def _scheme(exchange: Exchange | RequestMonitor | None) -> str:
+    """Return the scheme of the connection, which no client chooses."""
+    return "https" if exchange is not None and exchange.request.scheme == "https" else "http"
+
+
+def status_label(status: str) -> str:
+    """Return the label of a status, which may come from a client by way of a handler."""
+    return status if len(status) == 3 and status.isdecimal() and "100" <= status <= "599" else "other"

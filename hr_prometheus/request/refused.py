@@ -8,7 +8,7 @@ from aiohttp.web import Response
 
 from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.resources import MALFORMED
-from hr_prometheus.request.records import RequestRecord
+from hr_prometheus.request.records import RequestRecord, SplitRecord
 
 if TYPE_CHECKING:
     from aiohttp.web import Request, StreamResponse
@@ -25,11 +25,11 @@ def record_malformed(recorder: Recorder, response: StreamResponse, seconds: floa
 
 def record_unmet_expectation(recorder: Recorder, request: Request, response: StreamResponse, seconds: float) -> None:
     """Record a request whose expectation aiohttp has refused (RFC 9110, 10.1.1)."""
-    if isinstance(record := recorder.record_of(request), RequestRecord):
+    if isinstance(record := recorder.record_of(request), RequestRecord | SplitRecord):
         _record(record, response, seconds)
 
 
-def _record(record: RequestRecord, response: StreamResponse, seconds: float) -> None:
+def _record(record: RequestRecord | SplitRecord, response: StreamResponse, seconds: float) -> None:
     body = response.body if isinstance(response, Response) else None
     record.begin()
     record.finish(str(response.status), seconds)

@@ -11,12 +11,12 @@ from aiohttp import WebSocketError, WSCloseCode, hdrs
 from aiohttp.web import WebSocketResponse
 
 from hr_prometheus.metrics import WEBSOCKET_CLOSES, WEBSOCKET_DURATION, WEBSOCKETS_IN_PROGRESS
-from hr_prometheus.request.records import DetailedRequestRecord
 
 if TYPE_CHECKING:
     from aiohttp.web import Request, StreamResponse
 
     from hr_prometheus.request.exchange import Exchange
+    from hr_prometheus.store.store import Store
 
 #: Who sent the first close frame, or let the connection go without one.
 SERVER, CLIENT, UNKNOWN = "server", "client", "unknown"
@@ -29,9 +29,9 @@ class WebSocketRecord:
 
     __slots__ = ("_labels", "_progress", "_store")
 
-    def __init__(self, record: DetailedRequestRecord) -> None:
-        self._store = record.store
-        self._labels = record.labels[1:]  # without the method
+    def __init__(self, record: Any) -> None:
+        self._store: Store = record.store
+        self._labels: tuple[str, ...] = record.labels[1:]  # without the method
         self._progress = self._store.allocate(WEBSOCKETS_IN_PROGRESS, self._labels)
 
     def begin(self) -> None:
@@ -146,7 +146,8 @@ def expect_upgrade(exchange: Exchange) -> None:
 def begin_websocket(exchange: Exchange, outermost: Exchange) -> None:
     """Count a request as an open WebSocket if it has become one, now that the *outermost* exchange has seen its head."""
     record, headers = exchange.record, outermost.headers
-    if not isinstance(record, DetailedRequestRecord) or headers is None or exchange.websocket is not None:
+    is_detailed = getattr(record, "store", None) is not None
+    if not is_detailed or headers is None or exchange.websocket is not None:
         return
     if headers.get(hdrs.UPGRADE, "").lower() == "websocket":
         response = outermost.response if isinstance(outermost.response, WebSocketResponse) else None

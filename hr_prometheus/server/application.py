@@ -11,7 +11,6 @@ from aiohttp.web import Application, UrlDispatcher
 
 from hr_prometheus.errors import HrPrometheusError, SettingError, TargetError
 from hr_prometheus.instrumentation import instrument
-from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import has_start_up
 from hr_prometheus.metrics import FULL
 from hr_prometheus.request.monitors import BaseRequestMonitor
@@ -19,7 +18,7 @@ from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import target_and_routes
 from hr_prometheus.server.bind import address_error
 from hr_prometheus.server.importer import application_error, load_attribute
-from hr_prometheus.server.label_notices import ignored_options, label_notices, recorder_in
+from hr_prometheus.server.label_notices import ignored_options, label_notices, policies_of_command, recorder_in
 from hr_prometheus.server.logs import configure_application_logging, log_notices
 from hr_prometheus.server.target import make_application, parse_target
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, sentence_of
@@ -75,7 +74,7 @@ class ServedApplication:
         configure_application_logging(settings, is_script=self.is_script)
         self.routes = _number_of_routes(app)
         if not (self._shares_settings or has_start_up(app)):  # else they are checked later
-            Policies(settings.fixed_routes, settings.allow_values).check(app)
+            policies_of_command(settings).check(app)
         self._instrument(app, metrics_path)
         self._metrics_routes = _number_of_routes(app) - self.routes
         if context is not None:
@@ -107,6 +106,8 @@ class ServedApplication:
                 path_budget=settings.path_budget,
                 buckets=settings.buckets,
                 metric_prefix=settings.metric_prefix,
+                names=settings.names,
+                latency_by_status=settings.latency_by_status,
                 detail=settings.detail or FULL,
                 exclude=settings.exclude,
                 exclude_methods=settings.exclude_methods,

@@ -12,7 +12,8 @@ from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.view import is_view
 from hr_prometheus.instrumentation import IGNORED
 from hr_prometheus.labels.exclusions import covers, idle_patterns
-from hr_prometheus.labels.policies import Policies
+from hr_prometheus.labels.extra import ExtraLabels
+from hr_prometheus.labels.policies import ALL, Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.request.recorder import recorder_of
@@ -32,7 +33,7 @@ _OWN_CURE = 'fixed_routes_parameters={"*": ["*"]} in the application\'s own call
 #: The options that an application's own middleware leaves without an effect.
 _MIDDLEWARE_OPTIONS = (
     "fixed_route", "allow_values", "keep_values", "monitor", "path_budget", "buckets", "metric_prefix", "detail", "exclude",
-    "exclude_method", "label",
+    "exclude_method", "label", "names", "latency_by_status",
 )  # fmt: skip
 
 
@@ -123,4 +124,10 @@ def policies_of(app: Application, settings: Settings) -> Policies:
 
 def policies_of_command(settings: Settings) -> Policies:
     """Return the policies that the settings give an application without a middleware of its own."""
-    return Policies(settings.fixed_routes, settings.allow_values, settings.keep_values)
+    return Policies(
+        settings.fixed_routes,
+        settings.allow_values,
+        settings.keep_values,
+        routes_with_buckets=settings.buckets.keys() - {ALL},
+        label_parameters=ExtraLabels(settings.extra_labels, settings.names).parameters,
+    )

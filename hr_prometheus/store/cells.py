@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeAlias, overload
 
     from hr_prometheus.metrics import Metric
+    from hr_prometheus.names import Naming
 
     class Page(Protocol):
         """A sequence of cells: a list, a file that is mapped into memory, prometheus_client's values."""
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
         def allocate(self, series: SeriesId) -> Cells:
             """Return the cells of a series, its time of creation among them."""
 
-        def existing(self, metric: Metric, prefix: str, bounds: tuple[float, ...]) -> Iterable[tuple[str, ...]]:
-            """Return the labels of the series that an earlier process has left."""
+        def existing(self, metric: Metric, naming: Naming) -> Iterable[SeriesId]:
+            """Return the series of a metric that an earlier process has left."""
 
 
 #: Cells on one page in memory; 8 bytes each. Python keeps the integers up to 256, so an index needs no new object.
@@ -56,10 +57,10 @@ _TRIES = 10
 
 
 class SeriesId(NamedTuple):
-    """The identity of a series: its metric, the prefix of its name, a histogram's bounds, the values of its labels."""
+    """The identity of a series: its metric, how that is named, a histogram's bounds, the values of its labels."""
 
     metric: Metric
-    prefix: str
+    naming: Naming
     bounds: tuple[float, ...]
     labels: tuple[str, ...]
 
@@ -82,7 +83,7 @@ class MemoryAllocator:
         self._page[begin + size - 1] = time.time()
         return self._page, begin + cells_before_first(series.metric)
 
-    def existing(self, _metric: Metric, _prefix: str, _bounds: tuple[float, ...]) -> Iterable[tuple[str, ...]]:
+    def existing(self, _metric: Metric, _naming: Naming) -> Iterable[SeriesId]:
         """Return nothing: memory begins empty."""
         return ()
 

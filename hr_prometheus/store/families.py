@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
 from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.metrics import IN_PROGRESS
-from hr_prometheus.store.cells import has_observations, in_progress
+from hr_prometheus.names import named_labels
+from hr_prometheus.store.cells import has_observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import Protocol, TypeAlias
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.names import Export
     from hr_prometheus.store.cells import Cells, Page
 
     #: The values of a series' labels, and its cells.
@@ -39,39 +40,51 @@ go_text: Callable[[float], str] = floatToGoString
 with_created: ContextVar[bool] = ContextVar("with_created", default=False)
 
 
+class Part(NamedTuple):
+    """The series of a family that have the same *bounds*: the upper bounds of a histogram's buckets."""
+
+    bounds: tuple[float, ...]
+    series: SeriesList
+
+
 class StoredFamily(Family):
     """A family whose numbers stay in their cells until its samples are read.
 
-    *metric* is its entry in the catalogue, *bounds* are the upper bounds of a histogram's buckets. A gauge with bounds
-    has the cells of the histogram that it ends in. A series of such a histogram has no samples before its first observation.
+    *export* is what it is exported as. Its *parts* differ in the buckets of their histograms. A series of a histogram that a
+    gauge ends in has no samples before its first observation.
     """
 
-    def __init__(self, metric: Metric, name: str, bounds: tuple[float, ...], series: SeriesList) -> None:
-        super().__init__(name, metric.help, metric.type)
-        self.metric = metric
-        self.bounds = bounds
-        self.series = series
+    def __init__(self, export: Export, parts: Sequence[Part] = ()) -> None:
+        super().__init__(export.name, export.metric.help, export.metric.type)
+        self.export = export
+        self.parts = parts
+        self.may_be_empty = export.metric in IN_PROGRESS
         #: The names of the samples that are read; ``None`` for all.
         self.selected: frozenset[str] | None = None
 
     @property
     def samples(self) -> list[Sample]:
         """The samples, as prometheus_client names and orders them."""
-        samples = [sample for values, (page, first) in self.series for sample in self._samples(values, page, first)]
+        samples = [
+            sample
+            for bounds, series in self.parts
+            for values, (page, first) in series
+            for sample in self._samples(bounds, values, page, first)
+        ]
         return [sample for sample in samples if self.selects(sample.name)]
 
     @samples.setter
     def samples(self, _none: list[Sample]) -> None:
         """Ignore what the base class sets."""
 
-    def sample_names(self, *, with_created: bool) -> list[str]:
+    def sample_names(self, bounds: Sequence[float], *, with_created: bool) -> list[str]:
         """Return the names of the samples of one series, in their order, selected or not."""
         if self.type == "gauge":
             return [self.name]
         created = [f"{self.name}_created"] * with_created
         if self.type == "counter":
             return [f"{self.name}_total", *created]
-        buckets = [f"{self.name}_bucket"] * (len(self.bounds) + 1)
+        buckets = [f"{self.name}_bucket"] * (len(bounds) + 1)
         return [*buckets, f"{self.name}_count", f"{self.name}_sum", *created]
 
     def selects(self, name: str) -> bool:
@@ -83,28 +96,27 @@ class StoredFamily(Family):
 
         Nothing is read yet, so that a selection is rendered as fast as the whole.
         """
-        selection = StoredFamily(self.metric, self.name, self.bounds, self.series)
-        selection.selected = frozenset(self.sample_names(with_created=with_created.get())).intersection(names)
+        selection = StoredFamily(self.export, self.parts)
+        selection.selected = frozenset(self.sample_names((), with_created=with_created.get())).intersection(names)
         return selection if selection.selected else None
 
     #: What prometheus_client's registry calls for ``name[]``.
     _restricted_metric = select
 
-    def _samples(self, values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
-        labels = self.metric.named(values)
+    def _samples(self, bounds: tuple[float, ...], values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
+        labels = named_labels(self.export.labels, values)
         created = first + 1
         if self.type == "gauge":
-            bounds = len(self.bounds)
-            yield Sample(self.name, labels, in_progress(page, first, bounds) if bounds else page[first])
+            yield Sample(self.name, labels, page[first])
             return
         if self.type == "counter":
             yield Sample(f"{self.name}_total", labels, page[first])
         else:
-            if self.metric in IN_PROGRESS and not has_observations(page, first, len(self.bounds)):
+            if self.may_be_empty and not has_observations(page, first, len(bounds)):
                 return
-            created = first + len(self.bounds) + 2
+            created = first + len(bounds) + 2
             total, *counts = list(page[first:created])  # at one moment: another thread may be writing
-            for bound, count in zip((*self.bounds, float("inf")), accumulate(counts), strict=True):
+            for bound, count in zip((*bounds, float("inf")), accumulate(counts), strict=True):
                 yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, count)
             yield Sample(f"{self.name}_count", labels, count)
             yield Sample(f"{self.name}_sum", labels, total)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import REGISTRY
 
 from hr_prometheus.metrics import IN_PROGRESS, METRICS
+from hr_prometheus.names import Naming, checked_names
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId, cells_before_first, in_progress, series_size
 from hr_prometheus.store.store import allocators, collect_hooks
 
@@ -74,12 +75,13 @@ class SlotFiles:
         return added
 
     def _read_line(self, line: bytes) -> SeriesId | None:
-        name, prefix, bounds, labels, begin, size = json.loads(line)
+        name, (prefix, *sets), bounds, labels, begin, size = json.loads(line)
         if not (0 <= begin <= begin + size <= (begin // _PAGE_CELLS + 1) * _PAGE_CELLS):
             return None
         self._next = max(self._next, begin + size)
         metric = _METRICS[name]
-        series = SeriesId(metric, prefix, tuple(bounds) or metric.buckets, tuple(labels))
+        naming = Naming(prefix, checked_names(sets))
+        series = SeriesId(metric, naming, tuple(bounds) or metric.buckets, tuple(labels))
         if metric.ends_in is not None or size != series_size(metric, series.bounds):
             return None
         page, index = self._locate(begin)
@@ -88,7 +90,7 @@ class SlotFiles:
 
     def add(self, series: SeriesId) -> Cells:
         """Add a series. Raises :exc:`OSError` if there is no room."""
-        metric, prefix, bounds, labels = series
+        metric, naming, bounds, labels = series
         size = series_size(metric, bounds)
         begin = self._next
         if begin % _PAGE_CELLS + size > _PAGE_CELLS:
@@ -97,7 +99,7 @@ class SlotFiles:
         self._next = begin + size  # also where the line fails: it may have been written whole
         # The line comes before the numbers: cells that no line names stay zero.
         own_bounds = () if bounds == metric.buckets else bounds
-        line = json.dumps([metric.name, prefix, own_bounds, labels, begin, size]).encode()
+        line = json.dumps([metric.name, [naming.prefix, *naming.sets], own_bounds, labels, begin, size]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             # An invalid line comes before it, so that it does not complete one that was cut short.
@@ -158,9 +160,9 @@ class FileAllocator:
             return self._memory.allocate(series)
         return self._files.cells.get(series) or self._files.add(series)
 
-    def existing(self, metric: Metric, prefix: str, bounds: tuple[float, ...]) -> Iterable[tuple[str, ...]]:
-        """Return the labels of the series that an earlier process has left."""
-        return [series.labels for series in self._files.cells if series[:3] == (metric, prefix, bounds)]
+    def existing(self, metric: Metric, naming: Naming) -> Iterable[SeriesId]:
+        """Return the series of a metric that an earlier process has left."""
+        return [series for series in self._files.cells if series[:2] == (metric, naming)]
 
 
 def store_in_files(path: str, *, totals_at: str = "") -> None:

@@ -11,9 +11,7 @@ prometheus_client is in its own multi-process mode.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -27,7 +25,9 @@ from hr_prometheus.metrics import (
     SCRAPE_METRICS,
     SELF_METRICS,
 )
+from hr_prometheus.names import DEFAULT_NAMING, exports_of
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId
+from hr_prometheus.store.exported import ExportedFamilies
 from hr_prometheus.store.families import StoredFamily
 from hr_prometheus.store.values import ValueAllocator, is_multiprocess_mode
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.metrics import Metric
+    from hr_prometheus.names import Naming
     from hr_prometheus.store.cells import Allocator, Cells
-    from hr_prometheus.store.families import SeriesList
 
 #: Where the stores of a registry have their cells, if not in memory. An entry counts for stores that are made after it.
 allocators: WeakKeyDictionary[CollectorRegistry, Allocator] = WeakKeyDictionary()
@@ -46,56 +46,60 @@ allocators: WeakKeyDictionary[CollectorRegistry, Allocator] = WeakKeyDictionary(
 #: Called at each collection of a store. A worker warns here that its numbers are not those of all workers.
 collect_hooks: list[Callable[[], None]] = []
 
-_NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
-
 
 class Store:
     """The numbers of some metrics, as a collector for a prometheus_client registry.
 
-    *prefix* goes before every metric's name. *buckets* are the upper bounds, in seconds, of the histograms
-    that have the catalogue's latency buckets; ascending, without the implied ``+Inf``.
+    *naming* is how the metrics are named, and *buckets* are the upper bounds, in seconds, of the histograms that have the
+    catalogue's latency buckets.
     """
 
     def __init__(
-        self, metrics: Sequence[Metric], *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS
+        self, metrics: Sequence[Metric], *, naming: Naming = DEFAULT_NAMING, buckets: Sequence[float] = LATENCY_BUCKETS
     ) -> None:
         self.metrics = tuple(metrics)
-        self.prefix = _checked_prefix(prefix)
-        self.latency_buckets = _checked_buckets(buckets)
+        self.naming = naming
+        self.latency_buckets = tuple(buckets)
         self._lock = Lock()
         self._allocator: Allocator = MemoryAllocator()
-        self._series: dict[Metric, dict[tuple[str, ...], Cells]] = {
-            metric: {} for metric in self.metrics if metric.ends_in is None
-        }
+        self._series: dict[tuple[Metric, tuple[str, ...]], tuple[Cells, tuple[float, ...]]] = {}
+        self._exported = ExportedFamilies()
 
     def use(self, allocator: Allocator) -> None:
         """Have cells from *allocator*, and the series that it has already. To be called before the first series is made."""
         self._allocator = allocator
         for metric in self.metrics:
-            for labels in allocator.existing(metric, self.prefix, self.buckets(metric)):
-                self.allocate(metric, labels)
+            for series in allocator.existing(metric, self.naming):
+                self.allocate(metric, series.labels, series.bounds)
 
     def buckets(self, metric: Metric) -> tuple[float, ...]:
-        """Return the upper bounds of a histogram's buckets, without ``+Inf``; of a gauge those of what it ends in."""
-        metric = metric.ends_in or metric
+        """Return the upper bounds of a histogram's buckets, without ``+Inf``, where a series has none of its own."""
         return self.latency_buckets if metric.buckets is LATENCY_BUCKETS else metric.buckets
 
-    def allocate(self, metric: Metric, labels: tuple[str, ...]) -> Cells:
+    def allocate(self, metric: Metric, labels: tuple[str, ...], bounds: tuple[float, ...] | None = None) -> Cells:
         """Return the page and the first cell of one series, which the first call makes.
 
         :mod:`hr_prometheus.store.cells` says what each cell is for. A gauge that ends in a histogram has no series of its
         own: the cell before the histogram's first counts what has begun. Observing the end is enough; what ends otherwise
         is subtracted from that cell.
         """
+        return self.allocate_histogram(metric, labels, bounds)[0]
+
+    def allocate_histogram(
+        self, metric: Metric, labels: tuple[str, ...], bounds: tuple[float, ...] | None = None
+    ) -> tuple[Cells, tuple[float, ...]]:
+        """Do the same, and return the bounds of the series as well: *bounds*, or those with which it was made."""
+        key = metric, labels
         try:
-            return self._series[metric][labels]
+            return self._series[key]
         except KeyError:
             with self._lock:
-                series = self._series[metric]
-                if labels not in series:
-                    identity = SeriesId(metric, self.prefix, self.buckets(metric), labels)
-                    series[labels] = self._allocator.allocate(identity)
-                return series[labels]
+                if key not in self._series:
+                    series = SeriesId(metric, self.naming, self.buckets(metric) if bounds is None else bounds, labels)
+                    cells = self._allocator.allocate(series)
+                    self._exported.add(series, cells)
+                    self._series[key] = cells, series.bounds
+                return self._series[key]
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         """Observe a *value*, in the metric's unit, for one series of a histogram."""
@@ -107,37 +111,36 @@ class Store:
     def describe(self) -> Iterator[StoredFamily]:
         """Yield the families without samples, by which a registry notices names that are taken."""
         for metric in self.metrics:
-            yield self._family(metric)
+            for export in exports_of(metric, self.naming):
+                yield StoredFamily(export)
 
     def collect(self) -> Iterator[StoredFamily]:
         """Yield the families that have at least one series."""
         for hook in collect_hooks:
             hook()
-        for metric in self.metrics:
-            series = list(self._series[metric.ends_in or metric].copy().items())  # another thread may be adding
-            if series:
-                yield self._family(metric, series)
-
-    def _family(self, metric: Metric, series: SeriesList = ()) -> StoredFamily:
-        return StoredFamily(metric, self.prefix + metric.name, self.buckets(metric), series)
+        yield from self._exported.families()
 
 
 _lock = Lock()
 _stores: WeakKeyDictionary[CollectorRegistry, dict[tuple[str, ...], Store]] = WeakKeyDictionary()
 
 
-def basic_store(registry: CollectorRegistry, *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS) -> Store:
+def basic_store(
+    registry: CollectorRegistry, *, naming: Naming = DEFAULT_NAMING, buckets: Sequence[float] = LATENCY_BUCKETS
+) -> Store:
     """Return the store of the basic request metrics in *registry*; the first call registers it.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if another collector has taken one of the names,
     or if the store exists with other buckets.
     """
-    return _registered(registry, Store(BASIC_METRICS, prefix=prefix, buckets=buckets))
+    return _registered(registry, Store(BASIC_METRICS, naming=naming, buckets=buckets))
 
 
-def full_store(registry: CollectorRegistry, *, prefix: str = "", buckets: Sequence[float] = LATENCY_BUCKETS) -> Store:
+def full_store(
+    registry: CollectorRegistry, *, naming: Naming = DEFAULT_NAMING, buckets: Sequence[float] = LATENCY_BUCKETS
+) -> Store:
     """Return the store of what ``detail="full"`` adds, as :func:`basic_store` does for the basic metrics."""
-    return _registered(registry, Store(FULL_METRICS, prefix=prefix, buckets=buckets))
+    return _registered(registry, Store(FULL_METRICS, naming=naming, buckets=buckets))
 
 
 def self_store(registry: CollectorRegistry) -> Store:
@@ -161,7 +164,7 @@ def check_registry(registry: object) -> None:
 def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
     """Return the store that *registry* has under the candidate's names, or register the candidate."""
     check_registry(registry)
-    names = tuple(candidate.prefix + metric.name for metric in candidate.metrics)
+    names = tuple(family.name for family in candidate.describe())
     with _lock:
         stores = _stores.setdefault(registry, {})
         store = stores.get(names)
@@ -192,38 +195,6 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
             f"have {_listed(candidate.latency_buckets)}. Use the same buckets, another metric prefix or another registry.",
         )
     return store
-
-
-def _checked_buckets(buckets: Sequence[float]) -> tuple[float, ...]:
-    """Return the bounds without a final ``+Inf``; they must be finite, positive and ascending."""
-    try:
-        bounds = tuple(float(bound) for bound in buckets)
-    except (TypeError, ValueError):  # not numbers
-        bounds = ()
-    if bounds and bounds[-1] == float("inf"):
-        bounds = bounds[:-1]
-    ascending = all(low < high for low, high in pairwise((0.0, *bounds, float("inf"))))  # also false for NaN
-    if not bounds or not ascending:
-        raise SettingError(
-            "buckets",
-            f"buckets={buckets!r}",
-            ": invalid buckets. Expected upper bounds in seconds, greater than 0 and ascending, for example ",
-            advice="[0.05, 0.1, 0.5, 1, 5].",
-            command_advice="0.05,0.1,0.5,1,5.",
-        )
-    return bounds
-
-
-def _checked_prefix(prefix: str) -> str:
-    if not isinstance(prefix, str) or (prefix and not re.fullmatch(_NAME, prefix)):
-        raise SettingError(
-            "metric_prefix",
-            f"metric_prefix={prefix!r}",
-            " cannot begin a metric's name. Expected letters, digits and underscores, with no digit first, for example ",
-            advice='"myapp_".',
-            command_advice="myapp_.",
-        )
-    return prefix
 
 
 def _listed(buckets: Sequence[float]) -> str:

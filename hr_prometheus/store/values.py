@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, overload
 from prometheus_client import values
 
 from hr_prometheus.metrics import IN_PROGRESS, SCRAPE_LINES
+from hr_prometheus.names import exports_of, named_labels
 from hr_prometheus.store.cells import MemoryAllocator, cells_before_first
 from hr_prometheus.store.families import go_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hr_prometheus.metrics import Metric
     from hr_prometheus.store.cells import Cells, SeriesId
 
 logger = logging.getLogger("hr_prometheus")
@@ -35,17 +35,51 @@ def is_multiprocess_mode() -> bool:
 class ValueAllocator(MemoryAllocator):
     """Gives out values of prometheus_client's; cells in memory if it cannot make its files."""
 
-    _is_logged = False
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_logged = False
+        #: The values by name and labels. Series that are added up under one name share them.
+        self._values: dict[object, Any] = {}
 
     def allocate(self, series: SeriesId) -> Cells:
         """Return the cells of a new series."""
         try:
-            return ValuePage(_value_cells(series)), cells_before_first(series.metric)
+            return ValuePage(self._cells(series)), cells_before_first(series.metric)
         except Exception as error:  # noqa: BLE001  # whatever is wrong with the directory, requests are answered
             if not self._is_logged:
                 self._is_logged = True
                 logger.warning("prometheus_client cannot keep numbers in PROMETHEUS_MULTIPROC_DIR: %r", error)
             return super().allocate(series)
+
+    def _cells(self, series: SeriesId) -> Sequence[Any]:
+        """Return the cells of a series. Raises what prometheus_client raises if it cannot make its file."""
+        metric, _, bounds, _ = series
+        created = _ConstantCell(time.time())
+        if metric.type != "histogram":
+            suffix = "_total" if metric.type == "counter" else ""
+            mode = "livemax" if metric is SCRAPE_LINES else "livesum"
+            return _Cell(self._named(series, suffix, mode=mode)), created
+        total = _Cell(self._named(series, "_sum"))
+        buckets = [self._named(series, "_bucket", le=go_text(bound)) for bound in (*bounds, float("inf"))]
+        if metric not in IN_PROGRESS:
+            return total, *map(_Cell, buckets), created
+        gauges = self._named(series._replace(metric=IN_PROGRESS[metric]), mode="livesum")
+        return _Cell(gauges), total, *[_Cell(bucket, gauges) for bucket in buckets], created
+
+    def _named(self, series: SeriesId, suffix: str = "", *, mode: str = "", **more: str) -> list[Any]:
+        """Return prometheus_client's values of one number of a series, one for each name under which it is exported."""
+        make: Any = values.ValueClass
+        numbers = []
+        for export in exports_of(series.metric, series.naming):
+            labels = named_labels(export.labels, export.labels_of(series.labels)) | more
+            key = export.name + suffix, *labels.items()
+            if key not in self._values:
+                self._values[key] = make(
+                    series.metric.type, export.name, export.name + suffix, tuple(labels), tuple(labels.values()),
+                    series.metric.help, multiprocess_mode=mode,
+                )  # fmt: skip
+            numbers.append(self._values[key])
+        return numbers
 
 
 class ValuePage:
@@ -83,60 +117,25 @@ class _ConstantCell:
         self._value = value
 
 
-class _BegunCell:
-    """The count of what has begun, derived from a gauge in the file and the buckets. A forked process begins with 0 in progress."""
+class _Cell:
+    """A cell whose changes are added to some values, and taken from *others*: what is counted in a bucket is in progress no more.
 
-    def __init__(self, buckets: Sequence[Any], gauge: Any) -> None:
-        self._buckets, self._gauge = buckets, gauge
-        self._pid = 0
+    Its own number is that of this process and this series. A forked process begins with 0.
+    """
+
+    def __init__(self, numbers: Sequence[Any], others: Sequence[Any] = ()) -> None:
+        self._values, self._others = numbers, others
+        self._pid, self._number = 0, 0.0
 
     def get(self) -> float:
         if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._value: float = sum(bucket.get() for bucket in self._buckets)
-            self._gauge.set(0.0)
-        return self._value
+            self._pid, self._number = os.getpid(), 0.0
+        return self._number
 
     def set(self, value: float) -> None:
-        self._gauge.inc(value - self.get())
-        self._value = value
-
-
-class _BucketCell:
-    """The count of a bucket. What it counts is no longer in progress."""
-
-    def __init__(self, bucket: Any, gauge: Any) -> None:
-        self._bucket, self._gauge = bucket, gauge
-
-    def get(self) -> float:
-        value: float = self._bucket.get()
-        return value
-
-    def set(self, value: float) -> None:
-        self._gauge.inc(self.get() - value)
-        self._bucket.set(value)
-
-
-def _value_cells(series: SeriesId) -> Sequence[Any]:
-    """Return the cells of a series. Raises what prometheus_client raises if it cannot make its file."""
-    metric, prefix, bounds, labels = series
-    name = prefix + metric.name
-    created = _ConstantCell(time.time())
-    if metric.type != "histogram":
-        mode = "livemax" if metric is SCRAPE_LINES else "livesum"
-        return _value(metric, name, prefix + metric.exported_name, labels, mode=mode), created
-    total = _value(metric, name, f"{name}_sum", labels)
-    buckets = [
-        _value(metric, name, f"{name}_bucket", (*labels, "le", go_text(bound))) for bound in (*bounds, float("inf"))
-    ]
-    if metric not in IN_PROGRESS:
-        return total, *buckets, created
-    gauge_name = prefix + IN_PROGRESS[metric].name
-    gauge = _value(IN_PROGRESS[metric], gauge_name, gauge_name, labels, mode="livesum")
-    return _BegunCell(buckets, gauge), total, *[_BucketCell(bucket, gauge) for bucket in buckets], created
-
-
-def _value(metric: Metric, family: str, name: str, labels: tuple[str, ...], *, mode: str = "") -> Any:
-    make: Any = values.ValueClass
-    named = metric.named(labels)
-    return make(metric.type, family, name, tuple(named), tuple(named.values()), metric.help, multiprocess_mode=mode)
+        change = value - self.get()
+        self._number = value
+        for each in self._values:
+            each.inc(change)
+        for each in self._others:
+            each.inc(-change)

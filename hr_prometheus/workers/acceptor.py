@@ -18,8 +18,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hr_prometheus.settings import MOST_WORKERS
 from hr_prometheus.workers.tasks import BackgroundTasks
+from hr_prometheus.written_forms import MOST_WORKERS
 
 if TYPE_CHECKING:
     import ssl

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess.identity import identifier
-from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, MOST_WORKERS, sentence_of
+from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, sentence_of
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
 from hr_prometheus.workers.process import (
@@ -28,6 +28,7 @@ from hr_prometheus.workers.process import (
 )
 from hr_prometheus.workers.stacks import describe_blocked, requests_in_progress
 from hr_prometheus.workers.tasks import BackgroundTasks
+from hr_prometheus.written_forms import MOST_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -137,8 +137,8 @@ def test_there_are_numbers_to_test():
             " (values are separated by spaces) is not understood.",
         ),
         ("rules", "OBJECTIVE", "99 x=1", " (values are separated by spaces)"),
-        ("run", "BUCKETS", "2,1", ": invalid buckets."),
-        ("run", "BUCKETS", "fast", " is not understood."),
+        ("run", "BUCKETS", "2,1", " (values are separated by spaces): invalid buckets."),
+        ("run", "BUCKETS", "fast", " (values are separated by spaces) is not understood."),
         ("run", "METRIC_PREFIX", "9", " cannot begin a metric's name."),
         ("run", "METRICS_PATH", "x", " cannot be served."),
         ("run", "WORKERS", "many", " is not understood."),
@@ -205,7 +205,8 @@ def test_a_method_in_small_letters(command):
 def test_a_choice_from_the_environment(option):
     """So does one of click's own errors."""
     done = hr_prometheus("run", "served:app", **{option.envvar: "nonsense"})
-    assert f'Invalid value for {option.envvar}="nonsense": ' in done.stderr
+    is_list = " (values are separated by spaces)" * option.multiple
+    assert f'Invalid value for {option.envvar}="nonsense"{is_list}: ' in done.stderr
 
 
 def test_an_address_from_the_environment():

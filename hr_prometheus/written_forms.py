@@ -1,0 +1,139 @@
+"""The written forms of settings: the texts of options, read into values.
+
+Each parser raises :exc:`~hr_prometheus.errors.SettingError` for a text that it does not understand, with what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from hr_prometheus.errors import SettingError
+from hr_prometheus.labels.policies import ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MOST_WORKERS = 256
+#: In a list of values, the beginning of another setting: NAME.PARAM=
+_SETTING = re.compile(r"[^=]+\.\w+=")
+
+
+def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Read ``NAME=PARAM[,PARAM…]``, ``NAME=*`` and ``*``; the parameters of a repeated name add up."""
+    fixed: dict[str, frozenset[str]] = {}
+    for text in texts:
+        name, equals, listed = text.partition("=")
+        if text == ALL:
+            equals, listed = "=", ALL
+        parameters = [parameter.strip() for parameter in listed.split(",")]
+        if not name or not equals or not all(parameters):
+            raise SettingError(
+                "fixed_route",
+                f'--fixed-route "{text}"',
+                " is not understood. Expected NAME=PARAM[,PARAM…], for example "
+                "get_cell=cell_id; NAME=* for all parameters of a route; * for all of every route.",
+                (text,),
+            )
+        fixed[name] = fixed.get(name, frozenset()) | frozenset(parameters)
+    return fixed
+
+
+def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[str]]]:
+    """Read ``NAME.PARAM=VALUE[,VALUE…]``; the values of a repeated parameter add up."""
+    allowed: dict[str, dict[str, frozenset[str]]] = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        name, dot, parameter = key.rpartition(".")
+        values = [value.strip() for value in listed.split(",")]
+        has_another = any(_SETTING.match(value) for value in values)
+        if has_another or not (name and dot and parameter and equals and all(values)):
+            raise SettingError(
+                "allow_values",
+                f'--allow-values "{text}"',
+                " is not understood. Expected NAME.PARAM=VALUE[,VALUE…], for example "
+                "get_cell_neighbour.direction=north,south."
+                + " Commas only separate the values of one parameter."
+                * has_another,
+                (text,),
+            )
+        of_route = allowed.setdefault(name, {})
+        of_route[parameter] = of_route.get(parameter, frozenset()) | frozenset(values)
+    return allowed
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Read ``NAME=SOURCE``."""
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, _, source = text.partition("=")
+        problem = ""
+        if not name or not source:
+            problem = " is not understood. Expected NAME=SOURCE, for example team=const:shop or client=header:X-Client=web,ios."
+        elif name in labels:
+            problem = f": the label {name} was given already. Give each label once."
+        if problem:
+            raise SettingError("label", f'--label "{text}"', problem, (text,))
+        labels[name] = source
+    return labels
+
+
+def parse_buckets(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Read ``BOUND,BOUND…`` for all routes, and ``NAME=BOUND,BOUND…`` for the route of a name."""
+    buckets: dict[str, tuple[float, ...]] = {}
+    for text in texts:
+        name, equals, listed = text.rpartition("=")
+        name = name if equals else ALL
+        try:
+            bounds = tuple(float(bound) for bound in listed.split(","))
+        except ValueError:
+            bounds = ()
+        problem = ""
+        if not bounds or not name:
+            problem = (
+                " is not understood. Expected upper bounds in seconds separated by commas, for example 0.05,0.1,0.5,1,5 for all "
+                "routes or get_cell=0.5,1,5 for the route of that name."
+            )
+        elif name in buckets:
+            problem = ": there are others for the same routes. Give them once."
+        if problem:
+            raise SettingError("buckets", f'--buckets "{text}"', problem, (text,))
+        buckets[name] = bounds
+    return buckets
+
+
+def parse_mode(text: str) -> int:
+    """Read the permissions of a file: three octal digits."""
+    if not re.fullmatch("(0o|0)?[0-7]{3}", text):
+        problem = " is not understood. Expected the permissions of a file as three octal digits, for example 660."
+        raise SettingError("unix_mode", f'--unix-mode "{text}"', problem)
+    return int(text.removeprefix("0o"), 8)
+
+
+def parse_workers(text: str) -> int:
+    """Read a number of workers, or ``auto`` for one for each processor."""
+    if text == "auto":
+        return min(available_processors(), MOST_WORKERS)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST_WORKERS:
+        raise SettingError(
+            "workers",
+            f'--workers "{text}"',
+            f" is not understood. Expected a number from 1 to {MOST_WORKERS}, or auto for as many as there are processors.",
+        )
+    return number
+
+
+def available_processors(cpu_max: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Return the number of processors that this process may use, by its affinity and its container's quota; at least 1."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open(cpu_max, encoding="ascii") as file:
+            quota, period = file.read().split()
+        return max(1, min(number, int(quota) // int(period)))
+    except (OSError, ValueError):  # no control groups, or "max": no quota
+        return number
