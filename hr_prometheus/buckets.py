@@ -60,3 +60,6 @@ def _checked(name: object, bounds: object, buckets: object) -> tuple[float, ...]
             command_advice="0.05,0.1,0.5,1,5.",
         )
     return numbers
+
+
+DEFAULT_BUCKETS = LatencyBuckets()

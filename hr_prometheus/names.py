@@ -32,7 +32,7 @@ from hr_prometheus.metrics import (
 class NameSet:
     """Names of metrics and of their labels; what is not in *labels* keeps its name.
 
-    A metric that is not in *families* keeps name and labels; one with an empty name is left out. Latencies are told apart by
+    A metric with an empty name is left out; one that no chosen set has in its *families* keeps name and labels. Latencies are told apart by
     the labels in *latency_labels* as well, and requests in progress by those in *progress_labels*.
     """
 
@@ -127,18 +127,17 @@ def named_labels(names: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
 
 @cache
 def exports_of(metric: Metric, naming: Naming) -> tuple[Export, ...]:
-    """Return the families that a metric is exported as: one for each name set that has a name for it."""
-    exports: dict[str, Export] = {}
-    for each in naming.sets:
-        names = NAME_SETS[each]
-        name = names.families.get(metric)
-        if name is None:
-            names, name = SEED, metric.name
+    """Return the families that a metric is exported as: one for each name set that has a name for it, or else its own."""
+    sets = [NAME_SETS[each] for each in naming.sets]
+    if not any(metric in names.families for names in sets):
+        sets = [SEED]
+    exports = []
+    for names in sets:
+        name = metric.name if names is SEED else names.families.get(metric)
         if name:
-            full = naming.prefix + name
             labels = tuple(names.labels.get(label, label) for label in metric.labels)
-            exports.setdefault(full, Export(metric, full, labels, names))
-    return tuple(exports.values())
+            exports.append(Export(metric, naming.prefix + name, labels, names))
+    return tuple(exports)
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
 
 from hr_prometheus import hrprometheus_middleware, instrument
+from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics
@@ -474,7 +475,10 @@ def table(tmp_path: Path) -> list[Row]:
 
 def service_levels(table: Sequence[Row] = (), percentages: Sequence[str] = (), **options: object) -> ServiceLevels:
     """Return the service levels of the job ``shop`` with these objectives."""
-    objectives = objectives_of(parse_objectives(percentages), table, "/metrics")
+    latency, buckets = options.pop("latency", None), options.pop("buckets", LatencyBuckets())
+    latencies = {} if latency is None else {"*": latency}
+    budgets = parse_objectives(percentages)
+    objectives = objectives_of(budgets, table, "/metrics", latencies=latencies, buckets=buckets)
     return ServiceLevels(**{"application": ApplicationMetrics(), "job": "shop", "objectives": objectives} | options)
 
 

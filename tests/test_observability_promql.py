@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from hr_prometheus import metrics
+from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.observability.promql import ApplicationMetrics, example_label, route_matchers
 from hr_prometheus.observability.route_table import rows_of
 from hr_prometheus.settings import Settings
@@ -74,3 +75,58 @@ def test_the_level_of_detail():
     basic = ApplicationMetrics(detail="basic")
     assert [metric for metric in metrics.METRICS if not basic.has(metric)] == list(metrics.FULL_METRICS)
     assert all(ApplicationMetrics().has(metric) for metric in metrics.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "by", "bucket", "sizes"),
+    [
+        ("seed", "app_request_count_total", "path, status", "app_request_latency_bucket", "app_response_size_bytes_sum"),
+        ("http", "app_http_requests_total", "handler, status", "app_http_request_duration_seconds_bucket",
+         "app_http_response_size_bytes_sum"),
+        ("otel", "app_http_server_request_duration_seconds_count", "http_route, http_response_status_code",
+         "app_http_server_request_duration_seconds_bucket", "app_response_size_bytes_sum"),
+    ],
+)  # fmt: skip
+def test_names_of_others(names, count, by, bucket, sizes):
+    """Metrics and labels have the names of their set; what the set has no name for keeps its own."""
+    application = ApplicationMetrics("app_", ('job="x"', 'path=~"/a|/b"'), names=(names,))
+    route = by.partition(",")[0]
+    rate = application.rate(metrics.REQUEST_COUNT, "5m", ["path", "status"])
+    assert rate == f'sum by ({by}) (rate({count}{{job="x",{route}=~"/a|/b"}}[5m]))'
+    assert f'{bucket}{{job="x",{route}=~"/a|/b"}}' in application.quantile(0.5, metrics.REQUEST_LATENCY, "5m")
+    kept = route if sizes.startswith("app_http") else "path"
+    assert application.selector(metrics.RESPONSE_SIZE, "_sum") == f'{sizes}{{job="x",{kept}=~"/a|/b"}}'
+    several = ApplicationMetrics(names=("otel", "http")).selector(metrics.RESPONSE_SIZE, "_sum")
+    assert several == "http_response_size_bytes_sum{}"
+    assert application.selector(metrics.LOOP_BLOCKED) == 'asyncio_event_loop_blocked_total{job="x",path=~"/a|/b"}'
+
+
+@pytest.mark.parametrize(
+    ("names", "matcher"),
+    [("seed", 'outcome="ok"'), ("http", 'outcome="ok"'), ("otel", 'http_response_status_code!~"5.."')],
+)
+def test_latencies_without_errors(names, matcher):
+    """They are told apart only if that is asked for."""
+    latency = metrics.REQUEST_LATENCY
+    assert matcher not in ApplicationMetrics(names=(names,)).outcome("ok").quantile(0.5, latency, "5m")
+    assert matcher in ApplicationMetrics(names=(names,), latency_by_status=True).outcome("ok").quantile(
+        0.5, latency, "5m"
+    )
+
+
+def test_routes_with_bounds_of_their_own():
+    """Together they have the bounds in common; each by itself has its own."""
+    buckets = LatencyBuckets({"*": [0.5, 1, 2], "report": [1, 2, 60]})
+    application, latency = ApplicationMetrics(buckets=buckets), metrics.REQUEST_LATENCY
+    common = r'{le=~"1\\.0|2\\.0|\\+Inf"}'
+    assert f"request_latency_bucket{common}" in application.quantile(0.5, latency, "5m")
+    assert f"request_first_byte_latency_bucket{common}" in application.bucket_rate(
+        metrics.REQUEST_FIRST_BYTE_LATENCY, "5m"
+    )
+    for of_routes in (
+        application.quantile(0.5, latency, "5m", ["path"]),
+        application.of_route('path="/report"').quantile(0.5, latency, "5m"),
+        application.quantile(0.5, metrics.RESPONSE_SIZE, "5m"),
+        ApplicationMetrics().quantile(0.5, latency, "5m"),
+    ):
+        assert "le=~" not in of_routes

@@ -26,7 +26,14 @@ def written(tmp_path):
 
 @pytest.mark.parametrize(
     ("percentage", "options"),
-    [("rest=99.5", {"latency": 0.5}), ("90", {"application": ApplicationMetrics("app_")}), ("50", {})],
+    [
+        ("rest=99.5", {"latency": 0.5}),
+        ("90", {"application": ApplicationMetrics("app_")}),
+        ("50", {}),
+        ("rest=99.5", {"latency": 0.5, "application": ApplicationMetrics(names=("http",), latency_by_status=True)}),
+        ("rest=99.5", {"latency": 0.5, "application": ApplicationMetrics(names=("otel",))}),
+        ("99", {"latency": 0.5, "application": ApplicationMetrics(names=("otel",), latency_by_status=True)}),
+    ],
 )
 def test_promtool_agrees(table, written, promtool, percentage, options):
     """The rules are right, and each alert fires when its test says so, and no other does."""

@@ -9,9 +9,11 @@ import yaml
 from conftest import service_levels
 
 from hr_prometheus import metrics
+from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.metrics import Metric
 from hr_prometheus.observability.alerts import alerts, burn_rates
+from hr_prometheus.observability.objectives import objectives_of, parse_latencies, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.rules import render_rules
 
@@ -107,14 +109,57 @@ def test_no_alert_that_could_not_fire(percentage, windows):
 
 def test_latencies():
     """An objective for latencies needs a bucket that ends there."""
-    assert service_levels(latency=0.25).latency_bucket == "0.25"
-    assert service_levels(latency=1).latency_bucket == "1.0"
-    assert service_levels().latency_bucket is None
+    for latency, bucket in ((0.25, "0.25"), (1, "1.0"), (None, None)):
+        assert [each.latency_bucket for each in service_levels(latency=latency).objectives] == [bucket]
     for latency, nearest in ((0.3, "0.25 or 0.5"), (0.001, "0.005"), (20, "10")):
         with pytest.raises(
             ConfigurationError, match=f'--latency "{latency:g}" is not a bound .* Take {nearest}, or add it'
         ):
             service_levels(latency=latency)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "latencies", "problem"),
+    [
+        ([], {"*": 0.25}, '--latency "0.25" is not a bound of the latency histogram of the route rest, .* Take 1 with --latency rest='),
+        (["rest=99"], {"*": 0.25}, '--latency "0.25" is not a bound of the latency histogram of the route rest,'),
+        ([], {"rest": 2.0}, '--latency "rest=2" is not a bound .* of the route rest, .* Take 1 or 30 with --latency rest='),
+        ([], {"*": 0.25, "res": 1.0}, '--latency "res=1": the application has no route named "res". Did you mean "rest"?'),
+        ([], {"*": 0.25, "rest": 30.0}, ""),
+        (["rest=99"], {"rest": 30.0}, ""),
+        ([], {"*": 1.0}, ""),
+    ],
+)  # fmt: skip
+def test_the_latency_of_a_route_is_one_of_its_own_bounds(table, budgets, latencies, problem):
+    """A route with buckets of its own has a latency of its own, and so an objective of its own."""
+    buckets, budgets = LatencyBuckets({"rest": [1, 30, 60]}), parse_objectives(budgets)
+    if problem:
+        with pytest.raises(ConfigurationError, match=problem):
+            objectives_of(budgets, table, "/metrics", latencies=latencies, buckets=buckets)
+        return
+    objectives = objectives_of(budgets, table, "/metrics", latencies=latencies, buckets=buckets)
+    expected = {"*": latencies.get("*"), "rest": latencies.get("rest")}
+    assert {each.route: each.latency for each in objectives} == {
+        route: latency for route, latency in expected.items() if route == "*" or latency
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [(["0.5"], {"*": 0.5}), (["0.5", "report=30"], {"*": 0.5, "report": 30.0}), ([], {})],
+)
+def test_written_latencies(texts, expected):
+    """Seconds of all routes, and of routes by name."""
+    assert parse_latencies(texts) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "0.5s", "=1", "report=", "nan", "inf", "report=fast"])
+def test_unreadable_latencies(text):
+    """The error quotes what was typed."""
+    with pytest.raises(ConfigurationError, match=f'--latency "{text}" is not understood'):
+        parse_latencies([text])
+    with pytest.raises(ConfigurationError, match="there is another one"):
+        parse_latencies(["report=1", "report=2"])
 
 
 def test_budgets_are_exact():

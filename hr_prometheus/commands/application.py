@@ -41,10 +41,22 @@ def load_routes(settings: Settings, *, start: bool = False) -> tuple[list[Row], 
 
 def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Settings]:
     """Return an application's metrics, its routes and its settings. Without a target it has no routes."""
+    from hr_prometheus.buckets import LatencyBuckets
     from hr_prometheus.observability.promql import ApplicationMetrics
 
     rows, settings = load_routes(settings) if settings.target else ([], settings)
     application = ApplicationMetrics(
-        settings.metric_prefix, detail=settings.detail or FULL, has_loop_metrics=settings.loop_metrics
+        settings.metric_prefix,
+        detail=settings.detail or FULL,
+        has_loop_metrics=settings.loop_metrics,
+        names=settings.names,
+        buckets=LatencyBuckets(settings.buckets),
+        latency_by_status=settings.latency_by_status,
     )
+    for name, bounds in application.buckets.by_route.items():
+        if not set(bounds).intersection(application.buckets.others):
+            print_warning(
+                f'The buckets of the route "{name}" have no bound in common with those of other routes, so what is shown of '
+                "several routes together has no quantiles. Keep some bounds in common."
+            )
     return application, rows, settings

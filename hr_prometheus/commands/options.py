@@ -234,9 +234,11 @@ objective = output_option(
 )
 latency = output_option(
     "--latency",
-    type=Seconds(min_open=True, example=0.5),
-    metavar="SECONDS",
-    help="In what time as many requests must be answered; one of --buckets. Without it no alert looks at latencies.",
+    "latencies",
+    multiple=True,
+    metavar="[NAME=]SECONDS",
+    help="In what time as many requests must be answered: of the application, or of its route NAME; one of --buckets. Without it "
+    "no alert looks at latencies. Repeatable.",
 )
 least_requests = output_option(
     "--least-requests",

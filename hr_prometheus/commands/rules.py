@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.commands import options
 from hr_prometheus.commands.application import load_metrics
 from hr_prometheus.commands.outputs import write_outputs
@@ -32,7 +31,7 @@ from hr_prometheus.settings import Settings
 def rules(
     *,
     objectives: tuple[str, ...],
-    latency: float | None,
+    latencies: tuple[str, ...],
     least_requests: int,
     output: str | None,
     tests: str | None,
@@ -46,7 +45,7 @@ def rules(
     """
     if tests is not None and output is None:
         raise ConfigurationError("--tests was given without --output. The tests name the file of the rules.")
-    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
+    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_latencies, parse_objectives
     from hr_prometheus.observability.rule_tests import render_rule_tests
     from hr_prometheus.observability.rules import render_rules
 
@@ -55,9 +54,9 @@ def rules(
     levels = ServiceLevels(
         application=application,
         job=job,
-        objectives=objectives_of(budgets, rows, settings.metrics_path),
-        latency=latency,
-        buckets=LatencyBuckets(settings.buckets).others,
+        objectives=objectives_of(
+            budgets, rows, settings.metrics_path, latencies=parse_latencies(latencies), buckets=application.buckets
+        ),
         least_requests=least_requests,
     )
     files = {"--output": (output, render_rules(levels))}

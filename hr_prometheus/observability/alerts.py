@@ -62,9 +62,6 @@ class Alert:
 
 def alerts(levels: ServiceLevels) -> list[Alert]:
     """Return the alerts: those of the objectives, and those of hr-prometheus itself."""
-    kinds = {"errors": ("RequestErrorsBurnBudget", "are answered with a 5xx")}
-    if levels.latency is not None:
-        kinds["latency"] = ("RequestLatencyBurnsBudget", f"take more than {levels.latency:g} s")
     of_objectives = [
         Alert(
             name,
@@ -76,7 +73,7 @@ def alerts(levels: ServiceLevels) -> list[Alert]:
             labels={"objective": kind, "route": objective.route, "window": rate.long},
         )
         for objective in levels.objectives
-        for kind, (name, verb) in kinds.items()
+        for kind, (name, verb) in _kinds(objective).items()
         for rate in burn_rates(objective)
     ]
     return [
@@ -86,6 +83,14 @@ def alerts(levels: ServiceLevels) -> list[Alert]:
         *_of_workers(levels.metrics),
         *_of_labels_and_errors(levels.metrics),
     ]
+
+
+def _kinds(objective: Objective) -> dict[str, tuple[str, str]]:
+    """Return the name of the alert and what is wrong with the requests, by what the objective is about."""
+    kinds = {"errors": ("RequestErrorsBurnBudget", "are answered with a 5xx")}
+    if objective.latency is not None:
+        kinds["latency"] = ("RequestLatencyBurnsBudget", f"take more than {objective.latency:g} s")
+    return kinds
 
 
 def burn_rates(objective: Objective) -> list[BurnRate]:

@@ -51,9 +51,11 @@ def render_dashboard(application: ApplicationMetrics, job: str, table: Sequence[
         .refresh("30s")
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
     )
-    requests = application.name(REQUEST_COUNT) + "_total"
-    for label, matchers in (("job", ""), ("instance", f"{{{JOB}}}"), ("path", f"{{{JOB},{INSTANCE}}}")):
-        board.with_variable(_variable(label, f"label_values({requests}{matchers}, {label})", job))
+    requests, path = application.name(REQUEST_COUNT), application.label(REQUEST_COUNT, "path")
+    for name, matchers, label in (
+        ("job", "", "job"), ("instance", f"{{{JOB}}}", "instance"), ("path", f"{{{JOB},{INSTANCE}}}", path)
+    ):  # fmt: skip
+        board.with_variable(_variable(name, f"label_values({requests}{matchers}, {label})", job))
     numbers = count(1)
     top = 0
     for section in sections(application, table):

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from prometheus_client.utils import floatToGoString
-
+from hr_prometheus.buckets import DEFAULT_BUCKETS, LatencyBuckets
 from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.labels.policies import ALL
 from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, escaped
-from hr_prometheus.metrics import LATENCY_BUCKETS
 from hr_prometheus.observability.promql import equal, example_label, route_matchers
 from hr_prometheus.observability.yaml_text import quote
 from hr_prometheus.settings import DEFAULT_LEAST_REQUESTS
+from hr_prometheus.store.families import go_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hr_prometheus.metrics import Metric
     from hr_prometheus.observability.promql import ApplicationMetrics
@@ -34,6 +33,8 @@ _LARGEST_BUDGET = Decimal("0.5")
 class Objective:
     """*budget* is the share of the requests of *route* that may go wrong; ``*`` is every route without an objective.
 
+    As many may take longer than *latency*, in seconds; ``None`` is no objective for latencies.
+
     A request is one of them if all matchers of one of *selections* select it, and those of none of *exclusions*. *path*,
     *method* and *host* are labels that one of them can have.
     """
@@ -45,6 +46,12 @@ class Objective:
     path: str
     method: str
     host: str = ""
+    latency: float | None = None
+
+    @property
+    def latency_bucket(self) -> str | None:
+        """The label ``le`` of the bucket of the requests that are fast enough."""
+        return None if self.latency is None else go_text(self.latency)
 
     def rate(
         self, application: ApplicationMetrics, metric: Metric, window: str, *matchers: str, suffix: str = ""
@@ -63,39 +70,18 @@ class Objective:
 class ServiceLevels:
     """The objectives of an application that Prometheus scrapes as *job*.
 
-    Those for latencies count the requests that take longer than *latency*, in seconds, which must be one of the *buckets*;
-    ``None`` is no objective for latencies. The alert of an objective needs *least_requests* in its long window.
-
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a latency that is not a bucket.
+    The alert of an objective needs *least_requests* in its long window.
     """
 
     application: ApplicationMetrics
     job: str
     objectives: Sequence[Objective]
-    latency: float | None = None
-    buckets: Sequence[float] = LATENCY_BUCKETS
     least_requests: int = DEFAULT_LEAST_REQUESTS
-
-    def __post_init__(self) -> None:
-        if self.latency is not None and self.latency not in self.buckets:
-            place = bisect(self.buckets, self.latency)
-            nearest = " or ".join(f"{bound:g}" for bound in self.buckets[max(place - 1, 0) : place + 1])
-            raise SettingError(
-                "latency",
-                f'--latency "{self.latency:g}"',
-                " is not a bound of the latency histogram, which counts the requests up to each of its bounds. "
-                f"Take {nearest}, or add it to --buckets, here and where the application is run.",
-            )
 
     @property
     def metrics(self) -> ApplicationMetrics:
         """The application's metrics, of this job alone."""
         return self.application.where(equal("job", self.job))
-
-    @property
-    def latency_bucket(self) -> str | None:
-        """The label ``le`` of the bucket of the requests that are fast enough."""
-        return None if self.latency is None else floatToGoString(self.latency)  # type: ignore[no-untyped-call]
 
 
 def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
@@ -126,29 +112,83 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
     return {ALL: 1 - Decimal(DEFAULT_OBJECTIVE) / 100} | budgets
 
 
-def objectives_of(budgets: dict[str, Decimal], table: Sequence[Row], metrics_path: str) -> list[Objective]:
+def parse_latencies(texts: Iterable[str]) -> dict[str, float]:
+    """Read ``SECONDS`` and ``NAME=SECONDS``; return the seconds by name, with ``*`` for all other routes."""
+    latencies: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        try:
+            seconds = float(number)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf") or (equals and not name):
+            problem = (
+                " is not understood. Expected seconds, greater than 0 and without a unit, such as 0.5 for the application or "
+                "report=30 for the route of that name."
+            )
+            raise SettingError("latency", f'--latency "{text}"', problem, (text,))
+        if (name or ALL) in latencies:
+            problem = ": there is another one for the same requests. Remove one."
+            raise SettingError("latency", f'--latency "{text}"', problem, (text,))
+        latencies[name or ALL] = seconds
+    return latencies
+
+
+def objectives_of(
+    budgets: Mapping[str, Decimal],
+    table: Sequence[Row],
+    metrics_path: str,
+    *,
+    latencies: Mapping[str, float] | None = None,
+    buckets: LatencyBuckets = DEFAULT_BUCKETS,
+) -> list[Objective]:
     """Return the objective of the application and those of its routes.
 
     A route with an objective of its own is judged by that one alone; if each has one, the application has none. Scrapes,
     and requests that match no route, belong to none: neither Prometheus nor a scanner shall make an outage look small.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a route that is not in the table.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a route that is not in the table, and for a latency that is no
+    bound of the *buckets* of its routes.
     """
+    latencies = latencies or {}
+    names = (budgets.keys() | latencies.keys()) - {ALL}
     objectives = []
-    for name in sorted(budgets.keys() - {ALL}):
+    for name in sorted(names):
         rows = [row for row in table if row.name == name]
         if not rows:
-            raise _unknown_route(name, budgets[name], table)
+            raise _unknown_route(name, budgets, latencies, table)
+        latency = latencies.get(name, latencies.get(ALL))
+        _check_latency(latency, buckets.of(name), name, is_own=name in latencies)
         selections = tuple(route_matchers(row, table) for row in rows)
-        objectives.append(Objective(name, budgets[name], selections, (), *_example(rows[0])))
+        budget = budgets.get(name, budgets[ALL])
+        objectives.append(Objective(name, budget, selections, (), *_example(rows[0]), latency))
     not_judged = [UNMATCHED, MALFORMED, metrics_path]
-    others = [row for row in table if row.name not in budgets and example_label(row) not in not_judged]
+    others = [row for row in table if row.name not in names and example_label(row) not in not_judged]
     if table and not others:
         return objectives
+    for other in dict.fromkeys([None, *(row.name for row in others)]):
+        _check_latency(latencies.get(ALL), buckets.of(other), other if other in buckets.by_route else None)
     labels = _example(others[0]) if others else ("/", "GET", "")
     selection = (f"path!~{quote('|'.join(map(escaped, not_judged)))}",)
     exclusions = tuple(selection for objective in objectives for selection in objective.selections)
-    return [Objective(ALL, budgets[ALL], (selection,), exclusions, *labels), *objectives]
+    everything = Objective(ALL, budgets[ALL], (selection,), exclusions, *labels, latencies.get(ALL))
+    return [everything, *objectives]
+
+
+def _check_latency(latency: float | None, bounds: Sequence[float], route: str | None, *, is_own: bool = False) -> None:
+    """Check that the latency of an objective is a bound of its requests; of a *route* if that has bounds of its own."""
+    if latency is None or latency in bounds:
+        return
+    place = bisect(bounds, latency)
+    nearest = " or ".join(f"{bound:g}" for bound in bounds[max(place - 1, 0) : place + 1])
+    of_route = "" if route is None else f"{route}="
+    raise SettingError(
+        "latency",
+        f'--latency "{of_route * is_own}{latency:g}"',
+        f" is not a bound of the latency histogram{of_route and f' of the route {route}'}, which counts the requests up to each of "
+        f"its bounds. Take {nearest}{of_route and f' with --latency {of_route}SECONDS'}, or add it to --buckets, here and where "
+        "the application is run.",
+    )
 
 
 def format_percent(share: Decimal) -> str:
@@ -156,11 +196,15 @@ def format_percent(share: Decimal) -> str:
     return f"{(share * 100).normalize():f}"
 
 
-def _unknown_route(name: str, budget: Decimal, table: Sequence[Row]) -> SettingError:
+def _unknown_route(
+    name: str, budgets: Mapping[str, Decimal], latencies: Mapping[str, float], table: Sequence[Row]
+) -> SettingError:
     named = sorted({row.name for row in table if row.name})
+    is_latency = name not in budgets
+    value = f"{latencies[name]:g}" if is_latency else format_percent(1 - budgets[name])
     return SettingError(
-        "objective",
-        f'--objective "{name}={format_percent(1 - budget)}"',
+        "latency" if is_latency else "objective",
+        f'--{"latency" if is_latency else "objective"} "{name}={value}"',
         f': the application has no route named "{name}".{did_you_mean(name, named)} '
         f"Named routes: {', '.join(named) or 'none'}."
         if table

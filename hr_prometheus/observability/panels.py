@@ -79,7 +79,7 @@ def _overview(application: ApplicationMetrics) -> Iterator[Panel]:
     """Yield the numbers that a person looks at first."""
     of_path = application.where(PATH)
     requests = of_path.rate(metrics.REQUEST_COUNT, WINDOW)
-    slow = of_path.quantile(0.95, metrics.REQUEST_LATENCY, WINDOW)
+    slow = of_path.outcome(metrics.OK).quantile(0.95, metrics.REQUEST_LATENCY, WINDOW)
     progress = f"sum ({of_path.selector(metrics.REQUESTS_IN_PROGRESS)})"
     for width, title, unit, expression in (
         (5, "Requests per second", "requests", requests),
@@ -94,15 +94,16 @@ def _overview(application: ApplicationMetrics) -> Iterator[Panel]:
 def _routes(application: ApplicationMetrics) -> Iterator[Panel]:
     """Yield the busiest, the slowest and the most failing routes."""
     by = ["path"]
+    legend = _legend(application, metrics.REQUEST_COUNT, by)
     errors = f"topk({TOP}, (\n{application.error_ratio(WINDOW, by)}\n) > 0)"
-    slow = f"topk({TOP}, {application.quantile(0.95, metrics.REQUEST_LATENCY, WINDOW, by)} > 0)"
+    slow = f"topk({TOP}, {application.outcome(metrics.OK).quantile(0.95, metrics.REQUEST_LATENCY, WINDOW, by)} > 0)"
     busy = f"topk({TOP}, {application.rate(metrics.REQUEST_COUNT, WINDOW, by)} > 0)"
     for title, unit, expression in (
         ("Busiest routes (requests per second)", "requests", busy),
         ("Slowest routes (95th percentile)", "seconds", slow),
         ("Most failing routes (share of 5xx)", "share", errors),
     ):
-        yield Panel("bars", title, "", unit, (Query(expression, "{{path}}"),))
+        yield Panel("bars", title, "", unit, (Query(expression, legend),))
 
 
 def _event_loop(application: ApplicationMetrics) -> Iterator[Panel]:
@@ -129,31 +130,36 @@ def _panels(application: ApplicationMetrics, metric: Metric) -> Iterator[Panel]:
     if "path" in metric.labels:
         application = application.where(PATH)
     by = _distinguishing_labels(metric)
-    legend = " ".join(f"{{{{{label}}}}}" for label in by)
+    legend = _legend(application, metric, by)
     title = _title(metric)
     if metric.type == "counter":
         rate = Query(application.rate(metric, WINDOW, by), legend)
         yield Panel("graph", f"{title} per second", metric.help, metric.unit, (rate,))
     elif metric.type == "gauge":
-        value = f"{sum_by(by)} ({application.selector(metric)})"
+        labels = [application.label(metric, label) for label in by]
+        value = f"{sum_by(labels)} ({application.selector(metric)})"
         if by == ["path"]:
             value = f"topk({TOP}, {value} > 0)"  # most paths have nothing at most times
         yield Panel("graph", title, metric.help, metric.unit, (Query(value, legend),))
     else:
         yield _quantiles(application, metric, title)
-        buckets = application.rate(metric, WINDOW, ["le"], "_bucket")
+        buckets = application.bucket_rate(metric, WINDOW)
         yield Panel("heatmap", f"{title}: how many", metric.help, metric.unit, (Query(buckets, "{{le}}"),))
         if metric.unit == "bytes":
             size = Query(application.rate(metric, WINDOW, suffix="_sum"), "bytes")
             yield Panel("graph", f"{title} per second", metric.help, metric.unit, (size,))
-    if metric == metrics.REQUEST_COUNT:
+    if metric is metrics.REQUEST_COUNT:
         yield _errors(application)
+    elif metric is metrics.REQUEST_LATENCY and application.latency_by_status:
+        failed = application.outcome(metrics.ERROR).quantile(0.95, metric, WINDOW)
+        yield Panel("graph", "95 % of the errors are answered within", "", metric.unit, (Query(failed, "5xx"),))
 
 
 def _route(application: ApplicationMetrics, row: Row, table: Sequence[Row]) -> Section:
     """Return the section of one route."""
-    application = application.where(*(_escape_variables(matcher) for matcher in route_matchers(row, table)))
-    traffic = Query(application.rate(metrics.REQUEST_COUNT, WINDOW, ["status"]), "{{status}}")
+    application = application.of_route(*(_escape_variables(matcher) for matcher in route_matchers(row, table)))
+    statuses = application.rate(metrics.REQUEST_COUNT, WINDOW, ["status"])
+    traffic = Query(statuses, _legend(application, metrics.REQUEST_COUNT, ["status"]))
     name = f" ({row.name})" if row.name else ""
     panels = (
         Panel("graph", "Requests per second", "", "requests", (traffic,)),
@@ -164,12 +170,19 @@ def _route(application: ApplicationMetrics, row: Row, table: Sequence[Row]) -> S
 
 
 def _quantiles(application: ApplicationMetrics, metric: Metric, title: str) -> Panel:
+    if metric is metrics.REQUEST_LATENCY:
+        application = application.outcome(metrics.OK)
     queries = (Query(application.quantile(share, metric, WINDOW), f"{share * 100:g} %") for share in QUANTILES)
     return Panel("graph", title, metric.help, metric.unit, tuple(queries))
 
 
 def _errors(application: ApplicationMetrics) -> Panel:
     return Panel("graph", "Share of errors (5xx)", "", "share", (Query(application.error_ratio(WINDOW), "5xx"),))
+
+
+def _legend(application: ApplicationMetrics, metric: Metric, by: Sequence[str]) -> str:
+    """Return Grafana's template of the values of labels."""
+    return " ".join(f"{{{{{application.label(metric, label)}}}}}" for label in by)
 
 
 def _distinguishing_labels(metric: Metric) -> list[str]:

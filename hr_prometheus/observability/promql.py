@@ -6,32 +6,57 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hr_prometheus.buckets import DEFAULT_BUCKETS
 from hr_prometheus.labels.resources import escaped
-from hr_prometheus.metrics import BASIC_METRICS, FULL, FULL_METRICS, HOST, LOOP_METRICS, REQUEST_COUNT
+from hr_prometheus.metrics import (
+    BASIC_METRICS,
+    ERROR,
+    FULL,
+    FULL_METRICS,
+    HOST,
+    LATENCY_BUCKETS,
+    LOOP_METRICS,
+    OK,
+    OUTCOME,
+    REQUEST_COUNT,
+    REQUEST_LATENCY,
+)
+from hr_prometheus.names import DEFAULT_NAMES, DEFAULT_NAMING, Naming, exports_of
 from hr_prometheus.observability.yaml_text import quote
+from hr_prometheus.store.families import go_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hr_prometheus.buckets import LatencyBuckets
     from hr_prometheus.metrics import Metric
+    from hr_prometheus.names import Export
     from hr_prometheus.observability.route_table import Row
 
 #: The statuses that are the server's fault. 499 is not: the client has left, and how long it waited is in the latency.
 SERVER_ERRORS = 'status=~"5.."'
+NO_SERVER_ERRORS = 'status!~"5.."'
 
 
 @dataclass(frozen=True)
 class ApplicationMetrics:
     """The metrics of one application, as PromQL sees them.
 
-    *prefix* goes before the names of the request metrics, every selector has the *matchers*, and *detail* is how much the
-    application measures of its requests.
+    *prefix* goes before the names of the request metrics, which are those of the first of the name sets *names* that has one; every selector has the
+    *matchers*. *detail* is how much the application measures of its requests. *buckets* are those of its latencies, which all
+    requests share if the matchers select those of *one_route*; *latency_by_status* tells latencies apart by outcome.
+
+    Matchers and labels are given by the names that hr-prometheus has for them. Those of the name set appear in a query.
     """
 
     prefix: str = ""
     matchers: tuple[str, ...] = ()
     detail: str = FULL
     has_loop_metrics: bool = True
+    names: tuple[str, ...] = DEFAULT_NAMES
+    buckets: LatencyBuckets = DEFAULT_BUCKETS
+    latency_by_status: bool = False
+    one_route: bool = False
 
     def has(self, metric: Metric) -> bool:
         """Whether the application has a metric."""
@@ -43,22 +68,67 @@ class ApplicationMetrics:
         """Return the same metrics with more matchers."""
         return replace(self, matchers=self.matchers + matchers)
 
+    def of_route(self, *matchers: str) -> ApplicationMetrics:
+        """Return the same metrics of one route, which the *matchers* select."""
+        return replace(self.where(*matchers), one_route=True)
+
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether latencies have the label ``outcome``."""
+        return self.latency_by_status and OUTCOME in self._export(REQUEST_LATENCY)[0].names.latency_labels
+
+    def outcome(self, outcome: str) -> ApplicationMetrics:
+        """Return the same metrics with only the latencies of this outcome, if latencies are told apart by it."""
+        if not self.latency_by_status:
+            return self
+        statuses = {OK: NO_SERVER_ERRORS, ERROR: SERVER_ERRORS}
+        return self.where(equal(OUTCOME, outcome) if self.has_outcomes else statuses[outcome])
+
+    def _export(self, metric: Metric) -> tuple[Export, str]:
+        """Return what a metric is exported as, and the suffix of a counter's samples."""
+        has_prefix = metric in BASIC_METRICS + FULL_METRICS
+        naming = Naming(self.prefix, self.names) if has_prefix else DEFAULT_NAMING
+        if exports := exports_of(metric, naming):
+            return exports[0], "_total" * (metric.type == "counter")
+        return exports_of(REQUEST_LATENCY, naming)[0], "_count"  # which counts the requests by their status, too
+
+    def family(self, metric: Metric) -> str:
+        """Return the name of the family that a metric is exported as."""
+        return self._export(metric)[0].name
+
     def name(self, metric: Metric) -> str:
-        """Return the name of a metric's family. Only the request metrics have the prefix."""
-        return self.prefix + metric.name if metric in BASIC_METRICS + FULL_METRICS else metric.name
+        """Return the name to use in a query (for a histogram, without ``_bucket``, ``_sum`` or ``_count``)."""
+        export, suffix = self._export(metric)
+        return export.name + suffix
+
+    def label(self, metric: Metric, label: str) -> str:
+        """Return the name that a label of a metric has."""
+        export, _ = self._export(metric)
+        return export.names.labels.get(label, label)
 
     def selector(self, metric: Metric, suffix: str = "") -> str:
         """Return the selector of a metric's series, for a histogram of those with this *suffix*."""
-        name = self.name(metric) + ("_total" if metric.type == "counter" else suffix)
-        return f"{name}{{{','.join(self.matchers)}}}"
+        matchers = (
+            re.sub(r"^\w+", lambda match: self.label(metric, match[0]), matcher, count=1) for matcher in self.matchers
+        )
+        return f"{self.name(metric)}{suffix}{{{','.join(matchers)}}}"
 
     def rate(self, metric: Metric, window: str, by: Sequence[str] = (), suffix: str = "") -> str:
         """Return how fast a counter grows in a second, or the series of a histogram with this *suffix*."""
-        return f"{sum_by(by)} (rate({self.selector(metric, suffix)}[{window}]))"
+        labels = [self.label(metric, label) for label in by]
+        return f"{sum_by(labels)} (rate({self.selector(metric, suffix)}[{window}]))"
+
+    def bucket_rate(self, metric: Metric, window: str, by: Sequence[str] = ()) -> str:
+        """Return how fast the buckets of a histogram grow. What several routes have together are the bounds of all."""
+        together = self
+        if metric.buckets is LATENCY_BUCKETS and self.buckets.by_route and not (self.one_route or "path" in by):
+            bounds = map(go_text, (*self.buckets.common, float("inf")))
+            together = self.where(f"le=~{quote('|'.join(map(escaped, bounds)))}")
+        return together.rate(metric, window, [*by, "le"], "_bucket")
 
     def quantile(self, share: float | str, metric: Metric, window: str, by: Sequence[str] = ()) -> str:
         """Return a quantile of a histogram."""
-        return f"histogram_quantile({share}, {self.rate(metric, window, [*by, 'le'], '_bucket')})"
+        return f"histogram_quantile({share}, {self.bucket_rate(metric, window, by)})"
 
     def error_ratio(self, window: str, by: Sequence[str] = ()) -> str:
         """Return the share of the requests that were answered with a 5xx, 0 if none was."""

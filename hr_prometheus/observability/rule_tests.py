@@ -145,10 +145,14 @@ def _requests(
         (requests.where(equal("status", "200")).selector(metrics.REQUEST_COUNT), counter(before, after - failed)),
         (requests.where(equal("status", "503")).selector(metrics.REQUEST_COUNT), counter(Decimal(0), failed)),
     ]
-    if simulation.levels.latency_bucket is not None:
-        fast = requests.where(equal("le", simulation.levels.latency_bucket))
+    if objective.latency_bucket is not None:
+        # Under some names the requests are counted by their latencies, which then have a status.
+        is_counted = requests.family(metrics.REQUEST_COUNT) == requests.family(metrics.REQUEST_LATENCY)
+        answered = requests.where(equal("status", "200")) if is_counted else requests.outcome(metrics.OK)
+        fast = answered.where(equal("le", objective.latency_bucket))
         series.append((fast.selector(metrics.REQUEST_LATENCY, "_bucket"), counter(before, after - slow)))
-        series.append((requests.selector(metrics.REQUEST_LATENCY, "_count"), counter(before, after)))
+        if not is_counted:
+            series.append((answered.selector(metrics.REQUEST_LATENCY, "_count"), counter(before, after)))
     return series
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import metrics
+from hr_prometheus.metrics import OK
 from hr_prometheus.observability.alerts import BAD_RATIO, BURN_RATES, REQUESTS, alerts, minutes
 from hr_prometheus.observability.promql import SERVER_ERRORS, equal
 from hr_prometheus.observability.yaml_text import render_yaml
@@ -42,20 +43,31 @@ def group_names(job: str) -> list[str]:
 def _route_records(application: ApplicationMetrics) -> Iterator[dict[str, Any]]:
     """Yield the recording rules of every metric that has a path: rates of counters, quantiles of durations."""
     for metric in metrics.METRICS:
-        name, by = application.name(metric), ["job", *metric.labels]
         if "path" not in metric.labels or not application.has(metric):
             continue
         if metric.type == "counter":
-            yield {"record": f"{'_'.join(by)}:{name}:rate{WINDOW}", "expr": application.rate(metric, WINDOW, by)}
+            by = ["job", *metric.labels]
+            expression = application.rate(metric, WINDOW, by)
+            yield {"record": _record_name(application, metric, by, f"rate{WINDOW}"), "expr": expression}
         elif metric.type == "histogram":
+            by = ["job", "path"]
+            if metric is metrics.REQUEST_LATENCY and application.has_outcomes:
+                by.append(metrics.OUTCOME)
             for share in QUANTILES:
                 yield {
-                    "record": f"job_path:{name}:quantile_rate{WINDOW}",
+                    "record": _record_name(application, metric, by, f"quantile_rate{WINDOW}"),
                     "labels": {"quantile": f"{share:g}"},
-                    "expr": application.quantile(share, metric, WINDOW, ["job", "path"]),
+                    "expr": application.quantile(share, metric, WINDOW, by),
                 }
-    errors = application.error_ratio(WINDOW, ["job", "path"])
-    yield {"record": f"job_path:{application.name(metrics.REQUEST_COUNT)}:errors_ratio_rate{WINDOW}", "expr": errors}
+    by, errors = ["job", "path"], f"errors_ratio_rate{WINDOW}"
+    name = _record_name(application, metrics.REQUEST_COUNT, by, errors)
+    yield {"record": name, "expr": application.error_ratio(WINDOW, by)}
+
+
+def _record_name(application: ApplicationMetrics, metric: metrics.Metric, by: list[str], operation: str) -> str:
+    """Return the name of a recorded series: its labels, the metric, and what is done with it."""
+    labels = "_".join(application.label(metric, label) for label in by)
+    return f"{labels}:{application.family(metric)}:{operation}"
 
 
 def _objective_records(levels: ServiceLevels) -> Iterator[dict[str, Any]]:
@@ -68,10 +80,11 @@ def _objective_records(levels: ServiceLevels) -> Iterator[dict[str, Any]]:
         yield _record(_ALL, "errors", objective, objective.rate(application, count, WINDOW))
         failed = objective.rate(application, count, WINDOW, SERVER_ERRORS)
         yield _record(_BAD, "errors", objective, f"{failed}\nor 0 * {_recorded(application, 'errors', objective)}")
-        if levels.latency_bucket is not None:
-            yield _record(_ALL, "latency", objective, objective.rate(application, latency, WINDOW, suffix="_count"))
-            bucket = equal("le", levels.latency_bucket)
-            fast = objective.rate(application, latency, WINDOW, bucket, suffix="_bucket")
+        if objective.latency_bucket is not None:
+            answered = application.outcome(OK)
+            yield _record(_ALL, "latency", objective, objective.rate(answered, latency, WINDOW, suffix="_count"))
+            bucket = equal("le", objective.latency_bucket)
+            fast = objective.rate(answered, latency, WINDOW, bucket, suffix="_bucket")
             yield _record(_BAD, "latency", objective, f"{_recorded(application, 'latency', objective)}\n- {fast}")
     bad, every = (f"{name}{WINDOW}{{{','.join(application.matchers)}}}" for name in (_BAD, _ALL))
     for window in sorted({window for rate in BURN_RATES for window in (rate.long, rate.short)}, key=minutes):

@@ -13,8 +13,10 @@ from hr_prometheus.errors import ConfigurationError, did_you_mean
 from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
+    ERROR,
     FULL,
     LATENCY_BUCKETS,
+    OK,
     OUTCOME,
     REQUEST_COUNT,
     REQUEST_FIRST_BYTE_LATENCY,
@@ -32,7 +34,7 @@ from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PR
 from hr_prometheus.store.store import basic_store, full_store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -223,52 +225,70 @@ class DetailedRequestRecord(RequestRecord):
         return self._cells
 
 
+class _RecordsByStatus(dict[str, RequestRecord]):
+    """The records of the requests with the same labels and the same scheme, by status. Several may have one record."""
+
+    def __init__(self, make: Callable[[tuple[str, ...]], RequestRecord], records: Records, scheme: str) -> None:
+        self._make = make
+        self._by_outcome, self._by_status = records.latency_by_status, records.naming.is_by_status
+        self._scheme = scheme
+        self._records: dict[tuple[str, ...], RequestRecord] = {}
+        self.usual = self[USUAL_STATUS]  #: in which a request is in progress
+
+    def __missing__(self, status: str) -> RequestRecord:
+        label = status_label(status)
+        split: tuple[str, ...] = ()
+        if self._by_outcome:
+            split += OUTCOME, OK if label < "500" else ERROR
+        if self._by_status:
+            split += STATUS, label, URL_SCHEME, self._scheme
+        if split not in self._records:
+            self._records[split] = self._make(split)
+        if label == status:  # there is no end of others
+            self[status] = self._records[split]
+        return self._records[split]
+
+
 class SplitRecord:
     """The same, where latencies are told apart by outcome, or by status and scheme: a record for each.
 
-    A request is in progress in the record of the usual outcome. One that ends otherwise goes over to the record of its own.
+    A request is in progress in the record of the usual status. One that ends otherwise goes over to the record of its own.
     """
 
     def __init__(self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
         self.labels = labels
-        self._make = partial(records.unsplit, labels, bounds)
-        self._by_outcome, self._by_status = records.latency_by_status, records.naming.is_by_status
-        self._records: dict[tuple[str, ...], RequestRecord] = {}
-        usual = self._record(USUAL_STATUS, "http")
-        self.loop_time, self.measure = usual.loop_time, usual.measure
+        self._make = partial(_RecordsByStatus, partial(records.unsplit, labels, bounds), records)
+        self._http = self._make("http")
+        self._has_schemes = records.naming.is_by_status
+        self._https: _RecordsByStatus | None = None
+        self.loop_time, self.measure = self._http.usual.loop_time, self._http.usual.measure
         self.store = records.full
 
-    def _record(self, status: str, scheme: str) -> RequestRecord:
-        status = status_label(status)
-        split: tuple[str, ...] = ()
-        if self._by_outcome:
-            split += OUTCOME, "ok" if status < "500" else "error"
-        if self._by_status:
-            split += STATUS, status, URL_SCHEME, scheme
-        record = self._records.get(split)
-        if record is None:
-            record = self._records[split] = self._make(split)
-        return record
+    def _of(self, exchange: Exchange | RequestMonitor | None) -> _RecordsByStatus:
+        if not self._has_schemes or exchange is None or exchange.request.scheme != "https":
+            return self._http
+        if self._https is None:
+            self._https = self._make("https")
+        return self._https
 
     def begin(self, exchange: Exchange | RequestMonitor | None = None) -> None:
         """Count one request more in progress."""
-        self._record(USUAL_STATUS, _scheme(exchange)).begin()
+        self._of(exchange).usual.begin()
 
     def leave(self, exchange: Exchange | RequestMonitor | None = None) -> None:
         """Count one request less in progress, and nothing else."""
-        self._record(USUAL_STATUS, _scheme(exchange)).leave()
+        self._of(exchange).usual.leave()
 
     def _move(self, exchange: Exchange | RequestMonitor | None, status: str) -> RequestRecord:
         """Have a request go over to the record of its *status*, and return that."""
-        scheme = _scheme(exchange)
-        usual = self._record(USUAL_STATUS, scheme)
+        records = self._of(exchange)
         try:
-            record = self._record(status, scheme)
+            record = records[status]
         except BaseException:
-            usual.leave()
+            records.usual.leave()
             raise
-        if record is not usual:
-            usual.leave()
+        if record is not records.usual:
+            records.usual.leave()
             record.begin()
         return record
 
@@ -279,11 +299,6 @@ class SplitRecord:
     def finish(self, status: str, seconds: float, exchange: RequestMonitor | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
         self._move(exchange, status).finish(status, seconds)
-
-
-def _scheme(exchange: Exchange | RequestMonitor | None) -> str:
-    """Return the scheme of the connection, which no client chooses."""
-    return "https" if exchange is not None and exchange.request.scheme == "https" else "http"
 
 
 def status_label(status: str) -> str:

@@ -32,7 +32,7 @@ from hr_prometheus.store.families import StoredFamily
 from hr_prometheus.store.values import ValueAllocator, is_multiprocess_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -172,15 +172,7 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
             registry.register(store or candidate)  # again, too: tests like to empty the global registry
         except ValueError as error:
             if store is None:
-                taken = sorted(getattr(error, "duplicates", names))
-                raise SettingError(
-                    "metric_prefix",
-                    "",
-                    f': the application already has a metric named "{taken[0]}". Give the metrics of hr-prometheus '
-                    "a prefix of their own: ",
-                    advice='metric_prefix="myapp_".',
-                    command_advice="--metric-prefix myapp_.",
-                ) from error
+                raise _taken(candidate, getattr(error, "duplicates", names), stores.values()) from error
         if store is None:
             store = stores[names] = candidate
             if registry in allocators:
@@ -195,6 +187,23 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
             f"have {_listed(candidate.latency_buckets)}. Use the same buckets, another metric prefix or another registry.",
         )
     return store
+
+
+def _taken(candidate: Store, duplicates: Iterable[str], stores: Iterable[Store]) -> SettingError:
+    """Return the error for names that another collector has: a store of ours with other names, or the application's."""
+    name = min(duplicates)
+    for store in stores:
+        if any(name == family.name for family in store.describe()):
+            own, others = (",".join(each.naming.sets) for each in (store, candidate))
+            problem = f': the metric "{name}" exists already under the names "{own}", so it cannot have "{others}". Use the same names, another metric prefix or another registry.'
+            return SettingError("names", "", problem)
+    return SettingError(
+        "metric_prefix",
+        "",
+        f': the application already has a metric named "{name}". Give the metrics of hr-prometheus a prefix of their own: ',
+        advice='metric_prefix="myapp_".',
+        command_advice="--metric-prefix myapp_.",
+    )
 
 
 def _listed(buckets: Sequence[float]) -> str:

@@ -74,10 +74,11 @@ class ValueAllocator(MemoryAllocator):
             labels = named_labels(export.labels, export.labels_of(series.labels)) | more
             key = export.name + suffix, *labels.items()
             if key not in self._values:
-                self._values[key] = make(
+                value = make(
                     series.metric.type, export.name, export.name + suffix, tuple(labels), tuple(labels.values()),
                     series.metric.help, multiprocess_mode=mode,
                 )  # fmt: skip
+                self._values[key] = _Gauge(value) if mode else value
             numbers.append(self._values[key])
         return numbers
 
@@ -139,3 +140,17 @@ class _Cell:
             each.inc(change)
         for each in self._others:
             each.inc(-change)
+
+
+class _Gauge:
+    """A gauge in the file of a process. It begins with 0, whatever an earlier process with the same number has left there."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._pid = 0
+
+    def inc(self, change: float) -> None:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._value.set(0.0)
+        self._value.inc(change)

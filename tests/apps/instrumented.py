@@ -46,7 +46,9 @@ def name_taken() -> web.Application:
 
 
 def with_settings() -> web.Application:
-    middleware = hrprometheus_middleware(metric_prefix="own_", buckets=(0.3, 1.0))
+    middleware = hrprometheus_middleware(
+        metric_prefix="own_", buckets=(0.3, 1.0), names=["http"], latency_by_status=True
+    )
     app = web.Application(middlewares=[middleware])
     app.router.add_get("/", hello)
     return app

@@ -24,11 +24,23 @@ def test_rules_and_their_tests(tmp_path, promtool):
 
 
 def test_what_the_application_says_of_itself():
-    """One that carries the middleware has the prefix, the buckets and the detail that it was given."""
+    """One that carries the middleware has the names, the buckets, the outcomes and the detail that it was given."""
     text = hr_prometheus("rules", "instrumented:with_settings", "--latency", "0.3").stdout
-    assert "own_request_count_total{" in text
+    assert "own_http_requests_total{" in text
+    assert 'outcome="ok",le="0.3"' in text
     assert 'le="0.3"' in text
     assert "size_bytes" not in text
+
+
+@pytest.mark.parametrize("command", ["dashboard", "rules"])
+def test_buckets_that_have_nothing_in_common(command):
+    """It is said that several routes together have no quantiles."""
+    done = hr_prometheus(command, "--buckets", "report=30,60", "--buckets", "0.5,1", "--job", "shop")
+    assert done.stderr == (
+        'Warning: The buckets of the route "report" have no bound in common with those of other routes, so what is shown of '
+        "several routes together has no quantiles. Keep some bounds in common.\n"
+    )
+    assert not hr_prometheus(command, "--buckets", "report=1,60", "--buckets", "0.5,1").stderr
 
 
 def test_nothing_but_the_file_is_printed():

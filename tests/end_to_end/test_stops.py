@@ -127,7 +127,9 @@ def test_a_clean_up_of_workers_that_does_not_end(serve):
     assert (code, out) == (0, "")
     assert error.count(" has not ended within 5 s and is killed.") == error.count("\n") == 2
     first, last = service.farewell.splitlines()
-    assert re.match(r"Stopping: waiting for the application's clean-up \(worker [01](, worker 1)?\), at most 5 s; ", first)
+    assert re.match(
+        r"Stopping: waiting for the application's clean-up \(worker [01](, worker 1)?\), at most 5 s; ", first
+    )
     assert last.startswith("Stopped after ")
 
 
