@@ -56,9 +56,9 @@ class ValueAllocator(MemoryAllocator):
         metric, _, bounds, _ = series
         created = _ConstantCell(time.time())
         if metric.type != "histogram":
-            suffix = "_total" if metric.type == "counter" else ""
-            mode = "livemax" if metric is SCRAPE_LINES else "livesum"
-            return _Cell(self._named(series, suffix, mode=mode)), created
+            if metric.type == "counter":
+                return _Cell(self._named(series, "_total")), created
+            return _Cell(self._named(series, mode="livemax" if metric is SCRAPE_LINES else "livesum")), created
         total = _Cell(self._named(series, "_sum"))
         buckets = [self._named(series, "_bucket", le=go_text(bound)) for bound in (*bounds, float("inf"))]
         if metric not in IN_PROGRESS:
