@@ -67,10 +67,10 @@ def create_app() -> web.Application:
     return app
 
 
-def create_instrumented_app() -> web.Application:
+def create_instrumented_app(**options: object) -> web.Application:
     from hr_prometheus import instrument
 
-    return instrument(create_app())
+    return instrument(create_app(), **options)
 
 
 async def own_metrics(_request: web.Request) -> web.Response:

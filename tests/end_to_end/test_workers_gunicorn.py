@@ -78,6 +78,26 @@ async def test_killed_workers_lose_no_number(gunicorn, tmp_path):
     assert not processes(str(tmp_path))
 
 
+async def test_other_names(tmp_path):
+    """The application alone says how its metrics are called, and the numbers of all its workers are added up under each name."""
+    application = "many:create_instrumented_app(names=['http', 'otel'], latency_by_status=True, buckets={'*': [1, 9]})"
+    with running(tmp_path, "-c", str(EXAMPLE), "--workers", "2", application) as (_, _, url):
+        pids = [await ask(url) for _ in range(30)]
+        while len(set(pids)) < 2:
+            pids.append(await ask(url))
+        of_otel = 'http_request_method="POST",http_response_status_code="200",http_route="/",'
+        expected = {
+            'http_requests_total{handler="/",method="POST",status="200"}': len(pids),
+            'http_request_duration_seconds_bucket{handler="/",le="9.0",method="POST",outcome="ok"}': len(pids),
+            f'http_server_request_duration_seconds_count{{{of_otel}url_scheme="http"}}': len(pids),
+            'http_requests_in_progress{handler="/",method="POST"}': 0,
+        }
+        async with asyncio.timeout(DEADLINE):
+            while not expected.items() <= (await scrape(url)).items():  # an answer comes before its request has ended
+                await asyncio.sleep(0.01)
+        assert not any(name.startswith("request") for name in await scrape(url) if "loop_seconds" not in name)
+
+
 def test_a_preloaded_application_is_refused():
     """Its metrics would be those of the master."""
     done = subprocess.run(
