@@ -127,7 +127,7 @@ class Worker:
 
         sock = socket.create_server(("127.0.0.1", 0))
         registry = self._subjects[variant, case].registry
-        await self._stack.enter_async_context(metrics_thread(MetricsRoutes("/metrics"), [sock], registry))
+        await self._stack.enter_async_context(metrics_thread(MetricsRoutes("/metrics", lambda: True), [sock], registry))
         port: int = sock.getsockname()[1]
         return port
 

@@ -52,6 +52,10 @@ class Announcer:
         self._slow_start.cancel()
         self._stop_began = self._stop_began or monotonic()
 
+    def is_serving(self) -> bool:
+        """Return whether clients are answered, and no stop has begun."""
+        return self.has_served and not self._stop_began
+
     def stopping(self, reason: str, seconds: float) -> None:
         """Announce that a stop waits for *reason*, for so many *seconds* at most."""
         self._announce(f"Stopping: waiting for {reason}, at most {seconds:g} s; Ctrl-C again to stop now")

@@ -114,7 +114,7 @@ def _serve(
         addresses = bind_addresses(settings, arguments, stack, is_script=application.is_script)
         with nullcontext() if application.is_script else exit_at_signals(stack.close):
             value = load()
-        app = _prepare(application, value, addresses)
+        app = _prepare(application, value, addresses, announcer)
         try:
             with application.failures(addresses.urls):
                 Service(application, addresses, announcer, arguments).run(app, loop or new_event_loop())
@@ -124,10 +124,13 @@ def _serve(
 
 
 async def _prepare(
-    application: ServedApplication, value: Application | Awaitable[object], addresses: BoundAddresses
+    application: ServedApplication,
+    value: Application | Awaitable[object],
+    addresses: BoundAddresses,
+    announcer: Announcer,
 ) -> Application:
     settings, sockets = application.settings, addresses.metrics_sockets
     if not sockets:
         return await application.prepare(value, metrics_path=settings.metrics_path)
-    context = metrics_context(metrics_routes(settings, sockets), sockets)
+    context = metrics_context(metrics_routes(settings, sockets, announcer.is_serving), sockets)
     return await application.prepare(value, metrics_path=None, context=context)

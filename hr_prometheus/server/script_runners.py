@@ -63,6 +63,7 @@ class ScriptRunners:
         self._metrics_url = ""
         self._metrics_sockets: list[socket.socket] = []
         self._metrics_users = 0
+        self._is_serving = False
 
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup``, the *original*."""
@@ -126,7 +127,8 @@ class ScriptRunners:
         if not self._metrics_users:
             sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port or 0)
             self._metrics_url, self._metrics_sockets = url_of(sockets[0], "http"), sockets
-            await self._metrics.enter_async_context(metrics_thread(metrics_routes(settings, sockets), sockets))
+            routes = metrics_routes(settings, sockets, lambda: self._is_serving)
+            await self._metrics.enter_async_context(metrics_thread(routes, sockets))
         self._metrics_users += 1
         yield
         self._metrics_users -= 1
@@ -138,6 +140,7 @@ class ScriptRunners:
         loop = asyncio.get_running_loop()
         if runner.addresses:
             self.on_serving()
+            self._is_serving = True
             scheme = "https" if any(site.name.startswith("https:") for site in runner.sites) else "http"
             urls = [
                 f"unix:{each}" if isinstance(each, str) else f"{scheme}://{host_and_port(*each[:2])}"

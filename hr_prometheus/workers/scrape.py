@@ -24,7 +24,7 @@ from hr_prometheus.store.files import store_in_files
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from hr_prometheus.metrics import Metric
     from hr_prometheus.multiprocess.collector import Scrape
@@ -68,10 +68,16 @@ class WorkerScrapes:
         except HTTPServiceUnavailable as error:
             raise ConnectionError((error.text or "").rstrip(".\n")) from None
 
-    async def serve(self, settings: Settings, sockets: Sequence[socket.socket]) -> AppRunner:
-        """Serve scrapes on sockets of their own, until the result is cleaned up."""
+    async def serve(
+        self, settings: Settings, sockets: Sequence[socket.socket], is_serving: Callable[[], bool]
+    ) -> AppRunner:
+        """Serve scrapes on sockets of their own, until the result is cleaned up. *is_serving*: no stop has begun."""
+
+        def is_ready() -> bool:
+            return is_serving() and any(worker.is_serving for worker in self._workers.values())
+
         view = make_view(REGISTRY, self.scrape)
-        return await serve_metrics(metrics_routes(settings, sockets), view, sockets, self.recent)
+        return await serve_metrics(metrics_routes(settings, sockets, is_ready), view, sockets, self.recent)
 
     async def recent(self) -> list[dict[str, Any]]:
         """Return the latest slow and failed requests of the workers that answer in time, the latest first."""

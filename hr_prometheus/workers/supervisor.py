@@ -57,7 +57,7 @@ class Supervisor:
         for number, handler in handlers.items():
             asyncio.get_running_loop().add_signal_handler(number, handler)
         self._tasks.start(self._terminal.watch())
-        metrics = await self._scrapes.serve(self._settings, self._addresses.metrics_sockets)
+        metrics = await self._scrapes.serve(self._settings, self._addresses.metrics_sockets, self._announcer.is_serving)
         try:
             await self._boot()
             await self._pool.stopping.wait()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import socket
+import threading
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from conftest import DEADLINE, read_line, wait_for
+from conftest import DEADLINE, read_line, start_command, wait_for
 from test_serving import get
 from workers import ask, load, scrape, settled
 
@@ -31,6 +35,64 @@ async def test_a_scrape_is_answered_while_the_event_loop_is_blocked(serve, tmp_p
             metrics = await scrape(service)
     assert metrics['request_latency_count{method="POST",path="/block"}'] == 1
     assert service.stop() == (0, "", "")
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_the_probes(serve, tmp_path, workers):
+    """The process is healthy as long as it lives, and ready from its announcement until it begins to stop."""
+    service = serve("served:app", *ARGUMENTS, *workers)
+    port = service.metrics_url.removesuffix("/metrics")
+    assert get(f"{port}/-/healthy") == (200, "Healthy.\n")
+    assert get(f"{port}/-/ready") == (200, "Ready.\n")
+    assert get(f"{service.url}/-/ready")[0] == 404
+    thread = threading.Thread(target=get, args=[f"{service.url}/slow?file={tmp_path}/go"])
+    thread.start()
+    read_line(service.process)
+    service.process.send_signal(signal.SIGTERM)
+    assert read_line(service.process).startswith("Stopping: ")
+    assert get(f"{port}/-/healthy") == (200, "Healthy.\n")
+    assert get(f"{port}/-/ready") == (503, "Not ready: the application starts or stops.\n")
+    (tmp_path / "go").touch()
+    thread.join(DEADLINE)
+    assert service.process.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
+def test_metrics_in_the_place_of_a_probe(serve, path):
+    """They have the path that they were given."""
+    service = serve("served:app", *ARGUMENTS, "--metrics-path", path)
+    assert "# TYPE " in get(service.metrics_url)[1]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+def test_an_application_that_starts_is_not_ready(tmp_path, workers):
+    """Its port answers before it is announced."""
+    port, file = free_port(), tmp_path / "go"
+    process = start_command(
+        "run", "waiting:create_app", "--port", "0", "--metrics-port", str(port), *workers, WAIT_FOR=str(file)
+    )
+    ready = f"http://127.0.0.1:{port}/-/ready"
+    try:
+        assert wait_for(lambda: status_of(ready), lambda status: status != 0) == 503
+        file.touch()
+        read_line(process)
+        assert status_of(ready) == 200
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def status_of(url: str) -> int:
+    """Return the status of an answer; 0 if there is none."""
+    with suppress(OSError):
+        return get(url)[0]
+    return 0
 
 
 @LOOPS
