@@ -270,18 +270,19 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const head = text.slice(at, behind + 1); // with the space before the number
       const place = this.locate(name, labels);
       if (!place?.bucket) return [head, place];
-      const bound = /(?<=[{,]le=")[^"]*"} $/.exec(head); // if it is the last label
-      this.buckets = bound && { head: head.slice(0, bound.index), histogram: place };
+      const bound = /(?<=[{,]le=")[^"]*/.exec(head);
+      this.buckets = bound && { start: head.slice(0, bound.index), end: head.slice(bound.index + bound[0].length), histogram: place };
       return [head, place.bucket(labels.le)];
     }
 
     /** Return the same of a line that has nothing but another bound than the line before, as most lines have. */
     parseBucket(text, at) {
       if (!this.buckets) return null;
-      const { head, histogram } = this.buckets;
-      const bound = at + head.length;
-      const quote = text.slice(at, bound) === head ? text.indexOf('"', bound) : -1;
-      return quote >= 0 && text.startsWith('"} ', quote) ? [text.slice(at, quote + 3), histogram.bucket(text.slice(bound, quote))] : null;
+      const { start, end, histogram } = this.buckets;
+      const bound = at + start.length;
+      const quote = text.slice(at, bound) === start ? text.indexOf('"', bound) : -1;
+      if (quote < 0 || !text.startsWith(end, quote)) return null;
+      return [text.slice(at, quote + end.length), histogram.bucket(text.slice(bound, quote))];
     }
   }
 
