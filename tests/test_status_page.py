@@ -21,7 +21,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from selenium import webdriver
 
 from hr_prometheus.exposition.view import make_view
-from hr_prometheus.metrics import HOST, LATENCY_BUCKETS, WORKER_RESTARTS, WORKER_UP
+from hr_prometheus.metrics import (
+    HOST,
+    LATENCY_BUCKETS,
+    REQUEST_COUNT,
+    REQUEST_LATENCY,
+    REQUEST_LOOP_TIME,
+    REQUEST_SIZE,
+    REQUESTS_IN_PROGRESS,
+    RESPONSE_SIZE,
+    WORKER_RESTARTS,
+    WORKER_UP,
+)
+from hr_prometheus.names import NAME_SETS, Naming, exports_of
 from hr_prometheus.request.records import Records
 from hr_prometheus.status.view import TARGET, make_status_view
 
@@ -121,6 +133,7 @@ class Server:
     def __init__(self) -> None:
         self.use(CollectorRegistry())
         self.polls: list[float] = []
+        self.names: list[str] = []  # of the last poll
         self.status = 200
         self.answer: str | None = None
         self.delay = 0.0
@@ -131,10 +144,10 @@ class Server:
         self._thread.start()
         self.start()
 
-    def use(self, registry: CollectorRegistry, prefix: str = "") -> None:
-        """Show another registry, as after a restart."""
+    def use(self, registry: CollectorRegistry, **options: object) -> None:
+        """Show another registry, as after a restart with other options."""
         self.registry = registry
-        self.records = Records(registry, prefix=prefix, detail="full")
+        self.records = Records(registry, detail="full", **options)
         self.recent: list[dict[str, object]] | None = []
         self.view = make_view(registry)
 
@@ -160,6 +173,7 @@ class Server:
         async def metrics(request: web.Request) -> web.StreamResponse:
             await asyncio.sleep(self.delay)
             self.polls.append(time.monotonic())
+            self.names = request.query.getall("name[]", [])
             if self.is_cut:
                 return await cut(request, await self.view(request))
             if self.answer is not None:
@@ -189,9 +203,10 @@ class Server:
         seconds: float = 0.02,
         method: str = "GET",
         host: str = "",
+        route: str | None = None,
     ) -> None:
-        """Record requests that have ended."""
-        record = self.records.request((method, path, *((HOST, host) if host else ())))
+        """Record requests that have ended; *route* is the name of their route."""
+        record = self.records.request((method, path, *((HOST, host) if host else ())), route)
         for _ in range(number):
             count(record, status, seconds)
             record.measure(seconds, 100, 10)
@@ -289,6 +304,10 @@ class Page:
     def tile(self, name: str) -> str:
         return self.text(f"[data-tile='{name}'] .now").replace("\n", " ")
 
+    def tile_of_range(self, name: str) -> str:
+        """What a tile says of the time range."""
+        return self.text(f"[data-tile='{name}'] .then").partition(": ")[2]
+
 
 @pytest.fixture(scope="module")
 def driver(component, tmp_path_factory) -> Iterator[object]:
@@ -349,16 +368,15 @@ def resize(driver, width: int) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-def quantile(q: float, seconds: list[float]) -> float:
+def quantile(q: float, seconds: list[float], bounds: tuple[float, ...] = LATENCY_BUCKETS) -> float:
     """Return what Prometheus' histogram_quantile says of a histogram with these observations, in seconds."""
-    bounds = (0.0, *LATENCY_BUCKETS)
-    places = [bisect_left(LATENCY_BUCKETS, each) for each in seconds]
+    places = [bisect_left(bounds, each) for each in seconds]
     rank = q * len(seconds)
     below = 0
-    for place in range(len(LATENCY_BUCKETS)):
+    for place, (low, high) in enumerate(pairwise((0.0, *bounds))):
         within = places.count(place)
         if below + within >= rank:
-            return bounds[place] + (bounds[place + 1] - bounds[place]) * (rank - below) / within
+            return low + (high - low) * (rank - below) / within
         below += within
     raise AssertionError("above the last bound")
 
@@ -921,6 +939,200 @@ def test_a_prefix(page, server):
     page.poll()
     page.click("#table .route")
     assert page.details()["Requests"] == "8"
+
+
+NAMES = [
+    {"names": ["http"]},
+    {"names": ["otel"]},
+    {"names": ["otel", "http", "seed"]},
+    {"names": ["otel", "http"], "prefix": "a_"},
+    {"names": ["http"], "prefix": "shop_"},
+    {"latency_by_status": True},
+    {"names": ["otel"], "latency_by_status": True},
+]
+
+
+@pytest.mark.parametrize("options", NAMES, ids=str)
+def test_other_names(page, server, options):
+    """Whatever the metrics are called and told apart by, the numbers are the same, and each request is counted once."""
+    server.use(CollectorRegistry(), **options)
+    server.record("/cells", 5)
+    server.record("/cells", 2, status=404)
+    server.records.request(("PUT", "/cells")).begin()
+    held, first = server.records.request(("GET", "/cells")).loop_time
+    page.open()
+    page.wait(lambda: "GET /cells" in page.routes())
+    seconds = [0.003] * 10 + [0.04] * 20 + [0.3] * 9 + [0.8]
+    for number, each in enumerate(seconds):
+        server.record("/cells", status=(200, 200, 500, 404)[number % 4], seconds=each)
+    held[first] += 0.04
+    page.poll()
+    page.click("#pause")
+    assert sorted(page.routes()) == ["GET /cells", "PUT /cells"]
+    assert page.cell("GET /cells", "5xx") == page.cell("GET /cells", "4xx") == page.tile("Errors, 5xx") == "25 %"
+    assert page.cell("PUT /cells", "progress") == page.tile("In progress") == "1"
+    page.click("tr[data-route='GET /cells'] button")
+    details = page.details()
+    assert [details[name] for name in ("Requests", "200", "404", "500")] == ["40", "25", "12", "10"]
+    assert details["Mean latency"] == f"{sum(seconds) / len(seconds) * 1000:.0f} ms"
+    for q in (0.5, 0.95):
+        expected = f"{quantile(q, seconds) * 1000:.0f} ms"
+        assert details[f"p{q * 100:.0f}"] == page.tile(f"Latency, p{q * 100:.0f}").replace("ms", " ms") == expected
+    assert (details["Sent"][:15], details["Received"][:15]) == ("100 B a request", "10 B a request")
+    assert details["Event loop"].startswith("1.0 ms a request")
+    asked = [name for name in server.names if re.search("request|response", name) and not name.startswith("hr_")]
+    assert len(asked) == 7  # those of one set
+    assert all(name.startswith(options.get("prefix", "")) for name in asked)
+
+
+def test_the_names_are_those_of_the_name_sets(driver):
+    """The page's own table of names and labels says what everything else goes by."""
+    script = (ROOT / "hr_prometheus" / "status" / "static" / "status.js").read_text()
+    table = re.search(r"const NAME_SETS = (\{.*?\n  \});", script, re.DOTALL)[1]
+    kinds = {
+        "requests": (REQUEST_COUNT, "_total"), "buckets": (REQUEST_LATENCY, "_bucket"), "latency": (REQUEST_LATENCY, "_sum"),
+        "progress": (REQUESTS_IN_PROGRESS, ""), "received": (REQUEST_SIZE, "_sum"), "sent": (RESPONSE_SIZE, "_sum"),
+        "loop": (REQUEST_LOOP_TIME, "_total"),
+    }  # fmt: skip
+    expected = {}
+    for name, names in NAME_SETS.items():
+        exports = {kind: exports_of(metric, Naming(sets=(name,))) for kind, (metric, _) in kinds.items()}
+        samples = {
+            kind: export.name + kinds[kind][1]
+            for kind, (*each,) in exports.items()
+            for export in each
+            if export.names is names
+        }
+        if not exports["requests"]:
+            samples["requests"] = f"{names.families[REQUEST_LATENCY]}_count"
+        labels = {label: names.labels.get(label, label) for label in REQUEST_COUNT.labels}
+        expected[name] = {"labels": labels, "samples": samples}
+    assert driver.execute_script(f"return {table}") == expected
+    assert driver.execute_script(f"return Object.keys({table})") == list(NAME_SETS)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(["seed"], ["http"]), (["seed", "http"], ["http"]), (["otel"], ["seed"]), (["http"], ["otel"])],
+)
+def test_a_restart_with_other_names(page, server, before, after):
+    """The page goes on with them, from the first request on."""
+    server.use(CollectorRegistry(), names=before)
+    show_starts(server.registry, {"": 1000})
+    server.record("/", 3)
+    page.open()
+    server.record("/", 5)
+    page.poll()
+    server.use(CollectorRegistry(), names=after)
+    show_starts(server.registry, {"": 2000})
+    page.poll()
+    server.record("/", 2)
+    server.record("/", 4, status=500)
+    page.poll()
+    page.click("#table .route")
+    assert (page.details()["Requests"], page.details()["5xx"]) == ("11", "4 (36 %)")
+
+
+SHORT, LONG = (0.1, 1.0, 10.0), (1.0, 60.0, 600.0)
+BOUNDS = {"*": SHORT, "report": LONG}
+QUICK, SLOW = [0.05] * 9 + [0.5] * 9, [0.5] * 2 + [30.0] * 10
+
+
+def test_buckets_of_a_route(page, server):
+    """Its percentiles are of its own bounds, those of all routes of the bounds that all have."""
+    server.use(CollectorRegistry(), buckets=BOUNDS, latency_by_status=True)
+    server.record("/quick")
+    page.open()
+    for each in QUICK:
+        server.record("/quick", seconds=each)
+    page.poll()
+    assert page.tile_of_range("Latency, p50") == page.cell("GET /quick", "p50") == "100 ms"
+    for number, each in enumerate(SLOW):
+        server.record("/slow", seconds=each, status=(200, 503)[number % 2], route="report")
+    page.poll()
+    page.click("#pause")
+    assert page.cell("GET /quick", "p95") == f"{quantile(0.95, QUICK, SHORT) * 1000:.0f} ms"
+    assert page.cell("GET /slow", "p95") == f"{quantile(0.95, SLOW, LONG):.1f} s"
+    p50, p95 = (f"p{q * 100:.0f} {quantile(q, SLOW, LONG):.1f} s" for q in (0.5, 0.95))
+    assert page.text("#attention .slow .value") == f"{p95} {p50}"
+    expected = f"{quantile(0.5, QUICK + SLOW, (1.0,)) * 1000:.0f} ms"
+    assert page.tile_of_range("Latency, p50") == page.tile("Latency, p50").replace("ms", " ms") == expected
+    assert page.tile_of_range("Latency, p95") == "> 1 s"
+    assert "p95\n> 1 s" in page.text("#charts")
+    page.click("tr[data-route='GET /slow'] button")
+    assert page.details()["p99"] == f"{quantile(0.99, SLOW, LONG):.1f} s"
+
+
+def test_buckets_without_a_common_bound(page, server):
+    """Of all routes together there is no percentile then, but of each."""
+    server.use(CollectorRegistry(), buckets={"*": (0.1, 1.0), "report": (60.0,)})
+    server.record("/quick")
+    server.record("/slow", route="report")
+    page.open()
+    server.record("/quick", 20)
+    server.record("/slow", 20, seconds=2, route="report")
+    page.poll()
+    page.click("#pause")
+    assert (page.cell("GET /quick", "p50"), page.cell("GET /slow", "p50")) == ("50 ms", "30.0 s")
+    for tile in (page.tile, page.tile_of_range):
+        assert [tile(f"Latency, {name}") for name in ("p50", "p95", "p99")] == [NO_NUMBER] * 3
+    assert page.texts("#charts .card:nth-child(2) .legend b") == [NO_NUMBER] * 3
+    latencies, heatmap = page.coloured(
+        "#charts .card:nth-child(2) .plot canvas, #charts .card:nth-child(3) .plot canvas"
+    )
+    assert latencies[0] is heatmap[0] is None  # nothing begins in them
+
+
+def test_a_restart_with_other_buckets(page, server):
+    """Percentiles are of the new ones from then on. What was counted before stays."""
+    server.use(CollectorRegistry(), buckets=SHORT)
+    show_starts(server.registry, {"": 1000})
+    server.record("/", 3)
+    server.record("/gone", 3)
+    page.open()
+    server.record("/", 20, seconds=0.5)
+    server.record("/gone", 5)
+    page.poll()
+    assert page.cell("GET /", "p50") == "550 ms"
+    server.use(CollectorRegistry(), buckets=LONG)
+    show_starts(server.registry, {"": 2000})
+    server.record("/", 20, seconds=30)
+    page.poll()
+    page.click("#pause")
+    page.click("tr[data-route='GET /'] button")
+    details = page.details()
+    assert (details["Requests"], details["p50"], details["Mean latency"]) == ("40", "30.5 s", "30.0 s")
+    assert page.cell("GET /gone", "p50") == "50 ms"
+    assert page.tile_of_range("Latency, p95") == "> 1 s"  # which is the only bound of both
+    page.click("#pause")
+    page.skip(700)  # then the numbers of the route that is gone are so as well
+    page.poll()
+    server.record("/", 20, seconds=30)
+    page.poll()
+    assert page.tile_of_range("Latency, p50") == "30.5 s"
+
+
+def test_series_of_a_route_with_different_bounds(page, server):
+    """Their sum has the bounds of both, whichever comes and goes."""
+    line = 'request_latency_bucket{{method="GET",path="/",instance="{}",le="{}"}} {}\n'
+    head = 'request_count_total{{method="GET",path="/",status="200"}} {}\n'
+
+    def answer(number: int, **series: dict[str, int]) -> None:
+        lines = [line.format(name, le, count) for name, each in series.items() for le, count in each.items()]
+        server.answer = "".join([head.format(number), *lines])
+
+    answer(20, a={"0.1": 10, "1.0": 20, "+Inf": 20})
+    page.open()
+    answer(60, a={"0.1": 40, "1.0": 60, "+Inf": 60})
+    page.poll()
+    assert page.cell("GET /", "p50") == "67 ms"
+    answer(100, a={"0.1": 40, "1.0": 60, "+Inf": 60}, b={"1.0": 40, "60.0": 40, "+Inf": 40})
+    page.poll()
+    assert page.cell("GET /", "p50") == "500 ms"
+    answer(120, a={"0.1": 40, "1.0": 80, "+Inf": 80}, b={"1.0": 40, "60.0": 40, "+Inf": 40})
+    page.poll()
+    page.click("#table .route")
+    assert (page.details()["Requests"], page.details()["p50"]) == ("100", "500 ms")
 
 
 def test_recent_requests(page, server):

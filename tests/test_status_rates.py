@@ -93,6 +93,46 @@ def test_the_total_is_of_all_routes():
     assert total.p99 == pytest.approx(0.1)
 
 
+def test_percentiles_are_of_the_bounds_of_a_route():
+    """Those of all routes together are of the bounds that all routes have, with which every sum is right."""
+    quick = counted(status_200=99, buckets={"0.1": 99, "1.0": 99, "+Inf": 99})
+    slow = counted(status_200=1, buckets={"1.0": 0, "30.0": 1, "+Inf": 1})
+    idle = counted(in_progress=1)
+    routes = {ROUTE: quick, Route("GET", "/slow"): slow, Route("GET", "/idle"): idle}
+    comparison = compare({}, routes, seconds=1)
+    assert [row.longest for row in comparison.routes] == [1, 30, inf]
+    assert comparison.routes[1].p50 == pytest.approx(15.5)
+    total = comparison.total
+    assert (total.p50, total.p99, total.longest) == (pytest.approx(0.505, abs=0.001), 1.0, 1.0)
+
+
+def test_percentiles_of_routes_without_a_common_bound():
+    """There are none: of a sum of buckets that differ nothing is known but the number of requests."""
+    quick, slow = counted(buckets={"0.1": 1, "+Inf": 1}), counted(buckets={"30.0": 1, "+Inf": 1})
+    comparison = compare({}, {ROUTE: quick, Route("GET", "/slow"): slow}, seconds=1)
+    assert [row.p50 for row in comparison.routes] == [pytest.approx(0.05), pytest.approx(15)]
+    assert (comparison.total.p50, comparison.total.p99) == (None, None)
+
+
+def test_routes_that_come_and_go():
+    """The percentiles of all routes are of the bounds of those that there are."""
+    quick, slow = counted(buckets={"0.1": 1, "+Inf": 1}), counted(buckets={"30.0": 1, "+Inf": 1})
+    slow_too = counted(buckets={"30.0": 2, "+Inf": 2})
+    both = {ROUTE: quick, Route("GET", "/slow"): slow}
+    assert compare({ROUTE: quick}, both, seconds=1).total.p50 is None
+    assert compare(both, {Route("GET", "/slow"): slow_too}, seconds=1).total.p50 == pytest.approx(15)
+
+
+def test_bounds_that_change():
+    """A bucket counts from when all series of the route have it: what it had before is not known."""
+    common = counted(buckets={"1.0": 10, "+Inf": 110})
+    alone = counted(buckets={"0.1": 9, "1.0": 11, "5.0": 111, "+Inf": 111})
+    (row,) = compare({ROUTE: common}, {ROUTE: alone}, seconds=1).routes
+    assert (row.p50, row.longest) == (pytest.approx(0.5), 1.0)
+    (row,) = compare({ROUTE: alone}, {ROUTE: counted(buckets={"1.0": 13, "+Inf": 113})}, seconds=1).routes
+    assert row.p50 == pytest.approx(0.5)
+
+
 def test_detail_is_shown_where_it_is_measured():
     """Else it is None, which is not zero."""
     basic = counted(status_200=1)

@@ -15,8 +15,9 @@ import pytest
 from conftest import DEADLINE
 
 from hr_prometheus.errors import ScrapeError, SettingError
+from hr_prometheus.names import Naming
 from hr_prometheus.status import scraper
-from hr_prometheus.status.route_counters import REQUESTS, SAMPLE_NAMES, Route
+from hr_prometheus.status.route_counters import BUCKETS, REQUESTS, Route, samples_of
 from hr_prometheus.status.scraper import Scraper
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ SAMPLES = (
     f'request_latency_bucket{{{LABELS},le="+Inf"}} 3\nrequest_count_total{{{LABELS},status="200"}} 3\n'
     f"requests_in_progress{{{LABELS}}} 0\n"
 )
+
+
+#: The same with the names of OpenTelemetry. What has no name there has that of the seed.
+OTEL_LABELS = 'http_request_method="GET",http_route="/",http_response_status_code="200"'
+OTEL_SAMPLES = "".join(
+    f"http_server_request_duration_seconds_{suffix} {number}\n"
+    for suffix, number in [(f'bucket{{{OTEL_LABELS},le="+Inf"}}', 4), (f"count{{{OTEL_LABELS}}}", 4)]
+)
+LOOP_SAMPLE = f"request_loop_seconds_total{{{LABELS}}} 1\n"
 
 
 class Metrics:
@@ -102,7 +112,8 @@ def test_only_what_is_needed_is_asked_for():
         subject = Scraper(metrics.url)
         for _ in range(3):
             assert subject.scrape().routes[ROUTE].counters[REQUESTS, "200"] == 3
-    names = [f"app_{name}" for name in SAMPLE_NAMES]
+    names = [*samples_of(Naming("app_"))]
+    assert {f"app_{REQUESTS}", f"app_{BUCKETS}"} <= {*names}
     assert metrics.queries == [[], names, names]
 
 
@@ -135,6 +146,18 @@ def test_a_restart_with_another_prefix():
         assert subject.scrape().routes
         assert subject.scrape().routes
     assert metrics.queries[-1][0].startswith("app_")
+
+
+@pytest.mark.parametrize(("before", "after", "number"), [(SAMPLES, OTEL_SAMPLES, 4), (OTEL_SAMPLES, SAMPLES, 3)])
+def test_a_restart_with_another_name_set(before, after, number):
+    """It is seen at the next scrape, though some metrics are called the same, and names are asked for as before."""
+    with served(Metrics(before + LOOP_SAMPLE)) as metrics:
+        subject = Scraper(metrics.url)
+        subject.scrape()
+        metrics.text = after + LOOP_SAMPLE
+        for _ in range(2):
+            assert subject.scrape().routes[ROUTE].counters[REQUESTS, "200"] == number
+    assert [bool(query) for query in metrics.queries] == [False, True, False, True]
 
 
 def test_metrics_without_requests():

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hr_prometheus.status.route_counters import BUCKETS, BYTES_IN, BYTES_OUT, LOOP_SECONDS, REQUESTS, RouteCounters
+from hr_prometheus.status.route_counters import (
+    BUCKETS,
+    BYTES_IN,
+    BYTES_OUT,
+    INFINITY,
+    LOOP_SECONDS,
+    REQUESTS,
+    RouteCounters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hr_prometheus.status.route_counters import Route
 
-    Increase = Mapping[tuple[str, str], float]
+    #: As in RouteCounters.
+    Counters = Mapping[tuple[str, str], float]
 
 _QUANTILES = (0.5, 0.95, 0.99)
 _ABANDONED = "499"  # of a client that left before the end of the response
@@ -59,20 +68,25 @@ def compare(
 ) -> Comparison:
     """Return what has happened in the *seconds* between two scrapes.
 
-    A route that is new has begun at zero. So has one with a counter that is lower than before: it was reset.
+    A route that is new has begun at zero. So has one with a counter that is lower than before: it was reset. The percentiles
+    of all routes together are of the buckets that all routes have.
     """
     sums: defaultdict[tuple[str, str], float] = defaultdict(float)
+    routes: Counter[tuple[str, str]] = Counter()
     rows = []
     is_reset = False
     for route, counted in later.items():
         before = earlier.get(route, RouteCounters()).counters
         if any(counted.counters.get(key, value) < value for key, value in before.items()):
             before, is_reset = {}, True
-        increase = {key: value - before.get(key, 0.0) for key, value in counted.counters.items()}
+        increase = _increase(before, counted.counters)
+        routes.update(increase.keys())
         for key, value in increase.items():
             sums[key] += value
         rows.append(_rates(route, increase, counted.in_progress, seconds))
-    total = _rates(None, sums, sum(counted.in_progress for counted in later.values()), seconds)
+    have_buckets = routes[BUCKETS, INFINITY]
+    summed = {key: value for key, value in sums.items() if key[0] != BUCKETS or routes[key] >= have_buckets}
+    total = _rates(None, summed, sum(counted.in_progress for counted in later.values()), seconds)
     return Comparison(total, tuple(rows), is_reset)
 
 
@@ -97,7 +111,17 @@ def histogram_quantile(quantile: float, buckets: Mapping[float, float]) -> float
     return bounds[-2]
 
 
-def _rates(route: Route | None, increase: Increase, in_progress: float, seconds: float) -> RouteRates:
+def _increase(before: Counters, after: Counters) -> Counters:
+    """Return what counters have grown by, without buckets whose bounds the series did not all have before."""
+    had_buckets = (BUCKETS, INFINITY) in before
+    return {
+        key: value - before.get(key, 0.0)
+        for key, value in after.items()
+        if key in before or key[0] != BUCKETS or not had_buckets
+    }
+
+
+def _rates(route: Route | None, increase: Counters, in_progress: float, seconds: float) -> RouteRates:
     classes: defaultdict[str, float] = defaultdict(float)
     buckets: dict[float, float] = {}
     for (name, key), value in increase.items():

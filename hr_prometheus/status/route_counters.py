@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.metrics import (
@@ -15,19 +16,31 @@ from hr_prometheus.metrics import (
     REQUEST_SIZE,
     REQUESTS_IN_PROGRESS,
     RESPONSE_SIZE,
+    STATUS,
 )
+from hr_prometheus.names import NAME_SETS, Naming, exports_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The samples that are read, by their names without a metric prefix.
+#: The kinds of samples that are read: their names in the set that is the default, without a metric prefix.
 REQUESTS = REQUEST_COUNT.exported_name
 BUCKETS = f"{REQUEST_LATENCY.name}_bucket"
 IN_PROGRESS = REQUESTS_IN_PROGRESS.exported_name
 LOOP_SECONDS = REQUEST_LOOP_TIME.exported_name
 BYTES_IN = f"{REQUEST_SIZE.name}_sum"
 BYTES_OUT = f"{RESPONSE_SIZE.name}_sum"
-SAMPLE_NAMES = (REQUESTS, BUCKETS, IN_PROGRESS, LOOP_SECONDS, BYTES_IN, BYTES_OUT)
+#: Of each kind its metric, the suffix of its samples, and the label by which one route has several counters, or "".
+_KINDS = {
+    REQUESTS: (REQUEST_COUNT, "_total", STATUS),
+    BUCKETS: (REQUEST_LATENCY, "_bucket", "le"),
+    IN_PROGRESS: (REQUESTS_IN_PROGRESS, "", ""),
+    LOOP_SECONDS: (REQUEST_LOOP_TIME, "_total", ""),
+    BYTES_IN: (REQUEST_SIZE, "_sum", ""),
+    BYTES_OUT: (RESPONSE_SIZE, "_sum", ""),
+}
+#: The label of the bucket that every series of a histogram has.
+INFINITY = "+Inf"
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/: the text format, and what OpenMetrics has in common with it.
 _LABEL_VALUE = r'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -47,10 +60,33 @@ class Route(NamedTuple):
 
 @dataclass
 class RouteCounters:
-    """The samples of one route. A counter's key is its sample's name and, if there is one, the label *status* or *le*."""
+    """The samples of one route. A counter's key is its kind and, if there is one, the label of its status or bound."""
 
     counters: dict[tuple[str, str], float] = field(default_factory=dict)
     in_progress: float = 0.0
+
+
+class _Sample(NamedTuple):
+    """The kind of the samples of one name, and the names of their labels; *key* is as in the table of kinds."""
+
+    kind: str
+    method: str
+    path: str
+    key: str
+
+
+@cache
+def samples_of(naming: Naming) -> Mapping[str, _Sample]:
+    """Return what to read of a scrape, by the names of its samples. *naming* has one name set."""
+    labels = NAME_SETS[naming.sets[0]].labels
+    samples = {}
+    for kind, (metric, suffix, key) in _KINDS.items():
+        named = [(export, suffix) for export in exports_of(metric, naming)]
+        # Where requests have no counter, they are the counts of their latencies.
+        ((export, ending),) = named or [(export, "_count") for export in exports_of(REQUEST_LATENCY, naming)]
+        method, path, *_ = export.labels
+        samples[export.name + ending] = _Sample(kind, method, path, labels.get(key, key))
+    return samples
 
 
 def is_exposition(text: str) -> bool:
@@ -58,46 +94,60 @@ def is_exposition(text: str) -> bool:
     return not text.strip() or _ANY_SAMPLE.search(text) is not None
 
 
-def find_prefix(text: str) -> str | None:
-    """Return the metric prefix of the first histogram of requests' latencies, or None if there is none."""
-    pattern = re.compile(_SAMPLE.format(rf"([a-zA-Z_:][\w:]*|){BUCKETS}"), re.MULTILINE)
-    for sample in pattern.finditer(text):
-        if {"method", "path"} <= _read_labels(sample[2]).keys():
-            return sample[1]
+def find_naming(text: str) -> Naming | None:
+    """Return how requests are named in a scrape: the first name set that has latencies, and its metric prefix.
+
+    None if there are none.
+    """
+    for names in NAME_SETS:
+        (export,) = exports_of(REQUEST_LATENCY, Naming(sets=(names,)))
+        pattern = re.compile(_SAMPLE.format(rf"([a-zA-Z_:][\w:]*|){export.name}_bucket"), re.MULTILINE)
+        for sample in pattern.finditer(text):
+            if set(export.labels) <= _read_labels(sample[2]).keys():
+                return Naming(sample[1], (names,))
     return None
 
 
-def read_routes(text: str, prefix: str) -> dict[Route, RouteCounters]:
+def read_routes(text: str, naming: Naming) -> dict[Route, RouteCounters]:
     """Return the counters of each route. Series that differ in another label, such as an instance, are added up.
 
-    A value or a bound that is no number raises :exc:`ValueError`.
+    A route has the buckets that all of its series have. A value or a bound that is no number raises :exc:`ValueError`.
     """
-    names = "|".join(map(re.escape, SAMPLE_NAMES))
-    pattern = re.compile(_SAMPLE.format(rf"{re.escape(prefix)}({names})"), re.MULTILINE)
+    samples = samples_of(naming)
+    pattern = re.compile(_SAMPLE.format(f"({'|'.join(map(re.escape, samples))})"), re.MULTILINE)
     routes: dict[Route, RouteCounters] = {}
+    bounds: defaultdict[Route, list[str]] = defaultdict(list)  # of all series of a route
     for name, labels, number in pattern.findall(text):
-        route, key = _route_and_key(labels)
+        sample = samples[name]
+        route, key = _route_and_key(labels, sample)
         if route is None:
             continue
         if route not in routes:
             routes[route] = RouteCounters()
-        if name == IN_PROGRESS:
+        if sample.kind == IN_PROGRESS:
             routes[route].in_progress += float(number)
-        else:
-            counters = routes[route].counters
-            counters[name, key] = counters.get((name, key), 0.0) + float(number)
+            continue
+        if sample.kind == BUCKETS:
+            bounds[route].append(key)
+        counters = routes[route].counters
+        counters[sample.kind, key] = counters.get((sample.kind, key), 0.0) + float(number)
+    for route, keys in bounds.items():
+        series = Counter(keys)
+        for bound in series:
+            if series[bound] < series[INFINITY]:
+                del routes[route].counters[BUCKETS, bound]
     return routes
 
 
 @lru_cache(maxsize=100_000)  # a scrape repeats the labels of the one before
-def _route_and_key(text: str) -> tuple[Route | None, str]:
+def _route_and_key(text: str, sample: _Sample) -> tuple[Route | None, str]:
     labels = _read_labels(text)
-    if "method" not in labels or "path" not in labels:
+    if sample.method not in labels or sample.path not in labels:
         return None, ""
-    if "le" in labels:
-        float(labels["le"])  # raises ValueError
-    route = Route(labels["method"], labels["path"], labels.get(HOST, ""))
-    return route, labels.get("status") or labels.get("le", "")
+    key = labels.get(sample.key, "")
+    if sample.kind == BUCKETS:
+        float(key)  # raises ValueError
+    return Route(labels[sample.method], labels[sample.path], labels.get(HOST, "")), key
 
 
 def _read_labels(text: str) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import ScrapeError, SettingError
-from hr_prometheus.status.route_counters import SAMPLE_NAMES, find_prefix, is_exposition, read_routes
+from hr_prometheus.status.route_counters import BUCKETS, find_naming, is_exposition, read_routes, samples_of
 
 if TYPE_CHECKING:
     import ssl
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from http.client import HTTPMessage
     from typing import IO
 
+    from hr_prometheus.names import Naming
     from hr_prometheus.status.route_counters import Route, RouteCounters
 
 #: Seconds after which a scrape is given up, as by Prometheus.
@@ -38,7 +39,7 @@ class RouteScrape:
 
 
 class Scraper:
-    """Scrapes *url*. Once the metric prefix is known, it asks only for the samples that it needs, if the server can select.
+    """Scrapes *url*. Once it knows the names of the metrics, it asks only for the samples that it needs, if the server can select.
 
     *authorization* is sent to its server alone. *ca_file* has the certificates to trust instead of the system's; one that is
     no such file is a :exc:`~hr_prometheus.errors.SettingError`, or a :exc:`~hr_prometheus.errors.ScrapeError`.
@@ -47,7 +48,7 @@ class Scraper:
     def __init__(self, url: str, *, authorization: str = "", ca_file: str | None = None) -> None:
         self.url = url
         self._authorization = authorization
-        self._prefix: str | None = None
+        self._naming: Naming | None = None
         self._can_select = True
         self._opener = urllib.request.OpenerDirector()
         for handler in (  # without a proxy, as Prometheus scrapes, and without the files and FTP of a redirection
@@ -65,31 +66,31 @@ class Scraper:
 
         Raises :exc:`~hr_prometheus.errors.ScrapeError` if nothing answers, or the answer is no metrics.
         """
-        if self._prefix is not None and self._can_select:
-            selected = self._scrape_selected(self._prefix)
-            if selected is not None and selected.routes:
+        if self._naming is not None and self._can_select:
+            selected = self._scrape_selected(self._naming)
+            if selected is not None and _has_latencies(selected):
                 return selected
         text, moment = self._get(())
         if not is_exposition(text):
             raise ScrapeError(f'"{self.url}" does not answer with metrics. Is it the URL of the metrics?')
-        prefix = find_prefix(text)
-        scrape = RouteScrape({} if prefix is None else self._read(text, prefix), moment)
-        if self._prefix is not None and scrape.routes:  # which a selection should have had
-            self._can_select = self._prefix != prefix
-        self._prefix = prefix
+        naming = find_naming(text)
+        scrape = RouteScrape({} if naming is None else self._read(text, naming), moment)
+        if self._naming is not None and scrape.routes:  # which a selection should have had
+            self._can_select = self._naming != naming
+        self._naming = naming
         return scrape
 
-    def _scrape_selected(self, prefix: str) -> RouteScrape | None:
+    def _scrape_selected(self, naming: Naming) -> RouteScrape | None:
         """Return a scrape of chosen samples, or None if the server refuses to select them."""
         try:
-            text, moment = self._get([prefix + name for name in SAMPLE_NAMES])
+            text, moment = self._get([*samples_of(naming)])
         except _RefusedError:
             return None
-        return RouteScrape(self._read(text, prefix), moment)
+        return RouteScrape(self._read(text, naming), moment)
 
-    def _read(self, text: str, prefix: str) -> Mapping[Route, RouteCounters]:
+    def _read(self, text: str, naming: Naming) -> Mapping[Route, RouteCounters]:
         try:
-            return read_routes(text, prefix)
+            return read_routes(text, naming)
         except ValueError as error:
             raise ScrapeError(f'"{self.url}" answers with metrics that cannot be read: {error}.') from error
 
@@ -129,6 +130,11 @@ class Scraper:
             if time.monotonic() > end or len(body) > _LONGEST_BODY:
                 raise ScrapeError(f'"{self.url}" answers without an end. Is it the URL of the metrics?')
         return bytes(body)
+
+
+def _has_latencies(scrape: RouteScrape) -> bool:
+    """Whether its names are those of the server: what a name set has no name for is called the same in another."""
+    return any(kind == BUCKETS for counted in scrape.routes.values() for kind, _key in counted.counters)
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):

@@ -44,19 +44,47 @@ Label values are chosen by clients, so nothing is ever written to the document a
     { name: "p99", q: 0.99, dash: [2, 2] },
   ];
 
-  // What a window has of a route, before the buckets of its latencies.
-  const SUMS = ["latency", "sent", "received", "loop", "blocked", "blockedSeconds"];
+  // What a window has of a route, before the buckets of its latencies. The sum of these comes last, as it goes with them.
+  const SUMS = ["sent", "received", "loop", "blocked", "blockedSeconds", "latency"];
   const SUM = Object.fromEntries(SUMS.map((name, index) => [name, CLASSES.length + index]));
   const BUCKETS = CLASSES.length + SUMS.length;
+
+  // The names of the request metrics and their labels, as hr_prometheus/names.py has them; a prefix may come before. Of several
+  // sets in one scrape the first is read. What a set has no name for has the seed's, with the seed's labels.
+  const NAME_SETS = {
+    seed: {
+      labels: { method: "method", path: "path", status: "status" },
+      samples: {
+        requests: "request_count_total", buckets: "request_latency_bucket", latency: "request_latency_sum",
+        progress: "requests_in_progress", received: "request_size_bytes_sum", sent: "response_size_bytes_sum",
+        loop: "request_loop_seconds_total",
+      },
+    },
+    http: {
+      labels: { method: "method", path: "handler", status: "status" },
+      samples: {
+        requests: "http_requests_total", buckets: "http_request_duration_seconds_bucket", latency: "http_request_duration_seconds_sum",
+        progress: "http_requests_in_progress", received: "http_request_size_bytes_sum", sent: "http_response_size_bytes_sum",
+      },
+    },
+    otel: {
+      labels: { method: "http_request_method", path: "http_route", status: "http_response_status_code" },
+      samples: {
+        requests: "http_server_request_duration_seconds_count", buckets: "http_server_request_duration_seconds_bucket",
+        latency: "http_server_request_duration_seconds_sum", progress: "http_server_active_requests",
+      },
+    },
+  };
 
   // -- numbers
 
   /** Return the q-quantile of a histogram: cumulative counts at ascending bounds; the last one is infinite.
 
-  Null without observations; Infinity above the last finite bound. Within a bucket it is interpolated as Prometheus does. */
+  Null without observations or a finite bound; Infinity above the last one. Within a bucket it is interpolated as Prometheus
+  does. */
   function quantile(q, counts, bounds, from = 0) {
     const last = bounds.length - 1;
-    const total = last < 0 ? 0 : counts[from + last];
+    const total = last < 1 ? 0 : counts[from + last];
     if (!(total > 0)) return null;
     const rank = q * total;
     let index = 0;
@@ -97,6 +125,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
   /** Return the last finite bound. */
   const lastOf = (bounds) => bounds[bounds.length - 2];
   const showBound = (value) => showSeconds(value).replace(/(\.\d*?)0+ /, "$1 ").replace(". ", " ");
+  /** Return a time for an axis, which has no room for minutes and seconds. */
+  const showTick = (value) => (value < 99.95 ? showBound(value) : `${grouped.format(value)} s`);
 
   function showBytes(value) {
     if (value == null || Number.isNaN(value)) return "–";
@@ -239,28 +269,43 @@ Label values are chosen by clients, so nothing is ever written to the document a
         line.array[line.index] += value;
       }
       if (looked >= 1000 && !document.hidden) await breathe();
-      if (lines !== before || number < before.length) {
-        for (const line of before) line.place = -1;
-        this.lines = lines.slice(0, number);
-        this.lines.forEach((line, place) => (line.place = place));
-      }
+      if (lines !== before || number < before.length) this.keep(lines.slice(0, number));
       return number;
     }
 
+    /** Replace the lines by others. */
+    keep(lines) {
+      for (const line of this.lines) {
+        line.place = -1;
+        line.histogram?.forget();
+      }
+      this.lines = lines;
+      lines.forEach((line, place) => {
+        line.place = place;
+        line.histogram?.note(line.index);
+      });
+    }
+
+    /** Locate all lines anew from now on. */
+    forget() {
+      this.keep([]);
+      this.known = this.buckets = null;
+    }
+
     look(text, at) {
-      const [head, place] = this.parseBucket(text, at) ?? this.parseHead(text, at);
+      const [head, place, histogram] = this.parseBucket(text, at) ?? this.parseHead(text, at);
       if (this.lines.length) {
         this.known ??= new Map(this.lines.map((line) => [line.head, line]));
         const line = this.known.get(head);
         if (line !== undefined) return line;
       }
       const [array, index] = place ?? [[0], 0];
-      const line = { head, array, index, place: -1 };
+      const line = { head, array, index, histogram, place: -1 };
       this.known?.set(head, line);
       return line;
     }
 
-    /** Return a line's text before its number, and the place of the number. */
+    /** Return a line's text before its number, the place of the number, and the histogram if it is a bucket. */
     parseHead(text, at) {
       let end = at;
       while (end < text.length && text.charCodeAt(end) !== 123 && text.charCodeAt(end) !== 32) end++; // a brace, a space
@@ -270,18 +315,19 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const head = text.slice(at, behind + 1); // with the space before the number
       const place = this.locate(name, labels);
       if (!place?.bucket) return [head, place];
-      const bound = /(?<=[{,]le=")[^"]*"} $/.exec(head); // if it is the last label
-      this.buckets = bound && { head: head.slice(0, bound.index), histogram: place };
-      return [head, place.bucket(labels.le)];
+      const bound = /(?<=[{,]le=")[^"]*/.exec(head);
+      this.buckets = bound && { start: head.slice(0, bound.index), end: head.slice(bound.index + bound[0].length), histogram: place };
+      return [head, place.bucket(labels.le), place];
     }
 
     /** Return the same of a line that has nothing but another bound than the line before, as most lines have. */
     parseBucket(text, at) {
       if (!this.buckets) return null;
-      const { head, histogram } = this.buckets;
-      const bound = at + head.length;
-      const quote = text.slice(at, bound) === head ? text.indexOf('"', bound) : -1;
-      return quote >= 0 && text.startsWith('"} ', quote) ? [text.slice(at, quote + 3), histogram.bucket(text.slice(bound, quote))] : null;
+      const { start, end, histogram } = this.buckets;
+      const bound = at + start.length;
+      const quote = text.slice(at, bound) === start ? text.indexOf('"', bound) : -1;
+      if (quote < 0 || !text.startsWith(end, quote)) return null;
+      return [text.slice(at, quote + end.length), histogram.bucket(text.slice(bound, quote)), histogram];
     }
   }
 
@@ -341,6 +387,57 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
+  const sameBounds = new Map();
+  /** Return the one array of these bounds, so that those of many routes are compared as one. */
+  function shared(bounds) {
+    const key = String(bounds);
+    if (!sameBounds.has(key)) sameBounds.set(key, bounds);
+    return sameBounds.get(key);
+  }
+
+  /** A histogram with all series added up. Only bounds that all of them have can be. */
+  class Histogram extends Counters {
+    constructor() {
+      super();
+      this.lines = []; // of each counter, how many series the scrape has
+      this.series = 0;
+      this.bounds = shared([]); // ascending
+      this.places = []; // of each bound, its counter
+      this.isChanged = false;
+    }
+
+    bucket(le) {
+      return this.place(le === "+Inf" ? Infinity : Number(le));
+    }
+
+    /** Note that the series of the scrape are others. */
+    forget() {
+      this.lines.fill(0);
+      this.isChanged = true;
+    }
+
+    /** Note that one of them has the bound of a counter. */
+    note(index) {
+      this.lines[index] = (this.lines[index] ?? 0) + 1;
+      this.isChanged = true;
+    }
+
+    settle(isFirst) {
+      if (this.isChanged) this.findBounds();
+      return super.settle(isFirst);
+    }
+
+    /** Find the bounds of all series. Without any they stay, as what was counted in them stays in the windows. */
+    findBounds() {
+      this.isChanged = false;
+      this.series = this.lines[this.keys.indexOf(Infinity)] ?? 0;
+      if (!this.series) return;
+      this.places = [...this.keys.keys()].filter((place) => this.lines[place] === this.series);
+      this.places.sort((one, other) => this.keys[one] - this.keys[other]);
+      this.bounds = shared(this.places.map((place) => this.keys[place]));
+    }
+  }
+
   /** Sums over the last *steps* steps, of vectors of numbers. A step without growth takes no memory. */
   class Windows {
     constructor(width, now, steps) {
@@ -390,6 +487,17 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
     }
 
+    /** Make the vectors of another width. Of their numbers the first *kept* stay. */
+    reshape(width, kept) {
+      const reshaped = (vector) => {
+        const other = new Float64Array(width);
+        other.set(vector.subarray(0, kept));
+        return other;
+      };
+      this.ring = this.ring.map((step) => step && reshaped(step));
+      this.sum = reshaped(this.sum);
+    }
+
     /** Return the step that many steps ago, or null if nothing has grown in it. */
     ago(steps) {
       return this.ring[(this.now - steps + STEPS) % STEPS];
@@ -407,39 +515,41 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.statuses = new Counters();
       this.sums = new Counters();
       for (const name of SUMS) this.sums.index(name);
-      this.buckets = new Counters();
-      this.bounds = [];
-      this.common = []; // of each of the bounds that all routes have, its index here
+      this.latencies = new Histogram();
+      this.shape = null; // the bounds that its windows have
       this.gauges = [0]; // requests in progress
       this.windows = null;
       this.growth = null;
+      this.grown = -Infinity; // the last step in which it has
       this.row = null;
       this.isServed = false; // else it has only blocked the event loop, as what is in the background may
     }
 
-    bucket(le) {
-      const bound = le === "+Inf" ? Infinity : Number(le);
-      const place = this.buckets.place(bound);
-      this.bounds = this.buckets.keys;
-      return place;
+    get bounds() {
+      return this.latencies.bounds;
     }
 
     begin() {
       this.statuses.begin();
       this.sums.begin();
-      this.buckets.begin();
+      this.latencies.begin();
       this.gauges[0] = 0;
     }
 
     restart() {
-      for (const each of [this.statuses, this.sums, this.buckets]) each.restart();
+      for (const each of [this.statuses, this.sums, this.latencies]) each.restart();
     }
 
     /** Compute the growth. Returns whether a counter has begun anew. */
     settle(isFirst) {
-      const isReset = [this.statuses, this.sums, this.buckets].map((each) => each.settle(isFirst)).some(Boolean);
-      const width = BUCKETS + this.bounds.length;
-      if (this.growth?.length !== width) this.growth = new Float64Array(width);
+      const isReset = [this.statuses, this.sums, this.latencies].map((each) => each.settle(isFirst)).some(Boolean);
+      const { bounds, places } = this.latencies;
+      if (this.shape !== bounds) {
+        // Latencies that were counted with other bounds cannot be added to those which come.
+        this.growth = new Float64Array(BUCKETS + bounds.length);
+        this.windows?.reshape(this.growth.length, SUM.latency);
+        this.shape = bounds;
+      }
       const { growth } = this;
       growth.fill(0);
       let total = 0;
@@ -447,7 +557,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         if (value) growth[classOf(this.statuses.keys[index])] += value;
       });
       for (let index = 0; index < SUMS.length; index++) growth[CLASSES.length + index] = this.sums.growth[index];
-      for (let index = 0; index < this.bounds.length; index++) growth[BUCKETS + index] = this.buckets.growth[index];
+      for (let index = 0; index < places.length; index++) growth[BUCKETS + index] = this.latencies.growth[places[index]];
       for (const value of growth) total += value;
       this.hasGrown = total > 0;
       return isReset;
@@ -489,21 +599,35 @@ Label values are chosen by clients, so nothing is ever written to the document a
     return classes.get(status);
   }
 
-  /** A histogram, such as the lag of the event loop, with all series added up. */
-  class Histogram extends Counters {
-    bucket(le) {
-      return this.place(le === "+Inf" ? Infinity : Number(le));
-    }
+  /** Return what the samples of a name set are, by their names: their kind, and the names of their labels. */
+  function samplesOf(set) {
+    const own = NAME_SETS[set];
+    const samples = Object.entries({ ...NAME_SETS.seed.samples, ...own.samples });
+    return new Map(samples.map(([kind, name]) => [name, { kind, labels: (kind in own.samples ? own : NAME_SETS.seed).labels }]));
   }
 
-  const COUNT = "request_count_total{";
+  /** Return the name set and the prefix of the request metrics in a scrape, which their labels tell from others, or null. */
+  function findNaming(text) {
+    for (const [set, { labels, samples }] of Object.entries(NAME_SETS)) {
+      const start = `${samples.requests}{`;
+      for (let at = text.indexOf(start); at >= 0; at = text.indexOf(start, at + 1)) {
+        const begin = text.lastIndexOf("\n", at) + 1;
+        const prefix = text.slice(begin, at);
+        const line = text.slice(begin, text.indexOf("\n", at));
+        if (!/^[\w:]*$/.test(prefix) || !Object.values(labels).every((label) => line.includes(`${label}="`))) continue;
+        return { set, prefix, samples: samplesOf(set) };
+      }
+    }
+    return null;
+  }
 
   /** Everything that the polls have said. */
   class Model {
     constructor() {
       this.range = 300;
       this.routes = new Map();
-      this.bounds = []; // those that the latencies of all routes have
+      this.bounds = []; // those that the latencies of all routes have, which alone can be added up
+      this.common = new Map(); // the bounds of a route → the places of the common ones among them
       this.points = []; // one a poll: its time, and what has grown since the one before
       this.resets = []; // times
       this.lag = new Histogram();
@@ -515,22 +639,19 @@ Label values are chosen by clients, so nothing is ever written to the document a
       this.unwatched = new Set(); // steps in which there was a time without a poll: they have a number, but no shape
       this.firstPoll = null;
       this.processes = null; // the start of the youngest, and how often workers were started again
-      this.prefix = null;
+      this.naming = { set: null, prefix: "" };
       this.python = "";
       this.lastPoll = null;
       this.scrape = new Scrape((name, labels) => this.locate(name, labels));
       this.hasLoopTime = this.hasBytes = this.isReading = this.hasMissed = false;
     }
 
-    /** Return the names to ask for. Until the prefix of the request metrics is known, they are taken to have none. */
+    /** Return the names to ask for. Until the name set of the request metrics is known, they are those of all sets. */
     names() {
-      const prefix = this.prefix ?? "";
-      const requests = [
-        "request_latency_bucket", "request_latency_sum", "request_count_total", "requests_in_progress",
-        "request_size_bytes_sum", "response_size_bytes_sum", "request_loop_seconds_total",
-      ];
+      const { set, prefix } = this.naming;
+      const requests = new Set((set ? [set] : Object.keys(NAME_SETS)).flatMap((each) => [...samplesOf(each).keys()]));
       return [
-        ...requests.map((name) => prefix + name),
+        ...[...requests].map((name) => prefix + name),
         "asyncio_event_loop_lag_seconds_bucket", "asyncio_event_loop_cpu_seconds_total", "asyncio_event_loop_tasks",
         "asyncio_event_loop_blocked_total", "asyncio_event_loop_blocked_seconds_total",
         "hr_prometheus_worker_up", "hr_prometheus_worker_restarts_total", "hr_prometheus_errors_total",
@@ -539,27 +660,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
       ];
     }
 
-    /** Note the prefix, if this scrape has request metrics, which their labels tell from others. Returns whether it has. */
-    findPrefix(text) {
-      for (let at = text.indexOf(COUNT); at >= 0; at = text.indexOf(COUNT, at + 1)) {
-        const begin = text.lastIndexOf("\n", at) + 1;
-        const prefix = text.slice(begin, at);
-        const line = text.slice(begin, text.indexOf("\n", at));
-        if (!/^[\w:]*$/.test(prefix) || !["method", "path", "status"].every((label) => line.includes(`${label}="`))) continue;
-        this.prefix = prefix;
-        return true;
-      }
-      return false;
-    }
-
     locate(name, labels) {
-      if (this.prefix !== null && name.startsWith(this.prefix)) {
-        const place = this.locateRequests(name.slice(this.prefix.length), labels);
-        if (place) {
-          this.route(labels).isServed = true;
-          return place;
-        }
-      }
+      const { set, prefix, samples } = this.naming;
+      const sample = set && name.startsWith(prefix) ? samples.get(name.slice(prefix.length)) : undefined;
+      if (sample) return this.locateRequests(sample, labels);
       const worker = labels.worker ?? "";
       switch (name) {
         case "asyncio_event_loop_blocked_total":
@@ -592,28 +696,22 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
     }
 
-    locateRequests(name, labels) {
-      if (labels.method === undefined || labels.path === undefined) return null;
-      switch (name) {
-        case "request_count_total":
-          return this.route(labels).statuses.place(labels.status);
-        case "request_latency_bucket":
-          return this.route(labels);
-        case "request_latency_sum":
-          return this.route(labels).sums.place("latency");
-        case "requests_in_progress":
-          return [this.route(labels).gauges, 0];
-        case "response_size_bytes_sum":
-          this.hasBytes = true;
-          return this.route(labels).sums.place("sent");
-        case "request_size_bytes_sum":
-          this.hasBytes = true;
-          return this.route(labels).sums.place("received");
-        case "request_loop_seconds_total":
-          this.hasLoopTime = true;
-          return this.route(labels).sums.place("loop");
+    locateRequests({ kind, labels: names }, labels) {
+      const [method, path, status] = [names.method, names.path, names.status].map((name) => labels[name]);
+      if (method === undefined || path === undefined || (kind === "requests" && status === undefined)) return null;
+      const route = this.route({ method, path, host: labels.host });
+      route.isServed = true;
+      this.hasBytes ||= kind === "sent" || kind === "received";
+      this.hasLoopTime ||= kind === "loop";
+      switch (kind) {
+        case "requests":
+          return route.statuses.place(status);
+        case "buckets":
+          return route.latencies;
+        case "progress":
+          return [route.gauges, 0];
         default:
-          return null;
+          return route.sums.place(kind);
       }
     }
 
@@ -651,16 +749,21 @@ Label values are chosen by clients, so nothing is ever written to the document a
       for (const each of [...routes, ...counters]) each.begin();
       // Whatever is added to -0 is not -0, not even 0. So what is still -0 afterwards was not in the scrape.
       for (const values of this.gauges.values()) for (const value of values.values()) value[0] = -0;
-      const isFound = this.prefix === null && this.findPrefix(text);
+      const namingBefore = this.naming;
+      const naming = this.naming.set ? null : findNaming(text);
+      if (naming) {
+        this.naming = naming;
+        this.scrape.forget();
+      }
       // The first numbers are nothing that has grown while the page looked, nor are those of names that were not asked for.
-      const isFirst = this.lastPoll === null || (isFound && this.prefix !== "");
+      const isFirst = this.lastPoll === null || this.naming.prefix !== namingBefore.prefix;
       this.isReading = true; // until the end there are routes without numbers
       let lines;
       try {
         lines = await this.scrape.read(text);
       } catch (error) {
         gauges.forEach((gauge, index) => (gauge[0] = before[index]));
-        if (isFound) this.prefix = null;
+        this.naming = namingBefore;
         throw error;
       } finally {
         this.isReading = false;
@@ -675,13 +778,20 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const parts = partsOf(time - seconds, time);
       if (isGap) for (const [back] of parts) this.unwatched.add(step - back);
       for (const old of this.unwatched) if (old <= step - STEPS) this.unwatched.delete(old);
+      let hasRequests = false;
       for (const route of this.routes.values()) {
         if (route.settle(isFirst)) isReset = true;
-        if (route.windows?.sum.length !== route.growth.length) route.windows = new Windows(route.growth.length, step, this.steps);
+        route.windows ??= new Windows(route.growth.length, step, this.steps);
         route.windows.advance(step);
-        if (route.hasGrown) route.windows.add(route.growth, parts);
+        if (route.hasGrown) {
+          route.grown = step;
+          route.windows.add(route.growth, parts);
+        }
+        hasRequests ||= route.statuses.last.some(Boolean);
       }
-      this.findCommonBounds();
+      // After a restart there are none until the first request, whose metrics may have other names.
+      if (!hasRequests) this.naming = { set: null, prefix: this.naming.prefix };
+      this.findCommonBounds(step);
       if (isReset) this.resets.push(time);
       this.addPoint(time, seconds, isGap);
       this.firstPoll ??= time;
@@ -702,20 +812,25 @@ Label values are chosen by clients, so nothing is ever written to the document a
       return before !== null && Math.min(...starts) > before.youngest + 1 && restarts <= before.restarts;
     }
 
-    findCommonBounds() {
-      const all = [...this.routes.values()].filter((route) => route.bounds.length);
-      const known = all.filter((route) => route.common.of === this.bounds && route.common.size === route.bounds.length);
-      if (known.length === all.length) return;
-      const common = all.reduce((bounds, route) => bounds.filter((bound) => route.bounds.includes(bound)), all[0].bounds);
+    /** Find the bounds of all latencies that are added up: of those in the scrape, and of those that the windows still have. */
+    findCommonBounds(step) {
+      const routes = [...this.routes.values()].filter((route) => route.latencies.series || route.grown > step - STEPS);
+      const all = [...new Set(routes.map((route) => route.bounds))].filter((bounds) => bounds.length);
+      const common = all.length ? all.reduce((some, others) => some.filter((bound) => others.includes(bound))) : [];
       if (String(common) !== String(this.bounds)) {
-        this.bounds = [...common];
-        for (const point of this.points) point.buckets = null; // of other bounds
+        const places = common.map((bound) => this.bounds.indexOf(bound));
+        for (const point of this.points) {
+          // A point has the buckets of fewer bounds, but none of others.
+          if (point.buckets) point.buckets = places.includes(-1) ? null : Float64Array.from(places, (place) => point.buckets[place]);
+        }
+        this.bounds = common;
       }
-      for (const route of all) {
-        route.common = this.bounds.map((bound) => route.bounds.indexOf(bound));
-        route.common.of = this.bounds;
-        route.common.size = route.bounds.length;
-      }
+      this.common = new Map(all.map((bounds) => [bounds, common.map((bound) => bounds.indexOf(bound))]));
+    }
+
+    /** Add the buckets of a route, of its growth or of its sums, to others: those of the bounds that all routes have. */
+    addBuckets(buckets, route, numbers) {
+      this.common.get(route.bounds)?.forEach((place, index) => (buckets[index] += numbers[BUCKETS + place]));
     }
 
     addPoint(time, seconds, isGap) {
@@ -726,16 +841,14 @@ Label values are chosen by clients, so nothing is ever written to the document a
         inProgress += route.gauges[0];
         if (!route.hasGrown) continue;
         for (let index = 0; index < counts.length; index++) counts[index] += route.growth[index];
-        for (let index = 0; index < route.common.length; index++) {
-          buckets[index] += route.growth[BUCKETS + route.common[index]];
-        }
+        this.addBuckets(buckets, route, route.growth);
       }
       // In the charts a line ends here. It is never the last point, from which the numbers of now are drawn.
       if (isGap && this.points.length) this.points.push({ time: this.lastPoll, seconds: 0, rates: null, quantiles: null });
       const sum = (values) => values.reduce((total, value) => total + value, 0);
       this.points.push({
         time, seconds, counts, buckets, inProgress,
-        lag: Float64Array.from(this.lag.growth),
+        lag: Float64Array.from(this.lag.places, (place) => this.lag.growth[place]),
         // Where all workers share one series, it is the sum of their loops.
         loop: sum(this.loop.growth) / Math.max(1, this.loop.keys.length, this.ofWorkers("hr_prometheus_worker_up").size),
         tasks: sum([...this.ofWorkers("asyncio_event_loop_tasks").values()]),
@@ -750,7 +863,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     smooth(point) {
       const counts = new Float64Array(CLASSES.length);
       const buckets = new Float64Array(this.bounds.length);
-      const lag = new Float64Array(this.lag.keys.length);
+      const lag = new Float64Array(this.lag.bounds.length);
       let seconds = 0;
       let loop = 0;
       for (let index = this.points.length - 1; index >= 0; index--) {
@@ -764,7 +877,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
       point.rates = Array.from(counts, (value) => (seconds ? value / seconds : null));
       point.quantiles = QUANTILES.map(({ q }) => quantile(q, buckets, this.bounds));
-      point.lagQuantiles = [0.5, 0.99].map((q) => quantile(q, lag, this.lag.keys));
+      point.lagQuantiles = [0.5, 0.99].map((q) => quantile(q, lag, this.lag.bounds));
       point.utilisation = seconds && this.loop.keys.length ? loop / seconds : null;
     }
 
@@ -1026,7 +1139,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
 
     tick(value) {
-      return showBound(value);
+      return showTick(value);
     }
 
     /** Whole decades: so the axis is calm, and a height means the same from second to second. */
@@ -1078,7 +1191,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     show(row) {
       if (row == null) return "–";
       const bound = this.bounds?.[row - 1];
-      return row === 0 ? "0" : bound === undefined ? "" : bound === Infinity ? "∞" : showBound(bound);
+      return row === 0 ? "0" : bound === undefined ? "" : bound === Infinity ? "∞" : showTick(bound);
     }
 
     /** Return the rows whose upper bounds the axis names: as many as have room. */
@@ -1096,7 +1209,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     draw(u) {
       const { points, bounds } = this;
-      if (!points?.length || !bounds?.length) return;
+      if (!points?.length || !(bounds?.length > 1)) return; // where all are below infinity, there is nothing to see
       const { left, width } = u.bbox;
       const columns = Math.max(20, Math.min(120, Math.floor(width / devicePixelRatio / 6)));
       const [begin, end] = this.times;
@@ -1204,7 +1317,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     draw(routes) {
       const failing = best(routes, (route) => (route.windows.sum[C5XX] >= 0.5 ? route.windows.sum[C5XX] : null));
-      this.write("failing", failing, model.prefix === null ? "No metrics of requests are seen." : "No route has answered with a 5xx.", (route) => [
+      this.write("failing", failing, !model.naming.set ? "No metrics of requests are seen." : "No route has answered with a 5xx.", (route) => [
         `${showShare(route.share(C5XX))} 5xx`,
         `${grouped.format(route.windows.sum[C5XX])} of ${grouped.format(route.count())}`,
       ]);
@@ -1375,7 +1488,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       byId("more").hidden = more <= 0;
       write(byId("more"), `Show ${Math.min(more, PAGE_ROWS)} more of ${grouped.format(this.order.length)}`);
       byId("empty").hidden = this.order.length > 0;
-      write(byId("empty"), all ? "No route has these words." : model.prefix === null ? NO_REQUESTS : "No request has been recorded yet.");
+      write(byId("empty"), all ? "No route has these words." : !model.naming.set ? NO_REQUESTS : "No request has been recorded yet.");
     }
 
     sortRoutes(mustSort) {
@@ -1591,12 +1704,12 @@ Label values are chosen by clients, so nothing is ever written to the document a
   class LoopSection {
     draw(options, points, times) {
       const section = byId("loop");
-      const isShown = model.lag.keys.length > 0 || model.loop.keys.length > 0;
+      const isShown = model.lag.bounds.length > 0 || model.loop.keys.length > 0;
       section.hidden = !isShown;
       if (!isShown) return;
       if (!this.lag) this.make(section);
       const blocked = model.measured().filter((route) => route.windows.sum[SUM.blocked] > 0);
-      this.lag.setQuantiles(times, points.map((point) => point.lagQuantiles ?? null), model.lag.keys, options);
+      this.lag.setQuantiles(times, points.map((point) => point.lagQuantiles ?? null), model.lag.bounds, options);
       this.use.set(times, [points.map((point) => point.utilisation ?? null)], options);
       this.tasks.set(times, [points.map((point) => point.tasks ?? null)], options);
       blocked.sort((one, other) => other.windows.sum[SUM.blockedSeconds] - one.windows.sum[SUM.blockedSeconds]);
@@ -1773,9 +1886,10 @@ Label values are chosen by clients, so nothing is ever written to the document a
   function totalOf(routes) {
     const counts = new Float64Array(CLASSES.length);
     const buckets = new Float64Array(model.bounds.length);
-    for (const { windows, common } of routes) {
-      for (let index = 0; index < counts.length; index++) counts[index] += windows.sum[index];
-      for (let index = 0; index < common.length; index++) buckets[index] += windows.sum[BUCKETS + common[index]];
+    for (const route of routes) {
+      const { sum } = route.windows;
+      for (let index = 0; index < counts.length; index++) counts[index] += sum[index];
+      model.addBuckets(buckets, route, sum);
     }
     return { counts, buckets, count: counts.reduce((sum, value) => sum + value, 0) };
   }
@@ -1828,7 +1942,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const began = performance.now();
       try {
         // Where no request metrics are seen, they may have a prefix. A whole scrape tells it, but is not for every second.
-        const isWhole = model.prefix === null && this.polls % 5 === 1;
+        const isWhole = !model.naming.set && this.polls % 5 === 1;
         const { text, time, date } = await get(query(isWhole ? [] : model.names()));
         // The page can do without it, so it is no failure of the metrics.
         if (!config.version || this.failures) config = await get("?file=config.json").then((answer) => JSON.parse(answer.text)).catch(() => config);
