@@ -23,7 +23,7 @@ FLOORS = (
     "buckets names",
     "labels store",
     "written_forms",
-    "request exposition settings",
+    "request exposition settings pytest_plugin",
     "middleware monitors view event_loop status",
     "instrumentation multiprocess",
     "server",
