@@ -70,11 +70,18 @@ class Sample(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Beat:
-    """One beat of an event loop's heart: the *usage* then, when the next one is *due*, and the samples if that is late."""
+    """One beat of an event loop's heart: the *usage* then, when the next one is *due*, and the samples if that is late.
+
+    ``latest`` is the latest usage from before a block.
+    """
 
     usage: Usage
     due: float
     samples: list[Sample] = field(default_factory=list)
+    latest: Usage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.latest = self.usage
 
 
 class Block(NamedTuple):
@@ -147,7 +154,7 @@ def blame(beat: Beat, end: Usage, evidence: Evidence, *, least: float) -> list[B
     # When a step began is mostly a guess. What may be a short one is no block.
     if end.at - (begin if is_exact else beat.due) < least:
         return []
-    looks = [(beat.usage, None), *((each.usage, each) for each in samples), (end, None)]
+    looks = [(beat.latest, None), *((each.usage, each) for each in samples), (end, None)]
     pieces = [_piece(earlier, later, sample, begin, evidence) for (earlier, _), (later, sample) in pairwise(looks)]
     holders = _holders(samples, pieces, least)
     # A step that has noted its end has nothing of what follows.
@@ -165,7 +172,7 @@ def _with_long_steps(beat: Beat, end: Usage, steps: Iterable[LongStep]) -> list[
     """Return the samples between a beat and its *end*, and one more at the end of each long step."""
     samples = [each for each in beat.samples if each.usage.at < end.at]
     for number, step in enumerate(steps):
-        if not beat.usage.at <= step.began < step.end.at < end.at:
+        if not beat.latest.at <= step.began < step.end.at < end.at:
             continue
         last = Sample(step.end, -1 - number, Culprit.request(step.labels, since=step.began), True, step)
         for index, each in enumerate(samples):
@@ -184,11 +191,11 @@ def _begin(beat: Beat, end: Usage, samples: Sequence[Sample], pauses: Periods) -
     middle, or later if the beat was late by less than that.
     """
     for pause_begin, pause_end in pauses:
-        if pause_end >= beat.due and beat.usage.at < pause_begin <= beat.due:
+        if pause_end >= beat.due and beat.latest.at < pause_begin <= beat.due:
             return pause_begin, True
-    if samples and beat.usage.at < samples[0].since <= beat.due:
+    if samples and beat.latest.at < samples[0].since <= beat.due:
         return samples[0].since, False
-    return beat.due - min((beat.due - beat.usage.at) / 2, end.at - beat.due), False
+    return beat.due - min((beat.due - beat.latest.at) / 2, end.at - beat.due), False
 
 
 def _piece(earlier: Usage, later: Usage, sample: Sample | None, begin: float, evidence: Evidence) -> _Piece:
