@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hr_prometheus.event_loop.blame import Beat, Evidence, Sample, blame
 from hr_prometheus.event_loop.culprit import BACKGROUND, BUSY, GARBAGE, STOPPED, THREAD, Culprit
+from hr_prometheus.event_loop.long_steps import LongStep
+from hr_prometheus.event_loop.place import Place
 from hr_prometheus.event_loop.usage import Usage
 
 BEGIN, DUE = 10.0, 10.1
-A, B = (Culprit(("GET", path), f"GET {path}") for path in ("/a", "/b"))
+A, B, C = (Culprit(("GET", path), f"GET {path}") for path in ("/a", "/b", "/c"))
 
 
 #: The usages of a loop that has slept, has computed, and has waited for the interpreter lock.
@@ -24,10 +28,14 @@ def usage_of(time) -> Usage:
     return time if isinstance(time, Usage) else at(time)
 
 
-def blamed(*samples, end, pauses=(), stops=(), locks=(), least=0.1) -> dict[str, float]:
+def long_step(culprit, began, end) -> LongStep:
+    return LongStep(culprit.labels, began, usage_of(end))
+
+
+def blamed(*samples, end, pauses=(), stops=(), locks=(), rate=0.0, long_steps=(), least=0.1) -> dict[str, float]:
     """Return the seconds of each path. A sample is a time, a step, a culprit and whether it may have kept the lock."""
     beat = Beat(at(BEGIN), DUE, [Sample(usage_of(time), *rest) for time, *rest in samples])
-    blocks = blame(beat, usage_of(end), Evidence(pauses, stops, locks), least=least)
+    blocks = blame(beat, usage_of(end), Evidence(pauses, stops, locks, rate, long_steps), least=least)
     return {block.culprit.labels[1]: pytest.approx(block.seconds) for block in blocks}
 
 
@@ -129,6 +137,62 @@ def test_nothing_short_is_blamed():
     assert blamed((10.2, 1, A), end=10.26, pauses=[(10.1, 10.21)], least=0.15) == {BUSY: 0.16}
 
 
+@pytest.mark.parametrize("seen", [[], [(at(10.5, process=0.04, slices=3), 1, A)], [(at(10.51, process=0.04), 2, B)]])
+def test_a_long_step_that_has_kept_the_interpreter_lock(seen):
+    """Other threads may run before the watchdog sees anything, and the loop may have gone on."""
+    step = long_step(A, 10.12, at(10.505, process=0.04, slices=3))
+    ends = {"end": at(10.52, process=0.04, slices=4), "locks": [(10.15, 10.5)]}
+    assert blamed(*seen, **ends) == {BUSY: 0.47}
+    assert blamed(*seen, **ends, long_steps=[step]) == {"/a": 0.385 - 3 * sys.getswitchinterval()}
+
+
+def test_a_long_step_that_has_waited_for_the_interpreter_lock():
+    """It is not blamed: it has woken in each switch interval, or may have, as the loop's thread wakes often anyway."""
+    step = long_step(A, 10.12, at(10.505, process=0.01, slices=80))
+    ends = {"end": at(10.52, process=0.01, slices=82), "locks": [(10.15, 10.5)], "long_steps": [step]}
+    assert blamed(**ends) == {THREAD: 0.455}
+    assert blamed(**ends, rate=400) == {BUSY: 0.47}
+
+
+def test_a_long_step_that_has_computed():
+    """That counts as much as to be seen twice, unless the thread may have computed before the step, or in a collection."""
+    step = long_step(A, 10.06, at(10.4, thread=0.2, process=0.2, starved=0.14))
+    end = at(10.42, thread=0.21, process=0.21, starved=0.14)
+    assert blamed(end=end) == {BUSY: 0.23, STOPPED: 0.14}
+    assert blamed(end=end, long_steps=[step]) == {STOPPED: 0.14, "/a": 0.2}
+    assert "/a" not in blamed(end=end, long_steps=[step._replace(end=at(10.4, thread=0.15, process=0.15))])
+    assert "/a" not in blamed(end=end, long_steps=[step], pauses=[(10.2, 10.25)])
+
+
+def test_a_long_step_that_may_have_waited_or_been_stopped():
+    """One that was seen once, and has not computed, is not blamed."""
+    assert blamed((10.2, 1, A), end=10.25, long_steps=[long_step(A, 10.06, 10.24)]) == {BUSY: 0.19}
+
+
+def test_a_long_step_has_its_own_time():
+    """It is known when it began and when it ended, also if others were seen before and after it."""
+    samples = [(10.15, 1, B), (10.2, 1, B), (10.3, 2, A), (10.4, 2, A), (10.6, 3, B), (10.7, 3, B)]
+    steps = [long_step(A, 10.21, 10.45)]
+    assert blamed(*samples, end=10.8, long_steps=steps) == {"/a": 0.24, "/b": 0.275, BUSY: 0.235}
+    assert blamed(*samples[2:4], end=10.6, long_steps=steps) == {"/a": 0.24, BUSY: 0.31}
+
+
+def test_what_interrupts_a_long_step_is_blamed_in_its_place():
+    """A handler of a signal, for example."""
+    signal = Culprit(("", BACKGROUND), "a signal handler")
+    samples = [(10.14 + number * 0.02, 1, signal) for number in range(8)]
+    assert blamed(*samples, end=10.31, long_steps=[long_step(A, 10.06, 10.3)]) == {BACKGROUND: 0.23}
+
+
+def test_a_long_step_has_its_place_from_what_was_seen():
+    """So that the warning names it."""
+    seen = A._replace(place=Place("app.py", 3, "work"))
+    beat = Beat(at(BEGIN), DUE, [Sample(at(10.2), 1, seen), Sample(at(10.3), 1, seen)])
+    (block,) = blame(beat, at(10.5), Evidence(long_steps=[long_step(A, 10.05, 10.45)]), least=0.1)
+    assert block.culprit.place is seen.place
+    assert block.seconds == pytest.approx(0.4)
+
+
 culprits = st.sampled_from([A, B, None])
 
 
@@ -137,11 +201,11 @@ culprits = st.sampled_from([A, B, None])
     pauses=st.lists(st.tuples(st.floats(9.0, 15.0), st.floats(0.0, 1.0))),
     stop_and_lock=st.tuples(*[st.tuples(st.floats(9.0, 15.0), st.floats(0.0, 1.0))] * 2),
     usage=st.sampled_from([SLEPT, COMPUTED, WAITED]),
-    tail=st.floats(0.0, 1.0),
+    tail_and_notes=st.tuples(st.floats(0.0, 1.0), st.lists(st.tuples(st.floats(0.0, 0.5), st.floats(0.05, 1.0)))),
 )
-def test_never_more_than_the_time_that_has_passed(steps, pauses, stop_and_lock, usage, tail):
-    """Whatever was seen: of the time between two beats none is blamed twice."""
-    samples, time = [], DUE
+def test_never_more_than_the_time_that_has_passed(steps, pauses, stop_and_lock, usage, tail_and_notes):
+    """Whatever was seen: of the time between two beats none is blamed twice, and on a long step no more than it lasted."""
+    samples, time, (tail, notes) = [], DUE, tail_and_notes
     for wait, step, culprit, may_keep_lock in steps:
         time += wait
         samples.append(Sample(at(time, **usage), step, culprit, may_keep_lock))
@@ -152,7 +216,14 @@ def test_never_more_than_the_time_that_has_passed(steps, pauses, stop_and_lock, 
     for begin, length in sorted(pauses):
         if begin >= last:
             periods.append((begin, last := begin + length))
-    evidence = Evidence(periods, *([(begin, begin + length)] for begin, length in stop_and_lock))
+    long_steps = []
+    time = BEGIN
+    for wait, length in notes:
+        long_steps.append(LongStep(C.labels, time + wait, at(time + wait + length, **usage)))
+        time += wait + length
+    evidence = Evidence(periods, *([(begin, begin + length)] for begin, length in stop_and_lock), 0.0, long_steps)
     blocks = blame(Beat(at(BEGIN), DUE, samples), at(end, **usage), evidence, least=0.1)
+    of_long_steps = sum(block.seconds for block in blocks if block.culprit.labels == C.labels)
+    assert of_long_steps <= sum(step.end.at - step.began for step in long_steps) + 1e-6
     assert sum(block.seconds for block in blocks) <= end - BEGIN + 1e-6
     assert all(block.seconds >= 0 for block in blocks)

@@ -43,6 +43,36 @@ def test_a_late_beat_stands_for_those_that_it_has_delayed(late):
         assert abs(bucket - sum(lag <= bound for lag in lags)) <= near
 
 
+class Timers:
+    """An event loop that has only timers, and no clock."""
+
+    def __init__(self) -> None:
+        self.calls: dict[float, object] = {}
+
+    def call_later(self, seconds, call):
+        self.calls[seconds] = call
+
+
+@pytest.mark.parametrize("wakes", [0, 1000])
+def test_a_loop_that_wakes_often_is_looked_at_between_beats(registry, monkeypatch, wakes):
+    """Then less is unknown of what it did before a block. A look that was due before a block says nothing after it."""
+    timers = Timers()
+    heart = heart_of(timers, registry)
+    usage = heart.beat.usage
+    monkeypatch.setattr(heart.usage, "read", lambda: usage._replace(slices=usage.slices + wakes))
+    heart._run()
+    assert len(timers.calls) == (5 if wakes else 1)
+    if wakes:
+        *looks, _beat = sorted(timers.calls)
+        earlier = heart.beat.usage
+        for late, latest in ((0.01, True), (1.0, False)):
+            later = earlier._replace(at=heart.beat.due - BEAT + looks[0] + late)
+            monkeypatch.setattr(heart.usage, "read", lambda: later)  # noqa: B023  # it is called at once
+            timers.calls[looks[0]]()
+            assert (heart.beat.latest is later) is latest
+        assert heart.beat.usage is earlier
+
+
 async def test_it_beats_until_it_is_stopped(registry):
     """Each beat is observed, with the processor time that the thread has used."""
     heart = heart_of(asyncio.get_running_loop(), registry)

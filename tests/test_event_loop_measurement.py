@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from hr_prometheus import instrument
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.event_loop import watchdog
+from hr_prometheus.request.loop_time import long_step_observers
 
 BLOCKED = "asyncio_event_loop_blocked_total"
 ERRORS = 'hr_prometheus_errors_total{where="loop"}'
@@ -53,6 +54,17 @@ async def test_the_loop_is_measured_while_the_application_is_up(registry):
         task.cancel()
     await until(lambda: watchdogs() == 0)
     assert "GarbagePauses" not in repr(gc.callbacks)
+
+
+async def test_long_steps_are_noted_while_the_application_is_up(registry):
+    """Without a watchdog nobody asks for them."""
+    gc.collect()
+    before = len(long_step_observers)
+    async with TestServer(measured(registry, blocked_after=0)):
+        assert len(long_step_observers) == before
+    async with TestServer(measured(CollectorRegistry())):
+        assert len(long_step_observers) == before + 1
+    assert len(long_step_observers) == before
 
 
 async def test_a_start_up_that_blocks_is_no_block(registry):

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import weakref
 from collections.abc import Coroutine
-from types import coroutine
+from types import SimpleNamespace, coroutine
 
 import pytest
 from aiohttp import web
@@ -131,9 +131,60 @@ async def test_a_stream_counts_while_it_goes_on(aiohttp_client, registry, clock)
     is_over.set()
 
 
+RECORD = SimpleNamespace(loop_time=([0.0], 0), labels=("GET", "/a"))
+
+
+class Observer:
+    """Something that notes long steps."""
+
+    def __init__(self) -> None:
+        self.noted: list[object] = []
+
+    def note(self, labels, began) -> None:
+        self.noted.append((labels[:2], began))
+
+
+@pytest.mark.parametrize("error", [None, web.HTTPNotFound])
+async def test_a_long_step_is_noted(aiohttp_client, registry, clock, error):
+    """At its end, with the labels of the request and when it began; those that wait, and short ones, are not."""
+
+    async def handle(_request):
+        clock.work(0.06)
+        await clock.wait(5.0)
+        clock.work(0.04)
+        await clock.wait(1.0)
+        clock.work(0.2)
+        if error is not None:
+            raise error
+        return web.Response()
+
+    observer = Observer()
+    loop_time.long_step_observers.add(observer)
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full")])
+    app.router.add_get("/a", handle)
+    await (await aiohttp_client(app)).get("/a")
+    assert observer.noted == [(("GET", "/a"), 0.0), (("GET", "/a"), pytest.approx(6.1))]
+
+
+async def test_an_observer_that_raises(clock):
+    """The handler goes on."""
+
+    class Broken(Observer):
+        def note(self, *_):
+            raise LookupError
+
+    async def handle() -> str:
+        clock.work(1.0)
+        return "result"
+
+    observer = Broken()
+    loop_time.long_step_observers.add(observer)
+    assert await timed(handle()) == "result"
+
+
 def timed(awaitable):
     """Return what drives the awaitable of a handler."""
-    return count_loop_time(lambda _request: awaitable, None, ([0.0], 0))
+    return count_loop_time(lambda _request: awaitable, None, RECORD)
 
 
 @coroutine
@@ -227,7 +278,7 @@ async def test_a_class_based_view_counts(aiohttp_client, registry, clock):
 
 def test_it_is_a_coroutine():
     """asyncio.create_task takes nothing else from Python 3.12 on. One that is closed before it begins has not begun anything."""
-    steps = count_loop_time(lambda _: conversation([]), None, ([0.0], 0))
+    steps = count_loop_time(lambda _: conversation([]), None, RECORD)
     assert isinstance(steps, Coroutine)
     steps.close()
 

@@ -45,6 +45,11 @@ class Culprit(NamedTuple):
         """Return what is no request."""
         return cls(("", path), name)
 
+    @classmethod
+    def request(cls, labels: tuple[str, ...], place: Place | None = None, since: float = 0.0) -> Culprit:
+        """Return a request with these labels."""
+        return cls(labels, f"{labels[0]} {labels[1]}", place, since)
+
 
 class Stack(NamedTuple):
     """What an event loop runs at one moment: the *frames* of its thread, from the innermost on, and its *task*.
@@ -70,7 +75,7 @@ class Stack(NamedTuple):
             return Culprit(("", BACKGROUND), "a callback", place)
         labels, since = _of_request(self.frames)
         if labels:
-            return Culprit(labels, f"{labels[0]} {labels[1]}", place, since)
+            return Culprit.request(labels, place, since)
         function = getattr(self.task.get_coro(), "__qualname__", "")
         return Culprit(("", BACKGROUND), f'the task "{self.task.get_name()}" ({function})', place)
 

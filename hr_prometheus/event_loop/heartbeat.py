@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two beats.
 BEAT = 0.1
+#: If the loop's thread wakes more often between two beats, its usage is read so many times before the next one.
+_MANY_WAKES, _LOOKS = 10, 4
 
 
 class Heartbeat:
@@ -46,16 +48,16 @@ class Heartbeat:
         self.beat = Beat(self.usage.read(), perf_counter() + BEAT)
         #: The code by which the loop calls its callbacks.
         self.caller: CodeType = sys._getframe().f_code  # noqa: SLF001  # public for all but the linter
-        self._timer: asyncio.Handle | None = None
+        self._timers: list[asyncio.Handle] = []
 
     def start(self) -> None:
         """Begin to beat in the loop's next turn, when the callers have done what else they do."""
-        self._timer = self._loop.call_soon(self._run, True)
+        self._timers = [self._loop.call_soon(self._run, True)]
 
     def stop(self) -> None:
         """Beat no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
 
     def _run(self, is_first: bool = False) -> None:  # noqa: FBT002  # the loop hands it on
         try:
@@ -64,9 +66,22 @@ class Heartbeat:
             if not is_first:
                 self._record(self.beat, usage)
                 self._on_beat(self.beat, usage)
+            wakes_often = usage.slices - self.beat.usage.slices > _MANY_WAKES
             self.beat = Beat(usage, perf_counter() + BEAT)
-            self._timer = self._loop.call_later(BEAT, self._run)
+            self._timers = [self._loop.call_later(BEAT, self._run)]
+            if wakes_often:
+                looks = range(1, _LOOKS + 1)
+                self._timers += [self._loop.call_later(BEAT * each / (_LOOKS + 1), self._look) for each in looks]
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
+            self._on_error(error)
+
+    def _look(self) -> None:
+        """Read the usage between two beats: wakes before a block look like those of a wait for the interpreter lock."""
+        try:
+            usage = self.usage.read()
+            if usage.at < self.beat.due:  # else there was a block meanwhile
+                self.beat.latest = usage
+        except Exception as error:  # noqa: BLE001  # as above
             self._on_error(error)
 
     def _record(self, beat: Beat, usage: Usage) -> None:

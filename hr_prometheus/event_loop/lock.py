@@ -51,3 +51,8 @@ def lock_keeper(earlier: Usage, later: Usage, seconds: float, rate: float) -> Ke
     if others < _NOTHING + _PART_OF_WAIT * seconds and (wakes < waits or own - before > half / 2):
         return Keeper.LOOP
     return Keeper.UNKNOWN
+
+
+def longest_wait(earlier: Usage, later: Usage) -> float:
+    """Return for how many seconds between two readings the thread can have waited for the lock; not a number if that is unknown."""
+    return (later.slices - earlier.slices) * sys.getswitchinterval()

@@ -11,6 +11,7 @@ from hr_prometheus.event_loop.blame import Evidence, blame
 from hr_prometheus.event_loop.block_log import BlockLog
 from hr_prometheus.event_loop.garbage import GarbagePauses
 from hr_prometheus.event_loop.heartbeat import Heartbeat
+from hr_prometheus.event_loop.long_steps import LongSteps
 from hr_prometheus.event_loop.watchdog import Watchdog
 from hr_prometheus.metrics import LOOP_BLOCKED, LOOP_BLOCKED_SECONDS, LOOP_TASKS
 from hr_prometheus.store.computed import ComputedGauge
@@ -77,6 +78,7 @@ class LoopMeasurement:
         self._log = BlockLog()
         self._pauses = GarbagePauses()
         self._heart = Heartbeat(loop, self._store, self._on_beat, self._fail)
+        self._long_steps = LongSteps(self._heart.usage)
         self._watchdog: Watchdog | None = None
         self._late: tuple[Beat, Usage, float] | None = None
         self._rate = 0.0  # at which the loop's thread woke until the last beat
@@ -91,6 +93,7 @@ class LoopMeasurement:
         self._heart.start()
         if self._watchdog is not None:
             self._pauses.start()
+            self._long_steps.start()
             try:
                 self._watchdog.start()
             except RuntimeError as error:  # there can be no more threads
@@ -107,6 +110,7 @@ class LoopMeasurement:
             self._watchdog.stop()
             self._watchdog = None
             self._pauses.stop()
+            self._long_steps.stop()
 
     def _on_beat(self, beat: Beat, end: Usage) -> None:
         if self._watchdog is None:
@@ -120,6 +124,7 @@ class LoopMeasurement:
             self._report(self._watchdog.error, "The watchdog of the event loop has failed and does not go on")
             self._watchdog = None
             self._pauses.stop()
+            self._long_steps.stop()
 
     def _blame_late(self, watchdog: Watchdog) -> None:
         """Count the blocks until the beat before this one. Since then the watchdog has woken as well."""
@@ -127,7 +132,8 @@ class LoopMeasurement:
             return
         (beat, end, rate), self._late = self._late, None
         # Copies, because other threads add to them.
-        evidence = Evidence(list(self._pauses.pauses), list(watchdog.stops), list(watchdog.locks), rate)
+        pauses, stops, locks = list(self._pauses.pauses), list(watchdog.stops), list(watchdog.locks)
+        evidence = Evidence(pauses, stops, locks, rate, self._long_steps.steps)
         for block in blame(beat, end, evidence, least=self._blocked_after):
             for metric, number in ((LOOP_BLOCKED, 1.0), (LOOP_BLOCKED_SECONDS, block.seconds)):
                 page, index = self._store.allocate(metric, block.culprit.labels)
