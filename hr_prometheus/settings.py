@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
+#: What a Prometheus on the same machine scrapes, for each address that stands for all of the machine's.
+LOCAL_ADDRESSES = {"0.0.0.0": DEFAULT_HOST, "::": "::1"}  # noqa: S104
 DEFAULT_BACKLOG = 128
 DEFAULT_LOG_LEVEL = "info"
 #: Seconds. aiohttp's default of 60 outlives the 30 seconds that Kubernetes and most service managers give a process to stop.
@@ -89,6 +91,8 @@ class Settings:
     metrics_path: str = "/metrics"
     metrics_port: int | None = None
     metrics_host: str | None = None
+    #: The directory of files by which Prometheus discovers processes.
+    file_sd: str | None = None
     #: Whether the metrics port serves the status page; ``None``: if only this machine can reach it.
     status: bool | None = None
     #: The page's path on the application's own addresses.
@@ -116,14 +120,7 @@ class Settings:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not os.path.isdir(self.app_dir):
-            problem = " is not a directory. Expected one to import from."
-            raise SettingError("app_dir", f'--app-dir "{self.app_dir}"', problem)
-        for setting, host in (("host", self.host), ("metrics_host", self.metrics_host)):
-            if host is not None and (set(host) & set("/[]") or host.count(":") == 1):
-                port = f"--{setting.removesuffix('host')}port".replace("_", "-")
-                problem = f" is not an address or a name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
-                raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
+        self._check_places()
         if self.keyfile is not None and self.certfile is None:
             problem = " was given without --certfile. TLS needs the certificate as well."
             raise SettingError("keyfile", "--keyfile", problem)
@@ -149,6 +146,20 @@ class Settings:
                 "the default monitor. "
                 "A monitor of your own names, labels and buckets its metrics itself.",
             )
+
+    def _check_places(self) -> None:
+        for setting, directory, purpose in (
+            ("app_dir", self.app_dir, "to import from"),
+            ("file_sd", self.file_sd, "from which Prometheus reads its targets"),
+        ):
+            if directory is not None and not os.path.isdir(directory):
+                problem = f" is not a directory. Expected one {purpose}."
+                raise SettingError(setting, f'--{setting.replace("_", "-")} "{directory}"', problem)
+        for setting, host in (("host", self.host), ("metrics_host", self.metrics_host)):
+            if host is not None and (set(host) & set("/[]") or host.count(":") == 1):
+                port = f"--{setting.removesuffix('host')}port".replace("_", "-")
+                problem = f" is not an address or a name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
+                raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
 
     def _check_page(self) -> None:
         if self.status and self.metrics_port is None:

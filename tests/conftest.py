@@ -553,6 +553,12 @@ class Prometheus:
         }
         self._reload()
 
+    def discover(self, job: str, files: Path) -> None:
+        """Scrape the targets in files, which may come and go, as *job*, from now on."""
+        discovery = {"files": [str(files)], "refresh_interval": "1s"}
+        self._jobs[job] = {"job_name": job, "file_sd_configs": [discovery]}
+        self._reload()
+
     def load_rules(self, path: Path) -> None:
         """Evaluate the rules of a file, from now on."""
         self._rules.append(str(path))

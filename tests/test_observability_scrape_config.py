@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,27 @@ def test_promtool_agrees(tmp_path, promtool, settings, expected):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_discovery_by_files(tmp_path, promtool):
+    """The targets are those that the processes write; addresses and paths are in their files."""
+    settings = Settings(target="", file_sd=str(tmp_path), metrics_port=0, certfile=CERTIFICATE)
+    text = render_scrape_config(settings, "shop")
+    expected = {"job_name": "shop", "file_sd_configs": [{"files": [f"{tmp_path}/hr-prometheus-*.json"]}]}
+    assert yaml.safe_load(text) == {"scrape_configs": [expected]}
+    (tmp_path / "prometheus.yml").write_text(text)
+    assert promtool("check", "config", tmp_path / "prometheus.yml").returncode == 0
+    of_application = replace(settings, metrics_port=None)
+    (config,) = yaml.safe_load(render_scrape_config(of_application, "shop"))["scrape_configs"]
+    assert config["tls_config"] == {"ca_file": CERTIFICATE}
+
+
 def test_kubernetes():
-    """A PodMonitor and annotations, which say the same."""
+    """A PodMonitor, a ServiceMonitor and annotations, which say the same."""
     text = render_pod_monitor(Settings(target="", host="0.0.0.0", metrics_port=9100), "shop")  # noqa: S104
-    monitor, patch = yaml.safe_load_all(text)
+    monitor, of_service, patch = yaml.safe_load_all(text)
+    assert of_service["kind"] == "ServiceMonitor"
+    assert of_service["metadata"] == monitor["metadata"]
+    spec = dict(monitor["spec"])
+    assert of_service["spec"] == {"endpoints": spec.pop("podMetricsEndpoints"), **spec}
     assert (monitor["apiVersion"], monitor["kind"]) == ("monitoring.coreos.com/v1", "PodMonitor")
     assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics", "scheme": "http", "path": "/metrics"}]
     assert monitor["spec"]["selector"]["matchLabels"] == monitor["metadata"]["labels"]
@@ -55,6 +73,7 @@ def test_kubernetes():
 @pytest.mark.parametrize(
     ("make", "settings", "job", "sentence"),
     [
+        (render_pod_monitor, {"file_sd": "."}, "shop", "--file-sd was given with --kubernetes."),
         (render_scrape_config, {"port": 0}, "shop", "port 0 is another one each time"),
         (render_scrape_config, {"metrics_port": 0}, "shop", "port 0 is another one each time"),
         (render_scrape_config, {"unix_path": "/run/x"}, "shop", 'on the unix socket "/run/x", .* --metrics-port 9100'),

@@ -53,6 +53,11 @@ metrics_port = metrics_option(
 metrics_host = metrics_option(
     "--metrics-host", metavar="HOST", show_default="the application's", help="Address of the metrics port."
 )
+file_sd = metrics_option(
+    "--file-sd",
+    metavar="DIRECTORY",
+    help="Directory of files by which Prometheus discovers processes (file_sd_configs). While one is served, its file is there.",
+)
 status = metrics_option(
     "--status/--no-status",
     default=None,
@@ -248,7 +253,11 @@ least_requests = output_option(
     show_default=True,
     help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
 )
-kubernetes = output_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
+kubernetes = output_option(
+    "--kubernetes",
+    is_flag=True,
+    help="Write a PodMonitor, a ServiceMonitor and annotations instead, of which one is needed.",
+)
 output = output_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
 tests = output_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
+@options.file_sd
 @options.status
 @options.status_path
 @options.slow

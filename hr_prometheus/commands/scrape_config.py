@@ -15,6 +15,7 @@ from hr_prometheus.settings import Settings
 @click.command("scrape-config", cls=Command, short_help="Write what makes Prometheus scrape an application.")
 @options.output
 @options.kubernetes
+@options.file_sd
 @options.job
 @server_options.host
 @server_options.port

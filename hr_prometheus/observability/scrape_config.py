@@ -9,36 +9,42 @@ from typing import TYPE_CHECKING, Any
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.view import check_metrics_path
 from hr_prometheus.observability.yaml_text import render_yaml
-from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
+from hr_prometheus.server.target_file import PATTERN
+from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT, LOCAL_ADDRESSES
 
 if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
-
-#: What a Prometheus on the same machine scrapes, for each address that stands for all of the machine's.
-_EVERYWHERE = {"0.0.0.0": DEFAULT_HOST, "::": "::1"}  # noqa: S104
 
 
 def render_scrape_config(settings: Settings, job: str) -> str:
     """Return the ``scrape_configs`` of a Prometheus on the machine of an application that is run with *settings*.
 
+    With ``file_sd`` Prometheus reads the targets from the files that the processes write.
+
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the metrics have no TCP port, or another one each time.
     """
-    host, port, scheme = _address(settings)
-    host = _EVERYWHERE.get(host, host)
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    config: dict[str, Any] = {"job_name": job, "scheme": scheme, "metrics_path": settings.metrics_path}
-    if scheme == "https" and settings.certfile is not None:
+    config: dict[str, Any] = {"job_name": job}
+    has_certificate = settings.certfile is not None and settings.metrics_port is None
+    if settings.file_sd is None:
+        host, port, scheme = _address(settings)
+        config |= {"scheme": scheme, "metrics_path": settings.metrics_path}
+        has_certificate = scheme == "https"
+    if has_certificate and settings.certfile is not None:
         # The certificate may be a self-signed one; what a public authority has signed needs no such line.
         config["tls_config"] = {"ca_file": os.path.abspath(settings.certfile)}
-    config["static_configs"] = [{"targets": [target]}]
-    return render_yaml(
-        {"scrape_configs": [config]},
-        "Add this to prometheus.yml, with the name by which Prometheus reaches the machine.",
-    )
+    if settings.file_sd is not None:
+        files = os.path.join(os.path.abspath(settings.file_sd), PATTERN)
+        config["file_sd_configs"] = [{"files": [files]}]
+        comment = "Add this to prometheus.yml. The processes that are run with the same --file-sd write the files."
+    else:
+        host = LOCAL_ADDRESSES.get(host, host)
+        config["static_configs"] = [{"targets": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]}]
+        comment = "Add this to prometheus.yml, with the name by which Prometheus reaches the machine."
+    return render_yaml({"scrape_configs": [config]}, comment)
 
 
 def render_pod_monitor(settings: Settings, job: str) -> str:
-    """Return a ``PodMonitor`` for the Prometheus operator, and annotations for a Prometheus without one.
+    """Return a ``PodMonitor`` and a ``ServiceMonitor`` for the Prometheus operator, and annotations for a Prometheus without.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`render_scrape_config` does, for a job that cannot be a
     name in Kubernetes, and for metrics that only their own machine can reach.
@@ -48,25 +54,25 @@ def render_pod_monitor(settings: Settings, job: str) -> str:
         raise ConfigurationError(
             f'--job "{job}" cannot be a name in Kubernetes. Expected at most 63 lower-case letters, digits and hyphens.'
         )
-    if host not in _EVERYWHERE:
+    if settings.file_sd is not None:
+        raise ConfigurationError(
+            "--file-sd was given with --kubernetes. In Kubernetes Prometheus asks its interface for the pods."
+        )
+    if host not in LOCAL_ADDRESSES:
         raise ConfigurationError(
             f'the metrics would listen on "{host}", and Prometheus scrapes a pod at its own address. Give --host 0.0.0.0, '
             "or --metrics-host 0.0.0.0 with --metrics-port, here and where the application is run."
         )
     endpoint = {"port": "metrics", "scheme": scheme, "path": settings.metrics_path}
-    monitor = render_yaml(
-        {
-            "apiVersion": "monitoring.coreos.com/v1",
-            "kind": "PodMonitor",
-            "metadata": {"name": job, "labels": {"app.kubernetes.io/name": job}},
-            "spec": {
-                "jobLabel": "app.kubernetes.io/name",
-                "selector": {"matchLabels": {"app.kubernetes.io/name": job}},
-                "podMetricsEndpoints": [endpoint],
-            },
-        },
+    pods = render_yaml(
+        _monitor("PodMonitor", job, "podMetricsEndpoints", endpoint),
         "For the Prometheus operator. The pods carry this label, and their container has a port with this name:",
         f"  ports: [{{name: metrics, containerPort: {port}}}]",
+    )
+    services = render_yaml(
+        _monitor("ServiceMonitor", job, "endpoints", endpoint),
+        "Or, where a Service with this label stands before the pods: its port has this name. With both all is scraped twice.",
+        f"  ports: [{{name: metrics, port: {port}}}]",
     )
     annotations = {
         "prometheus.io/scrape": "true",
@@ -78,7 +84,20 @@ def render_pod_monitor(settings: Settings, job: str) -> str:
         {"spec": {"template": {"metadata": {"annotations": annotations}}}},
         "Or, for a Prometheus that looks for annotations: kubectl patch deployment NAME --patch-file FILE",
     )
-    return f"{monitor}---\n{patch}"
+    return f"{pods}---\n{services}---\n{patch}"
+
+
+def _monitor(kind: str, job: str, endpoints: str, endpoint: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": kind,
+        "metadata": {"name": job, "labels": {"app.kubernetes.io/name": job}},
+        "spec": {
+            "jobLabel": "app.kubernetes.io/name",
+            "selector": {"matchLabels": {"app.kubernetes.io/name": job}},
+            endpoints: [endpoint],
+        },
+    }
 
 
 def _address(settings: Settings) -> tuple[str, int, str]:

@@ -25,6 +25,8 @@ class Announcer:
 
     def __init__(self, announce: Callable[[str], None], waits_for: Callable[[], str]) -> None:
         self._announce, self._waits_for = announce, waits_for
+        #: Called when all can be reached.
+        self.on_serving: Callable[[], None] = lambda: None
         self._stop_began = 0.0
         #: Whether clients are answered, so that an interruption is a stop.
         self.has_served = False
@@ -40,6 +42,7 @@ class Announcer:
         """Announce that the application is served, with a line of :func:`serving_line`."""
         self._slow_start.cancel()
         self.note_serving()
+        self.on_serving()
         self._announce(line)
 
     def note_serving(self) -> None:

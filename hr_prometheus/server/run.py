@@ -20,6 +20,7 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.service import Service
 from hr_prometheus.server.shutdown import exit_at_signals
 from hr_prometheus.server.target import Target, close_unawaited, load_target, parse_target
+from hr_prometheus.server.target_file import TargetFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -112,6 +113,8 @@ def _serve(
         Announcer(announce, application.waits_for) as announcer,
     ):
         addresses = bind_addresses(settings, arguments, stack, is_script=application.is_script)
+        if settings.file_sd is not None:
+            announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish
         with nullcontext() if application.is_script else exit_at_signals(stack.close):
             value = load()
         app = _prepare(application, value, addresses, announcer)

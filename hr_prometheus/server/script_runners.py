@@ -43,7 +43,7 @@ _LATE_POLL_SECONDS = 1.0
 #: Options that a script's own runner has no use for.
 _UNUSED_OPTIONS = (
     "host", "port", "unix_path", "unix_mode", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop",
-    "certfile", "keyfile",
+    "certfile", "keyfile", "file_sd",
 )  # fmt: skip
 
 

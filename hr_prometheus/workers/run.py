@@ -16,6 +16,7 @@ from hr_prometheus.server.logs import configure_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
 from hr_prometheus.server.target import parse_target
+from hr_prometheus.server.target_file import TargetFile
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.workers.acceptor import Counts
 from hr_prometheus.workers.supervisor import Supervisor
@@ -50,6 +51,8 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         Announcer(announce, lambda: "the application's start-up") as announcer,
     ):
         addresses = bind_addresses(settings, {}, stack)
+        if settings.file_sd is not None:
+            announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish
         counts = Counts(Counts.create())
         stack.callback(counts.close)
         slots = Slots(leave_multiprocess_mode())

@@ -1,0 +1,93 @@
+"""The file by which Prometheus discovers a process."""
+
+from __future__ import annotations
+
+import json
+import signal
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import DEADLINE, hr_prometheus, wait_for
+from test_serving import get
+
+PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
+
+
+def targets_in(directory) -> dict[str, dict[str, str]]:
+    """Return the labels of the targets in a directory, by target."""
+    return {
+        target: group["labels"]
+        for path in directory.iterdir()
+        for group in json.loads(path.read_text())
+        for target in group["targets"]
+    }
+
+
+@PROCESSES
+@pytest.mark.parametrize("own_port", [True, False])
+def test_it_is_there_while_the_process_is_served(serve, tmp_path, workers, own_port):
+    """It says where the metrics are; after a stop, and after the next start of one that was killed, it is gone."""
+    options = ("--metrics-path", "/m", *(("--metrics-port", "0") if own_port else ()), *workers)
+    services = [serve("served:create_app", "--port", "0", "--file-sd", str(tmp_path), *options) for _ in range(2)]
+    urls = [urlsplit(service.metrics_url) for service in services]
+    assert targets_in(tmp_path) == {url.netloc: {"__scheme__": "http", "__metrics_path__": "/m"} for url in urls}
+    assert services[0].stop()[0] == 0
+    assert set(targets_in(tmp_path)) == {urls[1].netloc}
+    services[1].process.send_signal(signal.SIGKILL)
+    services[1].process.wait(DEADLINE)
+    third = serve("served:create_app", "--port", "0", "--file-sd", str(tmp_path), *options)
+    assert set(targets_in(tmp_path)) == {urlsplit(third.metrics_url).netloc}
+
+
+def test_other_files_stay(serve, tmp_path):
+    """Those of other programs, and of this one elsewhere."""
+    for name in ("shop.json", "hr-prometheus-1.json.bak"):
+        (tmp_path / name).write_text("[]")
+    service = serve("served:create_app", "--port", "0", "--file-sd", str(tmp_path))
+    assert service.stop()[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"shop.json", "hr-prometheus-1.json.bak"}
+
+
+@PROCESSES
+def test_a_process_that_fails_leaves_none(tmp_path, workers):
+    """Prometheus does not look for what has never been served."""
+    done = hr_prometheus("run", "raises_on_import:app", "--port", "0", "--file-sd", str(tmp_path), *workers)
+    assert done.returncode == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_prometheus_discovers_it(serve, tmp_path, prometheus):
+    """At the address of this machine, where it listens at all of them."""
+    everywhere = "0.0.0.0"  # noqa: S104
+    options = ("--metrics-port", "0", "--metrics-host", everywhere, "--file-sd", str(tmp_path))
+    service = serve("served:create_app", "--port", "0", *options)
+    ((target, labels),) = targets_in(tmp_path).items()
+    assert target == f"127.0.0.1:{urlsplit(service.metrics_url).port}"
+    assert "# TYPE" in get(f"{labels['__scheme__']}://{target}{labels['__metrics_path__']}")[1]
+    prometheus.discover("discovered", tmp_path / "hr-prometheus-*.json")
+    wait_for(lambda: prometheus.query('up{job="discovered"} == 1'), bool)
+
+
+@pytest.mark.parametrize(
+    ("directory", "options", "sentence"),
+    [
+        ("none", (), '--file-sd "none" is not a directory. Expected one from which Prometheus reads its targets.'),
+        (
+            ".",
+            ("--unix-path", "s"),
+            '--file-sd ".": the metrics are on the Unix socket unix:s, and Prometheus scrapes TCP',
+        ),
+    ],
+)
+@PROCESSES
+def test_a_directory_that_cannot_be_used(directory, options, sentence, workers):
+    """It is one sentence, before anything is served."""
+    done = hr_prometheus("run", "served:create_app", "--file-sd", directory, *options, *workers)
+    assert done.stderr.startswith(f"Error: {sentence}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_a_directory_that_cannot_be_written_to():
+    """What the operating system refuses is one sentence."""
+    done = hr_prometheus("run", "served:create_app", "--port", "0", "--file-sd", "/proc")
+    assert (done.returncode, done.stderr) == (1, 'Error: --file-sd "/proc": No such file or directory.\n')
