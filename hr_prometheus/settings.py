@@ -22,6 +22,7 @@ DEFAULT_PORT = 8080
 LOCAL_ADDRESSES = {"0.0.0.0": DEFAULT_HOST, "::": "::1"}  # noqa: S104
 DEFAULT_BACKLOG = 128
 DEFAULT_LOG_LEVEL = "info"
+DEFAULT_LOG_FORMAT = "text"
 #: Seconds. aiohttp's default of 60 outlives the 30 seconds that Kubernetes and most service managers give a process to stop.
 DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 #: Seconds, as in ``aiohttp.web.run_app``.
@@ -80,6 +81,9 @@ class Settings:
     keepalive_timeout: float | None = None
     access_log: bool | None = None
     log_level: str | None = None
+    log_format: str | None = None
+    #: A file for ``logging.config.dictConfig``.
+    log_config: str | None = None
     loop: str | None = None
     certfile: str | None = None
     keyfile: str | None = None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @server_options.keepalive_timeout
 @server_options.access_log
 @server_options.log_level
+@server_options.log_format
+@server_options.log_config
 @server_options.loop
 @server_options.certfile
 @server_options.keyfile

@@ -10,6 +10,7 @@ from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
     DEFAULT_HOST,
     DEFAULT_KEEPALIVE_TIMEOUT,
+    DEFAULT_LOG_FORMAT,
     DEFAULT_LOG_LEVEL,
     DEFAULT_PORT,
     DEFAULT_SHUTDOWN_TIMEOUT,
@@ -75,6 +76,17 @@ log_level = server_option(
     type=click.Choice(["debug", "info", "warning", "error", "critical"], case_sensitive=False),
     show_default=DEFAULT_LOG_LEVEL,
     help="Least level that is logged.",
+)
+log_format = server_option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    show_default=DEFAULT_LOG_FORMAT,
+    help="Lines for people, or a line of JSON for each record.",
+)
+log_config = server_option(
+    "--log-config",
+    metavar="FILE",
+    help="Set up logging by this file, for logging.config.dictConfig: JSON, or TOML in a file that ends with .toml.",
 )
 loop = server_option(
     "--loop",

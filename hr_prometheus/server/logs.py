@@ -1,14 +1,19 @@
-"""Logging to standard error, where the application has set up none."""
+"""Logging to standard error, where the application has set up none: as text, as JSON, or as a file has it."""
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import TYPE_CHECKING
+import logging.config
+import time
+import tomllib
+from typing import TYPE_CHECKING, Any
 
 from aiohttp.log import access_logger
 
+from hr_prometheus.errors import SettingError
 from hr_prometheus.server.access_log import QuietAccessLogger
-from hr_prometheus.settings import DEFAULT_LOG_LEVEL
+from hr_prometheus.settings import DEFAULT_LOG_FORMAT, DEFAULT_LOG_LEVEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,34 +22,113 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-_FORMATTER = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+#: What each record has. Anything else is what its logger was given as ``extra``.
+_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
+
+#: The slot of this process, if it is a worker.
+_worker: int | None = None
 
 
-def configure_logging(level: str | None) -> None:
-    """Log to standard error, unless logging is set up already. ``None`` is the default level."""
-    logging.basicConfig(level=(level or DEFAULT_LOG_LEVEL).upper(), handlers=[_stream_handler()])
+def note_worker(slot: int) -> None:
+    """Have each record of this process say that it is that of a worker."""
+    global _worker  # noqa: PLW0603  # there is one in a process
+    _worker = slot
 
 
-def _stream_handler() -> logging.Handler:
+class TextFormatter(logging.Formatter):
+    """Lines for people, which begin with the time."""
+
+    def __init__(self) -> None:
+        worker = "" if _worker is None else f" (worker {_worker})"
+        super().__init__(f"%(asctime)s %(levelname)s %(name)s{worker}: %(message)s")
+
+
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record: time (UTC), level, logger, message, worker, exception, and what was given as ``extra``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        milliseconds = int(record.created % 1 * 1000)
+        fields: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{milliseconds:03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if _worker is not None:
+            fields["worker"] = _worker
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = self.formatStack(record.stack_info)
+        fields |= {name: value for name, value in vars(record).items() if name not in _ATTRIBUTES | fields.keys()}
+        return json.dumps(fields, default=str)
+
+
+_FORMATTERS = {"text": TextFormatter, "json": JsonFormatter}
+
+
+def check_log_config(settings: Settings) -> None:
+    """Check that the file of ``--log-config`` can be read. Raises :exc:`~hr_prometheus.errors.ConfigurationError`."""
+    if settings.log_config is not None:
+        _read_config(settings.log_config)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log to standard error, unless logging is set up already, or as the file of ``--log-config`` says."""
+    if settings.log_config is not None:
+        config = {"disable_existing_loggers": False, **_read_config(settings.log_config)}
+        try:
+            logging.config.dictConfig(config)
+        except (ValueError, TypeError, AttributeError, ImportError) as error:
+            reason = error.__cause__ or error
+            raise _config_error(
+                settings.log_config, f"cannot be used: {error}{f' ({reason})' * (reason is not error)}."
+            ) from error
+    else:
+        level = (settings.log_level or DEFAULT_LOG_LEVEL).upper()
+        logging.basicConfig(level=level, handlers=[_stream_handler(settings)])
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read().decode()
+        config: Any = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
+    except OSError as error:
+        raise _config_error(path, f"{error.strerror}.") from error
+    except ValueError as error:
+        raise _config_error(path, f"cannot be read: {error}.") from error
+    if not isinstance(config, dict) or "version" not in config:
+        raise _config_error(path, "has no version.")
+    return config
+
+
+def _config_error(path: str, problem: str) -> SettingError:
+    expected = "Expected a dictionary for logging.config.dictConfig, in JSON or, in a file whose name ends with .toml, in TOML."
+    return SettingError("log_config", f'--log-config "{path}"', f": {problem} {expected}")
+
+
+def _stream_handler(settings: Settings) -> logging.Handler:
     handler = logging.StreamHandler()
-    handler.setFormatter(_FORMATTER)
+    handler.setFormatter(_FORMATTERS[settings.log_format or DEFAULT_LOG_FORMAT]())
     return handler
 
 
 def configure_application_logging(settings: Settings, *, is_script: bool) -> None:
-    """Set up the logging of an application. A script's logging is its own, unless a level is given.
+    """Set up the logging of an application. A script's logging is its own, unless a level, a format or a file is given.
 
     An access log that is asked for is written all the same.
     """
     level = settings.log_level
-    if level is not None or not is_script:
-        configure_logging(level)
+    if not is_script or any((level, settings.log_format, settings.log_config)):
+        configure_logging(settings)
     if level is not None:
         logging.getLogger().setLevel(level.upper())
     if settings.access_log:
         access_logger.setLevel(logging.INFO)
         if not access_logger.hasHandlers():
-            handler = _stream_handler()
+            handler = _stream_handler(settings)
             handler.addFilter(lambda _record: not logging.getLogger().handlers)  # a script may set up logging later
             access_logger.addHandler(handler)
 
@@ -56,9 +140,10 @@ def log_notices(notices: Iterable[str]) -> None:
 
 
 class DefaultAccessLogger(QuietAccessLogger):
-    """The access logger of ``--access-log``: its lines leave out the time where our formatter writes it."""
+    """The access logger of ``--access-log``: its lines leave out the time where our formatters write it."""
 
     def __init__(self, log: logging.Logger, log_format: str) -> None:
-        if any(handler.formatter is _FORMATTER for handler in logging.getLogger().handlers or log.handlers):
+        formatters = [handler.formatter for handler in logging.getLogger().handlers or log.handlers]
+        if any(isinstance(each, TextFormatter | JsonFormatter) for each in formatters):
             log_format = log_format.replace("%t ", "") if log_format == self.LOG_FORMAT else log_format
         super().__init__(log, log_format)

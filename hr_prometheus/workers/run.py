@@ -44,7 +44,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     check_paths(settings)
     loop_factory(settings.loop)  # what is wrong is an error here, once, and not in each worker
     tls_context(settings)
-    configure_logging(settings.log_level)
+    configure_logging(settings)
     with (
         interrupts.DefaultHandler(),
         ExitStack() as stack,

@@ -33,6 +33,7 @@ from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
 from hr_prometheus.server.in_progress import blockers_of
+from hr_prometheus.server.logs import note_worker
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.run_app_arguments import run_app_arguments
 from hr_prometheus.server.runner import Runner
@@ -106,6 +107,7 @@ class _Worker:
         """Import the application and serve it."""
         settings, config = self.settings, self.config
         write_stacks_to(config.stacks)
+        note_worker(config.slot)
         target = parse_target(settings.target)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)

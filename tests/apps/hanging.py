@@ -16,6 +16,10 @@ async def stuck(_request: web.Request) -> web.Response:
             await asyncio.sleep(3600)
 
 
+async def fail(_request: web.Request) -> web.Response:
+    raise RuntimeError("no answer")
+
+
 async def in_a_thread(_request: web.Request) -> web.Response:
     sys.stdout.write("thread request begun\n")
     await asyncio.to_thread(time.sleep, 3600)
@@ -28,6 +32,12 @@ async def waits(_app: web.Application) -> None:
 
 async def blocks(_app: web.Application) -> None:
     time.sleep(3600)
+
+
+def fails() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/", fail)
+    return app
 
 
 def requests() -> web.Application:
