@@ -43,11 +43,9 @@ async def count_loop_time(handler: Handler, request: Request, record: Record, ex
     steps: Any = handler(request)
     try:
         send = steps.send
-    except AttributeError:  # of a class-based view, for example
-        steps = steps.__await__()
-        send = getattr(steps, "send", None)
-        if send is None:  # any iterator will do (PEP 492), but has no steps to speak of
-            return await _iterate(steps)
+    except AttributeError:  # of a class-based view, for example, which may have any iterator (PEP 492)
+        steps = _iterate(steps.__await__())
+        send = steps.send
     page, cell = record.loop_time  # type: ignore[misc]  # its detail is full
     act, argument = send, None
     while True:
