@@ -204,11 +204,12 @@ class Exchange:
             self.sent += size
         else:
             self.sent += self.encoded.written(output_size, is_last=self.is_last)
-        if self.sent == self.length and self.status and not self.waits:  # complete() without a call, as most end here
-            self.is_complete = True
-            self.finish(self.status, now)
-        elif self.sent == self.length or self.is_last:
-            self.complete(now)
+        if self.sent == self.length or self.is_last:
+            if self.status and not self.waits:  # complete() without a call, as most end here
+                self.is_complete = True
+                self.finish(self.status, now)
+            else:
+                self.complete(now)
         elif self.task is None or self.task.done():
             self.watch()
         elif self.connection.tls and self.connection.tls.is_reset():
