@@ -790,3 +790,33 @@ async def test_a_response_prepared_in_vain_before_a_websocket(aiohttp_client, re
     found = await settled(registry)
     assert not [name for name, value in found.items() if "in_progress" in name and value]
     assert not [name for name in found if name.startswith("hr_prometheus_errors")]
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+async def test_the_size_of_a_file_is_that_of_what_was_sent(aiohttp_client, registry, tmp_path, replaces):
+    """A middleware that stands before ours may send something else than the file that the handler has returned."""
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+
+    async def get_file(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(tmp_path / "file")
+
+    @web.middleware
+    async def replace(request: web.Request, handler) -> web.StreamResponse:
+        response = await handler(request)
+        if not replaces:
+            return response
+        stream = web.StreamResponse()
+        await stream.prepare(request)
+        await stream.write_eof()
+        return stream
+
+    part = web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full")])
+    part.router.add_get("/file", get_file)
+    app = web.Application(middlewares=[replace])
+    app.add_subapp("/part", part)
+    client = await aiohttp_client(app)
+    async with client.get("/part/file") as response:
+        body = await response.read()
+    series = await settled(registry)
+    assert series['response_size_bytes_sum{method="GET",path="/part/file"}'] == len(body) == (0 if replaces else 5000)
+    assert series['response_size_bytes_count{method="GET",path="/part/file"}'] == 1

@@ -47,6 +47,17 @@ class RecordsByValue(Generic[T]):
         self.values_of = values_of
 
 
+class Fold(Generic[T]):
+    """The *record* of a route whose budget is spent, and the *labels* that have their own."""
+
+    __slots__ = ("labels", "record", "rule")
+
+    def __init__(self, record: T, rule: LabelRule, labels: set[str]) -> None:
+        self.record = record
+        self.rule = rule
+        self.labels = labels
+
+
 class LabelCache(Generic[T]):
     """The records of an application's requests, by their labels.
 
@@ -77,10 +88,10 @@ class LabelCache(Generic[T]):
         patterns = "|".join(translate(pattern) for pattern in exclude)
         self._excluded = re.compile(patterns).match if patterns else None
         self._excluded_methods = frozenset(exclude_methods)
-        #: Of routes with one method: their record, or their records.
+        #: Of routes with one method: their record, or their records. Of others ``None``.
         self._by_route: dict[AbstractRoute, T | RecordsByValue[T] | None] = {}
-        #: Of routes with a spent budget, by method: the template's record, and the rule and the labels that are not folded.
-        self._folded: dict[AbstractRoute, dict[str, tuple[T, LabelRule, set[str]]]] = {}
+        #: Of routes with a spent budget, by route and method.
+        self._folded: dict[tuple[AbstractRoute, str], Fold[T]] = {}
         self._routes: dict[AbstractRoute, PatternRecords[T]] = {}
         self._patterns: dict[AbstractResource, PatternRecords[T]] = {}
         self._unmatched: dict[tuple[str, str], PatternRecords[T]] = {}
@@ -93,13 +104,27 @@ class LabelCache(Generic[T]):
         """
         try:
             match_info = request.match_info
-            record: Any = self._by_route[match_info.route]
+            route = match_info.route
+            record: Any = self._by_route[route]
             if type(record) is RecordsByValue:
                 values_of = record.values_of
                 record = record.records.get(values_of(match_info) if values_of else request.rel_url.path_safe)
+            if record is None and self._folded:
+                fold = self._folded.get((route, request.method))
+                record = None if fold is None else self._fold(request, match_info, fold)
         except (KeyError, TypeError, AttributeError):  # the application may have changed the match
             return None
         return record  # type: ignore[no-any-return]
+
+    def _fold(self, request: Request, match_info: Mapping[str, str], fold: Fold[T]) -> T | None:
+        """Return the record of folded requests if *request* is one: all its values may appear, but its label has no place."""
+        path, rule = request.rel_url.path_safe, fold.rule
+        if path in fold.labels or "%" in path:
+            return None
+        if not (rule.is_safe(rule.values_of(match_info)) if rule.is_safe else path.isascii()):
+            return None
+        self.on_fold(rule.template)
+        return fold.record
 
     def record_of(self, request: Request) -> T | None:
         """Return the record of *request*, which is made if there is none; ``None`` if the request is left out."""
@@ -107,15 +132,6 @@ class LabelCache(Generic[T]):
             return None
         match_info = request.match_info
         route = match_info.route
-        folded = self._folded.get(route)
-        if folded is not None and (fold := folded.get(request.method)) is not None:
-            record, rule, labels = fold
-            path = request.path
-            if path not in labels and (
-                rule.is_safe(rule.values_of(match_info)) if rule.is_safe else path.isascii() and "%" not in path
-            ):
-                self.on_fold(rule.template)
-                return record
         pattern = self._routes.get(route)
         if pattern is None:
             if isinstance(match_info.http_exception, HTTPException):
@@ -124,6 +140,7 @@ class LabelCache(Generic[T]):
             if not is_recorded(route.handler):
                 return None
             pattern = self._routes[route] = self._pattern(route, request)
+            self._by_route[route] = None
             if route.method == request.method != hdrs.METH_ANY:  # a client may send the method "*"
                 if not pattern.rule.kept:
                     self._by_route[route] = pattern.record_of(request)
@@ -148,11 +165,8 @@ class LabelCache(Generic[T]):
     def remember_fold(self, request: Request, record: T, pattern: PatternRecords[T]) -> None:
         """Fold requests like this one into *record* from now on, if their label has no place in the budget."""
         if self._excluded is None:
-            self._folded.setdefault(request.match_info.route, {})[request.method] = (
-                record,
-                pattern.rule,
-                pattern.budget.labels,
-            )
+            key = request.match_info.route, request.method
+            self._folded[key] = Fold(record, pattern.rule, pattern.budget.labels)
 
     def _pattern(self, route: AbstractRoute, request: Request) -> PatternRecords[T]:
         resource = route.resource

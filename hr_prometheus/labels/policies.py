@@ -29,7 +29,8 @@ DEFAULT_PATH_BUDGET = 100
 #: The values of other parameters that are kept: those that look neither like a secret nor like a person, or all.
 SAFE, EVERY = KEEP_VALUES = ("safe", "all")
 # Letters, digits, "-", "_", "." and "~", with fewer than 9 digits; more than 15 only if they are not letters and digits mixed.
-_SAFE_VALUE = r"(?!(?:[^/\d]*\d){9})(?:[\w.~-]{0,15}|[A-Za-z_.~-]{16,32}|[\d_.~-]{16,32})"
+# Up to 8 characters are tried first, because their digits need not be counted.
+_SAFE_VALUE = r"(?:[\w.~-]{0,8}|(?!(?:[^/\d]*\d){9})(?:[\w.~-]{0,15}|[A-Za-z_.~-]{16,32}|[\d_.~-]{16,32}))"
 
 
 class Policies:

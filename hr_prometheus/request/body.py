@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD, hdrs
@@ -27,7 +28,10 @@ def received(content: StreamReader) -> int:
     """Return the bytes of a request's body received so far: as sent, without chunk framing."""
     if content is EMPTY_PAYLOAD:
         return 0
-    size = getattr(content, "total_raw_bytes", content.total_bytes)
+    try:
+        size = content.total_raw_bytes
+    except AttributeError:
+        size = content.total_bytes
     return size if isinstance(size, int) else 0  # a unit test's stand-in has none
 
 
@@ -77,6 +81,12 @@ def _unframed(part: int) -> int:
         if size > 0 and len(f"{size:x}") == digits:
             return size
     return 0
+
+
+@lru_cache(maxsize=256)
+def status_in(status_line: str) -> str:
+    """Return the status in the first line of a response. There are few different lines, so each is taken apart once."""
+    return status_line[9:13].rstrip()
 
 
 #: The statuses of responses without a body (RFC 9110, 6.4.1).

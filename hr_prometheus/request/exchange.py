@@ -21,7 +21,7 @@ from aiohttp.hdrs import CONTENT_ENCODING, METH_HEAD
 from aiohttp.web import StreamResponse
 
 from hr_prometheus.request.aiohttp_features import HEADS_ARE_BUFFERED, MISSING_NAMES
-from hr_prometheus.request.body import NO_BODY, EncodedBody
+from hr_prometheus.request.body import NO_BODY, EncodedBody, status_in
 from hr_prometheus.request.incomplete import (
     CLIENT_CLOSED_REQUEST,
     SWITCHING_PROTOCOLS,
@@ -57,12 +57,14 @@ class Exchange:
     output_size = 0  #: bytes of the head and the body that the writer has reported
     judged: asyncio.Task[Any] | None = None  #: the task whose end has been looked at
     is_complete = False
+    is_reporting = False  #: whether a hook of the application's is being called
     is_blind = False  #: whether the writer could not be observed
     is_lost = False  #: whether the last part had no connection any more
     last_status = CLIENT_CLOSED_REQUEST  #: the one to record if nothing more comes
     head_at = 0  #: bytes that the writer had written before the head
     headers: CIMultiDict[str] | None = None
     response: StreamResponse | None = None  #: the response, once it is known
+    returned: Any = None  #: what the handler has returned, where its loop time is counted
     monitor: Any = None
     websocket: WebSocketConnection | None = None
 
@@ -80,7 +82,6 @@ class Exchange:
         self.is_over = False  #: whether the end is recorded
         self.is_last = False  #: whether the latest part is the last one
         self.waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
-        self.is_reporting = False  #: whether a hook of the application's is being called
         self.is_wrapped = False  #: whether the writer's methods were those of the application already
         self.task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
         self.encoded: EncodedBody | None = None  #: a body that may be compressed while it is written
@@ -148,11 +149,9 @@ class Exchange:
         """Note the status and the length, and have the writer write the head to its buffer."""
         writer = self.writer
         try:
-            if self.is_over:
-                pass
-            elif not self.status or writer.output_size == self.head_at:
+            if not self.is_over and (not self.status or writer.output_size == self.head_at):
                 # Else a head has left, and this one goes nowhere.
-                self.status = status = status_line[9:13].rstrip()
+                self.status = status = status_in(status_line)
                 if writer.output_size or self.sent:
                     # Of an interim response (RFC 9110, 15.2) that the application has written.
                     self.head_at = self.output_size = writer.output_size
@@ -196,7 +195,7 @@ class Exchange:
 
     def __call__(self, size: int, output_size: int) -> None:
         """Note that *size* bytes of the body were written, uncompressed, and *output_size* altogether: ``on_body_write``."""
-        if self.is_reporting:  # the application's own hook calls what it has replaced
+        if self.also is not None and self.is_reporting:  # the application's own hook calls what it has replaced
             return
         self.written_at = now = perf_counter()
         self.output_size = output_size
@@ -250,7 +249,9 @@ class Exchange:
         self.written_at = now = perf_counter()
         self.first_byte_at = self.first_byte_at or now
         if self.task is not None and not self.sent and (self.recorder.is_full or self.inner):
-            self.waits = True  # for the size of a file, perhaps, that the operating system has sent
+            # For the size of a file, perhaps, that the operating system has sent. A middleware before ours may send another response.
+            is_sent = self.headers is not None and getattr(self.returned, "headers", None) is self.headers
+            self.response, self.waits = (self.returned, False) if is_sent else (self.response, True)
         self.complete(now)
 
     def complete(self, now: float) -> None:

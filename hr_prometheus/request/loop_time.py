@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
     from aiohttp.web import Request
 
+    from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.recorder import Record
 
     class LongStepObserver(Protocol):
@@ -32,18 +33,19 @@ _LONG = 0.05
 long_step_observers: WeakSet[LongStepObserver] = WeakSet()
 
 
-async def count_loop_time(handler: Handler, request: Request, record: Record) -> Any:
+async def count_loop_time(handler: Handler, request: Request, record: Record, exchange: Exchange | None = None) -> Any:
     """Await what a *handler* returns for a *request*, and add the seconds of each of its steps to the loop time of its *record*.
 
+    The *exchange* gets what the handler has returned.
     A step lasts from the moment at which a coroutine goes on until it waits again, or ends. Values, exceptions,
     cancellation and :exc:`GeneratorExit` reach it unchanged (PEP 342).
     """
     steps: Any = handler(request)
-    if not hasattr(steps, "send"):  # a class-based view, for example
-        steps = steps.__await__()
-        if not hasattr(steps, "send"):  # any iterator will do (PEP 492), but has no steps to speak of
-            return await _iterate(steps)
-    send = steps.send
+    try:
+        send = steps.send
+    except AttributeError:  # of a class-based view, for example, which may have any iterator (PEP 492)
+        steps = _iterate(steps.__await__())
+        send = steps.send
     page, cell = record.loop_time  # type: ignore[misc]  # its detail is full
     act, argument = send, None
     while True:
@@ -55,12 +57,14 @@ async def count_loop_time(handler: Handler, request: Request, record: Record) ->
             if seconds > _LONG:
                 _report_long_step(record.labels, began)
             del argument  # an error that was thrown in refers to this frame by its traceback
+            if exchange is not None:
+                exchange.returned = end.value  # so that the end of a file need not wait for that of aiohttp's task
             return end.value
         except BaseException:
             page[cell] += (seconds := perf_counter() - began)
             if seconds > _LONG:
                 _report_long_step(record.labels, began)
-            del argument
+            del argument, exchange
             raise
         page[cell] += (seconds := perf_counter() - began)
         if seconds > _LONG:

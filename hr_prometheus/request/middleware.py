@@ -77,7 +77,7 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
         if exchange is not None and (exchange.waits or connection.is_direct):
             return _await_response(exchange, handler)
         if is_full and record.loop_time is not None:
-            return count_loop_time(handler, request, record)
+            return count_loop_time(handler, request, record, exchange)
         return handler(request)
 
     return record_request
