@@ -8,8 +8,8 @@ import click
 
 from hr_prometheus.commands import options
 from hr_prometheus.commands.application import load_metrics
+from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
-from hr_prometheus.commands.parameters import Command
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.settings import Settings
 

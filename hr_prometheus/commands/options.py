@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from hr_prometheus.commands.parameters import (
-    Seconds,
-    WholeNumber,
     application_option,
     metrics_option,
     origins_of,
     output_option,
 )
 from hr_prometheus.commands.streams import print_warning
+from hr_prometheus.commands.types import Seconds, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS

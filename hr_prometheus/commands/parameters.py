@@ -1,11 +1,10 @@
-"""The classes of the options and commands: an environment variable for each option, sections of the help, numbers."""
+"""The class of the options, which have an environment variable each and note where they were typed."""
 
 from __future__ import annotations
 
 import os
 import re
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,53 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 VARIABLE_PREFIX = "HR_PROMETHEUS_"
-_OUTPUT = "Output"
-_APPLICATION = "Application"
-_SERVER = "Where and how the application is served"
-_WORKERS = "More than one process"
-_METRICS = "Metrics"
-_OTHER = "Other"
-#: In the order of the help.
-_SECTIONS = (_OUTPUT, _APPLICATION, _SERVER, _WORKERS, _METRICS, _OTHER)
+OUTPUT = "Output"
+APPLICATION = "Application"
+SERVER = "Where and how the application is served"
+WORKERS = "More than one process"
+METRICS = "Metrics"
 
-_LONGEST = 1e9  # seconds
 _ORIGINS = "hr_prometheus.origins"
-
-
-class WholeNumber(click.IntRange):
-    """A whole number within bounds. An error names them, and the number of *example*."""
-
-    def __init__(self, least: int, most: int | None = None, *, example: int) -> None:
-        super().__init__(least, most)
-        self.example = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a number."""
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            bounds = f"from {self.min} on" if self.max is None else f"from {self.min} to {self.max}"
-            self.fail(f"expected a whole number {bounds}, for example {self.example}.", param, ctx)
-
-
-class Seconds(click.FloatRange):
-    """A finite number of seconds. An error names the bounds, and the number of *example*."""
-
-    def __init__(self, *, example: float, least: float = 0, min_open: bool = False) -> None:
-        super().__init__(least, min_open=min_open)
-        self.example = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number of at most 30 years."""
-        try:
-            number = super().convert(value, param, ctx)
-        except click.BadParameter:
-            number = inf
-        if not number <= _LONGEST:  # as NaN is not
-            bounds = "greater than 0" if self.min_open else f"from {self.min:g} on"
-            text = f"expected a number of seconds, {bounds} and without a unit, for example {self.example:g}."
-            self.fail(text, param, ctx)
-        return number
 
 
 class Option(click.Option):
@@ -113,29 +72,8 @@ def quote_variables_in(text: str, ctx: click.Context) -> Iterator[str]:
             yield origin.name
 
 
-class Command(click.Command):
-    """A command whose help lists its options by section, and whose function gets the *origins* of its settings."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        ctx.params["origins"] = origins_of(ctx)
-        return super().invoke(ctx)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options."""
-        sections: dict[str, list[tuple[str, str]]] = {section: [] for section in _SECTIONS}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None:
-                sections[getattr(parameter, "section", _OTHER)].append(record)
-        for section, records in sections.items():
-            if records:  # click cannot write an empty list
-                with formatter.section(section):
-                    formatter.write_dl(records)
-
-
-output_option = partial(click.option, cls=Option, section=_OUTPUT)
-application_option = partial(click.option, cls=Option, section=_APPLICATION)
-server_option = partial(click.option, cls=Option, section=_SERVER)
-workers_option = partial(click.option, cls=Option, section=_WORKERS)
-metrics_option = partial(click.option, cls=Option, section=_METRICS)
+output_option = partial(click.option, cls=Option, section=OUTPUT)
+application_option = partial(click.option, cls=Option, section=APPLICATION)
+server_option = partial(click.option, cls=Option, section=SERVER)
+workers_option = partial(click.option, cls=Option, section=WORKERS)
+metrics_option = partial(click.option, cls=Option, section=METRICS)

@@ -11,7 +11,8 @@ import click
 
 from hr_prometheus.commands import options
 from hr_prometheus.commands.application import load_routes
-from hr_prometheus.commands.parameters import Command, origins_of
+from hr_prometheus.commands.command import Command
+from hr_prometheus.commands.parameters import origins_of
 from hr_prometheus.commands.streams import output_width, print_error, print_result
 from hr_prometheus.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hr_prometheus.commands import options, server_options
-from hr_prometheus.commands.parameters import Command
+from hr_prometheus.commands.command import Command
 from hr_prometheus.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from hr_prometheus.commands import options, server_options
+from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
-from hr_prometheus.commands.parameters import Command
 from hr_prometheus.settings import Settings
 
 

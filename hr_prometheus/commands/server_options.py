@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from hr_prometheus.commands.parameters import Seconds, WholeNumber, server_option, workers_option
+from hr_prometheus.commands.parameters import server_option, workers_option
+from hr_prometheus.commands.types import Seconds, WholeNumber
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,

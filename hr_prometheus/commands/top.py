@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hr_prometheus.commands import options
-from hr_prometheus.commands.parameters import Command
+from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.streams import print_result
 from hr_prometheus.errors import ScrapeError
 
