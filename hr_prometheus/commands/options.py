@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from hr_prometheus.commands.parameters import (
+    Argument,
     application_option,
     metrics_option,
     origins_of,
     output_option,
 )
 from hr_prometheus.commands.streams import print_warning
-from hr_prometheus.commands.types import Seconds, WholeNumber
+from hr_prometheus.commands.types import FilePath, Seconds, TargetName, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 # -- the application
 
-target = click.argument("target")
-optional_target = click.argument("target", required=False, default="")
-arguments = click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
+target = click.argument("target", cls=Argument, type=TargetName())
+optional_target = click.argument("target", cls=Argument, type=TargetName(), required=False, default="")
+arguments = click.argument("arguments", cls=Argument, nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
 app_dir = application_option(
     "--app-dir",
+    type=FilePath(),
     metavar="DIRECTORY",
     default=".",
     show_default="the current directory",
@@ -75,6 +77,7 @@ fixed_route = metrics_option(
     multiple=True,
     metavar="NAME=PARAM[,PARAM...]",
     parse=parse_fixed_routes,
+    takes_table=True,
     help="Show these parameters of the route NAME as {PARAM} in the label path, so that their values share one "
     "series. NAME=* means all parameters of the route, * all of every route. Repeatable.",
 )
@@ -83,6 +86,7 @@ allow_values = metrics_option(
     multiple=True,
     metavar="NAME.PARAM=VALUE[,VALUE...]",
     parse=parse_allowed_values,
+    takes_table=True,
     help="Show only these values of the parameter PARAM of the route NAME (* for all routes) in the label path, and "
     "any other as other. Repeatable.",
 )
@@ -123,6 +127,7 @@ label = metrics_option(
     multiple=True,
     metavar="NAME=SOURCE",
     parse=parse_labels,
+    takes_table=True,
     help="Give the request metrics a label NAME: handler, route, const:VALUE, env:VARIABLE, or header:HEADER=VALUE,VALUE for "
     "these values of a header (query:, cookie:, match:, host: likewise); others are other. Repeatable.",
 )
@@ -138,6 +143,8 @@ buckets = metrics_option(
     metavar="[NAME=]SECONDS,...",
     show_default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
     parse=parse_buckets,
+    takes_numbers=True,
+    takes_table=True,
     help="Upper bounds of the latency histogram: of the application, or of its route NAME. Repeatable.",
 )
 names = metrics_option(
@@ -210,6 +217,7 @@ output_format = output_option(
     show_default=True,
     help="A table for people or JSON for programs.",
 )
+check = output_option("--check", is_flag=True, help="Only check the settings.")
 max_series = output_option(
     "--max-series",
     type=WholeNumber(0, example=3000),
@@ -227,6 +235,8 @@ objective = output_option(
     "--objective",
     "objectives",
     multiple=True,
+    takes_numbers=True,
+    takes_table=True,
     metavar="[NAME=]PERCENT",
     show_default="99.9",
     help="Percentage of the requests that must go well: of the application, or of its route NAME. Repeatable.",
@@ -248,8 +258,12 @@ least_requests = output_option(
     help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
 )
 kubernetes = output_option("--kubernetes", is_flag=True, help="Write a PodMonitor and annotations instead.")
-output = output_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
-tests = output_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
+output = output_option(
+    "--output", type=FilePath(), metavar="FILE", help="Write to this file instead of standard output."
+)
+tests = output_option(
+    "--tests", type=FilePath(), metavar="FILE", help="Also write tests of the rules, for promtool test rules."
+)
 
 # -- what is watched
 
@@ -270,5 +284,8 @@ sort = output_option(
 )
 once = output_option("--once", is_flag=True, help="Print one table and end, on a terminal, too.")
 ca_file = output_option(
-    "--ca-file", metavar="FILE", help="Certificates (PEM) that the server's must come from, instead of the system's."
+    "--ca-file",
+    type=FilePath(),
+    metavar="FILE",
+    help="Certificates (PEM) that the server's must come from, instead of the system's.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import options
+from hr_prometheus.commands import file_options, options
 from hr_prometheus.commands.application import load_metrics
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
@@ -28,6 +28,7 @@ from hr_prometheus.settings import Settings
 @options.metrics_path
 @options.series
 @options.loop_metrics
+@file_options.files
 def rules(
     *,
     objectives: tuple[str, ...],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hr_prometheus.commands.parameters import server_option, workers_option
-from hr_prometheus.commands.types import Seconds, WholeNumber
+from hr_prometheus.commands.types import FilePath, Seconds, WholeNumber
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
@@ -32,6 +32,7 @@ port = server_option(
 unix_path = server_option(
     "-U",
     "--unix-path",
+    type=FilePath(),
     metavar="PATH",
     help="Unix socket to listen on: instead of a port, or as well if --host or --port is given.",
 )
@@ -83,9 +84,11 @@ loop = server_option(
     show_default="auto",
     help="Event loop; auto is uvloop if that is installed (the extra uvloop), else asyncio.",
 )
-certfile = server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
+certfile = server_option(
+    "--certfile", type=FilePath(), metavar="FILE", help="Certificate chain in PEM format; serves HTTPS."
+)
 keyfile = server_option(
-    "--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
+    "--keyfile", type=FilePath(), metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
 )
 
 # -- more than one process
@@ -95,6 +98,7 @@ workers = workers_option(
     "--workers",
     metavar="N|auto",
     parse=parse_workers,
+    takes_numbers=True,
     show_default="one process, without a supervisor",
     help="Serve with N processes, which a supervisor keeps running; auto is one for each processor.",
 )

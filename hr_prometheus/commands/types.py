@@ -1,7 +1,8 @@
-"""The types of the parameters: numbers within bounds."""
+"""The types of the parameters: numbers within bounds, and what a configuration file makes relative to itself."""
 
 from __future__ import annotations
 
+import os
 from math import inf
 from typing import Any
 
@@ -44,3 +45,27 @@ class Seconds(click.FloatRange):
             text = f"expected a number of seconds, {bounds} and without a unit, for example {self.example:g}."
             self.fail(text, param, ctx)
         return number
+
+
+class FilePath(click.Path):
+    """The path of a file or directory. In a configuration file it is relative to that one's directory."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
+
+    def resolve(self, text: str, directory: str) -> str:
+        """Return the path that *text* means in a configuration file in a *directory*."""
+        return os.path.join(directory, text)
+
+
+class TargetName(click.types.StringParamType):
+    """A target. The path of a file is relative as that of :class:`FilePath` is."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """Return what can be done about one that is missing."""
+        return "Type it, or have it as target in a configuration file."
+
+    def resolve(self, text: str, directory: str) -> str:
+        """Return the target that *text* means in a configuration file in a *directory*."""
+        module = text.rpartition(":")[0] or text
+        return os.path.join(directory, text) if module.endswith(".py") or os.sep in module else text
