@@ -38,9 +38,11 @@ DEFAULT_LEAST_REQUESTS = 100
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a setting was typed: after an *option*, or as the *text* of an environment *variable*.
+    """Where a setting was typed: after an *option*, as the *text* of an environment *variable*, or in a *file*.
 
-    *values* are as they were typed; a flag has none. The text of a variable that *is_list* has them separated by spaces.
+    *values* are as they were typed; that of a flag is ``true`` or ``false``. The text of a variable that *is_list* has them
+    separated by spaces. *lines* are those of the values in the file, and a single one if it is a file of variables; 0 is not
+    known.
     """
 
     option: str
@@ -48,19 +50,30 @@ class Origin:
     variable: str = ""
     text: str = ""
     is_list: bool = False
+    file: str = ""
+    lines: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        """The option alone, or the variable with its whole value."""
-        if not self.variable:
-            return self.option
-        return f'{self.variable}="{self.text}"{" (values are separated by spaces)" * self.is_list}'
+        """The option alone, the variable with its whole value, or the name in the file with its line."""
+        place = f" {place_in(self.file, *self.lines[:1])}" if self.file else ""
+        if self.variable:
+            return f'{self.variable}="{self.text}"{" (values are separated by spaces)" * self.is_list}{place}'
+        return self.option.removeprefix("--") + place if self.file else self.option
 
     def quote(self, value: str | None = None) -> str:
         """Return the option with this one of its values, by default the first, or the variable with all of them."""
         if self.variable or not self.values:
             return self.name
-        return f'{self.option} "{self.values[0] if value is None else value}"'
+        value = self.values[0] if value is None else value
+        if not self.file:
+            return f'{self.option} "{value}"'
+        return f'{self.option.removeprefix("--")} "{value}" {place_in(self.file, self.lines[self.values.index(value)])}'
+
+
+def place_in(file: str, line: int = 0) -> str:
+    """Return the words for a line of a file, or for the file as a whole."""
+    return f"on line {line} of {file}" if line else f"in {file}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +204,8 @@ class Settings:
             for name, of_route in plain["allow_values"].items()
         }
         values["origins"] = {
-            name: Origin(**{**origin, "values": tuple(origin["values"])}) for name, origin in plain["origins"].items()
+            name: Origin(**{**origin, "values": tuple(origin["values"]), "lines": tuple(origin["lines"])})
+            for name, origin in plain["origins"].items()
         }
         return cls(**values)
 
@@ -207,7 +221,7 @@ _PARSERS: dict[str, Callable[[list[str]], Any]] = {
 
 
 def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
-    """Return an error's sentence for the person who typed the settings: it quotes the option or the variable.
+    """Return an error's sentence for the person who typed the settings: it quotes the option, the variable or the file.
 
     A policy that was not typed is the application's own, and keeps the words of the library.
     """
@@ -215,13 +229,14 @@ def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
         return str(error)
     option = error.subject if error.subject.startswith("--") else ""
     origin, other = (origins.get(_OPTION_NAMES.get(name, name)) for name in (error.setting, error.contradicts))
-    contradicts = "" if other is None else other.variable or other.option
+    contradicts = "" if other is None else other.name if other.file else other.variable or other.option
     values = [value for value in origin.values if _is_about(error, value)] if origin else []
     if error.parts and not values:
         return str(error)
-    if origin is None or (option and '"' not in option and not origin.variable):
+    has_value = not option or '"' in option
+    if origin is None or not (has_value or origin.variable or origin.file):
         return error.command_sentence(option, contradicts)
-    return error.command_sentence(origin.quote(next(iter(values), None)), contradicts)
+    return error.command_sentence(origin.quote(next(iter(values), None)) if has_value else origin.name, contradicts)
 
 
 #: The options of those settings that the library names otherwise.

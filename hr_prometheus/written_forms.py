@@ -63,6 +63,28 @@ def parse_allowed_values(texts: Iterable[str]) -> dict[str, dict[str, frozenset[
     return allowed
 
 
+def parse_latencies(texts: Iterable[str]) -> dict[str, float]:
+    """Read ``SECONDS`` and ``NAME=SECONDS``; return the seconds by name, with ``*`` for all other routes."""
+    latencies: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        try:
+            seconds = float(number)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf") or (equals and not name):
+            problem = (
+                " is not understood. Expected seconds, greater than 0 and without a unit, such as 0.5 for the application or "
+                "report=30 for the route of that name."
+            )
+            raise SettingError("latency", f'--latency "{text}"', problem, (text,))
+        if (name or ALL) in latencies:
+            problem = ": there is another one for the same requests. Remove one."
+            raise SettingError("latency", f'--latency "{text}"', problem, (text,))
+        latencies[name or ALL] = seconds
+    return latencies
+
+
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:
     """Read ``NAME=SOURCE``."""
     labels: dict[str, str] = {}

@@ -792,31 +792,34 @@ async def test_a_response_prepared_in_vain_before_a_websocket(aiohttp_client, re
     assert not [name for name in found if name.startswith("hr_prometheus_errors")]
 
 
-@pytest.mark.parametrize("replaces", [True, False])
-async def test_the_size_of_a_file_is_that_of_what_was_sent(aiohttp_client, registry, tmp_path, replaces):
-    """A middleware that stands before ours may send something else than the file that the handler has returned."""
+@pytest.mark.parametrize("returned", ["file", "text"])
+@pytest.mark.parametrize("sent", ["file", "nothing", "what was returned"])
+async def test_the_size_of_a_file_is_that_of_what_was_sent(aiohttp_client, registry, tmp_path, returned, sent):
+    """A middleware that stands before ours may send something else than the handler has returned."""
     (tmp_path / "file").write_bytes(b"x" * 5000)
 
-    async def get_file(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(tmp_path / "file")
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(tmp_path / "file") if returned == "file" else web.Response(text="four")
 
     @web.middleware
     async def replace(request: web.Request, handler) -> web.StreamResponse:
         response = await handler(request)
-        if not replaces:
-            return response
-        stream = web.StreamResponse()
-        await stream.prepare(request)
-        await stream.write_eof()
-        return stream
+        if sent == "file":
+            response = web.FileResponse(tmp_path / "file")
+        elif sent == "nothing":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write_eof()
+        return response
 
     part = web.Application(middlewares=[hrprometheus_middleware(registry=registry, detail="full")])
-    part.router.add_get("/file", get_file)
+    part.router.add_get("/file", handler)
     app = web.Application(middlewares=[replace])
     app.add_subapp("/part", part)
     client = await aiohttp_client(app)
     async with client.get("/part/file") as response:
         body = await response.read()
     series = await settled(registry)
-    assert series['response_size_bytes_sum{method="GET",path="/part/file"}'] == len(body) == (0 if replaces else 5000)
+    size = {"file": 5000, "nothing": 0}.get(sent, 5000 if returned == "file" else 4)
+    assert series['response_size_bytes_sum{method="GET",path="/part/file"}'] == len(body) == size
     assert series['response_size_bytes_count{method="GET",path="/part/file"}'] == 1

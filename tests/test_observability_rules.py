@@ -13,7 +13,7 @@ from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.metrics import Metric
 from hr_prometheus.observability.alerts import alerts, burn_rates
-from hr_prometheus.observability.objectives import objectives_of, parse_latencies, parse_objectives
+from hr_prometheus.observability.objectives import objectives_of, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.rules import render_rules
 
@@ -142,24 +142,6 @@ def test_the_latency_of_a_route_is_one_of_its_own_bounds(table, budgets, latenci
     assert {each.route: each.latency for each in objectives} == {
         route: latency for route, latency in expected.items() if route == "*" or latency
     }
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [(["0.5"], {"*": 0.5}), (["0.5", "report=30"], {"*": 0.5, "report": 30.0}), ([], {})],
-)
-def test_written_latencies(texts, expected):
-    """Seconds of all routes, and of routes by name."""
-    assert parse_latencies(texts) == expected
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "soon", "0.5s", "=1", "report=", "nan", "inf", "report=fast"])
-def test_unreadable_latencies(text):
-    """The error quotes what was typed."""
-    with pytest.raises(ConfigurationError, match=f'--latency "{text}" is not understood'):
-        parse_latencies([text])
-    with pytest.raises(ConfigurationError, match="there is another one"):
-        parse_latencies(["report=1", "report=2"])
 
 
 def test_budgets_are_exact():

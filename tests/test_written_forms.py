@@ -8,6 +8,7 @@ from hr_prometheus.written_forms import (
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
+    parse_latencies,
     parse_workers,
 )
 
@@ -99,3 +100,21 @@ def test_a_containers_quota_counts(tmp_path, quota, most):
     everything = available_processors(str(tmp_path / "none"))
     (tmp_path / "cpu.max").write_text(quota + "\n")
     assert available_processors(str(tmp_path / "cpu.max")) == min(most, everything)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [(["0.5"], {"*": 0.5}), (["0.5", "report=30"], {"*": 0.5, "report": 30.0}), ([], {})],
+)
+def test_written_latencies(texts, expected):
+    """Seconds of all routes, and of routes by name."""
+    assert parse_latencies(texts) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "0.5s", "=1", "report=", "nan", "inf", "report=fast"])
+def test_unreadable_latencies(text):
+    """The error quotes what was typed."""
+    with pytest.raises(ConfigurationError, match=f'--latency "{text}" is not understood'):
+        parse_latencies([text])
+    with pytest.raises(ConfigurationError, match="there is another one"):
+        parse_latencies(["report=1", "report=2"])

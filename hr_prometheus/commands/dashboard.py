@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import options
+from hr_prometheus.commands import file_options, options
 from hr_prometheus.commands.application import load_metrics
+from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
-from hr_prometheus.commands.parameters import Command
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.settings import Settings
 
@@ -23,6 +23,7 @@ from hr_prometheus.settings import Settings
 @options.metrics_path
 @options.series
 @options.loop_metrics
+@file_options.files
 def dashboard(job: str, output: str | None, **values: Any) -> None:
     """Write a Grafana dashboard: of any application, or with a row for each route of TARGET; see `run` for TARGET and ARGS.
 

@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from hr_prometheus.commands.parameters import origins_of, quote_variables_in
+from hr_prometheus.commands.parameters import origins_of, quote_origins_in
 from hr_prometheus.commands.streams import print_error
 from hr_prometheus.errors import (
     ApplicationError,
@@ -56,5 +56,5 @@ def report_refusal(error: OSError, output: StandardOutput) -> None:
 
 def _sentence(error: HrPrometheusError, ctx: click.Context) -> str:
     sentence = sentence_of(error, origins_of(ctx))
-    variables = [] if isinstance(error, ApplicationError | SettingError) else list(quote_variables_in(sentence, ctx))
+    variables = [] if isinstance(error, ApplicationError | SettingError) else list(quote_origins_in(sentence, ctx))
     return f"{sentence} ({', '.join(variables)})" if variables else sentence

@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 import click
 
 from hr_prometheus import __version__
+from hr_prometheus.commands.config import config
 from hr_prometheus.commands.dashboard import dashboard
+from hr_prometheus.commands.environment import warn_of_unknown_variables
 from hr_prometheus.commands.errors import exit_with, report_refusal
-from hr_prometheus.commands.parameters import VARIABLE_PREFIX
 from hr_prometheus.commands.routes import routes
 from hr_prometheus.commands.rules import rules
 from hr_prometheus.commands.run import run
@@ -22,7 +23,6 @@ from hr_prometheus.commands.streams import (
     StandardOutput,
     exit_at_closed_pipe,
     fill_closed_descriptors,
-    print_warning,
 )
 from hr_prometheus.commands.top import top
 from hr_prometheus.errors import HrPrometheusError, did_you_mean
@@ -53,7 +53,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that the arguments name."""
-        self._warn_of_unknown_variables()
+        warn_of_unknown_variables(dict.fromkeys(os.environ, ""), self)
         try:
             with exit_at_closed_pipe():
                 return super().invoke(ctx)
@@ -76,15 +76,6 @@ class Group(click.Group):
             ctx.fail(f'No such command "{name}".{hint}')
         return super().resolve_command(ctx, args)
 
-    def _warn_of_unknown_variables(self) -> None:
-        options = [option for command in self.commands.values() for option in command.params]
-        variables = {option.envvar for option in options if isinstance(option.envvar, str)}
-        for name in sorted(os.environ.keys() - variables):
-            if name.startswith(VARIABLE_PREFIX):
-                settings = sorted(each.removeprefix(VARIABLE_PREFIX) for each in variables)
-                hint = did_you_mean(name.removeprefix(VARIABLE_PREFIX), settings, prefix=VARIABLE_PREFIX)
-                print_warning(f"{name} is not a setting of hr-prometheus.{hint}")
-
 
 def _raise_without_passwords(error: click.UsageError) -> NoReturn:
     """Raise a usage error, which repeats what was typed, without the password of a URL."""
@@ -104,7 +95,7 @@ def _is_module(name: str) -> bool:
 
 @click.group(
     cls=Group,
-    commands=[run, routes, dashboard, rules, scrape_config, top],
+    commands=[run, routes, dashboard, rules, scrape_config, top, config],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="hr-prometheus")

@@ -7,31 +7,38 @@ from typing import TYPE_CHECKING
 import click
 
 from hr_prometheus.commands.parameters import (
-    Seconds,
-    WholeNumber,
+    Argument,
     application_option,
     metrics_option,
     origins_of,
     output_option,
 )
 from hr_prometheus.commands.streams import print_warning
+from hr_prometheus.commands.types import FilePath, Seconds, TargetName, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, DEFAULT_LEAST_REQUESTS
 from hr_prometheus.status.rate_table import SORT_KEYS
-from hr_prometheus.written_forms import parse_allowed_values, parse_buckets, parse_fixed_routes, parse_labels
+from hr_prometheus.written_forms import (
+    parse_allowed_values,
+    parse_buckets,
+    parse_fixed_routes,
+    parse_labels,
+    parse_latencies,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # -- the application
 
-target = click.argument("target")
-optional_target = click.argument("target", required=False, default="")
-arguments = click.argument("arguments", nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
+target = click.argument("target", cls=Argument, type=TargetName())
+optional_target = click.argument("target", cls=Argument, type=TargetName(), required=False, default="")
+arguments = click.argument("arguments", cls=Argument, nargs=-1, metavar="[-- ARGS...]", type=click.UNPROCESSED)
 app_dir = application_option(
     "--app-dir",
+    type=FilePath(),
     metavar="DIRECTORY",
     default=".",
     show_default="the current directory",
@@ -55,6 +62,7 @@ metrics_host = metrics_option(
 )
 file_sd = metrics_option(
     "--file-sd",
+    type=FilePath(),
     metavar="DIRECTORY",
     help="Directory of files by which Prometheus discovers processes (file_sd_configs). While one is served, its file is there.",
 )
@@ -81,6 +89,7 @@ fixed_route = metrics_option(
     multiple=True,
     metavar="NAME=PARAM[,PARAM...]",
     parse=parse_fixed_routes,
+    takes_table=True,
     help="Show these parameters of the route NAME as {PARAM} in the label path, so that their values share one "
     "series. NAME=* means all parameters of the route, * all of every route. Repeatable.",
 )
@@ -89,6 +98,7 @@ allow_values = metrics_option(
     multiple=True,
     metavar="NAME.PARAM=VALUE[,VALUE...]",
     parse=parse_allowed_values,
+    takes_table=True,
     help="Show only these values of the parameter PARAM of the route NAME (* for all routes) in the label path, and "
     "any other as other. Repeatable.",
 )
@@ -129,6 +139,7 @@ label = metrics_option(
     multiple=True,
     metavar="NAME=SOURCE",
     parse=parse_labels,
+    takes_table=True,
     help="Give the request metrics a label NAME: handler, route, const:VALUE, env:VARIABLE, or header:HEADER=VALUE,VALUE for "
     "these values of a header (query:, cookie:, match:, host: likewise); others are other. Repeatable.",
 )
@@ -144,6 +155,8 @@ buckets = metrics_option(
     metavar="[NAME=]SECONDS,...",
     show_default=",".join(f"{bound:g}" for bound in LATENCY_BUCKETS),
     parse=parse_buckets,
+    takes_numbers=True,
+    takes_table=True,
     help="Upper bounds of the latency histogram: of the application, or of its route NAME. Repeatable.",
 )
 names = metrics_option(
@@ -216,6 +229,7 @@ output_format = output_option(
     show_default=True,
     help="A table for people or JSON for programs.",
 )
+check = output_option("--check", is_flag=True, help="Only check the settings.")
 max_series = output_option(
     "--max-series",
     type=WholeNumber(0, example=3000),
@@ -233,6 +247,8 @@ objective = output_option(
     "--objective",
     "objectives",
     multiple=True,
+    takes_numbers=True,
+    takes_table=True,
     metavar="[NAME=]PERCENT",
     show_default="99.9",
     help="Percentage of the requests that must go well: of the application, or of its route NAME. Repeatable.",
@@ -242,6 +258,9 @@ latency = output_option(
     "latencies",
     multiple=True,
     metavar="[NAME=]SECONDS",
+    parse=parse_latencies,
+    takes_numbers=True,
+    takes_table=True,
     help="In what time as many requests must be answered: of the application, or of its route NAME; one of --buckets. Without it "
     "no alert looks at latencies. Repeatable.",
 )
@@ -258,8 +277,12 @@ kubernetes = output_option(
     is_flag=True,
     help="Write a PodMonitor, a ServiceMonitor and annotations instead, of which one is needed.",
 )
-output = output_option("--output", metavar="FILE", help="Write to this file instead of standard output.")
-tests = output_option("--tests", metavar="FILE", help="Also write tests of the rules, for promtool test rules.")
+output = output_option(
+    "--output", type=FilePath(), metavar="FILE", help="Write to this file instead of standard output."
+)
+tests = output_option(
+    "--tests", type=FilePath(), metavar="FILE", help="Also write tests of the rules, for promtool test rules."
+)
 
 # -- what is watched
 
@@ -280,5 +303,8 @@ sort = output_option(
 )
 once = output_option("--once", is_flag=True, help="Print one table and end, on a terminal, too.")
 ca_file = output_option(
-    "--ca-file", metavar="FILE", help="Certificates (PEM) that the server's must come from, instead of the system's."
+    "--ca-file",
+    type=FilePath(),
+    metavar="FILE",
+    help="Certificates (PEM) that the server's must come from, instead of the system's.",
 )

@@ -1,102 +1,136 @@
-"""The classes of the options and commands: an environment variable for each option, sections of the help, numbers."""
+"""The classes of the options and arguments, which note where each was typed: as an option, in a variable or in a file."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from hr_prometheus.commands.environment import VARIABLE_PREFIX
+from hr_prometheus.commands.types import FilePath, TargetName
 from hr_prometheus.settings import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-VARIABLE_PREFIX = "HR_PROMETHEUS_"
-_OUTPUT = "Output"
-_APPLICATION = "Application"
-_SERVER = "Where and how the application is served"
-_WORKERS = "More than one process"
-_METRICS = "Metrics"
-_OTHER = "Other"
-#: In the order of the help.
-_SECTIONS = (_OUTPUT, _APPLICATION, _SERVER, _WORKERS, _METRICS, _OTHER)
+OUTPUT = "Output"
+APPLICATION = "Application"
+SERVER = "Where and how the application is served"
+WORKERS = "More than one process"
+METRICS = "Metrics"
+FILES = "Files with settings"
 
-_LONGEST = 1e9  # seconds
+#: The text of an argument that others follow and that was not typed, as it cannot be.
+NOT_TYPED = "\0"
+# In a context's meta:
 _ORIGINS = "hr_prometheus.origins"
+#: The path of the configuration file, if there is one.
+CONFIG_PATH = "hr_prometheus.config_path"
+#: The origins of the settings in the configuration file, by their keys.
+CONFIG_FILE = "hr_prometheus.config_file"
+#: The names and lines of the variables that a file has set.
+ENV_FILE = "hr_prometheus.env_file"
 
 
-class WholeNumber(click.IntRange):
-    """A whole number within bounds. An error names them, and the number of *example*."""
+class Parameter(click.Parameter):
+    """A parameter that may be set by a configuration file, unless it says otherwise.
 
-    def __init__(self, least: int, most: int | None = None, *, example: int) -> None:
-        super().__init__(least, most)
-        self.example = example
+    There its value is of its type, or an array. If it *takes_numbers* its text may be a number as well, or several. If it
+    *takes_table* a table ``{NAME = VALUE}`` is short for texts ``NAME=VALUE``.
+    """
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a number."""
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
-            bounds = f"from {self.min} on" if self.max is None else f"from {self.min} to {self.max}"
-            self.fail(f"expected a whole number {bounds}, for example {self.example}.", param, ctx)
+    is_settable = True
+    takes_numbers = False
+    takes_table = False
+
+    @property
+    def option(self) -> str:
+        """The name under which it is typed: of several the last."""
+        return self.opts[-1]
+
+    @property
+    def key(self) -> str:
+        """Its name in a configuration file."""
+        return self.option.removeprefix("--")
+
+    @property
+    def setting(self) -> str:
+        """Its name among the origins."""
+        return self.key.replace("-", "_")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it has any number of values."""
+        return self.multiple or self.nargs == -1
+
+    def resolve(self, text: str, directory: str) -> str:
+        """Return the value that *text* means in a configuration file in a *directory*."""
+        return self.type.resolve(text, directory) if isinstance(self.type, FilePath | TargetName) else text
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """Return the value, and note where it was typed, for errors and warnings."""
+        if opts.get(str(self.name)) in ((), NOT_TYPED):  # click 8.1 has () for arguments of any number
+            opts = {}
+        value, source = super().consume_value(ctx, opts)
+        origin = self._origin(ctx, value, source)
+        if origin is not None:
+            ctx.meta.setdefault(_ORIGINS, {})[self.setting] = origin
+        return value, source
+
+    def _origin(self, ctx: click.Context, value: Any, source: ParameterSource) -> Origin | None:
+        if source is ParameterSource.DEFAULT_MAP:
+            origins: dict[str, Origin] = ctx.meta[CONFIG_FILE]
+            return origins[self.key]
+        if source not in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
+            return None
+        values = tuple(value) if self.is_list else (str(value).lower(),) if isinstance(value, bool) else (value,)
+        origin = Origin(self.option, values)
+        if source is ParameterSource.COMMANDLINE:
+            return origin
+        variable = str(self.envvar)
+        place = ctx.meta.get(ENV_FILE, {}).get(variable, {})
+        return replace(origin, variable=variable, text=os.environ[variable], is_list=self.is_list, **place)
 
 
-class Seconds(click.FloatRange):
-    """A finite number of seconds. An error names the bounds, and the number of *example*."""
-
-    def __init__(self, *, example: float, least: float = 0, min_open: bool = False) -> None:
-        super().__init__(least, min_open=min_open)
-        self.example = example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a number of at most 30 years."""
-        try:
-            number = super().convert(value, param, ctx)
-        except click.BadParameter:
-            number = inf
-        if not number <= _LONGEST:  # as NaN is not
-            bounds = "greater than 0" if self.min_open else f"from {self.min:g} on"
-            text = f"expected a number of seconds, {bounds} and without a unit, for example {self.example:g}."
-            self.fail(text, param, ctx)
-        return number
+class Argument(Parameter, click.Argument):
+    """An argument."""
 
 
-class Option(click.Option):
+class Option(Parameter, click.Option):
     """An option with an environment variable, in a *section* of the help. *parse* reads a value that is given."""
 
     def __init__(
-        self, *args: Any, section: str, parse: Callable[[Any], object] | None = None, **attributes: Any
+        self,
+        *args: Any,
+        section: str,
+        parse: Callable[[Any], object] | None = None,
+        is_settable: bool = True,
+        takes_numbers: bool = False,
+        takes_table: bool = False,
+        **attributes: Any,
     ) -> None:
         if parse is not None:
             attributes["callback"] = lambda _ctx, _option, value: None if value is None else parse(value)
         super().__init__(*args, **attributes)
         self.section = section
-        self.envvar = VARIABLE_PREFIX + self._setting.upper()
+        self.is_settable, self.takes_numbers, self.takes_table = is_settable, takes_numbers, takes_table
+        self.envvar = VARIABLE_PREFIX + self.setting.upper()
         self.show_envvar = True
-
-    @property
-    def _setting(self) -> str:
-        return self.opts[-1].removeprefix("--").replace("-", "_")
-
-    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """Return the value, and note where it was typed, for errors and warnings."""
-        value, source = super().consume_value(ctx, opts)
-        if source in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
-            variable = str(self.envvar) if source is ParameterSource.ENVIRONMENT else ""
-            values = () if self.is_flag else tuple(value) if self.multiple else (value,)
-            origin = Origin(self.opts[-1], values, variable, os.environ.get(variable, ""), self.multiple)
-            ctx.meta.setdefault(_ORIGINS, {})[self._setting] = origin
-        return value, source
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Return the option as it was typed, for an error of click's."""
-        origin = None if ctx is None else origins_of(ctx).get(self._setting)
-        return self.opts[-1] if origin is None else origin.quote()
+        origin = None if ctx is None else origins_of(ctx).get(self.setting)
+        return self.option if origin is None else origin.quote()
+
+
+def settable_parameters(command: click.Command) -> dict[str, Parameter]:
+    """Return the parameters of a command that a configuration file may set, by their keys."""
+    return {each.key: each for each in command.params if isinstance(each, Parameter) and each.is_settable}
 
 
 def origins_of(ctx: click.Context) -> dict[str, Origin]:
@@ -105,37 +139,22 @@ def origins_of(ctx: click.Context) -> dict[str, Origin]:
     return origins
 
 
-def quote_variables_in(text: str, ctx: click.Context) -> Iterator[str]:
-    """Yield the environment variables, with their values, whose values are words of *text*."""
+def quote_origins_in(text: str, ctx: click.Context) -> Iterator[str]:
+    """Yield the environment variables, with their values, and the lines of a file, whose values are words of *text*.
+
+    Those that it quotes already are left out.
+    """
     for origin in origins_of(ctx).values():
-        word = rf"(?<![\w.-]){re.escape(origin.text)}(?![\w-]|\.\w)"
-        if origin.variable and not origin.is_list and re.search(word, text):
+        values = (origin.text,) * (not origin.is_list) if origin.variable else origin.values if origin.file else ()
+        words = "|".join(re.escape(value) for value in values if value)
+        is_quoted = any(origin.quote(value) in text for value in origin.values)
+        if words and not is_quoted and re.search(rf"(?<![\w.-])({words})(?![\w-]|\.\w)", text):
             yield origin.name
 
 
-class Command(click.Command):
-    """A command whose help lists its options by section, and whose function gets the *origins* of its settings."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        ctx.params["origins"] = origins_of(ctx)
-        return super().invoke(ctx)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options."""
-        sections: dict[str, list[tuple[str, str]]] = {section: [] for section in _SECTIONS}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
-            if record is not None:
-                sections[getattr(parameter, "section", _OTHER)].append(record)
-        for section, records in sections.items():
-            if records:  # click cannot write an empty list
-                with formatter.section(section):
-                    formatter.write_dl(records)
-
-
-output_option = partial(click.option, cls=Option, section=_OUTPUT)
-application_option = partial(click.option, cls=Option, section=_APPLICATION)
-server_option = partial(click.option, cls=Option, section=_SERVER)
-workers_option = partial(click.option, cls=Option, section=_WORKERS)
-metrics_option = partial(click.option, cls=Option, section=_METRICS)
+output_option = partial(click.option, cls=Option, section=OUTPUT)
+application_option = partial(click.option, cls=Option, section=APPLICATION)
+server_option = partial(click.option, cls=Option, section=SERVER)
+workers_option = partial(click.option, cls=Option, section=WORKERS)
+metrics_option = partial(click.option, cls=Option, section=METRICS)
+file_option = partial(click.option, cls=Option, section=FILES, expose_value=False)

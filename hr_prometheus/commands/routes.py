@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import options
+from hr_prometheus.commands import file_options, options
 from hr_prometheus.commands.application import load_routes
-from hr_prometheus.commands.parameters import Command, origins_of
+from hr_prometheus.commands.command import Command
+from hr_prometheus.commands.parameters import origins_of
 from hr_prometheus.commands.streams import output_width, print_error, print_result
 from hr_prometheus.settings import Settings
 
@@ -26,6 +27,7 @@ _TOO_MANY_SERIES = 4
 @options.app_dir
 @options.start
 @options.series
+@file_options.files
 def routes(*, output_format: str, max_series: int | None, start: bool, **values: Any) -> None:
     """Show the route table of TARGET as the metrics will see it; see `run` for TARGET and ARGS.
 

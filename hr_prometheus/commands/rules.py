@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import options
+from hr_prometheus.commands import file_options, options
 from hr_prometheus.commands.application import load_metrics
+from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
-from hr_prometheus.commands.parameters import Command
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.settings import Settings
 
@@ -28,10 +28,11 @@ from hr_prometheus.settings import Settings
 @options.metrics_path
 @options.series
 @options.loop_metrics
+@file_options.files
 def rules(
     *,
     objectives: tuple[str, ...],
-    latencies: tuple[str, ...],
+    latencies: dict[str, float],
     least_requests: int,
     output: str | None,
     tests: str | None,
@@ -45,7 +46,7 @@ def rules(
     """
     if tests is not None and output is None:
         raise ConfigurationError("--tests was given without --output. The tests name the file of the rules.")
-    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_latencies, parse_objectives
+    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
     from hr_prometheus.observability.rule_tests import render_rule_tests
     from hr_prometheus.observability.rules import render_rules
 
@@ -55,7 +56,7 @@ def rules(
         application=application,
         job=job,
         objectives=objectives_of(
-            budgets, rows, settings.metrics_path, latencies=parse_latencies(latencies), buckets=application.buckets
+            budgets, rows, settings.metrics_path, latencies=latencies, buckets=application.buckets
         ),
         least_requests=least_requests,
     )

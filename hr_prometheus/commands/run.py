@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.commands import options, server_options
-from hr_prometheus.commands.parameters import Command
+from hr_prometheus.commands import file_options, options, server_options
+from hr_prometheus.commands.command import Command
 from hr_prometheus.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 @options.monitor
 @options.loop_metrics
 @options.blocked_after
+@file_options.files
 @click.pass_obj
 def run(output: StandardOutput, /, **values: Any) -> None:
     """Serve TARGET, with Prometheus metrics of every request.

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import options, server_options
+from hr_prometheus.commands import file_options, options, server_options
+from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
-from hr_prometheus.commands.parameters import Command
 from hr_prometheus.settings import Settings
 
 
@@ -24,6 +24,7 @@ from hr_prometheus.settings import Settings
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
+@file_options.files
 def scrape_config(*, kubernetes: bool, output: str | None, job: str, **values: Any) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""
     from hr_prometheus.observability.scrape_config import render_pod_monitor, render_scrape_config

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from hr_prometheus.commands.parameters import Seconds, WholeNumber, server_option, workers_option
+from hr_prometheus.commands.parameters import server_option, workers_option
+from hr_prometheus.commands.types import FilePath, Seconds, WholeNumber
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
@@ -32,6 +33,7 @@ port = server_option(
 unix_path = server_option(
     "-U",
     "--unix-path",
+    type=FilePath(),
     metavar="PATH",
     help="Unix socket to listen on: instead of a port, or as well if --host or --port is given.",
 )
@@ -85,6 +87,7 @@ log_format = server_option(
 )
 log_config = server_option(
     "--log-config",
+    type=FilePath(),
     metavar="FILE",
     help="Set up logging by this file, for logging.config.dictConfig: JSON, or TOML in a file that ends with .toml.",
 )
@@ -94,9 +97,11 @@ loop = server_option(
     show_default="auto",
     help="Event loop; auto is uvloop if that is installed (the extra uvloop), else asyncio.",
 )
-certfile = server_option("--certfile", metavar="FILE", help="Certificate chain in PEM format; serves HTTPS.")
+certfile = server_option(
+    "--certfile", type=FilePath(), metavar="FILE", help="Certificate chain in PEM format; serves HTTPS."
+)
 keyfile = server_option(
-    "--keyfile", metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
+    "--keyfile", type=FilePath(), metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
 )
 
 # -- more than one process
@@ -106,6 +111,7 @@ workers = workers_option(
     "--workers",
     metavar="N|auto",
     parse=parse_workers,
+    takes_numbers=True,
     show_default="one process, without a supervisor",
     help="Serve with N processes, which a supervisor keeps running; auto is one for each processor.",
 )

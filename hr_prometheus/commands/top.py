@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.commands import options
-from hr_prometheus.commands.parameters import Command
+from hr_prometheus.commands import file_options, options
+from hr_prometheus.commands.command import Command
+from hr_prometheus.commands.parameters import Argument
 from hr_prometheus.commands.streams import print_result
 from hr_prometheus.errors import ScrapeError
 
@@ -36,11 +37,12 @@ _NO_REQUESTS = "Its server has had no request yet, or is not instrumented by hr-
 
 
 @click.command(cls=Command, short_help="Show the routes of a server as they are used, in a terminal.")
-@click.argument("url")
+@click.argument("url", cls=Argument)
 @options.interval
 @options.sort
 @options.once
 @options.ca_file
+@file_options.files
 def top(url: str, *, interval: float, sort: str, once: bool, ca_file: str | None, **_origins: Any) -> None:
     """Show the routes of a server whose metrics are at URL, with what has happened between two scrapes.
 

@@ -105,8 +105,10 @@ def idle_exclusions(apps: Sequence[Application], settings: Settings) -> list[str
     may_start = any(has_start_up(app) and not app.frozen for app in apps)
     may_change = " The application's start-up may add a route for it." if may_start else ""
     origin = settings.origins["exclude"]
-    option = f"{origin.name}:" if origin.variable else origin.option
-    return [f'{option} "{pattern}" {problem}{may_change}' for pattern, problem in problems.items()]
+    return [
+        (f'{origin.name}: "{pattern}"' if origin.variable else origin.quote(pattern)) + f" {problem}{may_change}"
+        for pattern, problem in problems.items()
+    ]
 
 
 def recorder_in(app: Application) -> Recorder | None:

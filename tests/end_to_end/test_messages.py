@@ -395,7 +395,8 @@ def test_the_access_log(serve, tmp_path, workers):
             error.close()
     _, _, err = service.stop()
     (line,) = [line for line in err.splitlines() if "aiohttp.access" in line]
-    assert re.match(r'\d{4}-\d\d-\d\d \S+ INFO aiohttp.access: 127.0.0.1 "GET /missing HTTP/1.1" 404 ', line), line
+    name = r"aiohttp.access \(worker 0\)" if workers else "aiohttp.access"
+    assert re.match(rf'\d{{4}}-\d\d-\d\d \S+ INFO {name}: 127.0.0.1 "GET /missing HTTP/1.1" 404 ', line), line
 
 
 def test_a_prefix_without_an_underscore(serve):

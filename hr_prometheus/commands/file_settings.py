@@ -1,0 +1,174 @@
+"""The settings in a configuration file: its keys and values, checked against the options and arguments of the commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hr_prometheus.commands.config_file import PROJECT_FILE, TABLE
+from hr_prometheus.commands.parameters import settable_parameters
+from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.settings import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hr_prometheus.commands.config_file import ConfigFile
+    from hr_prometheus.commands.parameters import Parameter
+
+    Parameters = Mapping[str, Parameter]
+
+_LONGEST = 60  # characters of a value in an error
+
+
+def read_settings(file: ConfigFile, commands: Mapping[str, click.Command], name: str) -> dict[str, Origin]:
+    """Return what a file sets for the command with this *name*, by its keys.
+
+    A table for the command wins over what is for all. The other tables are checked as well. Raises
+    :exc:`~hr_prometheus.errors.ConfigurationError` for a key that is no setting, and for a value that does not fit it.
+    """
+    by_command = {each: settable_parameters(command) for each, command in commands.items()}
+    of_all = {key: parameter for parameters in by_command.values() for key, parameter in parameters.items()}
+    shared: dict[str, Origin] = {}
+    own: dict[str, Origin] = {}
+    for key, value in file.table.items():
+        entry = _Entry(file, (key,), value)
+        if key in by_command and isinstance(value, dict):
+            table = {inner: _origin(entry.member(inner), by_command[key], by_command) for inner in value}
+            own = table if key == name else own
+        else:
+            shared[key] = _origin(entry, of_all, by_command)
+    return {key: origin for key, origin in {**shared, **own}.items() if key in by_command[name]}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A value in a file, and the path of its key there."""
+
+    file: ConfigFile
+    path: tuple[str, ...]
+    value: Any
+
+    @property
+    def line(self) -> int:
+        """The line of the key."""
+        return self.file.line_of(*self.path)
+
+    @property
+    def text(self) -> str:
+        """The value as it is written, or the beginning of it."""
+        try:
+            text = json.dumps(self.value, ensure_ascii=False, default=str)
+        except ValueError:  # a number of thousands of digits
+            return "…"
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+    def member(self, key: str) -> _Entry:
+        """Return the value of a key in this table."""
+        return replace(self, path=(*self.path, key), value=self.value[key])
+
+    def item(self, value: Any) -> _Entry:
+        """Return a value in this array."""
+        return replace(self, value=value)
+
+    def error(self, problem: str) -> ConfigurationError:
+        """Return an error about the value."""
+        from hr_prometheus.status.address import hide_passwords  # seldom needed
+
+        sentence = f"{'.'.join(self.path)} {self.text} {self.file.place_of(*self.path)}: {problem}"
+        return ConfigurationError(hide_passwords(sentence))
+
+
+def _origin(entry: _Entry, parameters: Parameters, by_command: Mapping[str, Parameters]) -> Origin:
+    """Return the texts of a setting, with their lines."""
+    parameter = parameters.get(entry.path[-1])
+    if parameter is None:
+        raise _unknown_key(entry, parameters, by_command)
+    values = []
+    for text, line in _texts(entry, parameter):
+        try:
+            parameter.type.convert(text, parameter, None)
+        except click.BadParameter as error:
+            raise entry.error(error.message) from error
+        values.append((parameter.resolve(text, entry.file.directory), line))
+    texts, lines = zip(*values, strict=True) if values else ((), (entry.line,))
+    return Origin(parameter.option, texts, file=entry.file.path, lines=lines)
+
+
+def _texts(entry: _Entry, parameter: Parameter) -> Iterator[tuple[str, int]]:
+    """Yield the texts that a value is short for, as they are typed on the command line, with their lines."""
+    is_array = isinstance(entry.value, list) and not (parameter.takes_numbers and _are_numbers(entry.value))
+    if parameter.takes_table and isinstance(entry.value, dict):
+        yield from _texts_of_table(entry, parameter)
+    elif parameter.is_list and is_array:
+        for each in entry.value:
+            yield _text(entry.item(each), parameter), entry.line
+    elif parameter.is_list and not parameter.takes_numbers:
+        example = f": {entry.path[-1]} = [{entry.text}]" if isinstance(entry.value, str) else ""
+        raise entry.error(f"expected an array of strings{' or a table' * parameter.takes_table}{example}.")
+    else:
+        yield _text(entry, parameter), entry.line
+
+
+def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield ``NAME=VALUE`` or ``NAME=VALUE,VALUE`` for each entry of a table, ``NAME.PARAM=VALUE`` for one of a table in it."""
+    for key in entry.value:
+        member, name = entry.member(key), f"{prefix}{key}"
+        if "=" in key:
+            raise member.error('a name cannot have "=".')
+        if isinstance(member.value, dict):
+            yield from _texts_of_table(member, parameter, f"{name}.")
+        elif isinstance(member.value, list):
+            texts = [_text(member.item(each), parameter) for each in member.value]
+            if any("," in text for text in texts):
+                raise member.error("a value in an array cannot have a comma.")
+            yield f"{name}={','.join(texts)}", member.line
+        else:
+            yield f"{name}={_text(member, parameter)}", member.line
+
+
+def _text(entry: _Entry, parameter: Parameter) -> str:
+    """Return a value as it is typed on the command line."""
+    value = entry.value
+    if isinstance(parameter.type, click.types.BoolParamType):
+        if not isinstance(value, bool):
+            raise entry.error("expected true or false, without quotes.")
+        return entry.text
+    if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
+        return entry.text  # a string has its quotes, so that it is no number
+    if parameter.takes_numbers and _are_numbers(value if isinstance(value, list) else [value]):
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if not isinstance(value, str):
+        example = f': {entry.path[-1]} = "{value}"' if _are_numbers([value]) else ""
+        raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{example}.")
+    if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
+        raise entry.error("expected a string without control characters.")
+    return value
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether they are numbers that can be written: Python refuses those of thousands of digits."""
+    return bool(values) and all(type(each) is float or (type(each) is int and abs(each) < 1e300) for each in values)
+
+
+def _unknown_key(entry: _Entry, parameters: Parameters, by_command: Mapping[str, Parameters]) -> ConfigurationError:
+    key, is_top = entry.path[-1], len(entry.path) == 1
+    others = [f'"{name}"' for name, settings in by_command.items() if key in settings]
+    negated = [each.key for each in parameters.values() if f"--{key}" in each.secondary_opts]
+    if entry.path == TABLE[:1]:
+        hint = f" Only in {PROJECT_FILE} the settings are in [{'.'.join(TABLE)}]."
+    elif is_top and key in by_command:
+        hint = f" Expected a table with settings for the command {key}."
+    elif negated:
+        hint = f" Write {negated[0]} = false."
+    elif others:
+        hint = f" It is one of {', '.join(others)}."
+    else:
+        hint = did_you_mean(key, [*parameters, *by_command] if is_top else parameters)
+    owner = "hr-prometheus" if is_top else f'"{entry.path[0]}"'
+    place = entry.file.place_of(*entry.path)
+    return ConfigurationError(f"{json.dumps(key, ensure_ascii=False)} {place} is not a setting of {owner}.{hint}")
