@@ -23,6 +23,7 @@ SAMPLES = {
     "allow-values": "api.cell.side=north,south",
     "label": "team=const:shop",
     "buckets": "0.1,0.5",
+    "latency": "report=0.5",
     "workers": "3",
     "unix-mode": "660",
     "objective": "cell=99.5",
