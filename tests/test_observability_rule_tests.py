@@ -31,7 +31,6 @@ def written(tmp_path):
         ("90", {"application": ApplicationMetrics("app_")}),
         ("50", {}),
         ("rest=99.5", {"latency": 0.5, "application": ApplicationMetrics(names=("http",), latency_by_status=True)}),
-        ("rest=99.5", {"latency": 0.5, "application": ApplicationMetrics(names=("otel",))}),
         ("99", {"latency": 0.5, "application": ApplicationMetrics(names=("otel",), latency_by_status=True)}),
     ],
 )
