@@ -55,9 +55,8 @@ class ExportedFamilies:
                 sources = [(*part.series[labels], others)]
             else:
                 continue
-            common = tuple(
-                bound for bound in others if bound in bounds
-            )  # a worker may have been started with other buckets
+            # A worker may have been started with other buckets.
+            common = tuple(bound for bound in others if bound in bounds)
             parts.setdefault(common, _Part()).sums[labels] = [*sources, source]
             part.series.pop(labels, None)
             if common != others:
