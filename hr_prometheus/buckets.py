@@ -50,7 +50,7 @@ def _checked(name: object, bounds: object, buckets: object) -> tuple[float, ...]
     if numbers and numbers[-1] == float("inf"):
         numbers = numbers[:-1]
     ascending = all(low < high for low, high in pairwise((0.0, *numbers, float("inf"))))  # also false for NaN
-    if not numbers or not ascending or not isinstance(name, str):
+    if not numbers or not ascending or not isinstance(name, str) or isinstance(bounds, str):
         raise SettingError(
             "buckets",
             f"buckets={buckets!r}",

@@ -78,7 +78,7 @@ def instrument(
     *buckets* are upper bounds in seconds, or a mapping of route names to theirs, in which ``*`` is every other route; *detail*
     is ``full`` or ``basic``. *names* are the name sets of the request metrics: ``seed``, ``http``, ``otel``. With
     *latency_by_status* latencies have the label ``outcome``: ``error`` for a status from 500 on, else ``ok``. These,
-    *metric_prefix* and *registry* belong to the default monitor. A *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
+    *metric_prefix* and *registry* belong to the default monitor, and to one that inherits it. A *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
     options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
     With *loop_metrics* the event loop is measured while the application is up, in part by a thread. *blocked_after* is for
@@ -123,6 +123,8 @@ def instrument(
             del options["fixed_routes_parameters"]
         if request_monitor is None:
             options |= of_default_monitor | {"registry": registry}
+        else:
+            options |= {name: of_default_monitor[name] for name in _not_default(of_default_monitor)}
         _put_outermost(app, hrprometheus_middleware(request_monitor, **options))
     for recorder in filter(None, map(recorder_of, app.middlewares)):
         recorder.recent.slow = slow or inf
@@ -210,14 +212,18 @@ def _check_at_start_up(app: Application, middleware: Middleware, policies: Polic
 
 
 def _warn_of_ignored(options: Mapping[str, Any]) -> None:
+    if ignored := _not_default(options):
+        logger.warning(IGNORED, ", ".join(ignored))
+
+
+def _not_default(options: Mapping[str, Any]) -> list[str]:
+    """Return the names of options of :func:`instrument` that have other values than by default."""
     defaults = signature(instrument).parameters
-    ignored = [
+    return [
         name
         for name, value in options.items()
         if value and (tuple(value) if isinstance(value, list) else value) != defaults[name].default
     ]
-    if ignored:
-        logger.warning(IGNORED, ", ".join(ignored))
 
 
 @dataclass(frozen=True)

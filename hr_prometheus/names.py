@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
+from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.metrics import (
     IN_PROGRESS,
     OUTCOME,
@@ -144,11 +144,14 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of name sets without repetitions. Raises :exc:`~hr_prometheus.errors.ConfigurationError`."""
     is_list = isinstance(names, Sequence) and not isinstance(names, str)
     if not is_list or not names:
-        raise ConfigurationError(f'names is {names!r}. Expected a list of name sets, for example ["seed", "http"].')
+        problem = ": no name sets. Expected a list of them, for example "
+        advice = '["seed", "http"].'
+        raise SettingError("names", f"names={names!r}", problem, advice=advice, command_advice="seed http.")
     for each in names:
-        if each not in NAME_SETS:
+        if not isinstance(each, str) or each not in NAME_SETS:
             hint = did_you_mean(each, NAME_SETS) if isinstance(each, str) else ""
-            raise ConfigurationError(f"unknown name set: {each!r}.{hint} Expected {', '.join(NAME_SETS)}.")
+            problem = f": unknown name set {each!r}.{hint} Expected {', '.join(NAME_SETS)}."
+            raise SettingError("names", f"names={names!r}", problem)
     return tuple(dict.fromkeys(names))
 
 

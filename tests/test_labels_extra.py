@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -79,6 +80,7 @@ async def values_of(aiohttp_client, label: object, path: str = "/cells/north", *
         (Label(lambda request: len(request.path), ["12"]), {}, "other"),
         (Label(lambda request: [request.path], ["12"]), {}, "other"),
         (Label(lambda request: request.there_is_no_such, ["12"]), {}, "other"),
+        ("host:a.example:8080", {"headers": {"Host": "A.example:9090"}}, "a.example"),
     ],
 )  # fmt: skip
 async def test_where_a_value_comes_from(aiohttp_client, monkeypatch, source, request_options, value):
@@ -89,9 +91,14 @@ async def test_where_a_value_comes_from(aiohttp_client, monkeypatch, source, req
     assert await values_of(aiohttp_client, source, **request_options) == {value}
 
 
-async def test_a_function_that_raises_is_counted(aiohttp_client, registry):
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, TimeoutError])
+async def test_a_function_that_raises_is_counted(aiohttp_client, registry, error):
     """The client gets its answer, and the request is counted with other."""
-    app = application(registry, extra_labels={"tenant": Label(lambda _request: 1 / 0, ["a"])})
+
+    def tenant(_request: web.Request) -> str:
+        raise error
+
+    app = application(registry, extra_labels={"tenant": Label(tenant, ["a"])})
     client = await aiohttp_client(app)
     async with client.get("/cells") as response:
         assert response.status == 200
@@ -160,6 +167,39 @@ async def test_a_host_of_ones_own_takes_the_place_of_the_domain(aiohttp_client, 
         assert series[f'request_count_total{{host="{host}",method="GET",path="/",status="200"}}'] == 1
 
 
+@pytest.mark.parametrize("paths", [["/cells", "/nowhere"], ["/nowhere", "/cells"]])
+async def test_a_request_that_no_handler_gets(aiohttp_client, registry, paths):
+    """It has no handler, whatever was asked for before: neither a 404 nor the 405 of a view."""
+    client = await aiohttp_client(application(registry, extra_labels={"handler": "handler", "route": "route"}))
+    for path, status in zip(paths * 2, [405 if path == "/cells" else 404 for path in paths] * 2, strict=True):
+        async with client.post(path) as response:
+            assert response.status == status
+    await settled(registry)
+    series = samples(generate_latest(registry).decode())
+    for status in (404, 405):
+        labels = f'handler="none",method="POST",path="unmatched",route="unmatched",status="{status}"'
+        assert series[f"request_count_total{{{labels}}}"] == 2
+
+
+async def test_a_preflight_has_the_route_that_it_asks_about(aiohttp_client, registry):
+    """No handler of the route gets it."""
+    client = await aiohttp_client(application(registry, extra_labels={"handler": "handler", "route": "route"}))
+    headers = {"Origin": "http://a.example", "Access-Control-Request-Method": "GET"}
+    async with client.options("/cells/north", headers=headers) as response:
+        assert response.status == 405
+    await settled(registry)
+    labels = 'handler="none",method="OPTIONS",path="/cells/{direction}",route="get_cell",status="405"'
+    assert samples(generate_latest(registry).decode())[f"request_count_total{{{labels}}}"] == 1
+
+
+def test_a_request_without_a_host():
+    """HTTP/1.0 needs none (RFC 9112, 3.2)."""
+    label = ExtraLabels({"host": "host:a.example"}).varying["host"]
+    value_of = label.reader(pytest.fail)
+    assert value_of(make_mocked_request("GET", "/", headers={})) == "none"
+    assert value_of(make_mocked_request("GET", "/", headers={"Host": "a.example"})) == "a.example"
+
+
 def test_labels_without_a_list_cost_a_request_nothing(registry):
     """A request with constants, its handler and its route finds its record as one without extra labels does."""
     extra = {"team": "const:shop", "handler": "handler", "route": "route", "version": "env:VERSION"}
@@ -175,8 +215,8 @@ def test_labels_without_a_list_cost_a_request_nothing(registry):
         ({"host": "const:x"}, "extra_labels={'host': 'const:x'}: the metrics have a label host already. Choose another name."),
         ({"9x": "handler"}, "extra_labels={'9x': 'handler'} cannot be the name of a label. Expected letters, digits and underscores, with no digit first."),
         ({"__x": "handler"}, "extra_labels={'__x': 'handler'} cannot be the name of a label. Expected letters, digits and underscores, with no digit first."),
-        ({"x": "handlr"}, "extra_labels={'x': 'handlr'} is not understood. Did you mean \"handler\"? Expected handler, route, const:VALUE, env:VARIABLE, or header:X-Client=web,ios; query, match and cookie are like header."),
-        ({"x": "const:"}, "extra_labels={'x': 'const:'} is not understood. Expected handler, route, const:VALUE, env:VARIABLE, or header:X-Client=web,ios; query, match and cookie are like header."),
+        ({"x": "handlr"}, "extra_labels={'x': 'handlr'} is not understood. Did you mean \"handler\"? Expected handler, route, const:VALUE, env:VARIABLE, or header:X-Client=web,ios; query, match and cookie are like header, and host:a.example is a list alone."),
+        ({"x": "const:"}, "extra_labels={'x': 'const:'} is not understood. Expected handler, route, const:VALUE, env:VARIABLE, or header:X-Client=web,ios; query, match and cookie are like header, and host:a.example is a list alone."),
         ({"x": "query:kind"}, "extra_labels={'x': 'query:kind'} has no list of values. Clients choose what they send, so there would be no end of series. Expected, for example, x=query:kind=web,ios."),
         ({"x": "cookie:plan=a,,b"}, "extra_labels={'x': 'cookie:plan=a,,b'} has no list of values. Clients choose what they send, so there would be no end of series. Expected, for example, x=cookie:plan=web,ios."),
         ({"x": "host:"}, "extra_labels={'x': 'host:'} has no list of values. Clients choose what they send, so there would be no end of series. Expected, for example, x=host:a.example,b.example."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections import defaultdict
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -11,16 +12,19 @@ from aiohttp import web
 from conftest import APPS, samples, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest, values
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from hr_prometheus import ConfigurationError, hrprometheus_middleware, instrument
+from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.metrics import METRICS
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.names import NAME_SETS, Naming
+from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.request.records import Records
+from hr_prometheus.request.refused import record_malformed
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import Store, allocators
 
@@ -90,6 +94,19 @@ def test_what_a_set_has_no_name_for_keeps_its_own(registry):
     ]  # fmt: skip
     alone = Records(CollectorRegistry(), detail="full", names=["otel"])
     assert "request_size_bytes" in [family.name for family in alone.full.describe()]
+
+
+@pytest.mark.parametrize("chosen", [["seed"], ["http"], ["otel"], ["otel", "http", "seed"]], ids=",".join)
+def test_the_bytes_are_the_librarys(registry, chosen):
+    """Also where a label comes before that of the buckets."""
+    records = Records(registry, detail="full", names=chosen, latency_by_status=True)
+    for labels in (("GET", "/"), ("GET", "/x", "a", "b"), ("GET", "/x", "z", "b")):
+        for status in ("200", "500"):
+            record = records.request(labels)
+            record.begin()
+            record.finish(status, 0.1)
+            record.measure(0.1, 1, 2)
+    assert TEXT.render(registry) == generate_latest(registry)
 
 
 @pytest.mark.parametrize("detail", ["basic", "full"])
@@ -234,6 +251,31 @@ async def test_buckets_of_a_route(aiohttp_client, registry, monitor):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_scheme_of_a_request_that_is_refused(registry, scheme):
+    """It is that of the connection, too."""
+    recorder = recorder_of(hrprometheus_middleware(registry=registry, names=["otel"]))
+    record_malformed(recorder, SimpleNamespace(scheme=scheme), web.Response(status=400), 0.1)
+    labels = 'http_request_method="unknown",http_response_status_code="400",http_route="malformed"'
+    series = samples(text_of(registry))
+    assert series[f'http_server_request_duration_seconds_count{{{labels},url_scheme="{scheme}"}}'] == 1
+
+
+@pytest.mark.parametrize("monitor", [OwnMonitor, None])
+async def test_instrument_with_a_monitor(aiohttp_client, registry, monitor):
+    """One that inherits the default monitor has the same options."""
+    client = await aiohttp_client(
+        application(registry, request_monitor=monitor, names=["http"], latency_by_status=True, metric_prefix="my_")
+        if monitor is None
+        else application(REGISTRY, request_monitor=monitor, names=["http"], latency_by_status=True, metric_prefix="my_")
+    )
+    async with client.get("/report"):
+        pass
+    await settled(registry if monitor is None else REGISTRY)
+    series = samples(text_of(registry if monitor is None else REGISTRY))
+    assert series['my_http_request_duration_seconds_count{handler="/report",method="GET",outcome="ok"}'] == 1
+
+
 async def test_the_scheme_is_that_of_the_connection(aiohttp_server, registry):
     """No header of a client changes it."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -254,10 +296,12 @@ async def test_the_scheme_is_that_of_the_connection(aiohttp_server, registry):
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        ({"names": ["https"]}, "unknown name set: 'https'. Did you mean \"http\"? Expected seed, http, otel."),
-        ({"names": "http"}, "names is 'http'. Expected a list of name sets"),
-        ({"names": []}, "names is []. Expected a list of name sets"),
-        ({"names": [3]}, "unknown name set: 3. Expected seed"),
+        ({"names": ["https"]}, "unknown name set 'https'. Did you mean \"http\"? Expected seed, http, otel."),
+        ({"names": "http"}, "names='http': no name sets. Expected a list of them"),
+        ({"names": []}, "names=[]: no name sets. Expected a list of them"),
+        ({"names": [3]}, "unknown name set 3. Expected seed"),
+        ({"names": ["http", ["x"]]}, "unknown name set ['x']. Expected seed"),
+        ({"buckets": {"report": "12"}}, "buckets={'report': '12'}: invalid buckets."),
         ({"buckets": {"report": [2, 1]}}, "buckets={'report': [2, 1]}: invalid buckets."),
         ({"buckets": {"report": "fast"}}, "buckets={'report': 'fast'}: invalid buckets."),
         ({"buckets": {1: [1]}}, "buckets={1: [1]}: invalid buckets."),

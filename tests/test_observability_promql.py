@@ -123,8 +123,11 @@ def test_routes_with_bounds_of_their_own():
     assert f"request_first_byte_latency_bucket{common}" in application.bucket_rate(
         metrics.REQUEST_FIRST_BYTE_LATENCY, "5m"
     )
+    assert application.route_labels == ("host", "method", "path")
+    assert common[1:-1] in application.quantile(0.5, latency, "5m", ["path"])  # methods may have different bounds
+    assert ApplicationMetrics().route_labels == ("path",)
     for of_routes in (
-        application.quantile(0.5, latency, "5m", ["path"]),
+        application.quantile(0.5, latency, "5m", application.route_labels),
         application.of_route('path="/report"').quantile(0.5, latency, "5m"),
         application.quantile(0.5, metrics.RESPONSE_SIZE, "5m"),
         ApplicationMetrics().quantile(0.5, latency, "5m"),

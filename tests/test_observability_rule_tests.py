@@ -31,7 +31,7 @@ def written(tmp_path):
         ("90", {"application": ApplicationMetrics("app_")}),
         ("50", {}),
         ("rest=99.5", {"latency": 0.5, "application": ApplicationMetrics(names=("http",), latency_by_status=True)}),
-        ("99", {"latency": 0.5, "application": ApplicationMetrics(names=("otel",), latency_by_status=True)}),
+        ("99", {"latency": 0.5, "application": ApplicationMetrics(names=("otel", "seed"), latency_by_status=True)}),
     ],
 )
 def test_promtool_agrees(table, written, promtool, percentage, options):

@@ -985,6 +985,25 @@ def test_other_names(page, server, options):
     assert all(name.startswith(options.get("prefix", "")) for name in asked)
 
 
+def test_an_application_may_have_such_metrics_of_its_own(page, server):
+    """The page shows ours, which have our help text."""
+    server.use(CollectorRegistry(), names=["otel"])
+    labels = ["method", "handler", "status"]
+    own = Counter("http_requests", "The application's", labels, registry=server.registry).labels("GET", "api", "200")
+    Histogram("http_request_duration_seconds", "The application's", labels[:2], registry=server.registry).labels(
+        "GET", "api"
+    )
+    server.record("/cells", 5)
+    page.open()
+    page.wait(lambda: "GET /cells" in page.routes())
+    own.inc(100)
+    server.record("/cells", 8)
+    page.poll()
+    assert page.routes() == ["GET /cells"]
+    page.click("tr[data-route='GET /cells'] button")
+    assert page.details()["Requests"] == "8"
+
+
 def test_the_names_are_those_of_the_name_sets(driver):
     """The page's own table of names and labels says what everything else goes by."""
     script = (ROOT / "hr_prometheus" / "status" / "static" / "status.js").read_text()
@@ -1008,6 +1027,7 @@ def test_the_names_are_those_of_the_name_sets(driver):
         labels = {label: names.labels.get(label, label) for label in REQUEST_COUNT.labels}
         expected[name] = {"labels": labels, "samples": samples}
     assert driver.execute_script(f"return {table}") == expected
+    assert re.search(r'LATENCY_HELP =\s+"(.*)";', script)[1] == REQUEST_LATENCY.help
     assert driver.execute_script(f"return Object.keys({table})") == list(NAME_SETS)
 
 

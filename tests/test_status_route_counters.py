@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from conftest import count
 from hypothesis import strategies
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from hr_prometheus.names import DEFAULT_NAMING, NAME_SETS, Naming
@@ -80,6 +80,17 @@ def test_the_names_are_those_of_the_latencies(names, prefix):
     )
     assert find_naming(other + scrape(("GET", "/"), prefix=prefix, names=[names])) == Naming(prefix, (names,))
     assert find_naming(other) is None
+
+
+def test_an_application_may_have_such_metrics_of_its_own():
+    """Ours are those with our help text, whatever comes first."""
+    own = Histogram("http_request_duration_seconds", "The application's", ["method", "handler"], registry=None)
+    own.labels("GET", "api").observe(0.1)
+    registry = CollectorRegistry()
+    registry.register(own)
+    theirs = generate_latest(registry).decode()
+    assert find_naming(theirs + scrape(("GET", "/"), names=["otel"])) == Naming(sets=("otel",))
+    assert find_naming(theirs) == Naming(sets=("http",))  # a proxy may leave out the help
 
 
 def test_of_several_name_sets_one_is_read():

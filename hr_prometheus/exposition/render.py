@@ -84,10 +84,11 @@ def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_
     buckets = len(part.bounds) + 1 if family.type == "histogram" else 0
     samples = family.sample_names(part.bounds, with_created=with_created)
     selected = [index for index, name in enumerate(samples) if family.selects(name)]
+    is_before_le = bool(buckets) and any(each < _LE for each in names)
     lines = []
     for values, (page, first) in part.series[start : start + _SERIES]:
         text, label_names = template, names
-        if len(values) > len(own):
+        if len(values) > len(own) or is_before_le:
             extra = [(name, len(own) + 2 * index + 1) for index, name in enumerate(values[len(own) :: 2])]
             label_names = sorted([*names, *extra])
             if buckets and (first_names := [each for each in label_names if each < _LE]):

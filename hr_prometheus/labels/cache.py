@@ -155,7 +155,8 @@ class LabelCache(Generic[T]):
         key = UNMATCHED if resource is None else template(resource), self._host(request)
         if key not in self._unmatched:
             name = None if resource is None else resource.name
-            self._unmatched[key] = PatternRecords(self, LabelRule(key[0]), host=key[1], name=name)
+            extra = self.extra.of_route(None, resource)
+            self._unmatched[key] = PatternRecords(self, LabelRule(key[0]), host=key[1], name=name, extra=extra)
         return self._unmatched[key].record_of(request)
 
     def excludes(self, label: str) -> bool:
@@ -191,14 +192,26 @@ class LabelCache(Generic[T]):
 
 
 class PatternRecords(Generic[T]):
-    """The records of one route pattern, by method and by the key of its *rule*. *host* is the domain of its application."""
+    """The records of one route pattern, by method and by the key of its *rule*. *host* is the domain of its application.
+
+    *extra* are the labels that all its requests share, if those do not follow from what a request has matched.
+    """
 
     __slots__ = (
-        "_by_method", "_cache", "_host", "_is_template_excluded", "_key", "_name", "_of_template", "budget", "rule"
+        "_by_method", "_cache", "_extra", "_host", "_is_template_excluded", "_key", "_name", "_of_template", "budget", "rule",
     )  # fmt: skip
 
-    def __init__(self, cache: LabelCache[T], rule: LabelRule, *, host: str = "", name: str | None = None) -> None:
+    def __init__(
+        self,
+        cache: LabelCache[T],
+        rule: LabelRule,
+        *,
+        host: str = "",
+        name: str | None = None,
+        extra: tuple[str, ...] | None = None,
+    ) -> None:
         self._cache = cache
+        self._extra = extra
         self.rule = rule
         self._key = rule.key if rule.kept else None
         self._host = (HOST, host) if host else ()
@@ -260,7 +273,9 @@ class PatternRecords(Generic[T]):
         is_template = label == self.rule.template
         if is_template and method in self._of_template:
             return self._of_template[method]
-        extra = self._cache.extra.shared_by(request) if self._cache.extra else ()
+        extra = self._extra
+        if extra is None:
+            extra = self._cache.extra.shared_by(request) if self._cache.extra else ()
         record = self._cache.make_record((method, label, *self._host, *extra), self._name)
         if is_template:
             self._of_template[method] = record

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from asyncio import CancelledError
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ class Label:
             try:
                 value: Any = function(request)
                 return NONE if value is None else allowed.get(value, OTHER)
-            except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
+            except (Exception, CancelledError) as error:  # noqa: BLE001  # nothing of ours may reach the client
                 failed("label", error)
                 return OTHER
 
@@ -133,7 +134,9 @@ class ExtraLabels:
             known = (*_SOURCES, HOST)
             hint = "" if kind in known else did_you_mean(kind, known)
             problem = f" is not understood.{hint} Expected handler, route, const:VALUE, env:VARIABLE, or header:X-Client=web,ios; "
-            raise _error(name, source, problem + "query, match and cookie are like header.")
+            raise _error(
+                name, source, problem + "query, match and cookie are like header, and host:a.example is a list alone."
+            )
 
     def __bool__(self) -> bool:
         return bool(self._constants or self._of_route or self.varying)
@@ -144,13 +147,16 @@ class ExtraLabels:
         return self.of_route(getattr(match_info, "handler", None), match_info.route.resource)
 
     def of_route(self, handler: object, resource: AbstractResource | None, path: str = UNMATCHED) -> tuple[str, ...]:
-        """Return the names and values, in turn, for requests of a route. Those of no route have the label *path*."""
+        """Return the names and values, in turn, for requests of a route.
+
+        Those of no route have the label *path*, and those that no handler got have none.
+        """
         labels = self._constants
         for name, source in self._of_route.items():
-            if resource is None:
-                value = NONE if source == _HANDLER else path
+            if source == _HANDLER:
+                value = NONE if resource is None or handler is None else _name_of(handler)
             else:
-                value = _name_of(handler) if source == _HANDLER else resource.name or resource.canonical
+                value = path if resource is None else resource.name or resource.canonical
             labels += (name, value)
         return labels
 
@@ -199,12 +205,17 @@ def _label(name: str, source: str) -> Label:
         problem = f" has no list of values. Clients choose what they send, so there would be no end of series. Expected, for example, {name}={example}."
         raise _error(name, source, problem)
     if kind == HOST:
-        return Label(_host, [value.lower() for value in values])
+        return Label(_host, [_without_port(value) for value in values])
     return Label(_GETTERS[kind](argument), values)
 
 
 def _host(request: Request) -> object:
-    return request.host.lower().partition(":")[0]  # without the port
+    host = request.headers.get(HOST)  # aiohttp's own attribute has the machine's name where there is none
+    return None if host is None else _without_port(host)
+
+
+def _without_port(host: str) -> str:
+    return host.lower().partition(":")[0]
 
 
 _GETTERS: dict[str, Callable[[str], RequestValue]] = {

@@ -94,15 +94,18 @@ def _overview(application: ApplicationMetrics) -> Iterator[Panel]:
 def _routes(application: ApplicationMetrics) -> Iterator[Panel]:
     """Yield the busiest, the slowest and the most failing routes."""
     by = ["path"]
-    legend = _legend(application, metrics.REQUEST_COUNT, by)
     errors = f"topk({TOP}, (\n{application.error_ratio(WINDOW, by)}\n) > 0)"
-    slow = f"topk({TOP}, {application.outcome(metrics.OK).quantile(0.95, metrics.REQUEST_LATENCY, WINDOW, by)} > 0)"
+    of_route = application.route_labels
+    slow = (
+        f"topk({TOP}, {application.outcome(metrics.OK).quantile(0.95, metrics.REQUEST_LATENCY, WINDOW, of_route)} > 0)"
+    )
     busy = f"topk({TOP}, {application.rate(metrics.REQUEST_COUNT, WINDOW, by)} > 0)"
-    for title, unit, expression in (
-        ("Busiest routes (requests per second)", "requests", busy),
-        ("Slowest routes (95th percentile)", "seconds", slow),
-        ("Most failing routes (share of 5xx)", "share", errors),
+    for title, unit, expression, labels in (
+        ("Busiest routes (requests per second)", "requests", busy, by),
+        ("Slowest routes (95th percentile)", "seconds", slow, of_route),
+        ("Most failing routes (share of 5xx)", "share", errors, by),
     ):
+        legend = _legend(application, metrics.REQUEST_COUNT, labels)
         yield Panel("bars", title, "", unit, (Query(expression, legend),))
 
 

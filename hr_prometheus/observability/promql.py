@@ -20,6 +20,7 @@ from hr_prometheus.metrics import (
     OUTCOME,
     REQUEST_COUNT,
     REQUEST_LATENCY,
+    STATUS,
 )
 from hr_prometheus.names import DEFAULT_NAMES, DEFAULT_NAMING, Naming, exports_of
 from hr_prometheus.observability.yaml_text import quote
@@ -73,6 +74,16 @@ class ApplicationMetrics:
         return replace(self.where(*matchers), one_route=True)
 
     @property
+    def route_labels(self) -> tuple[str, ...]:
+        """The labels by which latencies are summed for each route: those that all requests with the same bounds share."""
+        return (HOST, "method", "path") if self.buckets.by_route else ("path",)
+
+    @property
+    def has_statuses(self) -> bool:
+        """Whether latencies have the label ``status``."""
+        return STATUS in self._export(REQUEST_LATENCY)[0].names.latency_labels
+
+    @property
     def has_outcomes(self) -> bool:
         """Whether latencies have the label ``outcome``."""
         return self.latency_by_status and OUTCOME in self._export(REQUEST_LATENCY)[0].names.latency_labels
@@ -120,8 +131,8 @@ class ApplicationMetrics:
 
     def bucket_rate(self, metric: Metric, window: str, by: Sequence[str] = ()) -> str:
         """Return how fast the buckets of a histogram grow. What several routes have together are the bounds of all."""
-        together = self
-        if metric.buckets is LATENCY_BUCKETS and self.buckets.by_route and not (self.one_route or "path" in by):
+        together, is_by_route = self, set(self.route_labels) <= set(by)
+        if metric.buckets is LATENCY_BUCKETS and self.buckets.by_route and not (self.one_route or is_by_route):
             bounds = map(go_text, (*self.buckets.common, float("inf")))
             together = self.where(f"le=~{quote('|'.join(map(escaped, bounds)))}")
         return together.rate(metric, window, [*by, "le"], "_bucket")

@@ -148,7 +148,7 @@ def _requests(
     if objective.latency_bucket is not None:
         # Under some names the requests are counted by their latencies, which then have a status.
         is_counted = requests.family(metrics.REQUEST_COUNT) == requests.family(metrics.REQUEST_LATENCY)
-        answered = requests.where(equal("status", "200")) if is_counted else requests.outcome(metrics.OK)
+        answered = requests.where(equal("status", "200")) if requests.has_statuses else requests.outcome(metrics.OK)
         fast = answered.where(equal("le", objective.latency_bucket))
         series.append((fast.selector(metrics.REQUEST_LATENCY, "_bucket"), counter(before, after - slow)))
         if not is_counted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import metrics
-from hr_prometheus.metrics import OK
+from hr_prometheus.metrics import ERROR, OK
 from hr_prometheus.observability.alerts import BAD_RATIO, BURN_RATES, REQUESTS, alerts, minutes
 from hr_prometheus.observability.promql import SERVER_ERRORS, equal
 from hr_prometheus.observability.yaml_text import render_yaml
@@ -50,18 +50,24 @@ def _route_records(application: ApplicationMetrics) -> Iterator[dict[str, Any]]:
             expression = application.rate(metric, WINDOW, by)
             yield {"record": _record_name(application, metric, by, f"rate{WINDOW}"), "expr": expression}
         elif metric.type == "histogram":
-            by = ["job", "path"]
-            if metric is metrics.REQUEST_LATENCY and application.has_outcomes:
-                by.append(metrics.OUTCOME)
-            for share in QUANTILES:
-                yield {
-                    "record": _record_name(application, metric, by, f"quantile_rate{WINDOW}"),
-                    "labels": {"quantile": f"{share:g}"},
-                    "expr": application.quantile(share, metric, WINDOW, by),
-                }
+            yield from _quantile_records(application, metric)
     by, errors = ["job", "path"], f"errors_ratio_rate{WINDOW}"
     name = _record_name(application, metrics.REQUEST_COUNT, by, errors)
     yield {"record": name, "expr": application.error_ratio(WINDOW, by)}
+
+
+def _quantile_records(application: ApplicationMetrics, metric: metrics.Metric) -> Iterator[dict[str, Any]]:
+    is_latency = metric.buckets is metrics.LATENCY_BUCKETS
+    by = ["job", *(application.route_labels if is_latency else ["path"])]
+    has_outcomes = metric is metrics.REQUEST_LATENCY and application.latency_by_status
+    for outcome in (OK, ERROR) if has_outcomes else ("",):
+        selected = application.outcome(outcome) if outcome else application
+        for share in QUANTILES:
+            yield {
+                "record": _record_name(application, metric, by, f"quantile_rate{WINDOW}"),
+                "labels": {"quantile": f"{share:g}", **({metrics.OUTCOME: outcome} if outcome else {})},
+                "expr": selected.quantile(share, metric, WINDOW, by),
+            }
 
 
 def _record_name(application: ApplicationMetrics, metric: metrics.Metric, by: list[str], operation: str) -> str:

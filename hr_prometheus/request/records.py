@@ -35,14 +35,22 @@ from hr_prometheus.store.store import basic_store, full_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
+    from aiohttp.web import BaseRequest
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.buckets import Buckets
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.request.monitors import RequestMonitor
     from hr_prometheus.store.cells import Cells, Page
     from hr_prometheus.store.store import Store
+
+    class HasRequest(Protocol):
+        """What stands for one request: an exchange or a monitor."""
+
+        @property
+        def request(self) -> BaseRequest:
+            """The request."""
 
 
 #: The status of most requests; those in progress are counted as if they will have it.
@@ -126,11 +134,11 @@ class RequestRecord:
         self.page, self.latency = cells
         self.statuses = _StatusCells(records.basic, labels)
 
-    def begin(self, _exchange: Exchange | RequestMonitor | None = None) -> None:
+    def begin(self, _exchange: HasRequest | None = None) -> None:
         """Count one request more in progress."""
         self.page[self.latency - 1] += 1.0
 
-    def leave(self, _exchange: RequestMonitor | None = None) -> None:
+    def leave(self, _exchange: HasRequest | None = None) -> None:
         """Count one request less in progress, and nothing else."""
         self.page[self.latency - 1] -= 1.0
 
@@ -150,7 +158,7 @@ class RequestRecord:
         page[first] += seconds  # no call between the two, so that other threads see both or neither
         page[bucket] += 1.0
 
-    def finish(self, status: str, seconds: float, _exchange: RequestMonitor | None = None) -> None:
+    def finish(self, status: str, seconds: float, _exchange: HasRequest | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
         RequestRecord.end(self, None, status, seconds)
 
@@ -264,22 +272,22 @@ class SplitRecord:
         self.loop_time, self.measure = self._http.usual.loop_time, self._http.usual.measure
         self.store = records.full
 
-    def _of(self, exchange: Exchange | RequestMonitor | None) -> _RecordsByStatus:
+    def _of(self, exchange: HasRequest | None) -> _RecordsByStatus:
         if not self._has_schemes or exchange is None or exchange.request.scheme != "https":
             return self._http
         if self._https is None:
             self._https = self._make("https")
         return self._https
 
-    def begin(self, exchange: Exchange | RequestMonitor | None = None) -> None:
+    def begin(self, exchange: HasRequest | None = None) -> None:
         """Count one request more in progress."""
         self._of(exchange).usual.begin()
 
-    def leave(self, exchange: Exchange | RequestMonitor | None = None) -> None:
+    def leave(self, exchange: HasRequest | None = None) -> None:
         """Count one request less in progress, and nothing else."""
         self._of(exchange).usual.leave()
 
-    def _move(self, exchange: Exchange | RequestMonitor | None, status: str) -> RequestRecord:
+    def _move(self, exchange: HasRequest | None, status: str) -> RequestRecord:
         """Have a request go over to the record of its *status*, and return that."""
         records = self._of(exchange)
         try:
@@ -296,7 +304,7 @@ class SplitRecord:
         """Count a request in progress as ended with *status* after some *seconds*."""
         self._move(exchange, status).end(exchange, status, seconds)
 
-    def finish(self, status: str, seconds: float, exchange: RequestMonitor | None = None) -> None:
+    def finish(self, status: str, seconds: float, exchange: HasRequest | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
         self._move(exchange, status).finish(status, seconds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp.web import Response
 
@@ -11,26 +11,34 @@ from hr_prometheus.labels.resources import MALFORMED
 from hr_prometheus.request.records import RequestRecord, SplitRecord
 
 if TYPE_CHECKING:
-    from aiohttp.web import Request, StreamResponse
+    from aiohttp.web import BaseRequest, Request, StreamResponse
 
     from hr_prometheus.request.recorder import Recorder
 
 
-def record_malformed(recorder: Recorder, response: StreamResponse, seconds: float) -> None:
+def record_malformed(recorder: Recorder, request: BaseRequest, response: StreamResponse, seconds: float) -> None:
     """Record a request that aiohttp's parser has refused, so that it has neither route nor method."""
     if recorder.records is not None and not recorder.labels.excludes(MALFORMED):
         labels = UNKNOWN, MALFORMED, *recorder.extra_labels.without_request(MALFORMED)
-        _record(recorder.records.request(labels), response, seconds)
+        _record(recorder.records.request(labels), request, response, seconds)
 
 
 def record_unmet_expectation(recorder: Recorder, request: Request, response: StreamResponse, seconds: float) -> None:
     """Record a request whose expectation aiohttp has refused (RFC 9110, 10.1.1)."""
     if isinstance(record := recorder.record_of(request), RequestRecord | SplitRecord):
-        _record(record, response, seconds)
+        _record(record, request, response, seconds)
 
 
-def _record(record: RequestRecord | SplitRecord, response: StreamResponse, seconds: float) -> None:
+class _Refused(NamedTuple):
+    """A request that has no exchange."""
+
+    request: BaseRequest
+
+
+def _record(
+    record: RequestRecord | SplitRecord, request: BaseRequest, response: StreamResponse, seconds: float
+) -> None:
     body = response.body if isinstance(response, Response) else None
-    record.begin()
-    record.finish(str(response.status), seconds)
+    record.begin(_Refused(request))
+    record.finish(str(response.status), seconds, _Refused(request))
     record.measure(seconds, len(body) if isinstance(body, bytes) else 0, 0)

@@ -72,7 +72,7 @@ def _count_unseen(app: Application | None, request: BaseRequest, response: Strea
         if recorder is None:
             continue
         if _match(request) is None:
-            record_malformed(recorder, response, seconds)
+            record_malformed(recorder, request, response, seconds)
         elif (
             hdrs.EXPECT in request.headers  # which aiohttp cannot meet
             and isinstance(request, Request)

@@ -21,7 +21,7 @@ from hr_prometheus.metrics import (
 from hr_prometheus.names import NAME_SETS, Naming, exports_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 #: The kinds of samples that are read: their names in the set that is the default, without a metric prefix.
 REQUESTS = REQUEST_COUNT.exported_name
@@ -97,15 +97,24 @@ def is_exposition(text: str) -> bool:
 def find_naming(text: str) -> Naming | None:
     """Return how requests are named in a scrape: the first name set that has latencies, and its metric prefix.
 
-    None if there are none.
+    Latencies that have our help text come first: an application may have some of its own with the same name. None if there
+    are none.
     """
+    namings = list(_namings(text))
+    ours = (naming for naming, name in namings if f"# HELP {name} {REQUEST_LATENCY.help}\n" in text)
+    return next(ours, namings[0][0] if namings else None)
+
+
+def _namings(text: str) -> Iterator[tuple[Naming, str]]:
+    """Yield the namings that latencies in a scrape may have, with the name of their family."""
     for names in NAME_SETS:
         (export,) = exports_of(REQUEST_LATENCY, Naming(sets=(names,)))
         pattern = re.compile(_SAMPLE.format(rf"([a-zA-Z_:][\w:]*|){export.name}_bucket"), re.MULTILINE)
-        for sample in pattern.finditer(text):
-            if set(export.labels) <= _read_labels(sample[2]).keys():
-                return Naming(sample[1], (names,))
-    return None
+        prefixes = {
+            sample[1]: None for sample in pattern.finditer(text) if set(export.labels) <= _read_labels(sample[2]).keys()
+        }
+        for prefix in prefixes:
+            yield Naming(prefix, (names,)), prefix + export.name
 
 
 def read_routes(text: str, naming: Naming) -> dict[Route, RouteCounters]:

@@ -51,6 +51,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
   // The names of the request metrics and their labels, as hr_prometheus/names.py has them; a prefix may come before. Of several
   // sets in one scrape the first is read. What a set has no name for has the seed's, with the seed's labels.
+  const LATENCY_HELP =
+    "Seconds from the beginning of a request's handling until the last byte of its response was handed to the transport";
   const NAME_SETS = {
     seed: {
       labels: { method: "method", path: "path", status: "status" },
@@ -606,19 +608,29 @@ Label values are chosen by clients, so nothing is ever written to the document a
     return new Map(samples.map(([kind, name]) => [name, { kind, labels: (kind in own.samples ? own : NAME_SETS.seed).labels }]));
   }
 
-  /** Return the name set and the prefix of the request metrics in a scrape, which their labels tell from others, or null. */
+  /** Return the name set and the prefix of the request metrics in a scrape, which their labels tell from others, or null.
+
+  Those with our help text come first: an application may have some of its own with the same names. */
   function findNaming(text) {
+    const namings = [...findNamings(text)];
+    const isOurs = ({ set, prefix }) =>
+      text.includes(`# HELP ${prefix}${NAME_SETS[set].samples.buckets.replace(/_bucket$/, "")} ${LATENCY_HELP}\n`);
+    return namings.find(isOurs) ?? namings[0] ?? null;
+  }
+
+  function* findNamings(text) {
     for (const [set, { labels, samples }] of Object.entries(NAME_SETS)) {
+      const prefixes = new Set();
       const start = `${samples.requests}{`;
       for (let at = text.indexOf(start); at >= 0; at = text.indexOf(start, at + 1)) {
         const begin = text.lastIndexOf("\n", at) + 1;
         const prefix = text.slice(begin, at);
         const line = text.slice(begin, text.indexOf("\n", at));
         if (!/^[\w:]*$/.test(prefix) || !Object.values(labels).every((label) => line.includes(`${label}="`))) continue;
-        return { set, prefix, samples: samplesOf(set) };
+        if (!prefixes.has(prefix)) yield { set, prefix, samples: samplesOf(set) };
+        prefixes.add(prefix);
       }
     }
-    return null;
   }
 
   /** Everything that the polls have said. */
