@@ -193,7 +193,8 @@ def _taken(candidate: Store, duplicates: Iterable[str], stores: Iterable[Store])
     """Return the error for names that another collector has: a store of ours with other names, or the application's."""
     name = min(duplicates)
     for store in stores:
-        if any(name == family.name for family in store.describe()):
+        if taken := {family.name for family in store.describe()}.intersection(duplicates):
+            name = min(taken)
             own, others = (",".join(each.naming.sets) for each in (store, candidate))
             problem = f': the metric "{name}" exists already under the names "{own}", so it cannot have "{others}". Use the same names, another metric prefix or another registry.'
             return SettingError("names", "", problem)
