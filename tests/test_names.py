@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 from aiohttp import web
-from conftest import APPS, samples, settled
+from conftest import APPS, metrics_kept_in_files, samples, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, values
@@ -343,11 +343,12 @@ def test_two_middlewares_of_one_registry_have_the_same_names(registry):
 def test_in_the_files_of_prometheus_client(registry, tmp_path, monkeypatch):
     """Under each name, of all processes, where an application has prometheus_client's own multi-process mode."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: "1"))
-    own = series_of(Records(registry, names=["seed", "http", "otel"], latency_by_status=True), registry)
-    collected = CollectorRegistry()
-    MultiProcessCollector(collected, str(tmp_path))
-    series = samples(text_of(collected))
+    with metrics_kept_in_files():
+        values.ValueClass = values.MultiProcessValue(lambda: "1")
+        own = series_of(Records(registry, names=["seed", "http", "otel"], latency_by_status=True), registry)
+        collected = CollectorRegistry()
+        MultiProcessCollector(collected, str(tmp_path))
+        series = samples(text_of(collected))
     assert {key: value for key, value in series.items() if value} == pytest.approx(
         {key: value for key, value in own.items() if value}
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from conftest import samples
+from conftest import metrics_kept_in_files, samples
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -20,8 +20,9 @@ def process(tmp_path, monkeypatch):
     """Enter prometheus_client's multi-process mode; a list of one, the identifier of this process."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     names = ["1"]
-    monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue(lambda: names[0]))
-    return names
+    with metrics_kept_in_files():
+        values.ValueClass = values.MultiProcessValue(lambda: names[0])
+        yield names
 
 
 def of_all_processes(tmp_path) -> dict[str, float]:
