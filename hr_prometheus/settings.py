@@ -104,6 +104,11 @@ class Settings:
     workers: int | None = None
     worker_timeout: float | None = None
     max_requests: int | None = None
+    # the restart of one worker when a file changes
+    reload: bool = False
+    reload_dirs: tuple[str, ...] = ()
+    reload_include: tuple[str, ...] = ()
+    reload_exclude: tuple[str, ...] = ()
     # the metrics
     metrics_path: str = "/metrics"
     metrics_port: int | None = None
@@ -146,9 +151,10 @@ class Settings:
             raise SettingError("metrics_host", "--metrics-host", problem)
         self._check_page()
         for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
-            if self.workers is None and value is not None:
+            if self.workers is None and not self.reload and value is not None:
                 problem = " was given without --workers. Only --workers starts the supervisor that it is for."
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
+        self._check_reload()
         if self.blocked_after is not None and not self.loop_metrics:
             problem = (
                 " was given with --no-loop-metrics. Only where the event loop is measured it is known to be blocked."
@@ -177,6 +183,21 @@ class Settings:
                 port = f"--{setting.removesuffix('host')}port".replace("_", "-")
                 problem = f" is not an address or a name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
                 raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
+
+    def _check_reload(self) -> None:
+        if self.reload and self.workers is not None and self.workers > 1:
+            advice = f"{{}} asks for {self.workers}. Leave one of them out, or give --workers 1."
+            raise SettingError("reload", "--reload", " restarts one worker, but ", (), advice, "", "workers")
+        for name in ("reload_dir", "reload_include", "reload_exclude"):
+            origin = self.origins.get(name)
+            is_typed = origin is not None and origin.name == origin.option  # elsewhere it may wait for --reload
+            if is_typed and not self.reload:
+                problem = " was given without --reload. Only --reload watches files."
+                raise SettingError(name, f"--{name.replace('_', '-')}", problem)
+        for directory in self.reload_dirs:
+            if not os.path.isdir(directory):
+                problem = " is not a directory. Expected one whose files are watched."
+                raise SettingError("reload_dir", f'--reload-dir "{directory}"', problem, (directory,))
 
     def _check_page(self) -> None:
         if self.status and self.metrics_port is None:

@@ -153,9 +153,11 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch, name, key):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "x").touch()
     monkeypatch.chdir(tmp_path / "a" / "b")
+    parameter = settable_parameters(cli.commands[name])[key]
     for path, expected in (("x", "../../x"), (f"{tmp_path}/x", f"{tmp_path}/x")):
-        (tmp_path / "hr-prometheus.toml").write_text(f"{key} = {json.dumps(path)}\n")
-        assert origins_of(context(name))[settable_parameters(cli.commands[name])[key].setting].values == (expected,)
+        value = [path] if parameter.is_list else path
+        (tmp_path / "hr-prometheus.toml").write_text(f"{key} = {json.dumps(value)}\n")
+        assert origins_of(context(name))[parameter.setting].values == (expected,)
 
 
 def test_every_file_or_directory_is_relative():

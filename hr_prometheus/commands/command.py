@@ -8,6 +8,7 @@ import click
 
 from hr_prometheus.commands.parameters import (
     APPLICATION,
+    DEVELOPMENT,
     FILES,
     METRICS,
     NOT_TYPED,
@@ -20,7 +21,7 @@ from hr_prometheus.commands.sources import read_files
 
 _OTHER = "Other"
 #: In the order of the help.
-_SECTIONS = (OUTPUT, APPLICATION, SERVER, WORKERS, METRICS, FILES, _OTHER)
+_SECTIONS = (OUTPUT, APPLICATION, SERVER, WORKERS, DEVELOPMENT, METRICS, FILES, _OTHER)
 
 
 class Command(click.Command):

@@ -22,6 +22,7 @@ OUTPUT = "Output"
 APPLICATION = "Application"
 SERVER = "Where and how the application is served"
 WORKERS = "More than one process"
+DEVELOPMENT = "Development"
 METRICS = "Metrics"
 FILES = "Files with settings"
 
@@ -156,5 +157,6 @@ output_option = partial(click.option, cls=Option, section=OUTPUT)
 application_option = partial(click.option, cls=Option, section=APPLICATION)
 server_option = partial(click.option, cls=Option, section=SERVER)
 workers_option = partial(click.option, cls=Option, section=WORKERS)
+development_option = partial(click.option, cls=Option, section=DEVELOPMENT)
 metrics_option = partial(click.option, cls=Option, section=METRICS)
 file_option = partial(click.option, cls=Option, section=FILES, expose_value=False)

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 @server_options.workers
 @server_options.worker_timeout
 @server_options.max_requests
+@server_options.reload
+@server_options.reload_dir
+@server_options.reload_include
+@server_options.reload_exclude
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
@@ -69,7 +73,7 @@ def run(output: StandardOutput, /, **values: Any) -> None:
     settings = Settings(**values)
     output.hand_over()
     # Imported after the options were checked, which may be all that is wrong.
-    if settings.workers is None:
+    if settings.workers is None and not settings.reload:
         from hr_prometheus.server.run import run as serve
     else:
         from hr_prometheus.workers.run import run as serve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hr_prometheus.commands.parameters import server_option, workers_option
+from hr_prometheus.commands.parameters import development_option, server_option, workers_option
 from hr_prometheus.commands.types import FilePath, Seconds, WholeNumber
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
@@ -127,4 +127,32 @@ max_requests = workers_option(
     type=WholeNumber(1, example=10000),
     metavar="N",
     help="Replace a worker after N requests and up to a tenth more, drawn at random.",
+)
+
+# -- development
+
+reload = development_option(
+    "--reload/--no-reload",
+    default=False,
+    help="Start the application anew whenever one of its files changes; connections wait meanwhile.",
+)
+reload_dir = development_option(
+    "--reload-dir",
+    "reload_dirs",
+    type=FilePath(),
+    multiple=True,
+    metavar="DIRECTORY",
+    help="Watch the files below this directory, too, beside those of the target's package and of --app-dir. Repeatable.",
+)
+reload_include = development_option(
+    "--reload-include",
+    multiple=True,
+    metavar="PATTERN",
+    help="Watch files that match this shell pattern, too, beside *.py: '*.html'. Repeatable.",
+)
+reload_exclude = development_option(
+    "--reload-exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Do not watch files and directories that match this shell pattern: tests, 'static/*.py'. Repeatable.",
 )

@@ -50,6 +50,14 @@ class Announcer:
         self.has_served = True
         interrupts.note_serving()
 
+    def note_failed_start(self) -> None:
+        """Note that the start has failed, so that it is no slow one, and will be tried again."""
+        self._slow_start.cancel()
+
+    def reloading(self, what: str) -> None:
+        """Announce that the application is started anew because of *what* has changed."""
+        self._announce(f"Reloading: {what}")
+
     def note_stop(self) -> None:
         """Note that the stop begins; only the first call counts."""
         self._slow_start.cancel()

@@ -116,7 +116,7 @@ class Acceptor:
         self._last_end = -SHORT_LIVED
 
     def start(self) -> None:
-        """Begin to accept connections."""
+        """Begin to accept connections, or go on after a pause."""
         self._is_started = True
         self._count(0)
         for each in self._sockets:
@@ -139,16 +139,21 @@ class Acceptor:
         for task in self._handshakes:
             task.cancel()
 
-    def stop(self) -> None:
-        """Accept no more connections. Clients are refused when all processes have closed the sockets."""
+    def pause(self) -> None:
+        """Accept no connections for a while. They wait, or another process accepts them."""
         for each in self._sockets:
             if each in self._resting:
                 self._resting.pop(each).cancel()
             else:
                 self._loop.remove_reader(each)
-            each.close()
         self._is_started = False
         self._counts.clear(self._slot)
+
+    def stop(self) -> None:
+        """Accept no more connections. Clients are refused when all processes have closed the sockets."""
+        self.pause()
+        for each in self._sockets:
+            each.close()
 
     def _count(self, change: int) -> None:
         self.connections += change

@@ -27,7 +27,7 @@ from hr_prometheus.workers.process import (
     describe_exit_code,
 )
 from hr_prometheus.workers.stacks import describe_blocked, requests_in_progress
-from hr_prometheus.workers.tasks import BackgroundTasks
+from hr_prometheus.workers.tasks import BackgroundTasks, wait_for_any
 from hr_prometheus.written_forms import MOST_WORKERS
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from hr_prometheus.workers.acceptor import Counts
 
 logger = logging.getLogger("hr_prometheus")
+
+#: How many workers may end in their own time while files are saved again and again.
+_MOST_DRAINING = 16
 
 
 class WorkerPool:
@@ -68,7 +71,12 @@ class WorkerPool:
         #: Why a worker could not serve, or failed while all stopped.
         self.failure: BaseException | None = None
         self.stopping = asyncio.Event()
+        #: Whether the last worker that was started could not serve.
+        self.has_failed = False
         self._replacing = asyncio.Lock()
+        self._successor: WorkerProcess | None = None
+        #: Set by the next reload.
+        self._reload_began = asyncio.Event()
         self._backoff = Backoff(settings.workers or 1)
         self._tasks = BackgroundTasks()
 
@@ -107,22 +115,25 @@ class WorkerPool:
         self._tasks.start(self._keep(worker))
 
     async def _keep(self, worker: WorkerProcess) -> None:
-        slot = worker.slot
+        slot, reload_began = worker.slot, self._reload_began
         while True:
             code = await worker.end
             if worker.failure is not None and worker.reason != STOP:
-                logger.error("Worker %d has failed: %s", slot, self._describe(worker.failure))
+                self.has_failed = True
+                hint = ", and is started again at the next save" if self._settings.reload else ""
+                logger.error("Worker %d has failed%s: %s", slot, hint, self.describe(worker.failure))
             if not worker.will_restart:
                 break
             if worker.failure is None:
                 logger.warning("Worker %d (pid %d) has ended, by %s.", slot, worker.pid, describe_exit_code(code))
-            pause = self._pause(worker)
-            if pause > 0:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.stopping.wait(), pause)
+            if self._settings.reload and not worker.has_served:
+                await wait_for_any(self.stopping, reload_began)
+            else:
+                await wait_for_any(self.stopping, seconds=self._pause(worker))
             if self.stopping.is_set() or self.workers.get(slot) is not worker:  # it was removed meanwhile
                 return
             self.restarts[slot, worker.reason or (EXIT if code >= 0 else SIGNAL)] += 1
+            reload_began = self._reload_began
             worker = await self.start(slot)
         del self.workers[slot]
         if worker.reason == STOP:
@@ -141,28 +152,42 @@ class WorkerPool:
         async with self._replacing:  # so that one slot more than there are workers is enough
             if not old.is_serving:
                 return True
-            successor = await self.start(self._free_slot())
-            if not await successor.boot:
+            if self._settings.reload:
+                old.pause()
+            self._successor = successor = await self.start(self._free_slot())
+            self.has_failed = not await successor.boot
+            if self.has_failed:
                 del self.workers[successor.slot]
+                if self._settings.reload:
+                    old.resume()
                 if successor.failure is not None:
-                    text = "Worker %d goes on, because its successor has failed: %s"
-                    logger.error(text, old.slot, self._describe(successor.failure))
+                    hint = " until the next save" if self._settings.reload else ""
+                    text = "Worker %d goes on%s, because its successor has failed: %s"
+                    logger.error(text, old.slot, hint, self.describe(successor.failure))
                 return False
             self.keep(successor)
             if old.is_serving:
                 self.restarts[old.slot, reason] += 1
                 old.stop(reason, self.drain_seconds)
-                await old.end
+                if not self._settings.reload or len(self.workers) > _MOST_DRAINING:
+                    await old.end
             else:  # it has died meanwhile, and there is another one in its slot
                 successor.stop(reason, self.drain_seconds)
             return True
 
     async def reload(self) -> None:
         """Replace the workers, one after the other. If one cannot be replaced, the others are not tried."""
+        self._reload_began.set()
+        self._reload_began = asyncio.Event()
         for worker in list(self.workers.values()):
             if not await self._replace(worker, RELOAD):
                 return
-        logger.info("All workers have been replaced.")
+        logger.log(logging.DEBUG if self._settings.reload else logging.INFO, "All workers have been replaced.")
+
+    def abandon_successor(self) -> None:
+        """End the successor of a worker that is still starting; what it starts is out of date."""
+        if self._successor is not None and not self._successor.boot.done():
+            self._successor.stop(RELOAD, self.drain_seconds)
 
     def _on_request_limit(self, worker: WorkerProcess) -> None:
         async def replace() -> None:
@@ -197,7 +222,8 @@ class WorkerPool:
     async def watch(self) -> None:
         """Kill workers that do not answer. Time in which this process did not run either does not count."""
         timeout = self._settings.worker_timeout
-        timeout = DEFAULT_WORKER_TIMEOUT if timeout is None else timeout
+        if timeout is None:
+            timeout = 0.0 if self._settings.reload else DEFAULT_WORKER_TIMEOUT  # a debugger blocks
         interval = min(1.0, timeout / 4)
         while timeout:
             await asyncio.sleep(interval)
@@ -249,7 +275,7 @@ class WorkerPool:
                 worker.stop(STOP, self.drain_seconds)
             await asyncio.wait([worker.end for worker in self.workers.values()])
 
-    def _describe(self, failure: BaseException) -> str:
+    def describe(self, failure: BaseException) -> str:
         """Return words for what kept a worker from serving."""
         if isinstance(failure, SystemExit):
             return f"it ended with exit code {failure.code}."

@@ -96,7 +96,7 @@ class WorkerProcess:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; the command is ours
                     _command(descriptor, self.slot, target),
                     pass_fds=[descriptor, *config.sockets, config.counts, config.stacks],
-                    stdin=subprocess.DEVNULL,
+                    stdin=None if config.settings["reload"] else subprocess.DEVNULL,  # for breakpoint()
                     start_new_session=True,
                 )
             except OSError as error:
@@ -146,6 +146,14 @@ class WorkerProcess:
     async def ask(self, kind: str) -> bytes:
         """Return its answer to a question; raise :exc:`ConnectionError` if there will be none."""
         return await self._channel.ask(kind)
+
+    def pause(self) -> None:
+        """Have it accept no connections, and close those that are idle."""
+        self._channel.send("pause")
+
+    def resume(self) -> None:
+        """Have it accept connections again."""
+        self._channel.send("resume")
 
     def stop(self, reason: str, drain_seconds: float) -> None:
         """Have it serve the requests in progress and end. It is killed if it takes longer than it may.

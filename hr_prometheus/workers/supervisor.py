@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
+from hr_prometheus.errors import ApplicationError
 from hr_prometheus.server.announcer import serving_line, target_and_routes
 from hr_prometheus.server.logs import log_notices
 from hr_prometheus.server.loops import loop_choice
 from hr_prometheus.workers.drain import announce_drain
 from hr_prometheus.workers.pool import WorkerPool
+from hr_prometheus.workers.reload import reload_at_saves, source_files
 from hr_prometheus.workers.scrape import WorkerScrapes
-from hr_prometheus.workers.tasks import BackgroundTasks
+from hr_prometheus.workers.tasks import BackgroundTasks, wait_for_any
 from hr_prometheus.workers.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from hr_prometheus.server.bind import BoundAddresses
     from hr_prometheus.settings import Settings
     from hr_prometheus.workers.acceptor import Counts
+    from hr_prometheus.workers.process import WorkerProcess
+
+logger = logging.getLogger("hr_prometheus")
 
 
 class Supervisor:
@@ -57,6 +63,9 @@ class Supervisor:
         for number, handler in handlers.items():
             asyncio.get_running_loop().add_signal_handler(number, handler)
         self._tasks.start(self._terminal.watch())
+        if self._settings.reload:
+            files = source_files(self._settings)  # before a worker reads them
+            self._tasks.start(reload_at_saves(files, lambda: self._pool.has_failed, self._on_save))
         metrics = await self._scrapes.serve(self._settings, self._addresses.metrics_sockets, self._announcer.is_serving)
         try:
             await self._boot()
@@ -71,10 +80,8 @@ class Supervisor:
     async def _boot(self) -> None:
         """Start the first worker, whose failure is an error, and then the others, which are tried again."""
         pool, number = self._pool, self._settings.workers or 1
-        first = await pool.start(0)
-        if not await first.boot:
-            pool.failure = pool.failure or first.failure
-            pool.stopping.set()
+        first = await self._boot_first()
+        if first is None:
             return
         self._announcer.note_serving()
         workers = [first] + [await pool.start(slot) for slot in range(1, number)]
@@ -89,6 +96,28 @@ class Supervisor:
             metrics = self._addresses.where_metrics_are(self._settings)
             self._announcer.serving(serving_line(what, self._addresses.urls, metrics, loop_choice(self._settings.loop)))
             log_notices(first.notices)
+
+    async def _boot_first(self) -> WorkerProcess | None:
+        """Start the first worker, whose failure is the end, unless the next save may repair it."""
+        pool = self._pool
+        while not await (worker := await pool.start(0)).boot:
+            if not (self._settings.reload and isinstance(worker.failure, ApplicationError)):
+                pool.failure = pool.failure or worker.failure
+                pool.stopping.set()
+                return None
+            pool.has_failed = True
+            self._announcer.note_failed_start()
+            logger.error("The next save starts it again: %s", pool.describe(worker.failure))
+            await wait_for_any(pool.stopping, self._reload_requested)
+            self._reload_requested.clear()
+        pool.has_failed = False
+        return worker
+
+    def _on_save(self, what: str) -> None:
+        if not self._pool.stopping.is_set():
+            self._announcer.reloading(what)
+            self._pool.abandon_successor()
+            self._reload_requested.set()
 
     async def _reload(self) -> None:
         while True:

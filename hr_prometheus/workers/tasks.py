@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
+async def wait_for_any(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Wait until one of *events* is set, for some *seconds* at most."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
+
+
 class BackgroundTasks(set[asyncio.Task[None]]):
     """The tasks that were started and have not ended. asyncio itself keeps only weak references to a task."""
 

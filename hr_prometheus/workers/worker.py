@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 #: Seconds for which the connections of a worker that is replaced may go on until they are idle. Meanwhile each response
 #: tells its client to connect anew, so that no request meets a connection that is being closed.
 REPLACE_SECONDS = 1.0
+#: Seconds in which a busy connection of a worker that is paused has a response, which tells its client to connect anew.
+PAUSE_SECONDS = 0.1
 #: Seconds that a worker which stops waits for TLS with the clients that it has accepted last.
 HANDSHAKE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
@@ -98,6 +100,8 @@ class _Worker:
         self.channel = Channel(self._on_message, self._on_question, self.stop)
         self.stopping = asyncio.Event()
         self.is_replaced = False
+        #: Whether its successor starts, and may take its place.
+        self.is_paused = False
         #: Until it serves.
         self.start_up: asyncio.Task[None] | None = None
         self.max_requests = config.max_requests
@@ -154,6 +158,7 @@ class _Worker:
         try:
             sockets = self._listen(backlog)
             acceptor = Acceptor(self.server, sockets, Counts(self.config.counts), self.config.slot, tls)
+            self.acceptor = acceptor
             self.start_up = None
             self.application.phase = RUNNING
             if self.max_requests is not None:
@@ -203,12 +208,23 @@ class _Worker:
             recorder.on_head = self._on_head
 
     def _on_head(self, status: str, headers: CIMultiDict[str]) -> None:
-        if self.is_replaced:
+        if self.is_replaced or self.is_paused:
             if status != SWITCHING_PROTOCOLS:
                 headers[hdrs.CONNECTION] = "close"
         elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
             self.max_requests = None
             self.channel.send("request limit reached")
+
+    def _pause(self) -> None:
+        """Accept no connections, and have clients connect anew, who then wait for the successor."""
+        self.is_paused = True
+        self._watch_heads()
+        self.acceptor.pause()
+        asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._close_idle_connections)
+
+    def _close_idle_connections(self) -> None:
+        if self.is_paused:
+            self.server.pre_shutdown()
 
     def stop(self) -> None:
         """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""
@@ -219,6 +235,11 @@ class _Worker:
     def _on_message(self, kind: str, _value: Any) -> None:
         if kind == "ping":
             self.channel.send("pong")
+        elif kind == "pause" and not self.stopping.is_set():
+            self._pause()
+        elif kind == "resume" and not self.stopping.is_set():
+            self.is_paused = False
+            self.acceptor.start()
         elif kind in {"stop", "replace"}:
             self.is_replaced = kind == "replace"
             self._watch_heads()

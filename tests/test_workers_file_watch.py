@@ -1,0 +1,126 @@
+"""How changes of files are noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import importlib.util
+import os
+from contextlib import aclosing, suppress
+
+import pytest
+from conftest import DEADLINE
+
+from hr_prometheus.workers import file_watch
+from hr_prometheus.workers.file_watch import FileWatch
+from hr_prometheus.workers.source_files import SourceFiles
+
+
+@pytest.fixture(params=["poll", "watchfiles"])
+def way(request, monkeypatch) -> str:
+    """How files are watched."""
+    if request.param == "poll":
+        monkeypatch.setattr(file_watch, "find_spec", lambda _name: None)
+    elif importlib.util.find_spec("watchfiles") is None:
+        pytest.skip("watchfiles is not installed")
+    return request.param
+
+
+@pytest.fixture
+async def watch(way, tmp_path):
+    """A function that waits for the next save, and returns the names of the files that have changed."""
+    async with aclosing(FileWatch(SourceFiles([str(tmp_path)])).saves()) as saves:
+        task: asyncio.Task | None = None
+
+        def start() -> None:
+            nonlocal task
+            task = asyncio.ensure_future(anext(saves))
+
+        async def next_save() -> list[str]:
+            async with asyncio.timeout(DEADLINE):
+                result = await task
+            start()
+            return [os.path.basename(path) for path in result.changed]
+
+        start()
+        while way == "watchfiles" and not has_watches():
+            await asyncio.sleep(0.001)
+        yield next_save
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def has_watches() -> bool:
+    """Whether this process has watches of the kernel's."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if "inotify" in os.readlink(f"/proc/self/fd/{descriptor}"):
+                return True
+    return False
+
+
+async def test_each_save(watch, tmp_path):
+    """One after the other."""
+    for text in ("1", "2", "3"):
+        (tmp_path / "app.py").write_text(text)
+        assert await watch() == ["app.py"]
+
+
+async def test_many_files_are_one_save(watch, tmp_path):
+    """Also in directories that are new."""
+    for number in range(500):
+        directory = tmp_path / f"package{number % 7}"
+        directory.mkdir(exist_ok=True)
+        (directory / f"module{number}.py").write_text("x = 1")
+    assert len(await watch()) == 500
+    (tmp_path / "package3" / "module3.py").write_text("x = 2")
+    assert await watch() == ["module3.py"]
+
+
+async def test_unrest_is_a_save_after_a_while(watch, tmp_path, monkeypatch):
+    """A file that is written all the time keeps no other change back."""
+    monkeypatch.setattr(file_watch, "_LONGEST_UNREST", 0.2)
+
+    async def write() -> None:
+        number = 0
+        while True:
+            number += 1
+            (tmp_path / "app.py").write_text("#" * number)
+            await asyncio.sleep(0.01)
+
+    writer = asyncio.create_task(write())
+    assert await watch() == ["app.py"]
+    writer.cancel()
+
+
+async def test_watchfiles_that_fails(tmp_path, monkeypatch, caplog):
+    """As where the system allows no more watches: files are looked at instead, and a line says so."""
+    original = builtins.__import__
+
+    def refuse(name, *arguments):
+        if name == "watchfiles":
+            raise OSError("OS file watch limit reached")
+        return original(name, *arguments)
+
+    monkeypatch.setattr(file_watch, "find_spec", lambda _name: "there")
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    async with aclosing(FileWatch(SourceFiles([str(tmp_path)])).saves()) as saves, asyncio.timeout(DEADLINE):
+        save = asyncio.ensure_future(anext(saves))
+        (tmp_path / "app.py").write_text("x = 1")
+        assert (await save).changed == [str(tmp_path / "app.py")]
+    assert (
+        "watchfiles has failed, so files are looked at four times a second instead: OS file watch limit reached"
+        in caplog.text
+    )
+
+
+async def test_pauses_grow_with_the_time_of_a_look(tmp_path, monkeypatch):
+    """So that it takes next to nothing, but never longer than a second."""
+    watch = FileWatch(SourceFiles([str(tmp_path)]))
+    clock = iter((0.0, 0.001, 1.0, 1.002, 2.0, 3.0))
+    monkeypatch.setattr(file_watch, "thread_time", lambda: next(clock))
+    pauses = []
+    for _ in range(3):
+        watch._look()
+        pauses.append(watch._pause)
+    assert pauses == pytest.approx([1 / 3, 2 / 3, 1.0])
