@@ -50,15 +50,20 @@ class BoundAddresses:
 
 
 def bind_addresses(
-    settings: Settings, arguments: dict[str, Any], stack: ExitStack, *, is_script: bool = False
+    settings: Settings,
+    arguments: dict[str, Any],
+    stack: ExitStack,
+    *,
+    is_script: bool = False,
+    with_metrics: bool = True,
 ) -> BoundAddresses:
     """Move the addresses out of ``run_app``'s *arguments*, over which *settings* win, and bind them.
 
-    *stack* closes the sockets and removes those of Unix. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that
+    The port of the metrics' own is left out unless *with_metrics*. *stack* closes the sockets and removes those of Unix. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that
     the operating system refuses.
     """
     scheme = "https" if settings.certfile is not None or arguments.get("ssl_context") is not None else "http"
-    host, port, paths, sockets = _pop_addresses(settings, arguments, is_script=is_script)
+    host, port, paths, sockets = pop_addresses(settings, arguments, is_script=is_script)
     if port is None and (host is not None or not (paths or sockets)):
         port = _TLS_PORT if scheme == "https" and is_script else DEFAULT_PORT
     _check_options(settings, port, paths)
@@ -73,12 +78,8 @@ def bind_addresses(
         check_unix_path(path)
     metrics_sockets: list[socket.socket] = []
     metrics_url = urls[0] + (settings.metrics_path if sockets else "")
-    if settings.metrics_port is not None:
-        metrics_host = settings.metrics_host or (host if port is not None else DEFAULT_HOST)
-        metrics_sockets = bind_tcp(metrics_host, settings.metrics_port)
-        for each in metrics_sockets:
-            stack.callback(each.close)
-        metrics_url = url_of(metrics_sockets[0], "http") + settings.metrics_path
+    if settings.metrics_port is not None and with_metrics:
+        metrics_sockets, metrics_url = bind_metrics(settings, host if port is not None else DEFAULT_HOST, stack)
     for path in paths:
         sockets.append(bind_unix(path, settings.unix_mode))
         stack.callback(remove_unix_path, path)
@@ -86,7 +87,16 @@ def bind_addresses(
     return BoundAddresses(sockets, metrics_sockets, urls, metrics_url)
 
 
-def _pop_addresses(
+def bind_metrics(settings: Settings, host: Any, stack: ExitStack) -> tuple[list[socket.socket], str]:
+    """Return the sockets of the metrics' own port, and the URL of the metrics. *host* is the application's."""
+    assert settings.metrics_port is not None  # noqa: S101  # they have one
+    sockets = bind_tcp(settings.metrics_host or host, settings.metrics_port)
+    for each in sockets:
+        stack.callback(each.close)
+    return sockets, url_of(sockets[0], "http") + settings.metrics_path
+
+
+def pop_addresses(
     settings: Settings, arguments: dict[str, Any], *, is_script: bool
 ) -> tuple[Any, int | None, list[str], list[socket.socket]]:
     """Move host, port, Unix paths and sockets out of ``run_app``'s *arguments*; a setting replaces them."""

@@ -10,8 +10,8 @@ from typing import Any
 class WorkerConfig:
     """What a worker serves, where, and where it keeps its numbers: the first message of the supervisor.
 
-    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``counts`` and ``stacks`` are descriptors
-    that the worker inherits. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
+    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``counts``, ``stacks`` and ``handover`` are
+    descriptors that the worker inherits. ``script_request`` is what a script has asked for when ``sockets`` were bound. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
     """
 
     slot: int
@@ -20,6 +20,8 @@ class WorkerConfig:
     sockets: list[int]
     counts: int
     stacks: int = -1
+    handover: int = -1
+    script_request: dict[str, Any] | None = None
     urls: list[str]
     metrics_url: str
     metrics_path: str | None = None

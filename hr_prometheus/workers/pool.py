@@ -8,11 +8,13 @@ import os
 import random
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, sentence_of
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from hr_prometheus.server.bind import BoundAddresses
     from hr_prometheus.settings import Settings
     from hr_prometheus.workers.acceptor import Counts
+    from hr_prometheus.workers.handover import ScriptSockets
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -59,7 +62,11 @@ class WorkerPool:
         counts: Counts,
         on_question: Callable[[str, Any], Awaitable[bytes]],
     ) -> None:
-        self._settings, self._addresses, self._slots, self._counts = settings, addresses, slots, counts
+        self._settings, self._slots, self._counts = settings, slots, counts
+        #: Those of a script are known when its first worker serves.
+        self.addresses = addresses
+        self._is_script = parse_target(settings.target).attribute is None
+        self._script_request: dict[str, Any] | None = None
         self._on_question = on_question
         timeout = settings.shutdown_timeout
         #: Seconds that a stop waits for requests in progress.
@@ -82,7 +89,8 @@ class WorkerPool:
 
     async def start(self, slot: int) -> WorkerProcess:
         """Start a worker in a slot that is free, or whose worker has ended."""
-        worker = self.workers[slot] = WorkerProcess(slot, self._on_question, self._on_request_limit)
+        on_sockets = self._on_sockets if self._is_script else None
+        worker = self.workers[slot] = WorkerProcess(slot, self._on_question, self._on_request_limit, on_sockets)
         if self.stopping.is_set():
             worker.reason = STOP
             worker.fail(None)
@@ -96,12 +104,13 @@ class WorkerPool:
         return worker
 
     def _config(self, slot: int) -> WorkerConfig:
-        settings, addresses, limit = self._settings, self._addresses, self._settings.max_requests
+        settings, addresses, limit = self._settings, self.addresses, self._settings.max_requests
         return WorkerConfig(
             slot=slot,
             directory=self._slots.path,
             settings=settings.to_json(),
             sockets=[each.fileno() for each in addresses.sockets],
+            script_request=self._script_request,
             counts=self._counts.descriptor,
             urls=addresses.urls,
             metrics_url=addresses.metrics_url,
@@ -189,6 +198,14 @@ class WorkerPool:
         if self._successor is not None and not self._successor.boot.done():
             self._successor.stop(RELOAD, self.drain_seconds)
 
+    def _on_sockets(self, bound: ScriptSockets) -> None:
+        """Keep the sockets of a script for the next worker, in place of those that it has asked for before."""
+        for each in self.addresses.sockets if not self.stopping.is_set() else bound.sockets:
+            each.close()
+        metrics_url = self.addresses.metrics_url if self.addresses.metrics_sockets else bound.metrics_url
+        self.addresses = replace(self.addresses, sockets=bound.sockets, urls=bound.urls, metrics_url=metrics_url)
+        self._script_request = bound.request
+
     def _on_request_limit(self, worker: WorkerProcess) -> None:
         async def replace() -> None:
             pause = FIRST_PAUSE
@@ -257,7 +274,7 @@ class WorkerPool:
     def stop(self) -> None:
         """Have all workers end. Clients are refused from now on."""
         self.stopping.set()
-        for each in self._addresses.sockets:
+        for each in self.addresses.sockets:
             each.close()
         for worker in self.workers.values():
             worker.stop(STOP, self.drain_seconds)

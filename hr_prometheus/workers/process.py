@@ -19,12 +19,14 @@ from hr_prometheus.errors import ApplicationError, ServingError
 from hr_prometheus.server.in_progress import Blockers, RequestInProgress
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 from hr_prometheus.workers.channel import Channel
+from hr_prometheus.workers.handover import Handover
 from hr_prometheus.workers.stacks import StackFile
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from hr_prometheus.workers.config import WorkerConfig
+    from hr_prometheus.workers.handover import ScriptSockets
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -44,7 +46,8 @@ RESTART_REASONS = (TIMEOUT, RELOAD, MAX_REQUESTS, EXIT, SIGNAL)
 class WorkerProcess:
     """A worker from its start to its end.
 
-    *on_question* answers its questions. *on_request_limit* is called when it has served as many requests as it may.
+    *on_question* answers its questions. *on_request_limit* is called when it has served as many requests as it may, and
+    *on_sockets* with the sockets that it has bound for a script, when it serves.
     """
 
     def __init__(
@@ -52,12 +55,15 @@ class WorkerProcess:
         slot: int,
         on_question: Callable[[str, Any], Awaitable[bytes]],
         on_request_limit: Callable[[WorkerProcess], None],
+        on_sockets: Callable[[ScriptSockets], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.slot = slot
         self.pid = 0
         self.routes = 0
         self.notices: list[str] = []
+        #: The name of its event loop.
+        self.loop = ""
         #: Done when it serves, with ``True``, or when it has ended before, with ``False``; ``failure`` says why.
         self.boot: asyncio.Future[bool] = self._loop.create_future()
         self.failure: BaseException | None = None
@@ -76,26 +82,32 @@ class WorkerProcess:
         self._code: int | None = None
         self._is_disconnected = False
         self._kill_timer: asyncio.TimerHandle | None = None
-        self._on_request_limit = on_request_limit
+        self._on_request_limit, self._on_sockets = on_request_limit, on_sockets
         self._channel = Channel(self._on_message, on_question, self._on_close)
         self._process: subprocess.Popen[bytes] | None = None
         self._stacks: StackFile | None = None
+        self._handover: Handover | None = None
 
     async def start(self, target: str, config: WorkerConfig) -> None:
         """Start the process and send its *config*; if the system refuses, that is its failure."""
         try:
             self._stacks = StackFile()
+            self._handover = None if self._on_sockets is None else Handover()
             connection, worker_connection = socket.socketpair()
         except OSError as error:
             self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
             return
         config = replace(config, stacks=self._stacks.descriptor)
+        inherited = [*config.sockets, config.counts, config.stacks]
+        if self._handover is not None:
+            config = replace(config, handover=self._handover.descriptor)
+            inherited.append(config.handover)
         descriptor = worker_connection.fileno()
         with worker_connection:
             try:
                 self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # it returns at once; the command is ours
                     _command(descriptor, self.slot, target),
-                    pass_fds=[descriptor, *config.sockets, config.counts, config.stacks],
+                    pass_fds=[descriptor, *inherited],
                     stdin=None if config.settings["reload"] else subprocess.DEVNULL,  # for breakpoint()
                     start_new_session=True,
                 )
@@ -103,6 +115,8 @@ class WorkerProcess:
                 connection.close()
                 self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
                 return
+        if self._handover is not None:
+            self._handover.close_other()
         self.pid = self._process.pid
         await self._channel.connect(connection)
         self._channel.send("config", asdict(config))
@@ -212,6 +226,8 @@ class WorkerProcess:
         assert self._code is not None  # noqa: S101  # it has ended
         if self._stacks is not None:
             self._stacks.close()
+        if self._handover is not None:
+            self._handover.close()
         self.end.set_result(self._code)
 
     def _kill_after(self, seconds: float) -> None:
@@ -228,7 +244,10 @@ class WorkerProcess:
         if kind == "pong":
             self.unanswered = 0
         elif kind == "ready":
-            self.routes, self.notices = value
+            self.routes, self.notices, self.loop = value
+            sockets = None if self._handover is None else self._handover.take()
+            if sockets is not None and self._on_sockets is not None:
+                self._on_sockets(sockets)
             self.boot.set_result(True)
         elif kind == "failed":
             name, *arguments = value

@@ -11,18 +11,19 @@ from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import Announcer
-from hr_prometheus.server.bind import bind_addresses
+from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metrics, remove_unix_path
 from hr_prometheus.server.logs import configure_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.server.target_file import TargetFile
 from hr_prometheus.server.tls import tls_context
+from hr_prometheus.settings import DEFAULT_HOST
 from hr_prometheus.workers.acceptor import Counts
 from hr_prometheus.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from hr_prometheus.settings import Settings
 
@@ -34,7 +35,8 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     and for its end. Raises what :func:`hr_prometheus.server.run.run` raises, if the first worker cannot serve or a worker
     fails when it is stopped.
     """
-    if parse_target(settings.target).attribute is None:
+    is_script = parse_target(settings.target).attribute is None
+    if is_script and not settings.reload:
         raise SettingError(
             "workers",
             "--workers",
@@ -50,7 +52,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         ExitStack() as stack,
         Announcer(announce, lambda: "the application's start-up") as announcer,
     ):
-        addresses = bind_addresses(settings, {}, stack)
+        addresses = _bind_around_script(settings, stack) if is_script else bind_addresses(settings, {}, stack)
         if settings.file_sd is not None:
             announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish
         counts = Counts(Counts.create())
@@ -58,6 +60,25 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         slots = Slots(leave_multiprocess_mode())
         stack.callback(slots.remove)
         supervisor = Supervisor(settings, addresses, slots, counts, announcer)
+        if is_script:
+            stack.callback(lambda: _remove_unix_sockets(supervisor.urls))
         asyncio.run(supervisor.run())
         if supervisor.failure is not None:
             raise supervisor.failure
+
+
+def _remove_unix_sockets(urls: Iterable[str]) -> None:
+    for url in urls:
+        if url.startswith("unix:"):
+            remove_unix_path(url.removeprefix("unix:"))
+
+
+def _bind_around_script(settings: Settings, stack: ExitStack) -> BoundAddresses:
+    """Bind the port of the metrics' own, if they have one. What else a script binds, it binds itself."""
+    if settings.metrics_port is not None:
+        metrics_sockets, metrics_url = bind_metrics(settings, settings.host or DEFAULT_HOST, stack)
+        return BoundAddresses([], metrics_sockets, [], metrics_url)
+    if settings.file_sd is not None:
+        problem = ": with --reload the metrics of a script need a port of their own, so that it is known. Give --metrics-port 9100."
+        raise SettingError("file_sd", f'--file-sd "{settings.file_sd}"', problem)
+    return BoundAddresses([], [], [], settings.metrics_path)

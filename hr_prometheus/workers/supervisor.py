@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from hr_prometheus.errors import ApplicationError
 from hr_prometheus.server.announcer import serving_line, target_and_routes
 from hr_prometheus.server.logs import log_notices
-from hr_prometheus.server.loops import loop_choice
 from hr_prometheus.workers.drain import announce_drain
 from hr_prometheus.workers.pool import WorkerPool
 from hr_prometheus.workers.reload import reload_at_saves, source_files
@@ -36,12 +35,18 @@ class Supervisor:
     def __init__(
         self, settings: Settings, addresses: BoundAddresses, slots: Slots, counts: Counts, announcer: Announcer
     ) -> None:
-        self._settings, self._addresses, self._announcer = settings, addresses, announcer
+        self._settings, self._announcer = settings, announcer
+        self._announced_urls: list[str] = []
         self._pool = WorkerPool(settings, addresses, slots, counts, self._answer)
         self._scrapes = WorkerScrapes(slots.path, self._pool.workers, self._pool.restarts)
         self._reload_requested = asyncio.Event()
         self._tasks = BackgroundTasks()
         self._terminal = Terminal()
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the application is served."""
+        return self._pool.addresses.urls
 
     @property
     def failure(self) -> BaseException | None:
@@ -66,7 +71,9 @@ class Supervisor:
         if self._settings.reload:
             files = source_files(self._settings)  # before a worker reads them
             self._tasks.start(reload_at_saves(files, lambda: self._pool.has_failed, self._on_save))
-        metrics = await self._scrapes.serve(self._settings, self._addresses.metrics_sockets, self._announcer.is_serving)
+        metrics = await self._scrapes.serve(
+            self._settings, self._pool.addresses.metrics_sockets, self._announcer.is_serving
+        )
         try:
             await self._boot()
             await self._pool.stopping.wait()
@@ -92,10 +99,14 @@ class Supervisor:
         serving = sum(await asyncio.gather(*(worker.boot for worker in workers)))
         if not pool.stopping.is_set():
             count = f"{serving} of {number} workers" if serving < number else f"{number} worker{'s' * (number != 1)}"
-            what = target_and_routes(self._settings.target, first.routes, count)
-            metrics = self._addresses.where_metrics_are(self._settings)
-            self._announcer.serving(serving_line(what, self._addresses.urls, metrics, loop_choice(self._settings.loop)))
+            self._announce_serving(first, count)
             log_notices(first.notices)
+
+    def _announce_serving(self, worker: WorkerProcess, count: str) -> None:
+        what, addresses = target_and_routes(self._settings.target, worker.routes, count), self._pool.addresses
+        metrics = addresses.where_metrics_are(self._settings)
+        self._announced_urls = addresses.urls
+        self._announcer.serving(serving_line(what, addresses.urls, metrics, worker.loop))
 
     async def _boot_first(self) -> WorkerProcess | None:
         """Start the first worker, whose failure is the end, unless the next save may repair it."""
@@ -124,6 +135,9 @@ class Supervisor:
             await self._reload_requested.wait()
             self._reload_requested.clear()
             await self._pool.reload()
+            serving = [worker for worker in self._pool.workers.values() if worker.is_serving]
+            if serving and self._pool.addresses.urls != self._announced_urls:  # a script has asked for others
+                self._announce_serving(serving[0], "1 worker")
 
     def _interrupt(self) -> None:
         if not self._announcer.has_served:

@@ -21,7 +21,7 @@ from aiohttp import hdrs
 from prometheus_client import REGISTRY
 
 from hr_prometheus import errors
-from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError
+from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError, TargetError
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.collectors import SLOW, Collectors
 from hr_prometheus.multiprocess.dump import dump, slow_calls
@@ -34,22 +34,24 @@ from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
 from hr_prometheus.server.in_progress import blockers_of
 from hr_prometheus.server.logs import note_worker
-from hr_prometheus.server.loops import loop_factory
-from hr_prometheus.server.run_app_arguments import run_app_arguments
+from hr_prometheus.server.loops import loop_factory, loop_name
+from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.runner import Runner
+from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
-from hr_prometheus.settings import Settings
+from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
 from hr_prometheus.store.files import store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import WorkerConfig
+from hr_prometheus.workers.handover import take_script_addresses
 from hr_prometheus.workers.stacks import write_stacks_to
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
-    from aiohttp.web import Application
+    from aiohttp.web import Application, AppRunner
     from multidict import CIMultiDict
 
 #: Seconds for which the connections of a worker that is replaced may go on until they are idle. Meanwhile each response
@@ -92,9 +94,12 @@ class _Worker:
     """Serves the application, and answers the supervisor."""
 
     def __init__(self, config: WorkerConfig, connection: socket.socket) -> None:
-        self.config = config
+        self.config, self.pid = config, os.getpid()
         self.settings = Settings.from_json(config.settings)
-        self.application = ServedApplication(self.settings)
+        self.target = parse_target(self.settings.target)
+        self.application = ServedApplication(self.settings, is_script=self.target.attribute is None)
+        #: Those of ``run_app``.
+        self.arguments: dict[str, Any] = dict(DEFAULTS)
         # The channel has a duplicate, so that a failure can still be sent when the event loop is closed.
         self.connection = connection
         self.channel = Channel(self._on_message, self._on_question, self.stop)
@@ -108,19 +113,49 @@ class _Worker:
         self.collectors = Collectors(REGISTRY)
 
     def run(self) -> None:
-        """Import the application and serve it."""
+        """Import the application and serve it, or run the script that serves it."""
         settings, config = self.settings, self.config
         write_stacks_to(config.stacks)
         note_worker(config.slot)
-        target = parse_target(settings.target)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
         view.forward_to(self._scrape)
         gather_recent_with(self._recent)
-        value = load_target(target, settings.arguments, settings.app_dir)
+        if self.application.is_script:
+            run_script(self.target, settings.arguments, settings.app_dir, self._run_app, self._refuse_runner)
+        else:
+            value = load_target(self.target, settings.arguments, settings.app_dir)
+            self._run(value, loop_factory(settings.loop)())
+
+    def _run_app(self, app: Application | Awaitable[Application], **arguments: Any) -> None:
+        """Take the place of ``web.run_app`` in a script."""
+        if os.getpid() != self.pid:
+            close_unawaited(app)
+            raise TargetError(
+                f'the script "{self.target.text}" serves in a process that it has forked, which --reload cannot replace. '
+                'Expected a script that serves itself, or a target with an attribute, "module:attribute".'
+            )
+        loop = arguments.pop("loop", None)
         try:
-            with asyncio.Runner(loop_factory=loop_factory(settings.loop)) as loop:
-                loop.run(self._main(value))
+            self.config = take_script_addresses(self.config, self.settings, arguments)
+            self.arguments = arguments
+            if self.settings.loop is not None:
+                loop = loop_factory(self.settings.loop)()
+            self._run(app, loop or asyncio.new_event_loop())
+        finally:
+            close_unawaited(app)
+
+    async def _refuse_runner(self, _runner: AppRunner, _original: Callable[[AppRunner], Awaitable[None]]) -> None:
+        """Take the place of ``AppRunner.setup`` in a script."""
+        raise TargetError(
+            f'the script "{self.target.text}" sets up an AppRunner itself, whose addresses --reload cannot keep for the next '
+            'process. Expected a script that calls web.run_app, or a target with an attribute, "module:attribute".'
+        )
+
+    def _run(self, value: Application | Awaitable[object], loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(self._main(value))
         finally:
             close_unawaited(value)
 
@@ -141,10 +176,11 @@ class _Worker:
 
     async def _serve(self, value: Application | Awaitable[object]) -> None:
         app = await self.application.prepare(value, metrics_path=self.config.metrics_path)
-        arguments = run_app_arguments(self.application)
-        tls, backlog, drain_seconds = (
-            arguments.pop(name, None) for name in ("ssl_context", "backlog", "shutdown_timeout")
-        )
+        arguments = run_app_arguments(self.application, self.arguments)
+        tls, backlog = arguments.pop("ssl_context", None), arguments.pop("backlog", DEFAULT_BACKLOG)
+        drain_seconds = arguments.pop("shutdown_timeout", DEFAULT_SHUTDOWN_TIMEOUT)
+        for name in ("handle_signals", "reuse_address", "reuse_port"):
+            arguments.pop(name, None)
         runner = Runner(
             app,
             drain_seconds=drain_seconds,
@@ -164,7 +200,8 @@ class _Worker:
             if self.max_requests is not None:
                 self._watch_heads()
             acceptor.start()
-            self.channel.send("ready", [self.application.routes, self.application.notices])
+            loop = loop_name(asyncio.get_running_loop())
+            self.channel.send("ready", [self.application.routes, self.application.notices, loop])
             await self.stopping.wait()
             if self.is_replaced:  # other workers accept the connections that wait
                 acceptor.stop()
