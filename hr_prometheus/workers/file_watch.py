@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import aclosing, suppress
 from importlib.util import find_spec
-from time import thread_time
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds between two looks at the files. With many files they are more, so that the looks take only a share of a processor.
-_SHORTEST_PAUSE, _LONGEST_PAUSE, _SHARE = 0.25, 1.0, 0.003
+#: Seconds between two looks at the files. With many files they are more, so that the looks take only a share of a processor,
+#: but not for some seconds after a save, when the next one is likely.
+_SHORTEST_PAUSE, _LONGEST_PAUSE, _SHARE, _BUSY_SECONDS = 0.25, 1.0, 0.003, 60.0
 #: Seconds without a change after which changes are one save, such as those of a ``git checkout``; and how long that may take.
 _QUIET_SECONDS, _LONGEST_UNREST = 0.1, 3.0
 #: Seconds after which files are looked at without a notification, which some file systems do not give.
@@ -32,6 +33,7 @@ class FileWatch:
     def __init__(self, files: SourceFiles) -> None:
         self._files = files
         self._pause = _SHORTEST_PAUSE
+        self._last_save = -_BUSY_SECONDS
 
     async def saves(self) -> AsyncGenerator[Saves]:
         """Yield what is saved; many files that are saved together are one item."""
@@ -39,6 +41,7 @@ class FileWatch:
             async for _ in moments:
                 if await asyncio.to_thread(self._look):
                     await self._wait_for_quiet()
+                    self._last_save = monotonic()
                     yield await asyncio.to_thread(self._files.take_saves)
 
     async def _moments(self) -> AsyncGenerator[None]:
@@ -48,10 +51,11 @@ class FileWatch:
                 async with aclosing(self._notifications()) as notifications:
                     async for _ in notifications:
                         yield
-            except (OSError, RuntimeError) as error:  # the system may allow no more watches
+            except Exception as error:  # noqa: BLE001  # of several types; the system may allow no more watches
                 logger.warning("watchfiles has failed, so files are looked at four times a second instead: %s", error)
         while True:
-            await asyncio.sleep(self._pause)
+            is_busy = monotonic() - self._last_save < _BUSY_SECONDS
+            await asyncio.sleep(_SHORTEST_PAUSE if is_busy else self._pause)
             yield
 
     async def _notifications(self) -> AsyncGenerator[None]:

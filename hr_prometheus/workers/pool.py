@@ -127,15 +127,16 @@ class WorkerPool:
         slot, reload_began = worker.slot, self._reload_began
         while True:
             code = await worker.end
+            waits_for_save = self._settings.reload and worker.will_restart and not worker.has_served
             if worker.failure is not None and worker.reason != STOP:
-                self.has_failed = True
-                hint = ", and is started again at the next save" if self._settings.reload else ""
+                hint = ", and is started again at the next save" if waits_for_save else ""
                 logger.error("Worker %d has failed%s: %s", slot, hint, self.describe(worker.failure))
             if not worker.will_restart:
                 break
             if worker.failure is None:
                 logger.warning("Worker %d (pid %d) has ended, by %s.", slot, worker.pid, describe_exit_code(code))
-            if self._settings.reload and not worker.has_served:
+            if waits_for_save:
+                self.has_failed = True
                 await wait_for_any(self.stopping, reload_began)
             else:
                 await wait_for_any(self.stopping, seconds=self._pause(worker))
