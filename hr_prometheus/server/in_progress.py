@@ -56,6 +56,19 @@ def requests_in_progress(server: Server) -> list[RequestInProgress]:
     return requests
 
 
+def close_idle_connections(server: Server) -> None:
+    """Close the connections that have answered a request and wait for the next one.
+
+    aiohttp has no public place for that either; what another version of it does not show stays open.
+    """
+    for connection in server.connections:
+        is_kept = getattr(connection, "_keepalive", False)
+        if is_kept and not (
+            getattr(connection, "_request_in_progress", True) or getattr(connection, "_messages", True)
+        ):
+            connection.force_close()
+
+
 def describe_requests(requests: Iterable[RequestInProgress]) -> str:
     """Return words for requests in progress: how many, and the oldest by name."""
     texts = [

@@ -94,4 +94,4 @@ def _names(paths: Sequence[str]) -> str:
 def _shortest(path: str) -> str:
     """Return a path as people write it: relative to the current directory if it is below that."""
     relative = os.path.relpath(path)
-    return path if relative.startswith(os.pardir) else relative
+    return path if relative.startswith(os.pardir + os.sep) else relative

@@ -32,7 +32,7 @@ from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
-from hr_prometheus.server.in_progress import blockers_of
+from hr_prometheus.server.in_progress import blockers_of, close_idle_connections
 from hr_prometheus.server.logs import note_worker
 from hr_prometheus.server.loops import loop_factory, loop_name
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
@@ -261,7 +261,7 @@ class _Worker:
 
     def _close_idle_connections(self) -> None:
         if self.is_paused:
-            self.server.pre_shutdown()
+            close_idle_connections(self.server)
 
     def stop(self) -> None:
         """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""

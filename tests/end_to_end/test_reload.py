@@ -92,7 +92,7 @@ def restarts(metrics: dict[str, float]) -> float:
 @pytest.mark.parametrize("keep_alive", [True, False])
 async def test_a_save_brings_new_code_and_no_client_notices(served, app, save, command, keep_alive):
     """The addresses stay, no request is refused or cut off, and the counters go on."""
-    service = served(command=command)
+    service = served(command=command, PYTHONDONTWRITEBYTECODE="")
     async with load(service.url, keep_alive=keep_alive, connections=4) as client:
         await until_async(lambda: client.answers["old"] > 10)
         save(app, "old", "new")
@@ -166,6 +166,20 @@ async def test_a_syntax_error_is_shown_once_and_the_old_code_goes_on(served, app
         in error
     )
     assert "hr_prometheus/" not in error
+
+
+async def test_idle_clients_are_served_by_the_old_code_if_the_new_cannot_start(served, app):
+    """They connect anew."""
+    service = served()
+    async with aiohttp.ClientSession() as session:
+        for code, new in (("def create():", "def create(:"), ("def create(:", "def create(::")):
+            async with session.post(service.url) as response:
+                assert await response.text() == "old"
+            edit(app, code, new)
+            assert await asyncio.to_thread(next_line, service) == RELOADING
+        async with session.post(service.url) as response:
+            assert await response.text() == "old"
+    assert service.stop()[0] == 0
 
 
 async def test_a_start_up_that_fails_is_tried_again_at_a_save(served, app, tmp_path):
@@ -248,7 +262,7 @@ async def test_connections_wait_for_the_new_code(served, app, tmp_path):
                 return await response.text()
 
         assert await ask_again() == "old"
-        slow = "    import os, time\n    while not os.path.exists('go'):\n        time.sleep(0.01)\n"
+        slow = f"    import os, time\n    for _ in range({DEADLINE:.0f}00):\n        os.path.exists('go') or time.sleep(0.01)\n"
         edit(app, "def create():\n", f"def create():\n{slow}")
         edit(app, "old", "new")
         assert await asyncio.to_thread(next_line, service) == RELOADING
@@ -267,9 +281,10 @@ async def test_connections_wait_for_the_new_code(served, app, tmp_path):
 async def test_a_save_during_a_slow_start_starts_anew(served, app, tmp_path):
     """What is out of date is not waited for."""
     service = served()
-    endless = "    import time\n    while True:\n        time.sleep(0.01)\n"
+    endless = f"    import time\n    open('begun', 'w').close()\n    time.sleep({DEADLINE})\n"
     edit(app, "def create():\n", f"def create():\n{endless}")
     assert next_line(service) == RELOADING
+    await until_async((tmp_path / "begun").exists)
     edit(app, endless, "")
     edit(app, "old", "new")
     assert next_line(service) == RELOADING
