@@ -190,10 +190,16 @@ def test_links(tmp_path):
     assert saves(files) == (["linked.py"], [])
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_what_cannot_be_read(tmp_path):
-    """Is left out."""
+def test_what_cannot_be_read(tmp_path, monkeypatch):
+    """Is left out, and nothing else: a directory may belong to somebody else."""
     write(tmp_path / "secret" / "app.py")
-    (tmp_path / "secret").chmod(0)
-    assert SourceFiles([str(tmp_path)]).number == 0
-    (tmp_path / "secret").chmod(0o700)
+    write(tmp_path / "own" / "app.py")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "secret":  # as the system does for all but root
+            raise PermissionError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert SourceFiles([str(tmp_path)]).number == 1
