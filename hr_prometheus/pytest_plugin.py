@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at what is in progress.
 _PAUSE = 0.005
+#: What is behind a family's name in those of its samples, by its type.
+_SUFFIXES = {
+    "counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum"), "info": ("_info",),
+}  # fmt: skip
 #: How many path labels an error names.
 _MOST_NAMED = 10
 
@@ -36,15 +40,15 @@ class RegistryMetrics:
         """Return the metrics of another registry."""
         return RegistryMetrics(registry)
 
-    def value(self, name: str, /, **labels: str) -> float:
+    def value(self, name: str, /, **labels: object) -> float:
         """Return the value of a sample such as ``request_count_total``, summed over all series that have these *labels*.
 
-        It is 0 if there is no such series yet. Raises :exc:`LookupError` for a name that no metric has, and for a label that
-        its series do not have.
+        It is 0 if there is no such series yet. Raises :exc:`LookupError` for a name that no sample has, and for a label that
+        its series do not have, once there is one.
         """
         return sum(sample.value for sample in self._samples(name, labels))
 
-    def delta(self, name: str, /, **labels: str) -> float:
+    def delta(self, name: str, /, **labels: object) -> float:
         """Return by how much :meth:`value` has grown since the test began."""
         return sum(sample.value - self._before.get(_key(sample), 0.0) for sample in self._samples(name, labels))
 
@@ -61,12 +65,13 @@ class RegistryMetrics:
 
     def assert_bounded(self, *, labels: int) -> None:
         """Check that the requests of this test have at most so many different *labels* ``path``."""
-        from hr_prometheus.metrics import REQUEST_LATENCY
+        from hr_prometheus.metrics import REQUEST_COUNT, REQUEST_LATENCY
 
         paths = {
             path: None
-            for path, sample in self._samples_of(REQUEST_LATENCY)
-            if sample.name.endswith("_count") and sample.value > self._before.get(_key(sample), 0.0)
+            for metric in (REQUEST_COUNT, REQUEST_LATENCY)  # under some names there is but one of them
+            for path, sample in self._samples_of(metric)
+            if sample.name.endswith(("_total", "_count")) and sample.value > self._before.get(_key(sample), 0.0)
         }
         if len(paths) > labels:
             named = ", ".join([*list(paths)[:_MOST_NAMED], *["…"] * (len(paths) > _MOST_NAMED)])
@@ -75,7 +80,8 @@ class RegistryMetrics:
                 "list their values with allow_values."
             )
 
-    def _samples(self, name: str, labels: Mapping[str, str]) -> Iterator[Sample]:
+    def _samples(self, name: str, given: Mapping[str, object]) -> Iterator[Sample]:
+        labels = {label: str(value) for label, value in given.items()}
         from hr_prometheus.errors import did_you_mean
 
         series = [
@@ -84,16 +90,23 @@ class RegistryMetrics:
             for sample in family.samples
             if sample.name == name
         ]
-        if not series:
-            names = {each for names in self.registry._collector_to_names.values() for each in names}  # noqa: SLF001  # nothing public lists them
-            if name not in names:
-                raise LookupError(f'The registry has no sample named "{name}".{did_you_mean(name, names)}')
+        if not series and name not in (names := self._sample_names()):
+            raise LookupError(f'The registry has no sample named "{name}".{did_you_mean(name, names)}')
         own = {label for sample in series for label in sample.labels}
         if series and labels.keys() - own:
             wrong = min(labels.keys() - own)
             hint = did_you_mean(wrong, own)
             raise LookupError(f'"{name}" has no label "{wrong}".{hint} Its labels: {", ".join(sorted(own)) or "none"}.')
         return (sample for sample in series if labels.items() <= sample.labels.items())
+
+    def _sample_names(self) -> set[str]:
+        """Return the names that samples have, or will have when there are some."""
+        names = set()
+        for collector in list(self.registry._collector_to_names):  # noqa: SLF001  # nothing public lists them
+            describe = getattr(collector, "describe", collector.collect)
+            for family in describe():
+                names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))}
+        return names
 
     def _in_progress(self) -> Iterator[str]:
         """Yield the requests in progress, with their numbers."""

@@ -149,6 +149,9 @@ class Settings:
         if self.metrics_host is not None and self.metrics_port is None:
             problem = " was given without --metrics-port. Metrics have a host only with a port of their own."
             raise SettingError("metrics_host", "--metrics-host", problem)
+        if self.log_config is not None and self.log_format is not None:
+            problem = " was given with --log-config, which has formats of its own."
+            raise SettingError("log_format", "--log-format", problem)
         self._check_page()
         for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
             if self.workers is None and not self.reload and value is not None:

@@ -57,7 +57,9 @@ async def test_values_and_deltas(aiohttp_client, registry, names):
     await client.get("/cells/2")
     await later.settled()
     label = "handler" if names == "http" else "path"
-    assert metrics.value(name, method="GET", status="200") == metrics.delta(name) == 4
+    assert (
+        metrics.value(name, method="GET", status="200") == metrics.value(name, status=200) == metrics.delta(name) == 4
+    )
     assert (metrics.value(name, **{label: "/cells/2"}), later.delta(name, **{label: "/cells/2"})) == (3, 1)
     assert metrics.value(name, status="500") == later.delta(name, **{label: "/cells/1"}) == 0
 
@@ -95,6 +97,29 @@ async def test_bounded_labels(aiohttp_client, registry):
         metrics.assert_bounded(labels=11)
 
 
+@pytest.mark.parametrize("names", ["seed", "otel"])
+async def test_bounded_labels_of_upgrades(aiohttp_client, registry, names):
+    """They have no latency, and are requests all the same."""
+
+    async def talk(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close()
+        return socket
+
+    app = application(registry, names=[names])
+    app.router.add_get("/talk/{room}", talk)
+    client = await aiohttp_client(app)
+    metrics = RegistryMetrics(registry)
+    for room in range(3):
+        async with client.ws_connect(f"/talk/{room}") as socket:
+            await socket.receive()
+    await client.get("/cells/1")
+    await metrics.settled()
+    with pytest.raises(AssertionError, match="4 path labels" if names == "seed" else "1 path labels"):
+        metrics.assert_bounded(labels=3 if names == "seed" else 0)
+
+
 def test_wrong_names(registry, metrics):
     """A test that expects 0 of a misspelt name would always pass."""
     Counter("cats", "Cats", ["name"], registry=registry).labels("Tom").inc()
@@ -108,6 +133,9 @@ def test_wrong_names(registry, metrics):
     ):
         metrics.delta("cats_total", nam="Tom")
     assert metrics.value("cats_total", name="Tom") == 1
+    for family in ("request_count", "request_latency", "request_count_created", "cats"):
+        with pytest.raises(LookupError, match=f'no sample named "{family}"'):
+            metrics.delta(family)
 
 
 def test_nothing_is_imported_before_the_fixture_is_used():

@@ -143,7 +143,9 @@ def _text(entry: _Entry, parameter: Parameter) -> str:
     if parameter.takes_numbers and _are_numbers(value if isinstance(value, list) else [value]):
         return ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if not isinstance(value, str):
-        example = f': {entry.path[-1]} = "{value}"' if _are_numbers([value]) else ""
+        # The only number that people write in octal.
+        typed = f"{value:o}" if parameter.key == "unix-mode" and type(value) is int else value
+        example = f': {entry.path[-1]} = "{typed}"' if _are_numbers([value]) else ""
         raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{example}.")
     if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
         raise entry.error("expected a string without control characters.")

@@ -7,6 +7,7 @@ import logging
 import logging.config
 import time
 import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.log import access_logger
@@ -61,17 +62,34 @@ class JsonFormatter(logging.Formatter):
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
-        fields |= {name: value for name, value in vars(record).items() if name not in _ATTRIBUTES | fields.keys()}
-        return json.dumps(fields, default=str)
+        extra = {name: _encodable(value) for name, value in vars(record).items() if name not in _ATTRIBUTES}
+        return json.dumps(
+            fields | {f"extra_{name}" if name in fields else name: extra[name] for name in extra}, default=str
+        )
+
+
+def _encodable(value: object) -> object:
+    """Return a value if JSON can have it, else its text. An application may log anything."""
+    with suppress(Exception):
+        json.dumps(value, default=str, allow_nan=False)
+        return value
+    with suppress(Exception):
+        return repr(value)
+    return f"<{type(value).__name__}>"
 
 
 _FORMATTERS = {"text": TextFormatter, "json": JsonFormatter}
 
 
-def check_log_config(settings: Settings) -> None:
-    """Check that the file of ``--log-config`` can be read. Raises :exc:`~hr_prometheus.errors.ConfigurationError`."""
+def prepare_logging(settings: Settings) -> None:
+    """Check the file of ``--log-config``, and log in a format that is asked for from now on, before anything is imported.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError`.
+    """
     if settings.log_config is not None:
         _read_config(settings.log_config)
+    elif settings.log_format is not None:
+        configure_logging(settings)
 
 
 def configure_logging(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from hr_prometheus.server.announcer import Announcer, start_timer
 from hr_prometheus.server.application import ServedApplication
 from hr_prometheus.server.bind import bind_addresses
 from hr_prometheus.server.forks import ServingProcesses
-from hr_prometheus.server.logs import check_log_config
+from hr_prometheus.server.logs import prepare_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths, metrics_routes
 from hr_prometheus.server.metrics_server import metrics_context
@@ -43,7 +43,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     target = parse_target(settings.target)
     check_paths(settings)
-    check_log_config(settings)
+    prepare_logging(settings)
     if target.attribute is None:
         _run_script(target, settings, announce)
     else:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 from contextlib import suppress
+from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-#: The names of the files in their directory. The star is the number of a process.
+#: The names of the files in their directory. The star is the number of a process, and what tells it from all others.
 PATTERN = "hr-prometheus-*.json"
 
 
@@ -39,7 +40,8 @@ class TargetFile:
         labels = {"__scheme__": url.scheme, "__metrics_path__": url.path}
         self._text = json.dumps([{"targets": [target], "labels": labels}], indent=2) + "\n"
         self._directory = directory
-        self._path = os.path.join(directory, PATTERN.replace("*", str(os.getpid())))
+        # Containers that share the directory may have the same numbers of processes.
+        self._path = os.path.join(directory, PATTERN.replace("*", f"{os.getpid()}-{token_hex(4)}"))
 
     def __enter__(self) -> Self:
         """Write the file under another name, so that an error is one before anything is served."""

@@ -33,7 +33,7 @@ from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
 from hr_prometheus.server.in_progress import blockers_of, close_idle_connections
-from hr_prometheus.server.logs import note_worker
+from hr_prometheus.server.logs import note_worker, prepare_logging
 from hr_prometheus.server.loops import loop_factory, loop_name
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.runner import Runner
@@ -117,6 +117,7 @@ class _Worker:
         settings, config = self.settings, self.config
         write_stacks_to(config.stacks)
         note_worker(config.slot)
+        prepare_logging(settings)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
         view.forward_to(self._scrape)

@@ -92,7 +92,7 @@ WRONG = [
             ('"a\\nb"', '"a\\nb"', " without control characters"), ('"""\na\nb"""', '"a\\nb"', " without control characters"),
         ]
     ),
-    ("unix-mode = 0o660", 'unix-mode 432 on line 1 of hr-prometheus.toml: expected a string: unix-mode = "432".'),
+    ("unix-mode = 0o660", 'unix-mode 432 on line 1 of hr-prometheus.toml: expected a string: unix-mode = "660".'),
     ("target = 1", "target 1 on line 1 of hr-prometheus.toml: expected a string"),
     ("target = ['a:b']", 'target ["a:b"] on line 1 of hr-prometheus.toml: expected a string.'),
     ("log-level = 'loud'", "log-level \"loud\" on line 1 of hr-prometheus.toml: 'loud' is not one of 'debug', 'info'"),

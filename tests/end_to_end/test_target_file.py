@@ -10,6 +10,8 @@ import pytest
 from conftest import DEADLINE, hr_prometheus, wait_for
 from test_serving import get
 
+from hr_prometheus.server.target_file import TargetFile
+
 PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one process", "workers"])
 
 
@@ -37,6 +39,18 @@ def test_it_is_there_while_the_process_is_served(serve, tmp_path, workers, own_p
     services[1].process.wait(DEADLINE)
     third = serve("served:create_app", "--port", "0", "--file-sd", str(tmp_path), *options)
     assert set(targets_in(tmp_path)) == {urlsplit(third.metrics_url).netloc}
+
+
+def test_two_processes_of_one_number(tmp_path):
+    """As two containers have them that share the directory."""
+    with (
+        TargetFile(str(tmp_path), "http://127.0.0.1:1/m") as first,
+        TargetFile(str(tmp_path), "http://[::1]:2/m") as second,
+    ):
+        first.publish()
+        second.publish()
+        assert set(targets_in(tmp_path)) == {"127.0.0.1:1", "[::1]:2"}
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_files_stay(serve, tmp_path):
