@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
+from contextlib import closing, contextmanager
 
 import pytest
 from conftest import FamiliesCollector, in_worker, samples
@@ -386,16 +388,34 @@ def used(tmp_path_factory):
 @given(workers=st.dictionaries(st.integers(0, 3), st.lists(custom_families(), max_size=4), max_size=3))
 def test_every_scrape_can_be_read(workers, used):
     """Whatever the workers send, both formats are valid, no family is in it twice, and the files' values are in it."""
-    logging.getLogger("hr_prometheus").disabled = True
-    collector = MultiProcessCollector(used)
-    scrape = collector.scrape({worker: dump_of(*families) for worker, families in workers.items()})
-    for form, parse in ((TEXT, text_families), (OPENMETRICS, openmetrics_families)):
-        text = form.render(scrape).decode()
-        families = list(parse(text))
-        names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-        assert len(names) == len(set(names))
-        series = [(sample.name, *sorted(sample.labels.items())) for family in families for sample in family.samples]
-        assert len(series) == len(set(series))
-        assert ("orders_total", ("kind", "tea")) in series
-    collector.close()
-    logging.getLogger("hr_prometheus").disabled = False
+    with closing(MultiProcessCollector(used)) as collector, silenced(logging.getLogger("hr_prometheus")):
+        scrape = collector.scrape({worker: dump_of(*families) for worker, families in workers.items()})
+        for form, parse in ((TEXT, text_families), (OPENMETRICS, openmetrics_families)):
+            text = form.render(scrape).decode()
+            families = list(parse(text))
+            names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+            assert len(names) == len(set(names))
+            series = [(sample.name, *sorted(sample.labels.items())) for family in families for sample in family.samples]
+            assert len(series) == len(set(series))
+            assert ("orders_total", ("kind", "tea")) in series
+
+
+@contextmanager
+def silenced(logger):
+    """Have a logger log nothing."""
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+def test_labels_that_become_one(used):
+    """A label "worker" of the application's may be renamed to another one that it has; each series is there once."""
+    families = []
+    for labels in ({"exported_worker": ""}, {"worker": ""}):
+        families.append(CounterMetricFamily("x", ""))
+        families[-1].add_sample("x_total", labels, 1.0)
+    with closing(MultiProcessCollector(used)) as collector:
+        text = TEXT.render(collector.scrape({0: dump_of(*families)})).decode()
+    assert re.findall(r"^x_total\{.*", text, re.MULTILINE) == ['x_total{exported_worker="",worker="0"} 1.0']

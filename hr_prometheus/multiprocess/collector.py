@@ -187,9 +187,10 @@ def _add_worker(family: Family, slot: int, groups: set[SampleId]) -> Family:
     own_groups = set()
     grouped_by = family.name if family.type == "stateset" else _GROUPED_BY.get(family.type)
     for sample in family.samples:
-        group = family.name, frozenset(pair for pair in sample.labels.items() if pair[0] != grouped_by)
-        own_groups.add(group)
         labelled = sample._replace(labels=add_worker_label(sample.labels, str(slot)))
+        # Two labels of the application's may have become one.
+        group = family.name, frozenset(pair for pair in labelled.labels.items() if pair[0] != grouped_by)
+        own_groups.add(group)
         if sample.value is not None and group not in groups:
             samples.setdefault(sample_id(labelled), labelled)
     groups |= own_groups
