@@ -22,7 +22,7 @@ LAG_BUCKETS = (*SCRAPE_BUCKETS, 30.0)
 
 #: The label for the domain of an application that was added with ``add_domain``. Other series lack it.
 HOST = "host"
-#: The labels by which latencies are told apart if that is asked for: ``ok`` or ``error``, the status, ``http`` or ``https``.
+#: The labels by which latencies are split if that is asked for: ``ok`` or ``error``, the status, ``http`` or ``https``.
 OUTCOME, STATUS, URL_SCHEME = "outcome", "status", "url_scheme"
 OK, ERROR = "ok", "error"
 SPLITTING_LABELS = frozenset({OUTCOME, STATUS, URL_SCHEME})

@@ -32,8 +32,8 @@ from hr_prometheus.metrics import (
 class NameSet:
     """Names of metrics and of their labels; what is not in *labels* keeps its name.
 
-    A metric with an empty name is left out; one that no chosen set has in its *families* keeps name and labels. Latencies are told apart by
-    the labels in *latency_labels* as well, and requests in progress by those in *progress_labels*.
+    A metric with an empty name is left out. One that no chosen set has in its *families* keeps its name and labels. Latencies
+    have the *latency_labels* as well, and requests in progress the *progress_labels*.
     """
 
     families: Mapping[Metric, str]

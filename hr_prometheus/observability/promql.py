@@ -43,9 +43,9 @@ NO_SERVER_ERRORS = 'status!~"5.."'
 class ApplicationMetrics:
     """The metrics of one application, as PromQL sees them.
 
-    *prefix* goes before the names of the request metrics, which are those of the first of the name sets *names* that has one; every selector has the
-    *matchers*. *detail* is how much the application measures of its requests. *buckets* are those of its latencies, which all
-    requests share if the matchers select those of *one_route*; *latency_by_status* tells latencies apart by outcome.
+    *prefix* goes before the names of the request metrics. They are those of the first of the name sets *names* that has one.
+    Every selector has the *matchers*. *detail* is how much the application measures of its requests. *buckets* are those of its
+    latencies, which all requests share if the matchers select *one_route*. *latency_by_status* splits latencies by outcome.
 
     Matchers and labels are given by the names that hr-prometheus has for them. Those of the name set appear in a query.
     """
@@ -80,20 +80,15 @@ class ApplicationMetrics:
 
     @property
     def has_statuses(self) -> bool:
-        """Whether latencies have the label ``status``."""
+        """Whether latencies have the label ``status``, and so no ``outcome``."""
         return STATUS in self._export(REQUEST_LATENCY)[0].names.latency_labels
 
-    @property
-    def has_outcomes(self) -> bool:
-        """Whether latencies have the label ``outcome``."""
-        return self.latency_by_status and OUTCOME in self._export(REQUEST_LATENCY)[0].names.latency_labels
-
     def outcome(self, outcome: str) -> ApplicationMetrics:
-        """Return the same metrics with only the latencies of this outcome, if latencies are told apart by it."""
+        """Return the same metrics with only the latencies of this outcome, if latencies are split by it."""
         if not self.latency_by_status:
             return self
         statuses = {OK: NO_SERVER_ERRORS, ERROR: SERVER_ERRORS}
-        return self.where(equal(OUTCOME, outcome) if self.has_outcomes else statuses[outcome])
+        return self.where(statuses[outcome] if self.has_statuses else equal(OUTCOME, outcome))
 
     def _export(self, metric: Metric) -> tuple[Export, str]:
         """Return what a metric is exported as, and the suffix of a counter's samples."""

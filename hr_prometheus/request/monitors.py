@@ -146,7 +146,7 @@ class RequestMonitor(BaseRequestMonitor):
 
     The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
     names, which are those of the name sets *names*; *buckets* are the upper bounds of the latencies in seconds, or a mapping
-    of route names to theirs. *latency_by_status* tells latencies apart by outcome. With *detail* ``full`` there are the first
+    of route names to theirs. *latency_by_status* splits latencies by outcome. With *detail* ``full`` there are the first
     byte and the sizes as well; only the middleware knows WebSockets from other requests.
     """
 

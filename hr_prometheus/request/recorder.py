@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import REGISTRY
 
 from hr_prometheus.labels.cache import LabelCache
-from hr_prometheus.metrics import BASIC, FOLDED_REQUESTS, LATENCY_BUCKETS
-from hr_prometheus.names import DEFAULT_NAMES
+from hr_prometheus.metrics import FOLDED_REQUESTS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.records import Records
@@ -65,6 +64,13 @@ class RecordsByExtraLabel(dict[str, Any]):
         return record
 
 
+#: The arguments of the default monitor that :class:`Records` takes, and its names for them.
+_RECORD_OPTIONS = {
+    "metric_prefix": "prefix", "buckets": "buckets", "detail": "detail", "names": "names",
+    "latency_by_status": "latency_by_status",
+}  # fmt: skip
+
+
 def recorder_of(middleware: object) -> Recorder | None:
     """Return the recorder of a middleware that this package has made; ``None`` for any other middleware."""
     return getattr(middleware, "hr_prometheus_recorder", None)
@@ -93,14 +99,8 @@ class Recorder:
         self.records: Records | None = None
         if isinstance(monitor, type) and issubclass(monitor, RequestMonitor):
             self.registry = self.monitor_args.get("registry", REGISTRY)
-            self.records = Records(
-                self.registry,
-                prefix=self.monitor_args.get("metric_prefix", ""),
-                buckets=self.monitor_args.get("buckets", LATENCY_BUCKETS),
-                detail=self.monitor_args.get("detail", BASIC),
-                names=self.monitor_args.get("names", DEFAULT_NAMES),
-                latency_by_status=self.monitor_args.get("latency_by_status", False),
-            )
+            options = {option: monitor_args[name] for name, option in _RECORD_OPTIONS.items() if name in monitor_args}
+            self.records = Records(self.registry, **options)
         self.recent = recent_requests(self.registry)
         self.is_full = self.records is not None and self.records.full is not None
         self.exclude = tuple(exclude)

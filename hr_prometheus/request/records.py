@@ -61,7 +61,7 @@ class Records:
     """The records of the requests and WebSockets in one registry, under one prefix.
 
     *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds, of all routes or by route
-    name; *names* are name sets. With *latency_by_status* latencies are told apart by outcome.
+    name; *names* are name sets. With *latency_by_status* latencies are split by outcome.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for wrong options and for names that are taken.
     """
 
@@ -258,9 +258,9 @@ class _RecordsByStatus(dict[str, RequestRecord]):
 
 
 class SplitRecord:
-    """The same, where latencies are told apart by outcome, or by status and scheme: a record for each.
+    """The numbers of the requests with one method and path, whose latencies are split by outcome, or by status and scheme.
 
-    A request is in progress in the record of the usual status. One that ends otherwise goes over to the record of its own.
+    There is a record for each. A request is in progress in that of the usual status. If it ends with another one, it moves.
     """
 
     def __init__(self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:

@@ -59,8 +59,8 @@ def bind_addresses(
 ) -> BoundAddresses:
     """Move the addresses out of ``run_app``'s *arguments*, over which *settings* win, and bind them.
 
-    The port of the metrics' own is left out unless *with_metrics*. *stack* closes the sockets and removes those of Unix. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that
-    the operating system refuses.
+    The port of the metrics' own is left out unless *with_metrics*. *stack* closes the sockets and removes those of Unix. Raises
+    :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses.
     """
     scheme = "https" if settings.certfile is not None or arguments.get("ssl_context") is not None else "http"
     host, port, paths, sockets = pop_addresses(settings, arguments, is_script=is_script)

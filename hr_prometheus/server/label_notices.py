@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher
 
+from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.view import is_view
 from hr_prometheus.instrumentation import IGNORED
 from hr_prometheus.labels.exclusions import covers, idle_patterns
 from hr_prometheus.labels.extra import ExtraLabels
-from hr_prometheus.labels.policies import ALL, Policies
+from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.request.recorder import recorder_of
@@ -130,6 +131,6 @@ def policies_of_command(settings: Settings) -> Policies:
         settings.fixed_routes,
         settings.allow_values,
         settings.keep_values,
-        routes_with_buckets=settings.buckets.keys() - {ALL},
+        routes_with_buckets=LatencyBuckets(settings.buckets).by_route,
         label_parameters=ExtraLabels(settings.extra_labels, settings.names).parameters,
     )
