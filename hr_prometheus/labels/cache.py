@@ -218,7 +218,7 @@ class PatternRecords(Generic[T]):
         parameter = rule.kept[0] if rule.kept else ALL
         self._name = name if isinstance(name, str) else None  # of a unit test's stand-in
         named = self._name or ALL
-        self.budget = PathBudget(cache.path_budget, rule.template, cache.on_fold, name=named, parameter=parameter)
+        self.budget = PathBudget(cache.path_budget, host, rule.template, cache.on_fold, name=named, parameter=parameter)
         self._by_method: dict[str, dict[object, T]] = {}
         self._of_template: dict[str, T] = {}
         self._is_template_excluded = cache.excludes(rule.template)

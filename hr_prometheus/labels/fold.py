@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
+import os
 import shlex
+from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,28 +17,91 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hr_prometheus")
 
 
-class PathBudget:
-    """The path labels of one route pattern, at most *limit*.
+class SharedLabels:
+    """The path labels that the processes of a service have admitted together, in the file at *path*.
 
-    *on_fold* is called with the *template* for each request that is folded into it. The warning of the first one offers to
+    A process that has a new label appends it to the file, and reads what others have appended. The first labels of a route, up
+    to its budget, have a place. All processes read the same order, so they agree without a lock that one of them could keep.
+    Successors of a process find its labels there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._offset = 0  # bytes that have been read
+        #: The labels that have a place, by budget: the number of its places, and the host and template of its route.
+        self._labels: defaultdict[tuple[int, str, str], set[str]] = defaultdict(set)
+
+    def labels_of(self, limit: int, host: str, template: str) -> set[str]:
+        """Return the labels that have a place in this budget. The set grows with what is read."""
+        return self._labels[limit, host, template]
+
+    def admit(self, limit: int, host: str, template: str, label: str) -> None:
+        """Ask for a place in a budget. Raises :exc:`OSError` if the file cannot be read or written."""
+        labels = self._labels[limit, host, template]
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self._read(file)
+            if label not in labels and len(labels) < limit:
+                # An empty line comes before it, so that it does not complete one that was cut short.
+                line = b"\n" + json.dumps([limit, host, template, label]).encode() + b"\n"
+                if os.write(file, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+                self._read(file)
+        finally:
+            os.close(file)
+
+    def _read(self, file: int) -> None:
+        """Read what was appended since the last time."""
+        text = os.pread(file, max(0, os.fstat(file).st_size - self._offset), self._offset)
+        *lines, rest = text.split(b"\n")  # the rest is being written, or its writer was killed
+        self._offset += len(text) - len(rest)
+        for line in lines:
+            with suppress(ValueError, TypeError):  # an empty line, or one that was cut short
+                limit, host, template, label = json.loads(line)
+                labels = self._labels[limit, host, template]
+                if len(labels) < limit:
+                    labels.add(label)
+
+
+#: The labels of all processes of the service, if it has several; :func:`share_labels` sets them.
+_shared: SharedLabels | None = None
+
+
+def share_labels(directory: str) -> None:
+    """Have one budget with all processes that call this with the same *directory*. To be called before the first request."""
+    global _shared  # noqa: PLW0603  # a process is a worker of one service
+    _shared = SharedLabels(os.path.join(directory, "labels"))
+
+
+class PathBudget:
+    """The path labels of one route pattern, at most *limit*, in this process or in all that share their labels.
+
+    *host* is the domain of the route's application. *on_fold* is called with the *template* for each request that is folded into it. The warning of the first one offers to
     fix the *parameter* of the route *name*.
     """
 
-    __slots__ = ("_has_warned", "_limit", "_name", "_on_fold", "_parameter", "_template", "labels")
+    __slots__ = ("_has_warned", "_host", "_limit", "_name", "_on_fold", "_parameter", "_shared", "_template", "labels")
 
-    def __init__(self, limit: int, template: str, on_fold: Callable[[str], None], *, name: str, parameter: str) -> None:
+    def __init__(
+        self, limit: int, host: str, template: str, on_fold: Callable[[str], None], *, name: str, parameter: str
+    ) -> None:
+        self._shared = _shared
         #: The labels that have a place.
-        self.labels: set[str] = set()
-        self._limit, self._template, self._on_fold = limit, template, on_fold
+        self.labels = set() if _shared is None else _shared.labels_of(limit, host, template)
+        self._limit, self._host, self._template, self._on_fold = limit, host, template, on_fold
         self._name, self._parameter = name, parameter
         self._has_warned = False
 
     def admit(self, label: str) -> bool:
-        """Give a new label a place; return whether one was free."""
+        """Give a new label a place; return whether it has one."""
         if len(self.labels) >= self._limit:
             return False
-        self.labels.add(label)
-        return True
+        if self._shared is None:
+            self.labels.add(label)
+        else:
+            with suppress(OSError):  # without room for a label there is none for its series either
+                self._shared.admit(self._limit, self._host, self._template, label)
+        return label in self.labels
 
     def fold(self) -> None:
         """Count a request that is folded, and warn of the first one."""

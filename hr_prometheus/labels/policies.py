@@ -24,7 +24,7 @@ logger = logging.getLogger("hr_prometheus")
 ALL = "*"
 #: Appears in a label for a value that is not in the list of the allowed ones.
 OTHER = "other"
-#: Distinct path labels that a route may have in one process before further ones are folded.
+#: Distinct path labels that a route may have before further ones are folded.
 DEFAULT_PATH_BUDGET = 100
 #: The values of other parameters that are kept: those that look neither like a secret nor like a person, or all.
 SAFE, EVERY = KEEP_VALUES = ("safe", "all")

@@ -20,6 +20,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
+from hr_prometheus.labels.fold import share_labels
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
 from hr_prometheus.multiprocess.dump import dump_without_calls
 from hr_prometheus.multiprocess.identity import identifier
@@ -71,6 +72,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     directory, slot = _slots[0].path, _slot_of[worker.age]
     enter_multiprocess_mode(directory, slot)
     store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")
+    share_labels(directory)
     collector = MultiProcessCollector(directory, is_compacting=False)
 
     async def gather() -> Scrape:

@@ -24,6 +24,7 @@ from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError, TargetError
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.collectors import SLOW, Collectors
+from hr_prometheus.labels.fold import share_labels
 from hr_prometheus.multiprocess.dump import dump, slow_calls
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
@@ -120,6 +121,7 @@ class _Worker:
         prepare_logging(settings)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
+        share_labels(config.directory)
         view.forward_to(self._scrape)
         gather_recent_with(self._recent)
         if self.application.is_script:

@@ -59,6 +59,7 @@ async def leave(_request: web.Request) -> web.Response:
 def create_app() -> web.Application:
     app = web.Application()
     app.router.add_route("*", "/", pid)
+    app.router.add_post("/users/{user}", pid)
     app.router.add_post("/wait", wait)
     app.router.add_post("/block", block)
     app.router.add_post("/compute", compute)

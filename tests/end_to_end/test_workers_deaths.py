@@ -71,6 +71,32 @@ async def test_killed_workers_lose_no_number(serve, mark, loop):
     assert not slots(mark)
 
 
+@pytest.mark.parametrize("event", ["killed", "reloaded"])
+async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mark, event):
+    """A route has its budget of path labels and its template, however many processes have served it; no request is lost."""
+    budget, new_paths, rounds = 5, 8, 3
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", "--path-budget", str(budget),
+        *PATIENT, **{MARK: mark},
+    )  # fmt: skip
+    for round_ in range(rounds):
+        for number in range(new_paths):
+            await ask(f"{service.url}/users/{round_ * new_paths + number}")
+        gone = slots(mark).values()
+        if event == "killed":
+            for pid in gone:
+                os.kill(pid, signal.SIGKILL)
+        else:
+            service.process.send_signal(signal.SIGHUP)
+        await until_async(lambda gone=gone: are_without(mark, *gone))
+        await until_up(service, 2)
+    text = 'request_count_total{method="POST",path="/users/'
+    requests = {name: value for name, value in (await scrape(service)).items() if name.startswith(text)}
+    assert len(requests) == budget + 1
+    assert requests[text + '{user}",status="200"}'] == new_paths * rounds - budget
+    assert sum(requests.values()) == new_paths * rounds
+
+
 async def test_the_gauge_of_a_killed_worker_is_zero(serve, mark, tmp_path):
     """The requests that a worker had begun end with it."""
     service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
