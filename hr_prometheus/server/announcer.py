@@ -30,6 +30,8 @@ class Announcer:
         self._stop_began = 0.0
         #: Whether clients are answered, so that an interruption is a stop.
         self.has_served = False
+        #: Whether the end of the stop was announced.
+        self.has_stopped = False
 
     def __enter__(self) -> Self:
         self._slow_start = start_timer(SLOW_START, self._starting)
@@ -73,6 +75,7 @@ class Announcer:
 
     def stopped(self, unfinished: str = "") -> None:
         """Announce the end of a stop, with what is left *unfinished*."""
+        self.has_stopped = True
         rest = f", without waiting for {unfinished}" if unfinished else ""
         self._announce(f"Stopped after {monotonic() - self._stop_began:.1f} s{rest}")
 

@@ -37,7 +37,7 @@ class Shutdown:
         self._main, self._announcer, self._drain_seconds = main, announcer, drain_seconds
         self._loop = main.get_loop()
         self._slow_cleanup: threading.Timer | None = None
-        self.forced_exit = ForcedExit(lambda: announcer.stopped(blockers_of(self._loop).describe()))
+        self.forced_exit = ForcedExit(self._announce_forced_exit)
         #: Set by the first signal.
         self.requested = asyncio.Event()
         #: Whether there was a second signal.
@@ -89,6 +89,11 @@ class Shutdown:
         """Announce nothing more of a slow clean-up."""
         if self._slow_cleanup is not None:
             self._slow_cleanup.cancel()
+
+    def _announce_forced_exit(self) -> None:
+        blockers = blockers_of(self._loop)
+        if any(blockers) or not self._announcer.has_stopped:  # else only the interpreter is slow to end
+            self._announcer.stopped(blockers.describe())
 
     def _announce_if_slow(self, seconds: float) -> None:
         self.close()

@@ -1,6 +1,7 @@
 """Applications whose stop hangs: in a request, in the clean-up, or in a thread."""
 
 import asyncio
+import atexit
 import contextlib
 import sys
 import time
@@ -63,3 +64,8 @@ def blocked_cleanup() -> web.Application:
     app = web.Application()
     app.on_cleanup.append(blocks)
     return app
+
+
+def exit_function() -> web.Application:
+    atexit.register(time.sleep, 3600)
+    return web.Application()

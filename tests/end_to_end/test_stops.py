@@ -79,6 +79,13 @@ def test_a_stop_that_waits_for_nothing(serve, kind):
     assert re.fullmatch(r"Stopped after \d+\.\d s\n", service.farewell)
 
 
+def test_an_exit_function_that_does_not_end(serve):
+    """The process ends all the same; its end is announced once."""
+    service = serve("hanging:exit_function", "--port", "0", "--shutdown-timeout", "0.5")
+    assert service.stop(signal.SIGINT) == (0, "", "")
+    assert re.fullmatch(r"Stopped after .* s\n", service.farewell)
+
+
 HANGING = {
     "stuck": (r"1 request \(GET /stuck, \d+ s\)", "Stopped after .* s, without waiting for 1 request .*"),
     "thread": (r"1 request \(GET /thread, \d+ s\)", "Stopped after .* s, without waiting for the thread .*"),
