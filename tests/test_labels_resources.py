@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import inspect
+import sys
+
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.labels.resources import may_match, may_overlap, path_with_fixed_parameters, template, valid_text
+from hr_prometheus.labels.resources import (
+    all_resources,
+    domains,
+    has_start_up,
+    may_match,
+    may_overlap,
+    path_with_fixed_parameters,
+    template,
+    valid_text,
+)
 
 
 def test_the_text_between_parameters_is_decoded():
@@ -79,3 +91,28 @@ def test_what_a_parameter_may_match(path, value, expected):
 def test_whether_a_pattern_may_match_a_path(pattern, form, expected):
     """The values of parameters may be any text; the rest of a path is constant."""
     assert may_overlap(pattern, form) is expected
+
+
+async def answer(_request: web.Request) -> web.Response:
+    return web.Response()
+
+
+def test_applications_may_be_nested_deeply():
+    """The walks over routes need no more calls within calls for more levels."""
+    depth = 400
+    app = leaf = web.Application()
+    app.router.add_get("/{value}", answer)
+    for _ in range(depth):
+        outer = web.Application()
+        outer.add_subapp("/a", app)
+        app = outer
+    outermost = web.Application()
+    outermost.add_domain("a.example", app)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + depth // 2)
+    try:
+        assert [each.canonical for each in all_resources(outermost)] == ["/a" * depth + "/{value}"]
+        assert domains(outermost)[leaf] == "a.example"
+        assert not has_start_up(outermost)
+    finally:
+        sys.setrecursionlimit(limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -33,37 +34,51 @@ def all_resources(app: Application) -> Iterator[AbstractResource]:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a router of the application's own, which may have no list.
     """
-    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # the command shows its help without aiohttp
+    levels = [_resources(app)]  # applications may be nested deeper than Python's calls
+    while levels:
+        for resource, below in levels[-1]:
+            if below is not None:
+                levels.append(_resources(below))
+                break
+            yield resource
+        else:
+            levels.pop()
 
-    if not isinstance(app.router, UrlDispatcher):
+
+def _resources(app: Application) -> Iterator[tuple[AbstractResource, Application | None]]:
+    """Yield each resource of an application alone, with the application that it leads to, if any."""
+    if not has_list_of_routes(app):
         raise ConfigurationError(
             "the application has a router of its own, whose routes are unknown. Leave out the settings for routes."
         )
     for resource in app.router.resources():
         info: Any = resource.get_info()
-        below = info.get("app") if isinstance(info, Mapping) else None
-        if below is None:
-            yield resource
-        else:
-            yield from all_resources(below)
+        yield resource, info.get("app") if isinstance(info, Mapping) else None
 
 
-def domains(app: Application, inherited: str = "") -> dict[Application, str]:
+def has_list_of_routes(app: Application) -> bool:
+    """Whether an application has aiohttp's router. One of its own may have no list of routes."""
+    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # the command shows its help without aiohttp
+
+    return isinstance(app.router, UrlDispatcher)
+
+
+def domains(app: Application) -> dict[Application, str]:
     """Return the domain of each application below *app* that has one: the argument of ``add_domain``.
 
     An application that was added by several domains has them all, with commas between.
     """
-    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # as above
-
     names: dict[Application, dict[str, None]] = {}
-    for resource in app.router.resources() if isinstance(app.router, UrlDispatcher) else ():
-        info: Any = resource.get_info()
-        below = info.get("app") if isinstance(info, Mapping) else None
-        if below is not None:
-            rule = info.get("rule")
-            domain = inherited if rule is None else rule.get_info().get("domain") or resource.canonical
-            for each, name in {below: domain, **domains(below, domain)}.items():
-                names.setdefault(each, {})[name] = None
+    apps = deque([(app, "")])
+    while apps:
+        above, inherited = apps.popleft()
+        for resource, below in _resources(above) if has_list_of_routes(above) else ():
+            if below is not None:
+                info: Any = resource.get_info()
+                rule = info.get("rule")
+                domain = inherited if rule is None else rule.get_info().get("domain") or resource.canonical
+                names.setdefault(below, {})[domain] = None
+                apps.append((below, domain))
     return {each: ",".join(filter(None, own)) for each, own in names.items() if any(own)}
 
 
@@ -74,13 +89,13 @@ def hosts(app: Application) -> dict[AbstractResource, str]:
 
 def has_start_up(app: Application) -> bool:
     """Whether an application, or one below it, has start-up handlers or contexts of its own, which may add routes."""
-    from aiohttp.web import UrlDispatcher  # noqa: PLC0415  # as above
-
-    below = []
-    if isinstance(app.router, UrlDispatcher):
-        infos: list[Any] = [resource.get_info() for resource in app.router.resources()]
-        below = [info["app"] for info in infos if isinstance(info, Mapping) and "app" in info]
-    return are_foreign([*app.on_startup, *app.cleanup_ctx]) or any(map(has_start_up, below))
+    apps = [app]
+    for each in apps:  # which grows
+        if are_foreign([*each.on_startup, *each.cleanup_ctx]):
+            return True
+        if has_list_of_routes(each):
+            apps += [below for _, below in _resources(each) if below is not None]
+    return False
 
 
 def are_foreign(handlers: Iterable[object]) -> bool:

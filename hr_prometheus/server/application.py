@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs
-from aiohttp.web import Application, UrlDispatcher
 
-from hr_prometheus.errors import HrPrometheusError, SettingError, TargetError
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError, SettingError, TargetError
 from hr_prometheus.instrumentation import instrument
-from hr_prometheus.labels.resources import has_start_up
+from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.metrics import FULL
 from hr_prometheus.request.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import recorder_of
@@ -27,7 +26,8 @@ from hr_prometheus.status.view import TARGET
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
-    from hr_prometheus.errors import ConfigurationError
+    from aiohttp.web import Application
+
     from hr_prometheus.settings import Settings
 
     Context = Callable[[Application], AsyncIterator[None]]
@@ -185,8 +185,10 @@ class ServedApplication:
 
 def _number_of_routes(app: Application) -> int:
     """Return how many routes an application has: 0 with a router of its own."""
-    routes = app.router.routes() if isinstance(app.router, UrlDispatcher) else ()
-    return sum(route.method != hdrs.METH_HEAD for route in routes)
+    try:
+        return sum(route.method != hdrs.METH_HEAD for resource in all_resources(app) for route in resource)
+    except ConfigurationError:
+        return 0
 
 
 def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
