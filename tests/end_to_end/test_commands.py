@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
-from conftest import APPS, DEADLINE, clean_environment, hr_prometheus
+from conftest import APPS, DEADLINE, clean_environment, hr_prometheus, unmeasured_environment
 
 from hr_prometheus.commands.group import cli
 
@@ -95,7 +95,7 @@ TARGETS = {"run": ["served:app", "--port", "0"], "routes": ["served:app"]}
 def in_a_shell(command: str, cwd: object = APPS, **changes: str) -> tuple[int, str]:
     """Run the command with redirections, and Python's own buffers; return its exit code and standard error."""
     program = f"{sys.executable} -m hr_prometheus {command}"
-    environment = clean_environment(**{"PYTHONUNBUFFERED": "", **changes})
+    environment = unmeasured_environment(**{"PYTHONUNBUFFERED": "", **changes})
     done = subprocess.run(
         ["/bin/bash", "-c", program], cwd=cwd, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
         text=True, timeout=DEADLINE, check=False,
