@@ -60,6 +60,10 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path, rest):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is full")
 @pytest.mark.parametrize("place", ["/dev/full", "/nowhere/labels"])
-def test_without_room_a_label_has_no_place(place):
-    """The request is folded into a series that exists."""
-    assert not budget(2, fold.SharedLabels(place)).admit("/users/1")
+def test_without_room_a_label_has_no_place(place, caplog):
+    """The request is folded, and nothing is said of a budget that is not spent."""
+    without_room = budget(2, fold.SharedLabels(place))
+    assert not without_room.admit("/users/1")
+    without_room.fold()
+    assert not without_room.is_spent
+    assert not caplog.records

@@ -120,34 +120,86 @@ def test_an_incomplete_line_is_skipped(worker_records, tmp_path, rest):
         assert numbers['request_count_total{method="GET",path="/x",status="404"}'] == 1
 
 
-def test_a_full_file_system_is_an_error_and_no_signal(worker_records, tmp_path, monkeypatch):
-    """Room for cells is taken before they are written to, so that a lack of it is an exception."""
+def refuse(*_args):
+    """Take the place of a function of the operating system that has no room."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("function", ["posix_fallocate", "open", "write"])
+def test_series_without_room_are_counted_in_memory(worker_records, tmp_path, monkeypatch, caplog, function):
+    """What they count is in the files as soon as there is room, once, and what is in progress ends there."""
     records = worker_records(0)
-
-    def full(*_args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(files.os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="No space left"):
-        records.request(LABELS)
+    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    monkeypatch.setattr(files.os, function, refuse)
+    paths = "/x", "/y"
+    for path in paths:
+        count(records.request(("GET", path)), 200, 1.0)
+    record = records.request(LABELS)
+    record.begin()
+    allocator.move_waiting()
+    assert read(tmp_path) == {}
     monkeypatch.undo()
-    records.request(LABELS).begin()
+    for requests in 1, 2:
+        allocator.move_waiting()
+        numbers = read(tmp_path)
+        for path in paths:
+            labels = f'{{method="GET",path="{path}"}}'
+            assert numbers[f'request_count_total{{method="GET",path="{path}",status="200"}}'] == requests
+            assert numbers[f"request_latency_count{labels}"] == numbers[f"request_latency_sum{labels}"] == requests
+            assert numbers[f"requests_in_progress{labels}"] == (path == "/x" and requests == 1)
+        if requests == 1:
+            count(records.request(("GET", "/y")), 200, 1.0)
+            record.finish("200", 1.0)
+    (message,) = [each.getMessage() for each in caplog.records]
+    assert message.startswith("The numbers of new series cannot be written ([Errno 28] No space left on device")
 
 
 @pytest.mark.parametrize("written", [5, -1])
-def test_a_short_write_is_an_error(worker_records, tmp_path, monkeypatch, written):
-    """The series does not exist until its line is written whole."""
+def test_a_short_write_is_no_series(worker_records, tmp_path, monkeypatch, written):
+    """It exists when its line is written whole; what it has counted until then is not lost."""
     record = worker_records(0).request(LABELS)
+    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
     write = os.write
     monkeypatch.setattr(files.os, "write", lambda file, text: write(file, text[:written]))
-    with pytest.raises(OSError, match="No space left"):
-        count(record, 200, 1.0)
+    count(record, 200, 1.0)
+    assert "request_count_total" not in " ".join(read(tmp_path))
     monkeypatch.undo()
     count(record, 200, 1.0)
+    allocator.move_waiting()
     numbers = read(tmp_path)
-    assert numbers['request_count_total{method="GET",path="/x",status="200"}'] == 1
-    assert numbers['request_latency_count{method="GET",path="/x"}'] == 1
+    assert numbers['request_count_total{method="GET",path="/x",status="200"}'] == 2
+    assert numbers['request_latency_count{method="GET",path="/x"}'] == 2
     assert numbers['requests_in_progress{method="GET",path="/x"}'] == 0
+
+
+@pytest.mark.parametrize("suffix", [".cells", ".series"])
+@pytest.mark.parametrize("rest", [0, 20])
+def test_a_file_that_another_process_cuts(worker_records, tmp_path, caplog, suffix, rest):
+    """A scrape and the next worker begin at zero where it was cut, with one error; a killing signal would end this test."""
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    collector = CellCollector(str(tmp_path))
+    assert list(collector.collect())
+    os.truncate(tmp_path / f"w0{suffix}", rest)
+    counted = 'request_count_total{method="GET",path="/x",status="200"}'
+    assert samples(generate_latest(collector).decode()).get(counted, 0) == 0
+    (message,) = [each.getMessage() for each in caplog.records]
+    assert message.startswith("Another process has cut files of the workers' numbers")
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    for each in (collector, CellCollector(str(tmp_path))):
+        assert samples(generate_latest(each).decode())[counted] == 1
+    assert len(caplog.records) == 1
+
+
+def test_a_worker_outlives_the_cut_of_its_file(worker_records, tmp_path):
+    """From the next scrape on, which makes the file as long as it was."""
+    record = worker_records(0).request(LABELS)
+    count(record, 200, 1.0)
+    collector = CellCollector(str(tmp_path))
+    list(collector.collect())
+    os.truncate(tmp_path / "w0.cells", 0)
+    list(collector.collect())
+    count(record, 200, 1.0)
+    assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 1
 
 
 @pytest.mark.parametrize(

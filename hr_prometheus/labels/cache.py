@@ -265,7 +265,8 @@ class PatternRecords(Generic[T]):
             return None
         self.budget.fold()
         record = self._make(method, self.rule.template, request)
-        if self.rule.is_whole and method == request.method:  # there is no end of other methods
+        # There is no end of other methods.
+        if self.rule.is_whole and method == request.method and self.budget.is_spent:
             self._cache.remember_fold(request, record, self)
         return record
 

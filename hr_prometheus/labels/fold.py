@@ -94,7 +94,7 @@ class PathBudget:
 
     def admit(self, label: str) -> bool:
         """Give a new label a place; return whether it has one."""
-        if len(self.labels) >= self._limit:
+        if self.is_spent:
             return False
         if self._shared is None:
             self.labels.add(label)
@@ -103,9 +103,14 @@ class PathBudget:
                 self._shared.admit(self._limit, self._host, self._template, label)
         return label in self.labels
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether no further label will have a place."""
+        return len(self.labels) >= self._limit
+
     def fold(self) -> None:
-        """Count a request that is folded, and warn of the first one."""
-        if not self._has_warned:
+        """Count a request that is folded, and warn of the first one when the budget is spent."""
+        if self.is_spent and not self._has_warned:
             self._has_warned = True
             logger.warning(
                 "The route %s has used its budget of %d path labels; further paths are recorded as this template. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from hr_prometheus.store.families import StoredFamily
 
 
+logger = logging.getLogger("hr_prometheus")
+
+
 class CellCollector:
     """The sums of the cells of all slots in a *directory*, as a collector for prometheus_client."""
 
@@ -24,6 +28,12 @@ class CellCollector:
 
     def collect(self) -> Iterator[StoredFamily]:
         """Yield the families that have at least one series, in the order of the catalogue."""
+        if any(slot.is_cut() for slot in self._slots.values()):
+            logger.error(
+                "Another process has cut files of the workers' numbers in %s; what was in them begins at zero.",
+                self._directory,
+            )
+            self._slots, self._exported = {}, ExportedFamilies()
         for path in slot_paths(self._directory):
             if path not in self._slots:
                 self._slots[path] = SlotFiles(path, is_writable=False)

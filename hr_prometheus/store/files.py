@@ -8,6 +8,7 @@ in the slot goes on with both files.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import logging
@@ -56,6 +57,14 @@ class SlotFiles:
         self._next = 0  # the first cell that is free
         self.cells: dict[SeriesId, Cells] = {}
 
+    def is_cut(self) -> bool:
+        """Whether one of the files is shorter than what was read of it. Files that are gone are not: they are still mapped."""
+        with suppress(FileNotFoundError):
+            if os.stat(self._path + _SERIES).st_size < self._offset:
+                return True
+            return os.stat(self._path + _CELLS).st_size < len(self._pages) * _PAGE_BYTES
+        return False
+
     def read(self) -> list[tuple[SeriesId, Cells]]:
         """Read the series that were added since the last time, and return them."""
         try:
@@ -96,6 +105,8 @@ class SlotFiles:
         if begin % _PAGE_CELLS + size > _PAGE_CELLS:
             begin = (begin // _PAGE_CELLS + 1) * _PAGE_CELLS
         page, index = self._locate(begin)
+        for cell in range(index, index + size):  # where the lines of other series were cut, their numbers are left
+            page[cell] = 0.0
         self._next = begin + size  # also where the line fails: it may have been written whole
         # The line comes before the numbers: cells that no line names stay zero.
         own_bounds = () if bounds == metric.buckets else bounds
@@ -122,12 +133,11 @@ class SlotFiles:
         flags = os.O_RDWR | os.O_CREAT if self._is_writable else os.O_RDONLY
         file = os.open(self._path + _CELLS, flags, 0o600)
         try:
-            if self._is_writable:
+            if self._is_writable and hasattr(os, "posix_fallocate"):
                 # Room is taken now: writing to a mapped page for which the disk has none kills the process.
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file, number * _PAGE_BYTES, _PAGE_BYTES)
-                elif os.fstat(file).st_size < (number + 1) * _PAGE_BYTES:
-                    os.ftruncate(file, (number + 1) * _PAGE_BYTES)
+                os.posix_fallocate(file, number * _PAGE_BYTES, _PAGE_BYTES)
+            elif os.fstat(file).st_size < (number + 1) * _PAGE_BYTES:  # for a reader: it was cut
+                os.truncate(self._path + _CELLS, (number + 1) * _PAGE_BYTES)
             access = mmap.ACCESS_WRITE if self._is_writable else mmap.ACCESS_READ
             return memoryview(mmap.mmap(file, _PAGE_BYTES, access=access, offset=number * _PAGE_BYTES)).cast("d")
         finally:
@@ -144,7 +154,8 @@ def slot_paths(directory: str) -> list[str]:
 class FileAllocator:
     """Gives out cells in the files of a slot, to which this process alone writes.
 
-    What was in progress in an earlier process is set to zero.
+    What was in progress in an earlier process is set to zero. A series for which there is no room has its cells in memory,
+    and :meth:`move_waiting` moves what they count.
     """
 
     def __init__(self, path: str) -> None:
@@ -153,16 +164,49 @@ class FileAllocator:
         self._files.read()
         self._pid = os.getpid()
         self._memory = MemoryAllocator()
+        #: The cells in memory of the series that had no room.
+        self._waiting: dict[SeriesId, Cells] = {}
 
     def allocate(self, series: SeriesId) -> Cells:
         """Return the cells of a series, which an earlier process may have made."""
         if os.getpid() != self._pid:  # a fork by the application would give out the same cells as its parent
             return self._memory.allocate(series)
-        return self._files.cells.get(series) or self._files.add(series)
+        try:
+            return self._files.cells.get(series) or self._files.add(series)
+        except OSError as error:
+            if not self._waiting:
+                logger.error(  # noqa: TRY400  # it is the system's, and known
+                    "The numbers of new series cannot be written (%s). They are kept in memory until they can.", error
+                )
+            self._waiting[series] = self._memory.allocate(series)
+            return self._waiting[series]
+
+    def move_waiting(self) -> None:
+        """Move what series in memory have counted since the last time into the files, as far as there is room now.
+
+        Their cells go on counting in memory: others hold them.
+        """
+        for series, (page, first) in self._waiting.items():
+            try:
+                target, begin = self._files.cells.get(series) or self._files.add(series)
+            except OSError:
+                return
+            before = cells_before_first(series.metric)
+            for cell in range(-before, series_size(series.metric, series.bounds) - before - 1):  # all but the time
+                value = page[first + cell]
+                page[first + cell] -= value
+                target[begin + cell] += value
 
     def existing(self, metric: Metric, naming: Naming) -> Iterable[SeriesId]:
         """Return the series of a metric that an earlier process has left."""
         return [series for series in self._files.cells if series[:2] == (metric, naming)]
+
+
+def move_waiting() -> None:
+    """Move what series without room in the files have counted, as far as there is room now; to be called before a scrape."""
+    allocator = allocators.get(REGISTRY)
+    if isinstance(allocator, FileAllocator):
+        allocator.move_waiting()
 
 
 def store_in_files(path: str, *, totals_at: str = "") -> None:
@@ -172,6 +216,7 @@ def store_in_files(path: str, *, totals_at: str = "") -> None:
     slots are served: an application that collects those of one by itself is warned once.
     """
     allocators[REGISTRY] = FileAllocator(path)
+    atexit.register(move_waiting)
     warned = os.path.join(os.path.dirname(path), _WARNED)
 
     def warn() -> None:

@@ -26,7 +26,7 @@ from hr_prometheus.multiprocess.dump import dump_without_calls
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import VARIABLE, enter_multiprocess_mode, leave_multiprocess_mode
-from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.files import move_waiting, store_in_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     collector = MultiProcessCollector(directory, is_compacting=False)
 
     async def gather() -> Scrape:
+        move_waiting()
         return collector.scrape({slot: dump_without_calls()})
 
     scrapes = Scrapes(REGISTRY, gather)

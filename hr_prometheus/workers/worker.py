@@ -21,7 +21,7 @@ from aiohttp import hdrs
 from prometheus_client import REGISTRY
 
 from hr_prometheus import errors
-from hr_prometheus.errors import ApplicationError, HrPrometheusError, SettingError, TargetError
+from hr_prometheus.errors import ApplicationError, HrPrometheusError, ServingError, SettingError, TargetError
 from hr_prometheus.exposition import view
 from hr_prometheus.exposition.collectors import SLOW, Collectors
 from hr_prometheus.labels.fold import share_labels
@@ -42,7 +42,7 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
-from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.files import move_waiting, store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import WorkerConfig
@@ -128,7 +128,7 @@ class _Worker:
             run_script(self.target, settings.arguments, settings.app_dir, self._run_app, self._refuse_runner)
         else:
             value = load_target(self.target, settings.arguments, settings.app_dir)
-            self._run(value, loop_factory(settings.loop)())
+            self._run(value, loop_factory(settings.loop))
 
     def _run_app(self, app: Application | Awaitable[Application], **arguments: Any) -> None:
         """Take the place of ``web.run_app`` in a script."""
@@ -142,9 +142,8 @@ class _Worker:
         try:
             self.config = take_script_addresses(self.config, self.settings, arguments)
             self.arguments = arguments
-            if self.settings.loop is not None:
-                loop = loop_factory(self.settings.loop)()
-            self._run(app, loop or asyncio.new_event_loop())
+            new_event_loop = (lambda: loop) if loop is not None else asyncio.new_event_loop
+            self._run(app, new_event_loop if self.settings.loop is None else loop_factory(self.settings.loop))
         finally:
             close_unawaited(app)
 
@@ -155,10 +154,17 @@ class _Worker:
             'process. Expected a script that calls web.run_app, or a target with an attribute, "module:attribute".'
         )
 
-    def _run(self, value: Application | Awaitable[object], loop: asyncio.AbstractEventLoop) -> None:
+    def _run(
+        self, value: Application | Awaitable[object], new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.get_loop()  # before there is a coroutine that would not be awaited
                 runner.run(self._main(value))
+        except HrPrometheusError:
+            raise
+        except OSError as error:
+            raise ServingError(f"cannot start a worker: {error.strerror or error}.") from error
         finally:
             close_unawaited(value)
 
@@ -288,6 +294,7 @@ class _Worker:
     async def _on_question(self, kind: str, _value: Any) -> bytes:
         if kind == "recent":
             return json.dumps(recent_requests(REGISTRY).as_list()).encode()
+        move_waiting()
         answers = await self.collectors.ask(slow_calls(), SLOW)  # a little less than the supervisor waits
         return json.dumps(dump(answers=answers)).encode()
 

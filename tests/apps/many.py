@@ -59,12 +59,17 @@ async def leave(_request: web.Request) -> web.Response:
 def create_app() -> web.Application:
     app = web.Application()
     app.router.add_route("*", "/", pid)
-    app.router.add_post("/users/{user}", pid)
     app.router.add_post("/wait", wait)
     app.router.add_post("/block", block)
     app.router.add_post("/compute", compute)
     app.router.add_post("/sleep", sleep)
     app.router.add_post("/exit", leave)
+    return app
+
+
+def create_app_with_users() -> web.Application:
+    app = create_app()
+    app.router.add_post("/users/{user}", pid)
     return app
 
 

@@ -76,7 +76,7 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
     """A route has its budget of path labels and its template, however many processes have served it; no request is lost."""
     budget, new_paths, rounds = 5, 8, 3
     service = serve(
-        "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", "--path-budget", str(budget),
+        "many:create_app_with_users", "--workers", "2", "--port", "0", "--metrics-port", "0", "--path-budget", str(budget),
         *PATIENT, **{MARK: mark},
     )  # fmt: skip
     for round_ in range(rounds):

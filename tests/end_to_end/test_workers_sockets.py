@@ -7,12 +7,13 @@ import os
 import resource
 import socket
 import ssl
+import subprocess
 import sys
 from collections import Counter
 
 import aiohttp
 import pytest
-from conftest import APPS, DEADLINE
+from conftest import APPS, DEADLINE, clean_environment
 from workers import MARK, ask, load, scrape, slots, until_async
 
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -82,6 +83,17 @@ async def test_tls(serve, mark, loop):
     assert (code, error) == (0, "")
 
 
+@pytest.mark.parametrize("limit", [12, 14])
+def test_too_few_descriptors_for_a_start(limit):
+    """It is one sentence."""
+    command = f"ulimit -n {limit}; exec {sys.executable} -m hr_prometheus run many:create_app --port 0 --workers 2 --loop asyncio"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], cwd=APPS, env=clean_environment(), stderr=subprocess.PIPE, text=True,
+        timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: cannot start a worker: Too many open files.\n")
+
+
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
@@ -93,7 +105,7 @@ os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.arg
 async def test_no_descriptors_left(serve, mark, loop):
     """A worker that can take no more connections says so once, goes on with those it has, and takes more later."""
     service = serve(
-        "many:create_app", "--workers", "1", "--port", "0", "--loop", loop,
+        "many:create_app_with_users", "--workers", "1", "--port", "0", "--loop", loop,
         command=(sys.executable, "-c", LIMITED), **{MARK: mark},
     )  # fmt: skip
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 100
@@ -103,13 +115,18 @@ async def test_no_descriptors_left(serve, mark, loop):
             pid = await answer.text()
         idle = [socket.create_connection(address) for _ in range(60)]
         await until_async(lambda: len(os.listdir(f"/proc/{pid}/fd")) == 40)
-        async with session.post(service.url) as answer:  # on the connection that there is
-            assert await answer.text() == pid
+        new_paths = 60
+        for number in range(new_paths):
+            async with session.post(f"{service.url}/users/{number}") as answer:  # on the connection that there is
+                assert await answer.text() == pid
         for each in idle:
             each.close()
         assert await ask(service.url) == pid
+    counted = 'request_count_total{method="POST",path="/users/'
+    assert sum(value for name, value in (await scrape(service)).items() if name.startswith(counted)) == new_paths
     code, _, error = service.stop()
     assert code == 0
+    assert error.count("The numbers of new series cannot be written ([Errno 24] Too many open files") == 1
     assert error.count("No connection can be taken at present: Too many open files.") >= 1
     assert error.count("\n") < 5
 
