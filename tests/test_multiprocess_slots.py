@@ -314,11 +314,26 @@ def test_nothing_of_a_dead_worker_is_in_progress(slots, monkeypatch):
     assert sums['request_count_total{method="GET",path="/",status="200"}'] == 1
 
 
-def test_a_directory_that_is_gone_is_named(slots):
+def test_a_directory_that_is_gone_is_made_again(slots, caplog):
+    """It is locked as before, so that no other supervisor takes it for a left-over, and an error says so once."""
+    os.rmdir(slots.path)
+    slots.reclaim(0)
+    slots.restore()
+    assert slots.restored == 1
+    assert stat.S_IMODE(os.stat(slots.path).st_mode) == 0o700
+    (message,) = [each.getMessage() for each in caplog.records]
+    assert message.startswith(f"The directory of the workers' numbers, {slots.path}, was removed")
+    other = Slots(os.path.dirname(slots.path))
+    assert os.path.isdir(slots.path)
+    other.remove()
+
+
+def test_a_directory_that_cannot_be_made_again_is_named(slots):
     """The next worker would fail with its first metric."""
     os.rmdir(slots.path)
-    with pytest.raises(ServingError, match=f'"{slots.path}": No such file or directory'):
-        slots.reclaim(0)
+    with open(slots.path, "w"), pytest.raises(ServingError, match=f'"{slots.path}": File exists'):
+        slots.restore()
+    os.unlink(slots.path)
 
 
 def test_a_worker_is_not_started_where_no_room_is_left(slots, monkeypatch):

@@ -260,3 +260,29 @@ def test_one_warning_of_numbers_that_are_read_alone(monkeypatch, tmp_path, caplo
         assert not collect_hooks
     (record,) = caplog.records
     assert record.message.endswith("Those of all workers are at http://metrics.")
+
+
+@pytest.mark.parametrize("rest", [[], [".cells"], [".series"]], ids=["both", "series", "cells"])
+def test_files_that_are_removed_are_written_anew(worker_records, tmp_path, rest):
+    """What was counted, before and while they were gone, is in a scrape once, also when the worker is killed then."""
+    records = worker_records(0)
+    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    record = records.request(LABELS)
+    collector = CellCollector(str(tmp_path))
+    counted = 'request_count_total{method="GET",path="/x",status="%s"}'
+    for round_ in (1, 2):
+        count(record, 200, 1.0)
+        assert samples(generate_latest(collector).decode())[counted % 200] == round_ * 4 - 3
+        for suffix in {".cells", ".series"}.difference(rest):
+            os.remove(tmp_path / f"w0{suffix}")
+        count(record, 200, 1.0)
+        assert samples(generate_latest(collector).decode())[counted % 200] == round_ * 4 - 2
+        count(record, 503, 1.0)  # a new series
+        allocator.move_waiting()
+        count(record, 200, 1.0)  # into what is still mapped
+        allocator.move_waiting()
+        count(record, 200, 1.0)
+        numbers = samples(generate_latest(collector).decode())
+        assert numbers[counted % 200] == round_ * 4
+        assert numbers[counted % 503] == round_
+    assert read(tmp_path)[counted % 200] == 7  # the last one waits for the next scrape

@@ -52,7 +52,10 @@ class SharedLabels:
 
     def _read(self, file: int) -> None:
         """Read what was appended since the last time."""
-        text = os.pread(file, max(0, os.fstat(file).st_size - self._offset), self._offset)
+        size = os.fstat(file).st_size
+        if size < self._offset:  # another process has cut or removed the file
+            self._offset = 0
+        text = os.pread(file, size - self._offset, self._offset)
         *lines, rest = text.split(b"\n")  # the rest is being written, or its writer was killed
         self._offset += len(text) - len(rest)
         for line in lines:

@@ -24,16 +24,16 @@ class CellCollector:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._slots: dict[str, SlotFiles] = {}
+        self._gone: list[SlotFiles] = []
         self._exported = ExportedFamilies()
 
     def collect(self) -> Iterator[StoredFamily]:
         """Yield the families that have at least one series, in the order of the catalogue."""
-        if any(slot.is_cut() for slot in self._slots.values()):
-            logger.error(
-                "Another process has cut files of the workers' numbers in %s; what was in them begins at zero.",
-                self._directory,
-            )
-            self._slots, self._exported = {}, ExportedFamilies()
+        for path, slot in list(self._slots.items()):
+            if slot.are_gone():  # it stays mapped: a worker moves what it has counted there into new files
+                self._gone.append(self._slots.pop(path))
+        if any(slot.are_cut() for slot in self._slots.values()):
+            self._drop_cut()
         for path in slot_paths(self._directory):
             if path not in self._slots:
                 self._slots[path] = SlotFiles(path, is_writable=False)
@@ -42,3 +42,15 @@ class CellCollector:
                 for series, cells in slot.read():
                     self._exported.add(series, cells)
         return self._exported.families()
+
+    def _drop_cut(self) -> None:
+        """Leave out the files that another process has cut, whose cells may be anything."""
+        logger.error(
+            "Another process has cut files of the workers' numbers in %s; what was in them begins at zero.",
+            self._directory,
+        )
+        self._slots = {path: slot for path, slot in self._slots.items() if not slot.are_cut()}
+        self._exported = ExportedFamilies()
+        for slot in (*self._slots.values(), *self._gone):
+            for series, cells in slot.cells.items():
+                self._exported.add(series, cells)

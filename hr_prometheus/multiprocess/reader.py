@@ -51,11 +51,14 @@ class ValueCollector:
     def collect(self) -> list[Family]:
         """Return the families that have a sample.
 
-        What cannot be read of a file is left out, and logged once. Raises :exc:`OSError` if the directory is gone.
+        What cannot be read of a file is left out, and logged once. Files that were read stay mapped while the
+        directory is gone; without any, :exc:`OSError` is raised.
         """
-        parts = {name: parts for name in os.listdir(self._directory) if (parts := FILE.fullmatch(name))}
+        is_gone = bool(self._files) and not os.path.isdir(self._directory)
+        names = self._files if is_gone else os.listdir(self._directory)
+        parts = {name: parts for name in names if (parts := FILE.fullmatch(name))}
         for name, file in list(self._files.items()):
-            if name not in parts or not file.is_current():
+            if not is_gone and (name not in parts or not file.is_current()):
                 self._files.pop(name).close()
                 self._keys = {}  # so that keys of files that are gone do not stay for ever
         for name in parts.keys() - self._files.keys():

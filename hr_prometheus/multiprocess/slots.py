@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from hr_prometheus.multiprocess.compaction import compact
 from hr_prometheus.multiprocess.identity import FILE, identifier
 from hr_prometheus.multiprocess.mmap_format import read_file
 from hr_prometheus.store.files import clear_gauges
+
+logger = logging.getLogger("hr_prometheus")
 
 #: Where the directory is made if ``PROMETHEUS_MULTIPROC_DIR`` is not set.
 PLACES = ("/dev/shm", tempfile.gettempdir())  # noqa: S108  # a private directory in it
@@ -38,6 +41,8 @@ class Slots:
 
     def __init__(self, base: str | None = None) -> None:
         self._lock: int | None = None
+        #: How often the directory was made again.
+        self.restored = 0
         refusals = []
         for place in (base,) if base else PLACES:
             try:
@@ -52,6 +57,25 @@ class Slots:
                 return
         raise _no_place("; ".join(refusals))
 
+    def restore(self) -> None:
+        """Make the directory again if another process has removed it, as cleaners of temporary files do.
+
+        Raises :exc:`~hr_prometheus.errors.ServingError` if that is impossible.
+        """
+        if self._lock is None or _is_at(self._lock, self.path):
+            return
+        logger.error(
+            "The directory of the workers' numbers, %s, was removed by another process. It is made again.", self.path
+        )
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            lock = _try_lock(self.path)
+        except OSError as error:
+            raise _no_place(_reason(self.path, error)) from None
+        os.close(self._lock)
+        self._lock = lock
+        self.restored += 1
+
     def reclaim(self, slot: int) -> None:
         """Make the files of *slot* fit for its next worker, and remove what described the last one.
 
@@ -63,6 +87,7 @@ class Slots:
         Raises :exc:`~hr_prometheus.errors.ServingError` if no room is left for the next worker's files, or the
         directory is gone.
         """
+        self.restore()
         try:
             clear_gauges(os.path.join(self.path, identifier(slot)))
             self._remove_files(identifier(slot))
@@ -127,6 +152,14 @@ def _try_lock(path: str) -> int | None:
         os.close(lock)
         return None
     return lock
+
+
+def _is_at(directory: int, path: str) -> bool:
+    """Whether an open directory is the one at *path*."""
+    try:
+        return os.path.samestat(os.fstat(directory), os.stat(path))
+    except OSError:
+        return False
 
 
 def _sweep(place: str) -> None:

@@ -54,21 +54,31 @@ class SlotFiles:
         self._is_writable = is_writable
         self._pages: list[Page] = []
         self._offset = 0  # bytes of ".series" that have been read
+        self._inode = 0  # of that file
         self._next = 0  # the first cell that is free
         self.cells: dict[SeriesId, Cells] = {}
 
-    def is_cut(self) -> bool:
-        """Whether one of the files is shorter than what was read of it. Files that are gone are not: they are still mapped."""
-        with suppress(FileNotFoundError):
-            if os.stat(self._path + _SERIES).st_size < self._offset:
-                return True
-            return os.stat(self._path + _CELLS).st_size < len(self._pages) * _PAGE_BYTES
+    def are_cut(self) -> bool:
+        """Whether one of the files is shorter than what was read of it."""
+        with suppress(OSError):
+            is_shorter = os.stat(self._path + _SERIES).st_size < self._offset
+            return is_shorter or os.stat(self._path + _CELLS).st_size < len(self._pages) * _PAGE_BYTES
         return False
+
+    def are_gone(self) -> bool:
+        """Whether one of the files was removed, even if there is another one now. Its cells are still mapped."""
+        if not self.cells:
+            return False
+        try:
+            return os.stat(self._path + _SERIES).st_ino != self._inode or not os.path.exists(self._path + _CELLS)
+        except OSError:
+            return True
 
     def read(self) -> list[tuple[SeriesId, Cells]]:
         """Read the series that were added since the last time, and return them."""
         try:
             with open(self._path + _SERIES, "rb") as file:
+                self._inode = os.fstat(file.fileno()).st_ino
                 file.seek(self._offset)
                 text = file.read()
         except FileNotFoundError:
@@ -99,6 +109,8 @@ class SlotFiles:
 
     def add(self, series: SeriesId) -> Cells:
         """Add a series. Raises :exc:`OSError` if there is no room."""
+        if self.are_gone():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
         metric, naming, bounds, labels = series
         size = series_size(metric, bounds)
         begin = self._next
@@ -112,6 +124,7 @@ class SlotFiles:
         own_bounds = () if bounds == metric.buckets else bounds
         line = json.dumps([metric.name, [naming.prefix, *naming.sets], own_bounds, labels, begin, size]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._inode = os.fstat(file).st_ino
         try:
             # An invalid line comes before it, so that it does not complete one that was cut short.
             if os.write(file, b"!\n" + line + b"\n") < len(line) + 3:
@@ -145,10 +158,11 @@ class SlotFiles:
 
 
 def slot_paths(directory: str) -> list[str]:
-    """Return the paths of the slots in a *directory*, for :class:`SlotFiles`."""
-    return [
-        os.path.join(directory, name.removesuffix(_SERIES)) for name in os.listdir(directory) if name.endswith(_SERIES)
-    ]
+    """Return the paths of the slots in a *directory*, for :class:`SlotFiles`; none if it is gone."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = os.listdir(directory)
+        return [os.path.join(directory, name.removesuffix(_SERIES)) for name in names if name.endswith(_SERIES)]
+    return []
 
 
 class FileAllocator:
@@ -160,12 +174,13 @@ class FileAllocator:
 
     def __init__(self, path: str) -> None:
         clear_gauges(path)
+        self._path = path
         self._files = SlotFiles(path, is_writable=True)
         self._files.read()
         self._pid = os.getpid()
         self._memory = MemoryAllocator()
-        #: The cells in memory of the series that had no room.
-        self._waiting: dict[SeriesId, Cells] = {}
+        #: The cells of series that had no room, in memory, and of those whose files are gone.
+        self._waiting: list[tuple[SeriesId, Cells]] = []
 
     def allocate(self, series: SeriesId) -> Cells:
         """Return the cells of a series, which an earlier process may have made."""
@@ -178,15 +193,25 @@ class FileAllocator:
                 logger.error(  # noqa: TRY400  # it is the system's, and known
                     "The numbers of new series cannot be written (%s). They are kept in memory until they can.", error
                 )
-            self._waiting[series] = self._memory.allocate(series)
-            return self._waiting[series]
+            cells = self._memory.allocate(series)
+            self._waiting.append((series, cells))
+            return cells
 
     def move_waiting(self) -> None:
         """Move what series in memory have counted since the last time into the files, as far as there is room now.
 
-        Their cells go on counting in memory: others hold them.
+        Their cells go on counting in memory: others hold them. So do those of files that were removed, which are still mapped;
+        they move into new ones.
         """
-        for series, (page, first) in self._waiting.items():
+        if self._files.are_gone():
+            self._waiting += self._files.cells.items()
+            for suffix in (_CELLS, _SERIES):  # one may be left
+                with suppress(OSError):
+                    os.remove(self._path + suffix)
+            with suppress(OSError):
+                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            self._files = SlotFiles(self._path, is_writable=True)
+        for series, (page, first) in self._waiting:
             try:
                 target, begin = self._files.cells.get(series) or self._files.add(series)
             except OSError:

@@ -20,7 +20,7 @@ from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
 from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import serve_metrics
-from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.files import move_waiting, store_in_files
 
 if TYPE_CHECKING:
     import socket
@@ -100,6 +100,7 @@ class WorkerScrapes:
         self._collector.close()
 
     async def _gather(self) -> Scrape:
+        move_waiting()
         return self._collector.scrape(*await self._ask())
 
     async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:

@@ -8,7 +8,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.errors import ApplicationError
+from hr_prometheus.errors import ApplicationError, ServingError
 from hr_prometheus.server.announcer import serving_line, target_and_routes
 from hr_prometheus.server.logs import log_notices
 from hr_prometheus.workers.drain import announce_drain
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
+#: Seconds after which the supervisor looks again whether the directory of the numbers is there.
+_DIRECTORY_SECONDS = 1.0
+
 
 class Supervisor:
     """Boots the workers, and answers signals and scrapes, until it is stopped."""
@@ -35,7 +38,7 @@ class Supervisor:
     def __init__(
         self, settings: Settings, addresses: BoundAddresses, slots: Slots, counts: Counts, announcer: Announcer
     ) -> None:
-        self._settings, self._announcer = settings, announcer
+        self._settings, self._slots, self._announcer = settings, slots, announcer
         self._announced_urls: list[str] = []
         self._pool = WorkerPool(settings, addresses, slots, counts, self._answer)
         self._scrapes = WorkerScrapes(slots.path, self._pool.workers, self._pool.restarts)
@@ -96,6 +99,7 @@ class Supervisor:
             pool.keep(worker)
         self._tasks.start(pool.watch())
         self._tasks.start(self._reload())
+        self._tasks.start(self._watch_directory())
         serving = sum(await asyncio.gather(*(worker.boot for worker in workers)))
         if not pool.stopping.is_set():
             count = f"{serving} of {number} workers" if serving < number else f"{number} worker{'s' * (number != 1)}"
@@ -138,6 +142,21 @@ class Supervisor:
             serving = [worker for worker in self._pool.workers.values() if worker.is_serving]
             if serving and self._pool.addresses.urls != self._announced_urls:  # a script has asked for others
                 self._announce_serving(serving[0], "1 worker")
+
+    async def _watch_directory(self) -> None:
+        """Make the directory of the numbers again when it was removed, and replace the workers, whose files are gone."""
+        restored = 0
+        while True:
+            await asyncio.sleep(_DIRECTORY_SECONDS)
+            try:
+                self._slots.restore()
+                if self._slots.restored != restored:
+                    restored = self._slots.restored
+                    self._reload_requested.set()
+            except ServingError as error:
+                self._pool.failure = error
+                self._pool.stop()
+                return
 
     def _interrupt(self) -> None:
         if not self._announcer.has_served:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -95,6 +96,42 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
     assert len(requests) == budget + 1
     assert requests[text + '{user}",status="200"}'] == new_paths * rounds - budget
     assert sum(requests.values()) == new_paths * rounds
+
+
+async def test_a_directory_of_numbers_that_is_removed(serve, mark):
+    """It is made again, the workers are replaced, whose other files are gone, and no count of ours is lost."""
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", *PATIENT,
+        **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
+    )  # fmt: skip
+    async with load(service.url, connections=2, keep_alive=False) as client:
+        await client.until_answered_by(*slots(mark).values())
+        for kill in (False, True):
+            workers = slots(mark).values()
+            (directory,) = Path(mark).iterdir()
+            shutil.rmtree(directory)
+            assert await scrape(service)
+            if kill:
+                os.kill(random.choice(list(workers)), signal.SIGKILL)  # noqa: S311
+            await until_async(lambda workers=workers: are_without(mark, *workers))
+    await until_up(service, 2)
+    requests = (await settled(service))['request_count_total{method="POST",path="/",status="200"}']
+    assert client.answered - 1 <= requests <= client.answered + len(client.failures)
+    assert len(client.failures) <= client.connections
+    code, _, error = service.stop()
+    assert (code, error.count("was removed by another process. It is made again.")) == (0, 2)
+
+
+def test_a_directory_of_numbers_that_cannot_be_made_again(serve, tmp_path):
+    """The command ends, so that a service manager starts it anew, and no client waits for workers that cannot start."""
+    place = tmp_path / "numbers"
+    service = serve("many:create_app", "--workers", "2", "--port", "0", PROMETHEUS_MULTIPROC_DIR=str(place))
+    shutil.rmtree(place)
+    place.touch()
+    code, _, error = service.end()
+    assert code == 1
+    last = error.splitlines()[-1]
+    assert last.startswith(f'Error: the numbers of the workers cannot be kept ("{place}/')
 
 
 async def test_the_gauge_of_a_killed_worker_is_zero(serve, mark, tmp_path):
