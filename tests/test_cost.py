@@ -32,7 +32,7 @@ MEASURED = {
     "run-full, listening": [897, 49, 1257],
     "empty, post": [98, 13, 384],
     "run-basic, post": [668, 40, 1224],
-    "run-full, post": [1003, 57, 1224],
+    "run-full, post": [958, 54, 1224],
     "empty, raised": [124, 17, 248],
     "run-basic, raised": [689, 44, 1016],
     "run-full, raised": [935, 57, 1472],

@@ -24,7 +24,7 @@ _LINGERING = 11.0
 _LAST_CHUNK = len("0\r\n\r\n")
 
 
-def received(content: StreamReader) -> int:
+def received_size(content: StreamReader) -> int:
     """Return the bytes of a request's body received so far: as sent, without chunk framing."""
     if content is EMPTY_PAYLOAD:
         return 0
@@ -35,16 +35,13 @@ def received(content: StreamReader) -> int:
     return size if isinstance(size, int) else 0  # a unit test's stand-in has none
 
 
-def receive(content: StreamReader, count: Callable[[int], None], *, is_over: bool) -> None:
-    """Call *count* with a body's bytes, once all of it has arrived or none of it can arrive any more, which *is_over* says."""
-    if is_over or content.is_eof():
-        count(received(content))
-        return
+def await_body(content: StreamReader, count: Callable[[int], None]) -> None:
+    """Call *count* with a body's bytes, once all of it has arrived or none of it can arrive any more."""
 
     def arrived() -> None:  # keeps nothing of the request but the rest of its body
         if not given_up.cancelled():
             given_up.cancel()
-            count(received(content))
+            count(received_size(content))
 
     given_up = asyncio.get_running_loop().call_later(_LINGERING, arrived)
     content.on_eof(arrived)

@@ -21,7 +21,7 @@ from hr_prometheus.labels.policies import fixed_parameters
 from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
 from hr_prometheus.metrics import BASIC, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES
-from hr_prometheus.request.body import received, response_size
+from hr_prometheus.request.body import received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.records import Records
 
@@ -295,7 +295,7 @@ class MonitorRecord:
             first = exchange.first_byte_at
             monitor.first_byte_elapsed = first - exchange.began if first else None
             monitor.response_size = response_size(exchange)
-            monitor.request_size = received(exchange.request.content)
+            monitor.request_size = received_size(exchange.request.content)
             monitor.observe(response if has_status else _Outcome(int(status)))
             monitor.__exit__(None, None, None)
         except CancelledError as error:

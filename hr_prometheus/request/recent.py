@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from hr_prometheus.metrics import DEFAULT_SLOW, HOST, REQUEST_LATENCY
 from hr_prometheus.names import named_labels
-from hr_prometheus.request.body import received, response_size
+from hr_prometheus.request.body import received_size, response_size
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RecentRequests:
                 "status": status,
                 "seconds": seconds,
                 "first_byte_seconds": first - exchange.began if first else None,
-                "request_bytes": received(exchange.request.content),
+                "request_bytes": received_size(exchange.request.content),
                 "response_bytes": response_size(exchange),
                 "trace": parent[1] if parent else None,
             }

@@ -29,7 +29,7 @@ from hr_prometheus.metrics import (
     URL_SCHEME,
 )
 from hr_prometheus.names import DEFAULT_NAMES, Naming, checked_names, checked_prefix
-from hr_prometheus.request.body import receive, response_size
+from hr_prometheus.request.body import await_body, received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
 from hr_prometheus.store.store import basic_store, full_store
 
@@ -195,14 +195,16 @@ class DetailedRequestRecord(RequestRecord):
         if websocket is not None:
             websocket.abandon()
         content = exchange.request.content
-        has_body = content is not EMPTY_PAYLOAD
+        received: int | None = 0
+        if content is not EMPTY_PAYLOAD:
+            received = received_size(content) if content.is_eof() or status == CLIENT_CLOSED_REQUEST else None
         sent: int | None = exchange.sent
         if not sent or exchange.encoded is not None:
             sent = response_size(exchange)
         first = exchange.first_byte_at
-        self.measure(first - exchange.began if first else None, sent, None if has_body else 0)
-        if has_body:
-            receive(content, self._received, is_over=status == CLIENT_CLOSED_REQUEST)
+        self.measure(first - exchange.began if first else None, sent, received)
+        if received is None:
+            await_body(content, self._received)
 
     def measure(self, first_byte: float | None, sent: int | None, received: int | None) -> None:
         """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
