@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from functools import partial
 from types import FunctionType, ModuleType
 from urllib.parse import quote
 
@@ -36,12 +37,12 @@ def application(*paths: str, **named: str) -> web.Application:
 
 
 async def described(app, labels, path, method="GET"):
-    """Return the labels of a request that the application has matched."""
+    """Return the labels of a request that the application has matched, as the middleware gets them."""
     request = make_mocked_request(method, path)
     match_info = await app.router.resolve(request)
     match_info.add_app(app)
     request._match_info = match_info
-    return labels.record_of(request)
+    return labels.lookup(request) or labels.record_of(request)
 
 
 def size(labels) -> int:
@@ -199,7 +200,7 @@ async def test_a_spent_budget_folds_into_the_template(caplog):
     """Known labels go on, new values get the template, one warning names the route and the cure."""
     folded = []
     app = application(cell=CELL, other="/other/{id}")
-    labels = LabelCache(labels_alone, path_budget=2, on_fold=folded.append)
+    labels = LabelCache(labels_alone, path_budget=2, fold_counter=partial(partial, folded.append))
     for number in range(5):
         await described(app, labels, f"/cell_neighbour/{number}/direction/north")
     with caplog.at_level(logging.WARNING):
@@ -231,6 +232,20 @@ async def test_the_budget_is_one_for_all_methods_of_a_route():
     assert await described(app, labels, "/a/1", "POST") == ("POST", "/a/1")
     assert await described(app, labels, "/a/1", "GET") == ("GET", "/a/1")
     assert await described(app, labels, "/a/2", "GET") == ("GET", "/a/{x}")
+
+
+@pytest.mark.parametrize("methods", [["*"], ["GET", "POST"]])
+@pytest.mark.parametrize("path", ["/a/1", "/a/100%25"])
+async def test_a_label_keeps_its_place_when_the_budget_is_spent(methods, path):
+    """A label with a place is that of each method, however many others were folded before."""
+    app = web.Application()
+    for method in methods:
+        app.router.add_route(method, "/a/{x}", handler)
+    labels = LabelCache(labels_alone, policies=Policies({}, {}, keep_values="all"), path_budget=1)
+    for method in ("GET", "POST"):
+        assert await described(app, labels, path, "GET") == ("GET", path.replace("%25", "%"))
+        assert await described(app, labels, "/a/2", method) == (method, "/a/{x}")
+        assert await described(app, labels, path, method) == (method, path.replace("%25", "%"))
 
 
 @given(st.lists(st.tuples(st.text("abc/%25é ", min_size=1, max_size=8), st.sampled_from("NS"))), st.integers(0, 5))
@@ -328,7 +343,9 @@ async def test_lists_and_fixed_parameters_win_over_the_rule():
 async def test_hidden_values_cost_nothing_of_the_budget_and_are_not_remembered(fixed):
     """A flood of tokens leaves no trace: not in memory, not in the budget, not among the folded requests."""
     folded = []
-    labels = LabelCache(labels_alone, policies=Policies(fixed, {}), path_budget=2, on_fold=folded.append)
+    labels = LabelCache(
+        labels_alone, policies=Policies(fixed, {}), path_budget=2, fold_counter=partial(partial, folded.append)
+    )
     app = application(cell=CELL)
     sizes = set()
     for number in range(200):
@@ -361,7 +378,8 @@ async def test_excluded_paths_have_no_labels():
     assert await described(app, labels, "/nothing") is None
     assert await described(app, labels, "/a/secret1") is None
     assert await described(app, labels, "/a/1") == ("GET", "/a/1")
-    assert await described(app, labels, "/a/secret2") is None
+    assert await described(app, labels, "/a/2") == ("GET", "/a/{x}")
+    assert await described(app, labels, "/a/secret2") is None  # also when the budget is spent
     labels = LabelCache(labels_alone, exclude=["/a/{x}"], path_budget=0)
     assert await described(app, labels, "/a/1") is None  # it would be recorded under what is left out
 

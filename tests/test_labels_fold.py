@@ -19,7 +19,7 @@ def budget(
     """Return the budget that a process has which shares its labels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold, "_shared", shared)
-        return fold.PathBudget(limit, host, template, lambda _template: None, name="*", parameter="user")
+        return fold.PathBudget(limit, host, template, lambda _template: lambda: None, name="*", parameter="user")
 
 
 @given(st.integers(0, 4), st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcdefg"), st.booleans())))

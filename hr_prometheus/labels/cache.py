@@ -34,28 +34,41 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class RecordsByValue(Generic[T]):
-    """The records of a route with many labels, by the values that *values_of* gets from a match.
+class RecordsByValue(dict[Any, T]):
+    """The records of a route and method with many labels, by the values that *values_of* gets from a match.
 
     Without that function the key is the path. aiohttp keeps the escapes in it that tell a ``/`` in a value from a separator.
+    *fold* is what further paths are folded into, once the route's budget is spent.
     """
 
-    __slots__ = ("records", "values_of")
+    __slots__ = ("fold", "values_of")
 
-    def __init__(self, records: dict[object, T], values_of: Callable[[Mapping[str, str]], object] | None) -> None:
-        self.records = records
+    def __init__(self, values_of: Callable[[Mapping[str, str]], object] | None) -> None:
+        super().__init__()
         self.values_of = values_of
+        self.fold: Fold[T] | None = None
 
 
 class Fold(Generic[T]):
-    """The *record* of a route whose budget is spent, and the *labels* that have their own."""
+    """The *record* of a route whose budget is spent, the *labels* that have their own, and what *count*s folded requests."""
 
-    __slots__ = ("labels", "record", "rule")
+    __slots__ = ("_count", "_labels", "_record", "_rule")
 
-    def __init__(self, record: T, rule: LabelRule, labels: set[str]) -> None:
-        self.record = record
-        self.rule = rule
-        self.labels = labels
+    def __init__(self, record: T, rule: LabelRule, labels: set[str], count: Callable[[], object]) -> None:
+        self._record = record
+        self._rule = rule
+        self._labels = labels
+        self._count = count
+
+    def record_of(self, path: str, match_info: Mapping[str, str]) -> T | None:
+        """Return the record of a request, and count it, if its values may all appear and its path has no place."""
+        if path in self._labels or "%" in path:
+            return None
+        rule = self._rule
+        if not (rule.is_safe(rule.values_of(match_info)) if rule.is_safe else path.isascii()):
+            return None
+        self._count()
+        return self._record
 
 
 class LabelCache(Generic[T]):
@@ -65,8 +78,8 @@ class LabelCache(Generic[T]):
     if it has one. Those of the *extra* labels
     that all requests of a route and method share come behind these. *policies* are those of the routes' parameters, and
     *path_budget* is the number of distinct path labels a route may have. Requests whose path label matches one of the shell
-    patterns in *exclude*, or whose method is in *exclude_methods*, have no record. *on_fold* is called with the route's
-    template for each folded request.
+    patterns in *exclude*, or whose method is in *exclude_methods*, have no record. *fold_counter* is called with the
+    template of a route whose budget is spent, and returns what to call for each folded request.
     """
 
     def __init__(
@@ -77,21 +90,19 @@ class LabelCache(Generic[T]):
         path_budget: int = DEFAULT_PATH_BUDGET,
         exclude: Iterable[str] = (),
         exclude_methods: Collection[str] = (),
-        on_fold: Callable[[str], None] = lambda _template: None,
+        fold_counter: Callable[[str], Callable[[], object]] = lambda _template: lambda: None,
         extra: ExtraLabels | None = None,
     ) -> None:
         self.make_record = make_record
         self.policies = policies or Policies({}, {})
         self.path_budget = path_budget
-        self.on_fold = on_fold
+        self.fold_counter = fold_counter
         self.extra = extra or ExtraLabels({})
         patterns = "|".join(translate(pattern) for pattern in exclude)
-        self._excluded = re.compile(patterns).match if patterns else None
+        self.excluded = re.compile(patterns).match if patterns else None
         self._excluded_methods = frozenset(exclude_methods)
-        #: Of routes with one method: their record, or their records. Of others ``None``.
-        self._by_route: dict[AbstractRoute, T | RecordsByValue[T] | None] = {}
-        #: Of routes with a spent budget, by route and method.
-        self._folded: dict[tuple[AbstractRoute, str], Fold[T]] = {}
+        #: By route: its only record, the records of its only method, or those of all its methods; ``None`` where no look-up helps.
+        self._by_route: dict[AbstractRoute, T | RecordsByValue[T] | PatternRecords[T] | None] = {}
         self._routes: dict[AbstractRoute, PatternRecords[T]] = {}
         self._patterns: dict[AbstractResource, PatternRecords[T]] = {}
         self._unmatched: dict[tuple[str, str], PatternRecords[T]] = {}
@@ -104,27 +115,19 @@ class LabelCache(Generic[T]):
         """
         try:
             match_info = request.match_info
-            route = match_info.route
-            record: Any = self._by_route[route]
-            if type(record) is RecordsByValue:
-                values_of = record.values_of
-                record = record.records.get(values_of(match_info) if values_of else request.rel_url.path_safe)
-            if record is None and self._folded:
-                fold = self._folded.get((route, request.method))
-                record = None if fold is None else self._fold(request, match_info, fold)
+            records: Any = self._by_route[match_info.route]
+            if type(records) is not RecordsByValue:
+                if type(records) is not PatternRecords:
+                    return records  # type: ignore[no-any-return]
+                records = records.by_method[request.method]
+            values_of = records.values_of
+            key: Any = values_of(match_info) if values_of else request.rel_url.path_safe
+            record: T | None = records.get(key)
+            if record is None and records.fold is not None:
+                record = records.fold.record_of(key, match_info)
         except (KeyError, TypeError, AttributeError):  # the application may have changed the match
             return None
-        return record  # type: ignore[no-any-return]
-
-    def _fold(self, request: Request, match_info: Mapping[str, str], fold: Fold[T]) -> T | None:
-        """Return the record of folded requests if *request* is one: all its values may appear, but its label has no place."""
-        path, rule = request.rel_url.path_safe, fold.rule
-        if path in fold.labels or "%" in path:
-            return None
-        if not (rule.is_safe(rule.values_of(match_info)) if rule.is_safe else path.isascii()):
-            return None
-        self.on_fold(rule.template)
-        return fold.record
+        return record
 
     def record_of(self, request: Request) -> T | None:
         """Return the record of *request*, which is made if there is none; ``None`` if the request is left out."""
@@ -141,12 +144,11 @@ class LabelCache(Generic[T]):
                 return None
             pattern = self._routes[route] = self._pattern(route, request)
             self._by_route[route] = None
-            if route.method == request.method != hdrs.METH_ANY:  # a client may send the method "*"
-                if not pattern.rule.kept:
-                    self._by_route[route] = pattern.record_of(request)
-                elif pattern.rule.values_of is not None:
-                    values_of = None if pattern.rule.is_whole else pattern.rule.values_of
-                    self._by_route[route] = RecordsByValue(pattern.of_method(route.method), values_of)
+            is_single = route.method == request.method != hdrs.METH_ANY  # a client may send the method "*"
+            if pattern.rule.values_of is not None:
+                self._by_route[route] = pattern.of_method(route.method) if is_single else pattern
+            elif is_single and not pattern.rule.kept:
+                self._by_route[route] = pattern.record_of(request)
         return pattern.record_of(request)
 
     def unmatched_record(self, request: Request) -> T | None:
@@ -161,13 +163,7 @@ class LabelCache(Generic[T]):
 
     def excludes(self, label: str) -> bool:
         """Whether requests with this path label are left out."""
-        return self._excluded is not None and self._excluded(label) is not None
-
-    def remember_fold(self, request: Request, record: T, pattern: PatternRecords[T]) -> None:
-        """Fold requests like this one into *record* from now on, if their label has no place in the budget."""
-        if self._excluded is None:
-            key = request.match_info.route, request.method
-            self._folded[key] = Fold(record, pattern.rule, pattern.budget.labels)
+        return self.excluded is not None and self.excluded(label) is not None
 
     def _pattern(self, route: AbstractRoute, request: Request) -> PatternRecords[T]:
         resource = route.resource
@@ -198,7 +194,7 @@ class PatternRecords(Generic[T]):
     """
 
     __slots__ = (
-        "_by_method", "_cache", "_extra", "_host", "_is_template_excluded", "_key", "_name", "_of_template", "budget", "rule",
+        "_cache", "_extra", "_host", "_is_template_excluded", "_key", "_name", "_of_template", "budget", "by_method", "rule",
     )  # fmt: skip
 
     def __init__(
@@ -218,19 +214,23 @@ class PatternRecords(Generic[T]):
         parameter = rule.kept[0] if rule.kept else ALL
         self._name = name if isinstance(name, str) else None  # of a unit test's stand-in
         named = self._name or ALL
-        self.budget = PathBudget(cache.path_budget, host, rule.template, cache.on_fold, name=named, parameter=parameter)
-        self._by_method: dict[str, dict[object, T]] = {}
+        self.budget = PathBudget(
+            cache.path_budget, host, rule.template, cache.fold_counter, name=named, parameter=parameter
+        )
+        self.by_method: dict[str, RecordsByValue[T]] = {}
         self._of_template: dict[str, T] = {}
         self._is_template_excluded = cache.excludes(rule.template)
 
-    def of_method(self, method: str) -> dict[object, T]:
+    def of_method(self, method: str) -> RecordsByValue[T]:
         """Return the records of the requests with this method, by key."""
-        return self._by_method.setdefault(method, {})
+        if method not in self.by_method:
+            self.by_method[method] = RecordsByValue(None if self.rule.is_whole else self.rule.values_of)
+        return self.by_method[method]
 
     def record_of(self, request: Request) -> T | None:
         """Return the record of *request*, which is made if there is none; ``None`` if the request is left out."""
         key = self._key(request) if self._key else None
-        records = self._by_method.get(request.method)
+        records = self.by_method.get(request.method)
         record = None if records is None else records.get(key)
         if record is not None:
             return record
@@ -241,7 +241,7 @@ class PatternRecords(Generic[T]):
         rule, method = self.rule, request.method
         if method not in METHODS:
             method = custom_method_label(request)
-            record = self._by_method.get(method, {}).get(key)
+            record = self.of_method(method).get(key)
             if record is not None:
                 return record
         if is_first and rule.template != UNMATCHED and lacks_method(request):
@@ -263,11 +263,14 @@ class PatternRecords(Generic[T]):
     def _fold(self, request: Request, method: str) -> T | None:
         if self._is_template_excluded:
             return None
-        self.budget.fold()
+        count = self.budget.fold()
         record = self._make(method, self.rule.template, request)
-        # There is no end of other methods.
-        if self.rule.is_whole and method == request.method and self.budget.is_spent:
-            self._cache.remember_fold(request, record, self)
+        records = self.of_method(method)
+        is_final = self.budget.is_spent and self._cache.excluded is None
+        if (
+            records.fold is None and is_final and self.rule.is_whole and method == request.method
+        ):  # there is no end of others
+            records.fold = Fold(record, self.rule, self.budget.labels, count)
         return record
 
     def _make(self, method: str, label: str, request: Request) -> T:

@@ -79,19 +79,36 @@ def share_labels(directory: str) -> None:
 class PathBudget:
     """The path labels of one route pattern, at most *limit*, in this process or in all that share their labels.
 
-    *host* is the domain of the route's application. *on_fold* is called with the *template* for each request that is folded into it. The warning of the first one offers to
-    fix the *parameter* of the route *name*.
+    *host* is the domain of the route's application. *fold_counter* is called with the *template* and returns
+    what counts a request that is folded into it. The warning of the first one offers to fix the *parameter* of the route *name*.
     """
 
-    __slots__ = ("_has_warned", "_host", "_limit", "_name", "_on_fold", "_parameter", "_shared", "_template", "labels")
+    __slots__ = (
+        "_fold_counter",
+        "_has_warned",
+        "_host",
+        "_limit",
+        "_name",
+        "_parameter",
+        "_shared",
+        "_template",
+        "labels",
+    )
 
     def __init__(
-        self, limit: int, host: str, template: str, on_fold: Callable[[str], None], *, name: str, parameter: str
+        self,
+        limit: int,
+        host: str,
+        template: str,
+        fold_counter: Callable[[str], Callable[[], object]],
+        *,
+        name: str,
+        parameter: str,
     ) -> None:
         self._shared = _shared
         #: The labels that have a place.
         self.labels = set() if _shared is None else _shared.labels_of(limit, host, template)
-        self._limit, self._host, self._template, self._on_fold = limit, host, template, on_fold
+        self._limit, self._host, self._template, self._fold_counter = limit, host, template, fold_counter
         self._name, self._parameter = name, parameter
         self._has_warned = False
 
@@ -111,8 +128,8 @@ class PathBudget:
         """Whether no further label will have a place."""
         return len(self.labels) >= self._limit
 
-    def fold(self) -> None:
-        """Count a request that is folded, and warn of the first one when the budget is spent."""
+    def fold(self) -> Callable[[], object]:
+        """Count a request that is folded, and warn of the first one when the budget is spent. Return what counts the next."""
         if self.is_spent and not self._has_warned:
             self._has_warned = True
             logger.warning(
@@ -125,4 +142,6 @@ class PathBudget:
                 self._name,
                 self._parameter,
             )
-        self._on_fold(self._template)
+        count = self._fold_counter(self._template)
+        count()
+        return count

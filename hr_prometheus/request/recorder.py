@@ -116,7 +116,7 @@ class Recorder:
             path_budget=path_budget,
             exclude=self.exclude,
             exclude_methods=self.exclude_methods,
-            on_fold=lambda template: failures.count(FOLDED_REQUESTS, template),
+            fold_counter=partial(failures.counter, FOLDED_REQUESTS),
             extra=extra_labels,
         )
         #: Returns the record of a request if a few look-ups are enough, else ``None``.

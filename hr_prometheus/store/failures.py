@@ -12,6 +12,8 @@ from hr_prometheus.metrics import ERRORS
 from hr_prometheus.store.store import self_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.metrics import Metric
@@ -41,14 +43,23 @@ class Failures:
 
     def count(self, metric: Metric, label: str) -> None:
         """Add one to a counter of ours with one label."""
+        self.counter(metric, label)()
+
+    def counter(self, metric: Metric, label: str) -> Callable[[], None]:
+        """Return what adds one to a counter of ours with one label."""
         cells = self._cells.get((metric, label))
         if cells is None and (registry := self._registry()) is not None:
             # Where the application has taken the name, or a disk is full, there is no number, but no error either.
             with suppress(ConfigurationError, OSError):
                 cells = self._cells[metric, label] = self_store(registry).allocate(metric, (label,))
-        if cells is not None:
-            page, index = cells
+        if cells is None:
+            return lambda: None
+        page, index = cells
+
+        def add() -> None:
             page[index] += 1.0
+
+        return add
 
 
 _failures: WeakKeyDictionary[CollectorRegistry, Failures] = WeakKeyDictionary()
