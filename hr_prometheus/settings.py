@@ -36,6 +36,10 @@ DEFAULT_BLOCKED_AFTER = 0.1
 DEFAULT_LEAST_REQUESTS = 100
 
 
+#: The rank of what is on the command line.
+_TYPED = 3
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a setting was typed: after an *option*, as the *text* of an environment *variable*, or in a *file*.
@@ -52,6 +56,11 @@ class Origin:
     is_list: bool = False
     file: str = ""
     lines: tuple[int, ...] = ()
+
+    @property
+    def rank(self) -> int:
+        """Which of two settings wins: one on the command line (3), else in a variable (2), else in a file (1)."""
+        return 2 if self.variable else 1 if self.file else _TYPED
 
     @property
     def name(self) -> str:
@@ -93,6 +102,8 @@ class Settings:
     shutdown_timeout: float | None = None
     keepalive_timeout: float | None = None
     access_log: bool | None = None
+    #: In the fields of ``aiohttp.web_log.AccessLogger``.
+    access_log_format: str | None = None
     log_level: str | None = None
     log_format: str | None = None
     #: A file for ``logging.config.dictConfig``.
@@ -152,6 +163,10 @@ class Settings:
         if self.log_config is not None and self.log_format is not None:
             problem = " was given with --log-config, which has formats of its own."
             raise SettingError("log_format", "--log-format", problem)
+        ranks = self._rank("access_log"), self._rank("access_log_format")
+        if self.access_log is False and ranks == (_TYPED, _TYPED):
+            problem = " was given with --no-access-log. Leave one of them out."
+            raise SettingError("access_log_format", "--access-log-format", problem)
         self._check_page()
         for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
             if self.workers is None and not self.reload and value is not None:
@@ -173,6 +188,18 @@ class Settings:
                 "A monitor of your own names, labels and buckets its metrics itself.",
             )
 
+    @property
+    def wants_access_log(self) -> bool | None:
+        """Whether there is an access log; ``None`` leaves it to a script.
+
+        A format asks for one, unless ``--no-access-log`` stands beside it, or where it wins over the format.
+        """
+        is_off = self.access_log is False and self._rank("access_log") >= self._rank("access_log_format")
+        return self.access_log if self.access_log_format is None or is_off else True
+
+    def _rank(self, setting: str) -> int:
+        return self.origins[setting].rank if setting in self.origins else 0
+
     def _check_places(self) -> None:
         for setting, directory, purpose in (
             ("app_dir", self.app_dir, "to import from"),
@@ -192,9 +219,7 @@ class Settings:
             advice = f"{{}} asks for {self.workers}. Leave one of them out, or give --workers 1."
             raise SettingError("reload", "--reload", " restarts one worker, but ", (), advice, "", "workers")
         for name in ("reload_dir", "reload_include", "reload_exclude"):
-            origin = self.origins.get(name)
-            is_typed = origin is not None and origin.name == origin.option  # elsewhere it may wait for --reload
-            if is_typed and not self.reload:
+            if self._rank(name) == _TYPED and not self.reload:  # elsewhere it may wait for --reload
                 problem = " was given without --reload. Only --reload watches files."
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         for directory in self.reload_dirs:

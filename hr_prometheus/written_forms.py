@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MOST_WORKERS = 256
 #: In a list of values, the beginning of another setting: NAME.PARAM=
 _SETTING = re.compile(r"[^=]+\.\w+=")
+#: A field of an access log's line, and what looks like one. ``aiohttp.web_log`` documents ``%%`` and ``%{NAME}e`` as well, but
+#: fails at them, and writes what it does not know as it is.
+_FIELD = re.compile(r"%(?:Tf|[atPrsbTD]|\{[\w-]+\}[io])", re.ASCII)
+_ANY_FIELD = re.compile(r"%(?:[({][^)}]*[)}]?)?\S?")
 
 
 def parse_fixed_routes(texts: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -123,6 +127,17 @@ def parse_buckets(texts: Iterable[str]) -> dict[str, tuple[float, ...]]:
             raise SettingError("buckets", f'--buckets "{text}"', problem, (text,))
         buckets[name] = bounds
     return buckets
+
+
+def parse_access_log_format(text: str) -> str:
+    """Check a format of aiohttp's access log, and return it."""
+    fields = "%a %t %r %s %b %T %Tf %D %P %{NAME}i %{NAME}o"
+    wrong = _ANY_FIELD.search(_FIELD.sub(" ", text))
+    if wrong is None and _FIELD.search(text):
+        return text
+    problem = ": each line would be the same" if wrong is None else f': "{wrong[0]}" is no field'
+    problem += f". Expected aiohttp's fields, {fields}, for example '%a \"%r\" %s %Tf'."
+    raise SettingError("access_log_format", f'--access-log-format "{text}"', problem)
 
 
 def parse_mode(text: str) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -63,3 +64,40 @@ def test_a_limit_for_blocks_needs_loop_metrics():
     with pytest.raises(SettingError, match="--blocked-after was given with --no-loop-metrics"):
         Settings(target="x", loop_metrics=False, blocked_after=0.5)
     assert Settings(target="x", loop_metrics=False).blocked_after is None
+
+
+OFF, FORMAT = Origin("--access-log", ("false",)), Origin("--access-log-format", ("%a",))
+IN_FILE = {"file": "pyproject.toml", "lines": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("access_log", "log_format", "origins", "expected"),
+    [
+        (None, None, {}, None),
+        (True, None, {}, True),
+        (None, "%a", {}, True),
+        (True, "%a", {}, True),
+        (False, None, {"access_log": OFF}, False),
+        (False, "%a", {"access_log": OFF, "access_log_format": replace(FORMAT, **IN_FILE)}, False),
+        (False, "%a", {"access_log": OFF, "access_log_format": replace(FORMAT, variable="V")}, False),
+        (False, "%a", {"access_log": replace(OFF, **IN_FILE), "access_log_format": replace(FORMAT, **IN_FILE)}, False),
+        (False, "%a", {"access_log": replace(OFF, **IN_FILE), "access_log_format": FORMAT}, True),
+        (False, "%a", {"access_log": replace(OFF, **IN_FILE), "access_log_format": replace(FORMAT, variable="V", **IN_FILE)}, True),
+        (False, "%a", {"access_log": replace(OFF, variable="V"), "access_log_format": FORMAT}, True),
+    ],
+)  # fmt: skip
+def test_whether_there_is_an_access_log(access_log, log_format, origins, expected):
+    """A format asks for one. What wins over it, and what stands beside it, may switch it off."""
+    settings = Settings(target="a:b", access_log=access_log, access_log_format=log_format, origins=origins)
+    assert settings.wants_access_log is expected
+
+
+def test_a_format_beside_no_access_log():
+    """On one command line they contradict each other."""
+    with pytest.raises(SettingError, match="--access-log-format was given with --no-access-log"):
+        Settings(
+            target="a:b",
+            access_log=False,
+            access_log_format="%a",
+            origins={"access_log": OFF, "access_log_format": FORMAT},
+        )

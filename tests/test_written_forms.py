@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import logging
+from unittest import mock
+
 import pytest
+from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.written_forms import (
     available_processors,
+    parse_access_log_format,
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
@@ -118,3 +123,47 @@ def test_unreadable_latencies(text):
         parse_latencies([text])
     with pytest.raises(ConfigurationError, match="there is another one"):
         parse_latencies(["report=1", "report=2"])
+
+
+FIELDS = "%a %t %r %s %b %T %Tf %D %P %{Referer}i %{X-Own_1}i %{Content-Type}o"
+
+
+@pytest.mark.parametrize(
+    "text", [*FIELDS.split(), FIELDS, AccessLogger.LOG_FORMAT, '{"code": %s, "time": %Tf}', "%a%s\t€"]
+)
+def test_formats_of_the_access_log(caplog, text):
+    """A format that is accepted is one that aiohttp can write, field by field."""
+    assert parse_access_log_format(text) == text
+    caplog.set_level("INFO", "access")
+    request = mock.Mock(remote="127.0.0.1", method="GET", path_qs="/", headers={})
+    AccessLogger(logging.getLogger("access"), text).log(
+        request, mock.Mock(status=204, body_length=7, headers={"Content-Type": "text/plain"}), 0.25
+    )
+    (record,) = caplog.records
+    assert "%" not in record.message
+    assert record.levelname == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("%Q", '"%Q" is no field'),
+        ("%a %O", '"%O" is no field'),  # aiohttp fails when a client connects
+        ("%{PATH}e", '"%{PATH}e" is no field'),  # likewise
+        ("%a %", '"%" is no field'),  # aiohttp fails at each request
+        ("%%", '"%%" is no field'),  # likewise
+        ("%%a", '"%" is no field'),
+        ("100% %a", '"%" is no field'),
+        ("%(h)s %(r)s", '"%(h)s" is no field'),
+        ("%{Two words}i", '"%{Two words}i" is no field'),
+        ("%{}i", '"%{}i" is no field'),
+        ("%{X", '"%{X" is no field'),
+        ("combined", "each line would be the same"),
+        ("", "each line would be the same"),
+    ],
+)
+def test_formats_of_the_access_log_that_cannot_be_written(text, wrong):
+    """What is no field is quoted, before there is any request."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_access_log_format(text)
+    assert str(caught.value).startswith(f'--access-log-format "{text}": {wrong}. Expected aiohttp\'s fields')

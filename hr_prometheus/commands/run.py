@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @server_options.shutdown_timeout
 @server_options.keepalive_timeout
 @server_options.access_log
+@server_options.access_log_format
 @server_options.log_level
 @server_options.log_format
 @server_options.log_config

@@ -17,7 +17,7 @@ from hr_prometheus.settings import (
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKER_TIMEOUT,
 )
-from hr_prometheus.written_forms import parse_mode, parse_workers
+from hr_prometheus.written_forms import parse_access_log_format, parse_mode, parse_workers
 
 host = server_option(
     "-H", "--host", metavar="HOST", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all."
@@ -70,8 +70,15 @@ keepalive_timeout = server_option(
 access_log = server_option(
     "--access-log/--no-access-log",
     default=None,
-    show_default="no-access-log",
+    show_default="where it has a format",
     help="Log a line for each request.",
+)
+access_log_format = server_option(
+    "--access-log-format",
+    metavar="FORMAT",
+    parse=parse_access_log_format,
+    help="What a line of the access log has, in aiohttp's fields: '%a \"%r\" %s %Tf'. Switches the access log on, unless "
+    "--no-access-log is given as well.",
 )
 log_level = server_option(
     "--log-level",

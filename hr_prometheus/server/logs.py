@@ -143,7 +143,7 @@ def configure_application_logging(settings: Settings, *, is_script: bool) -> Non
         configure_logging(settings)
     if level is not None:
         logging.getLogger().setLevel(level.upper())
-    if settings.access_log:
+    if settings.wants_access_log:
         access_logger.setLevel(logging.INFO)
         if not access_logger.hasHandlers():
             handler = _stream_handler(settings)

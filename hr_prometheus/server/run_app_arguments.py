@@ -49,13 +49,17 @@ def access_log_arguments(application: ServedApplication, arguments: Mapping[str,
     The access log is where aiohttp shows the requests that its parser refuses. With access logs off it gets a logger
     that nothing is logged to.
     """
+    settings = application.settings
     log = arguments.get("access_log", access_logger)
-    if application.settings.access_log is not None:
-        log = access_logger if application.settings.access_log else None
+    if settings.wants_access_log is not None:
+        log = access_logger if settings.wants_access_log else None
     base = arguments.get("access_log_class", AccessLogger) if log else None
     if base is AccessLogger:
         base = DefaultAccessLogger
-    return {
+    result = {
         "access_log": logging.getLogger("hr_prometheus") if base is None else log,
         "access_log_class": access_log_class(lambda: application.app, base),
     }
+    if settings.access_log_format is not None:
+        result["access_log_format"] = settings.access_log_format
+    return result

@@ -38,7 +38,7 @@ def test_every_setting_is_shown(tmp_path, name):
     shown = {line[0]: line[1] for line in table}
     if name == "run":
         assert (shown["port"], shown["loop-metrics"], shown["access-log"], shown["workers"], shown["certfile"]) == (
-            "8080", "true", "false", "one process, without a supervisor", "-",
+            "8080", "true", "where it has a format", "one process, without a supervisor", "-",
         )  # fmt: skip
     document = json.loads(hr_prometheus("config", "--format", "json", *([name] if name else []), cwd=tmp_path).stdout)
     for row in document["settings"]:

@@ -108,3 +108,67 @@ def test_a_script_keeps_its_logging(serve, tmp_path):
     service = serve(str(script), "--access-log")
     get(service.url)
     assert re.search(r"^mine .*GET / ", service.stop()[2], re.MULTILINE)
+
+
+@PROCESSES
+def test_a_format_of_the_access_log(serve, workers):
+    """It switches the access log on, and its fields are members of a line of JSON, too."""
+    options = "--access-log-format", '%s "%r" %Tf %{X-Own}i', "--port", "0", "--fixed-route", "*", *workers
+    for log_format in ("text", "json"):
+        service = serve("observed:create_app", "--log-format", log_format, *options)
+        get(service.url + "/broken", **{"X-Own": "mine"})
+        (line,) = service.stop()[2].splitlines()
+        if log_format == "text":
+            assert re.search(r'aiohttp\.access.*: 503 "GET /broken HTTP/1\.1" 0\.\d{6} mine$', line)
+            continue
+        record = json.loads(line)
+        assert re.fullmatch(r'503 "GET /broken HTTP/1\.1" 0\.\d{6} mine', record["message"])
+        assert (record["response_status"], record["request_header"]) == (503, {"X-Own": "mine"})
+        assert "remote_address" not in record
+
+
+SCRIPT = """
+import asyncio, logging
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+logging.basicConfig(format='%(message)s', level='INFO')
+class Own(AbstractAccessLogger):
+    def log(self, request, response, time):
+        self.logger.info('own %s %s %s %s', self.log_format, request.remote, request.scheme, request['user'])
+async def greet(request):
+    request['user'] = 'ada'
+    return web.Response(text=f'{{request.remote}} {{request.scheme}}')
+app = web.Application()
+app.router.add_route('*', '/', greet)
+"""
+RUN_APP = SCRIPT + "web.run_app(app, host='127.0.0.1', port=0, {arguments})\n"
+RUNNER = (
+    SCRIPT
+    + """
+async def main():
+    runner = web.AppRunner(app, {arguments})
+    await runner.setup()
+    await web.TCPSite(runner, '127.0.0.1', 0).start()
+    await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "expected"),
+    [
+        ("access_log_format='script %s'", (), "script 200"),
+        ("access_log_format='script %s'", ("--access-log-format", "option %s"), "option 200"),
+        ("access_log=None", ("--access-log-format", "option %s"), "option 200"),
+        ("access_log_class=Own, access_log_format='x'", (), "own x 127.0.0.1 http ada"),
+        ("access_log_class=Own", ("--access-log-format", "%s"), "own %s 127.0.0.1 http ada"),
+    ],
+)
+def test_the_format_of_a_script(serve, tmp_path, arguments, options, expected):
+    """It holds unless the option is given. A class of the script's own is given the format as well."""
+    for script in (RUN_APP, RUNNER):
+        (tmp_path / "script.py").write_text(script.format(arguments=arguments))
+        service = serve("script.py", *options, cwd=tmp_path)
+        get(service.url + "/")
+        assert service.stop(2)[2].splitlines() == [expected], script
