@@ -101,6 +101,7 @@ class Settings:
     reuse_port: bool | None = None
     shutdown_timeout: float | None = None
     keepalive_timeout: float | None = None
+    handler_cancellation: bool | None = None
     access_log: bool | None = None
     #: In the fields of ``aiohttp.web_log.AccessLogger``.
     access_log_format: str | None = None

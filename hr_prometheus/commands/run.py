@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @server_options.reuse_port
 @server_options.shutdown_timeout
 @server_options.keepalive_timeout
+@server_options.handler_cancellation
 @server_options.access_log
 @server_options.access_log_format
 @server_options.log_level

@@ -67,6 +67,12 @@ keepalive_timeout = server_option(
     show_default=f"{DEFAULT_KEEPALIVE_TIMEOUT:g}",
     help="How long an idle connection stays open.",
 )
+handler_cancellation = server_option(
+    "--handler-cancellation/--no-handler-cancellation",
+    default=None,
+    show_default="no-handler-cancellation",
+    help="Cancel the handler of a client that leaves; without it the handler goes on to its end.",
+)
 access_log = server_option(
     "--access-log/--no-access-log",
     default=None,

@@ -40,11 +40,11 @@ def run_app_arguments(application: ServedApplication, arguments: Mapping[str, An
     }
     result = {**arguments, **{name: value for name, value in options.items() if value is not None}}
     result.pop("print", None)
-    return result | access_log_arguments(application, result)
+    return result | runner_arguments(application, result)
 
 
-def access_log_arguments(application: ServedApplication, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the access log's arguments for a runner that was to be given *arguments*.
+def runner_arguments(application: ServedApplication, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those arguments of a runner that the settings change. It was to be given *arguments*.
 
     The access log is where aiohttp shows the requests that its parser refuses. With access logs off it gets a logger
     that nothing is logged to.
@@ -60,6 +60,8 @@ def access_log_arguments(application: ServedApplication, arguments: Mapping[str,
         "access_log": logging.getLogger("hr_prometheus") if base is None else log,
         "access_log_class": access_log_class(lambda: application.app, base),
     }
-    if settings.access_log_format is not None:
-        result["access_log_format"] = settings.access_log_format
-    return result
+    options = {
+        "access_log_format": settings.access_log_format,
+        "handler_cancellation": settings.handler_cancellation,
+    }
+    return result | {name: value for name, value in options.items() if value is not None}

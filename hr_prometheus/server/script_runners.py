@@ -22,7 +22,7 @@ from hr_prometheus.server.logs import log_notices
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.metrics_routes import metrics_routes, where_metrics_are
 from hr_prometheus.server.metrics_server import metrics_thread
-from hr_prometheus.server.run_app_arguments import access_log_arguments
+from hr_prometheus.server.run_app_arguments import runner_arguments
 from hr_prometheus.settings import DEFAULT_HOST, sentence_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ScriptRunners:
         application = self._applications.get(runner.app) or await self._instrument(runner.app)
         arguments: Any = getattr(runner, "_kwargs", None)
         if application is not None and isinstance(arguments, dict):  # else what the parser refuses is not counted
-            arguments |= access_log_arguments(application, arguments)
+            arguments |= runner_arguments(application, arguments)
         await original(runner)
         if application is not None:
             interrupts.note_serving()

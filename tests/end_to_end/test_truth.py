@@ -207,9 +207,10 @@ async def test_numbers_are_true_under_pytest_aiohttp(aiohttp_server, registry):
     await check_in_process(registry, str(server.make_url("")).rstrip("/"))
 
 
-async def test_numbers_are_true_under_the_command(serve, http_get):
-    """hr-prometheus run."""
-    service = serve("responses:create_app", "--port", "0", "--log-level", "critical")
+@pytest.mark.parametrize("option", ["--handler-cancellation", "--no-handler-cancellation"])
+async def test_numbers_are_true_under_the_command(serve, http_get, option):
+    """hr-prometheus run, with handlers cancelled when clients leave and not."""
+    service = serve("responses:create_app", "--port", "0", "--log-level", "critical", option)
     client = Client(service.url)
     await asyncio.to_thread(client.ask_all)
     check(client, await settled(lambda: http_get(service.metrics_url), client))
