@@ -105,6 +105,8 @@ class Settings:
     access_log: bool | None = None
     #: In the fields of ``aiohttp.web_log.AccessLogger``.
     access_log_format: str | None = None
+    #: The peers whose X-Forwarded-For and -Proto the access log believes.
+    forwarded_allow_ips: tuple[str, ...] = ()
     log_level: str | None = None
     log_format: str | None = None
     #: A file for ``logging.config.dictConfig``.

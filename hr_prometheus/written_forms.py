@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MOST_WORKERS = 256
+#: Among trusted peers, those of Unix sockets, which have no address, and all.
+UNIX_PEERS, ALL_PEERS = "unix", "*"
 #: In a list of values, the beginning of another setting: NAME.PARAM=
 _SETTING = re.compile(r"[^=]+\.\w+=")
 #: A field of an access log's line, and what looks like one. ``aiohttp.web_log`` documents ``%%`` and ``%{NAME}e`` as well, but
@@ -138,6 +140,29 @@ def parse_access_log_format(text: str) -> str:
     problem = ": each line would be the same" if wrong is None else f': "{wrong[0]}" is no field'
     problem += f". Expected aiohttp's fields, {fields}, for example '%a \"%r\" %s %Tf'."
     raise SettingError("access_log_format", f'--access-log-format "{text}"', problem)
+
+
+def parse_trusted_peers(texts: Iterable[str]) -> tuple[str, ...]:
+    """Read addresses, networks, ``unix`` and ``*``, separated by commas."""
+    from ipaddress import ip_network  # noqa: PLC0415  # slow to import, and seldom needed
+
+    peers: list[str] = []
+    for text in texts:
+        for peer in map(str.strip, text.split(",")):
+            try:
+                name = peer if peer in {UNIX_PEERS, ALL_PEERS} else str(ip_network(peer))
+            except ValueError as error:
+                problem = (
+                    f': "{peer}" is not understood. Expected addresses, networks such as 10.0.0.0/8, {UNIX_PEERS} for the peers of Unix '
+                    f"sockets, or {ALL_PEERS} for all, separated by commas."
+                )
+                if "host bits" in str(error):
+                    problem = (
+                        f': "{peer}" is one address of a network. Did you mean "{ip_network(peer, strict=False)}"?'
+                    )
+                raise SettingError("forwarded_allow_ips", f'--forwarded-allow-ips "{text}"', problem, (text,)) from None
+            peers.append(name)
+    return tuple(peers)
 
 
 def parse_mode(text: str) -> int:

@@ -25,6 +25,7 @@ SAMPLES = {
     "buckets": "0.1,0.5",
     "latency": "report=0.5",
     "workers": "3",
+    "forwarded-allow-ips": "10.0.0.0/8,unix",
     "access-log-format": "%a %s",
     "unix-mode": "660",
     "objective": "cell=99.5",

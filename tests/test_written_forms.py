@@ -14,6 +14,7 @@ from hr_prometheus.written_forms import (
     parse_buckets,
     parse_fixed_routes,
     parse_latencies,
+    parse_trusted_peers,
     parse_workers,
 )
 
@@ -167,3 +168,28 @@ def test_formats_of_the_access_log_that_cannot_be_written(text, wrong):
     with pytest.raises(ConfigurationError) as caught:
         parse_access_log_format(text)
     assert str(caught.value).startswith(f'--access-log-format "{text}": {wrong}. Expected aiohttp\'s fields')
+
+
+def test_trusted_peers():
+    """Addresses, networks and two words, separated by commas, in any number of texts."""
+    assert parse_trusted_peers(["127.0.0.1, ::1", "10.0.0.0/8", "unix,*"]) == (
+        "127.0.0.1/32", "::1/128", "10.0.0.0/8", "unix", "*",
+    )  # fmt: skip
+    assert parse_trusted_peers([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("proxy", '"proxy" is not understood. Expected addresses, networks'),
+        ("10.0.0.1,,unix", '"" is not understood'),
+        ("", '"" is not understood'),
+        ("10.0.0.1:80", '"10.0.0.1:80" is not understood'),
+        ("::1,10.0.0.1/8", '"10.0.0.1/8" is one address of a network. Did you mean "10.0.0.0/8"?'),
+    ],
+)
+def test_unreadable_trusted_peers(text, problem):
+    """The error quotes the one that is wrong."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_trusted_peers(["::1", text])
+    assert str(caught.value).startswith(f'--forwarded-allow-ips "{text}": {problem}')

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @server_options.handler_cancellation
 @server_options.access_log
 @server_options.access_log_format
+@server_options.forwarded_allow_ips
 @server_options.log_level
 @server_options.log_format
 @server_options.log_config

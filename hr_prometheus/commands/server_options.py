@@ -17,7 +17,7 @@ from hr_prometheus.settings import (
     DEFAULT_SHUTDOWN_TIMEOUT,
     DEFAULT_WORKER_TIMEOUT,
 )
-from hr_prometheus.written_forms import parse_access_log_format, parse_mode, parse_workers
+from hr_prometheus.written_forms import parse_access_log_format, parse_mode, parse_trusted_peers, parse_workers
 
 host = server_option(
     "-H", "--host", metavar="HOST", show_default=DEFAULT_HOST, help="Address or name to listen on; 0.0.0.0 for all."
@@ -85,6 +85,14 @@ access_log_format = server_option(
     parse=parse_access_log_format,
     help="What a line of the access log has, in aiohttp's fields: '%a \"%r\" %s %Tf'. Switches the access log on, unless "
     "--no-access-log is given as well.",
+)
+forwarded_allow_ips = server_option(
+    "--forwarded-allow-ips",
+    multiple=True,
+    metavar="PEER[,PEER...]",
+    parse=parse_trusted_peers,
+    help="Proxies whose X-Forwarded-For and X-Forwarded-Proto say who the client is, in the access log only: the application's "
+    "request is never changed. Addresses, networks, unix for the peers of Unix sockets, or * for all. Repeatable.",
 )
 log_level = server_option(
     "--log-level",

@@ -8,7 +8,7 @@ import logging.config
 import time
 import tomllib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.log import access_logger
 
@@ -17,7 +17,9 @@ from hr_prometheus.server.access_log import QuietAccessLogger
 from hr_prometheus.settings import DEFAULT_LOG_FORMAT, DEFAULT_LOG_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableMapping
+
+    from aiohttp.web import BaseRequest, StreamResponse
 
     from hr_prometheus.settings import Settings
 
@@ -165,3 +167,28 @@ class DefaultAccessLogger(QuietAccessLogger):
         if any(isinstance(each, TextFormatter | JsonFormatter) for each in formatters):
             log_format = log_format.replace("%t ", "") if log_format == self.LOG_FORMAT else log_format
         super().__init__(log, log_format)
+
+
+class SchemeAccessLogger(DefaultAccessLogger):
+    """The same, with the scheme of the request among what its records have as ``extra``."""
+
+    def __init__(self, log: logging.Logger, log_format: str) -> None:
+        super().__init__(log, log_format)
+        self._adapter = _MoreExtra(self.logger, {})
+        self.logger = cast("logging.Logger", self._adapter)
+
+    def log(self, request: BaseRequest, response: StreamResponse, time: float) -> None:
+        """Log a request."""
+        self._adapter.more = {"scheme": request.scheme}
+        super().log(request, response, time)
+
+
+class _MoreExtra(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records have *more* beside the ``extra`` that they are given."""
+
+    more: dict[str, str]
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add it."""
+        kwargs["extra"] = {**kwargs.get("extra", {}), **self.more}
+        return msg, kwargs

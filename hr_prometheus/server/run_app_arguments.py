@@ -9,7 +9,8 @@ from aiohttp.log import access_logger
 from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.server.access_log import access_log_class
-from hr_prometheus.server.logs import DefaultAccessLogger
+from hr_prometheus.server.forwarded import TrustedPeers, log_clients
+from hr_prometheus.server.logs import DefaultAccessLogger, SchemeAccessLogger
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
 
@@ -55,7 +56,10 @@ def runner_arguments(application: ServedApplication, arguments: Mapping[str, Any
         log = access_logger if settings.wants_access_log else None
     base = arguments.get("access_log_class", AccessLogger) if log else None
     if base is AccessLogger:
-        base = DefaultAccessLogger
+        shows_scheme = settings.forwarded_allow_ips or settings.log_format == "json"
+        base = SchemeAccessLogger if shows_scheme else DefaultAccessLogger
+    if base is not None and settings.forwarded_allow_ips:
+        base = log_clients(base, TrustedPeers(settings.forwarded_allow_ips))
     result = {
         "access_log": logging.getLogger("hr_prometheus") if base is None else log,
         "access_log_class": access_log_class(lambda: application.app, base),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 
 import pytest
 from conftest import hr_prometheus
@@ -172,3 +173,54 @@ def test_the_format_of_a_script(serve, tmp_path, arguments, options, expected):
         service = serve("script.py", *options, cwd=tmp_path)
         get(service.url + "/")
         assert service.stop(2)[2].splitlines() == [expected], script
+
+
+PROXY = {"X-Forwarded-For": "192.0.2.1, 203.0.113.7", "X-Forwarded-Proto": "https"}
+
+
+@PROCESSES
+def test_a_client_behind_a_proxy(serve, workers):
+    """The access log has its address, and in JSON its scheme, only if the proxy is trusted."""
+    options = "--port", "0", "--access-log", "--fixed-route", "*", "--log-format", "json", *workers
+    for peers, expected in (
+        ((), ("127.0.0.1", "http")),
+        (("--forwarded-allow-ips", "10.0.0.0/8"), ("127.0.0.1", "http")),
+        (("--forwarded-allow-ips", "10.0.0.0/8", "--forwarded-allow-ips", "127.0.0.1"), ("203.0.113.7", "https")),
+    ):
+        service = serve("observed:create_app", *options, *peers)
+        get(service.url, **PROXY)
+        (line,) = service.stop()[2].splitlines()
+        record = json.loads(line)
+        assert (record["remote_address"], record["scheme"]) == expected
+        assert record["message"].startswith(f'{expected[0]} "GET / HTTP/1.1" 200 ')
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "expected"),
+    [
+        (RUN_APP.format(arguments="access_log_format='%a'"), (), "203.0.113.7"),
+        (RUN_APP.format(arguments="access_log_class=Own, access_log_format='x'"), ("--reload",), "own x 203.0.113.7 https ada"),
+        (RUNNER.format(arguments="access_log_class=Own, access_log_format='x'"), (), "own x 203.0.113.7 https ada"),
+    ],
+    ids=["run_app", "reload", "AppRunner"],
+)  # fmt: skip
+def test_a_script_behind_a_proxy(serve, tmp_path, script, options, expected):
+    """Its access log, and a class of its own, have the client; its handlers have the request as it is."""
+    (tmp_path / "script.py").write_text(script)
+    for peers in ("127.0.0.1,unix", "10.0.0.1 127.0.0.1"):
+        service = serve("script.py", *options, cwd=tmp_path, HR_PROMETHEUS_FORWARDED_ALLOW_IPS=peers)
+        assert get(service.url, **PROXY) == (200, "127.0.0.1 http")
+        assert service.stop(2)[2].splitlines() == [expected]
+
+
+def test_a_peer_without_an_address(serve, tmp_path):
+    """A proxy that asks by a Unix socket is trusted by the word for it."""
+    service = serve(
+        "observed:create_app", "--unix-path", str(tmp_path / "s"), "--access-log-format", "%a", "--fixed-route", "*",
+        "--forwarded-allow-ips", "unix",
+    )  # fmt: skip
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        client.sendall(b"GET / HTTP/1.0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+        assert b"200 OK" in client.recv(100)
+    assert service.stop()[2].endswith("INFO aiohttp.access: 203.0.113.7\n")
