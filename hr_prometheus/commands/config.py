@@ -12,10 +12,12 @@ import click
 
 from hr_prometheus.commands import file_options, options
 from hr_prometheus.commands.command import Command
+from hr_prometheus.commands.errors import exit_with
 from hr_prometheus.commands.parameters import CONFIG_PATH, ENV_FILE, Parameter, origins_of
+from hr_prometheus.commands.run import run
 from hr_prometheus.commands.sources import commands_of
 from hr_prometheus.commands.streams import print_result
-from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError, SettingError, did_you_mean
 from hr_prometheus.settings import Settings, sentence_of
 from hr_prometheus.status.address import hide_passwords
 from hr_prometheus.status.rate_table import escape_unprintable
@@ -102,7 +104,7 @@ def config(
         document = {"settings": [row.to_json(names) for row, names in rows.items()]}
         print_result(json.dumps(document, indent=2) if output_format == "json" else "\n".join(_table(rows)))
     for context in contexts:
-        _check_together(context)
+        _check(context)
     if check:
         print_result("No errors.")
 
@@ -165,11 +167,17 @@ def _table(rows: Mapping[_Row, Sequence[str]]) -> Iterator[str]:
         yield f"{name:{first}}  {value:{second}}  {source}"
 
 
-def _check_together(ctx: click.Context) -> None:
-    """Raise :exc:`~hr_prometheus.errors.ConfigurationError` if settings of a command contradict each other."""
+def _check(ctx: click.Context) -> None:
+    """End with the error that a command ends with because of its settings, alone or together."""
     names = {each.name for each in dataclasses.fields(Settings)}
     values = {name: value for name, value in ctx.params.items() if name in names}
     try:
-        Settings(**values | {"target": values.get("target") or ""})
-    except SettingError as error:
-        raise ConfigurationError(sentence_of(error, origins_of(ctx))) from error
+        settings = Settings(**values | {"target": values.get("target") or "", "origins": origins_of(ctx)})
+        # Imported late, as in the commands themselves.
+        from hr_prometheus.server.early_checks import check_metrics, check_server
+
+        check_metrics(settings)
+        if ctx.command.name == run.name:
+            check_server(settings)
+    except HrPrometheusError as error:
+        exit_with(error, ctx)

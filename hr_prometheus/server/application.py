@@ -99,19 +99,8 @@ class ServedApplication:
                 app,
                 metrics_path=metrics_path,
                 status_path=settings.status_path,
-                fixed_routes_parameters=settings.fixed_routes,
-                allow_values=settings.allow_values,
-                keep_values=settings.keep_values,
                 request_monitor=monitor,
-                path_budget=settings.path_budget,
-                buckets=settings.buckets,
-                metric_prefix=settings.metric_prefix,
-                names=settings.names,
-                latency_by_status=settings.latency_by_status,
-                detail=settings.detail or FULL,
-                exclude=settings.exclude,
-                exclude_methods=settings.exclude_methods,
-                extra_labels=settings.extra_labels,
+                **middleware_options(settings),
                 **others,
             )
         else:
@@ -191,13 +180,38 @@ def _number_of_routes(app: Application) -> int:
         return 0
 
 
+def middleware_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of :func:`~hr_prometheus.instrument` that an application with its own middleware ignores."""
+    return {
+        "fixed_routes_parameters": settings.fixed_routes,
+        "allow_values": settings.allow_values,
+        "keep_values": settings.keep_values,
+        "path_budget": settings.path_budget,
+        "buckets": settings.buckets,
+        "metric_prefix": settings.metric_prefix,
+        "names": settings.names,
+        "latency_by_status": settings.latency_by_status,
+        "detail": settings.detail or FULL,
+        "exclude": settings.exclude,
+        "exclude_methods": settings.exclude_methods,
+        "extra_labels": settings.extra_labels,
+    }
+
+
+@contextmanager
+def monitor_errors() -> Iterator[None]:
+    """Raise an error about the target that ``--monitor`` names as one about the option."""
+    try:
+        yield
+    except TargetError as error:
+        raise SettingError("monitor", "--monitor", f": {error}") from None
+
+
 def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
     if settings.monitor is None:
         return None
-    try:
+    with monitor_errors():
         value = load_attribute(parse_target(settings.monitor), settings.app_dir)
-    except TargetError as error:
-        raise SettingError("monitor", "--monitor", f": {error}") from None
     if not (isinstance(value, type) and issubclass(value, BaseRequestMonitor)):
         raise SettingError(
             "monitor",

@@ -17,7 +17,7 @@ from hr_prometheus.server.access_log import QuietAccessLogger
 from hr_prometheus.settings import DEFAULT_LOG_FORMAT, DEFAULT_LOG_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping
+    from collections.abc import Iterable, Mapping, MutableMapping
 
     from aiohttp.web import BaseRequest, StreamResponse
 
@@ -88,10 +88,15 @@ def prepare_logging(settings: Settings) -> None:
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError`.
     """
+    check_log_config(settings)
+    if settings.log_config is None and settings.log_format is not None:
+        configure_logging(settings)
+
+
+def check_log_config(settings: Settings) -> None:
+    """Check that the file of ``--log-config`` can be read. What its handlers need is only known when they are made."""
     if settings.log_config is not None:
         _read_config(settings.log_config)
-    elif settings.log_format is not None:
-        configure_logging(settings)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -121,7 +126,31 @@ def _read_config(path: str) -> dict[str, Any]:
         raise _config_error(path, f"cannot be read: {error}.") from error
     if not isinstance(config, dict) or "version" not in config:
         raise _config_error(path, "has no version.")
+    problem = _shape_problem(config)
+    if problem:
+        raise _config_error(path, f"cannot be used: {problem}.")
     return config
+
+
+def _shape_problem(config: Mapping[str, Any]) -> str:
+    """Return what is wrong with a configuration, as far as it can be seen before anything in it is made; empty if nothing is.
+
+    A text may stand for what it has elsewhere, as ``cfg://handlers`` does.
+    """
+    if config["version"] != 1:
+        return f"Unsupported version: {config['version']}"
+    for name in ("formatters", "filters", "handlers", "loggers", "root"):
+        table = config.get(name, {})
+        members = table.values() if isinstance(table, dict) and name != "root" else [table]
+        if not all(isinstance(each, dict | str) for each in members):
+            return f'"{name}" is no table{" of tables" * (name != "root")}'
+    handlers, loggers = config.get("handlers", {}), config.get("loggers", {})
+    for name, table in {**(loggers if isinstance(loggers, dict) else {}), "root": config.get("root", {})}.items():
+        names = table.get("handlers") if isinstance(table, dict) else ()
+        for each in names if isinstance(names, list) else ():
+            if str(each) not in handlers and not config.get("incremental"):
+                return f'the logger "{name}" has a handler "{each}", and there is none of this name'
+    return ""
 
 
 def _config_error(path: str, problem: str) -> SettingError:

@@ -103,6 +103,65 @@ def test_a_setting_that_is_wrong(tmp_path, content, sentence, arguments):
     assert bool(done.stdout) == (content.startswith("keyfile") and not arguments)
 
 
+WRONG = [
+    ("--metrics-path", "metrics"), ("--status-path", "status"), ("--metric-prefix", "1"), ("--buckets", "5,1"),
+    ("--label", "a-b=handler"), ("--label", "path=handler"), ("--label", "x=nosuch:y"), ("--label", "outcome=route", "--latency-by-status"),
+    ("--exclude-method", "get"), ("--monitor", "m:"), ("--certfile", "none.pem"), ("--certfile", "no.pem"), ("--keyfile", "no.pem"),
+    ("--log-config", "none.json"), ("--log-config", "no.json"), ("--log-config", "no.json", "--log-format", "json"),
+    ("--access-log-format", "%Q"), ("--access-log-format", "%a", "--no-access-log"), ("--forwarded-allow-ips", "proxy"),
+    ("--reload-dir", "nowhere"), ("--reload", "--reload-dir", "nowhere"), ("--host", "localhost:80"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", WRONG, ids=" ".join)
+def test_what_run_refuses_before_the_application_is_imported(tmp_path, options):
+    """It is an error of --check as well, in the same words and with the same exit code."""
+    (tmp_path / "app.py").write_text("from aiohttp import web\napp = web.Application()\n")
+    (tmp_path / "no.pem").write_text("no certificate")
+    (tmp_path / "no.json").write_text('{"version": 1, "handlers": 3}')
+    run = hr_prometheus("run", "app:app", "--port", "0", *options, cwd=tmp_path)
+    check = hr_prometheus("config", "--check", "run", "app:app", "--port", "0", *options, cwd=tmp_path)
+    assert run.stderr.startswith("Error: ")
+    assert (check.stdout, check.stderr, check.returncode) == ("", run.stderr, run.returncode)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "nowhere.py"], 'there is no file "nowhere.py"'),
+        (["run", "a:b()"], 'the target "a:b()" has parentheses.'),
+        (["rules", "--label", "a-b=handler"], '--label "a-b=handler" cannot be the name of a label.'),
+        (["scrape-config", "--metrics-path", "x"], '--metrics-path "x" cannot be served.'),
+        (["routes", "--buckets", "5,1"], '--buckets "5,1": invalid buckets.'),
+    ],
+)
+def test_other_settings_that_are_checked(tmp_path, arguments, sentence):
+    """Targets as far as they are known without an import, and what other commands share with run."""
+    done = hr_prometheus("config", "--check", *arguments, cwd=tmp_path)
+    assert done.stderr.startswith(f"Error: {sentence}")
+    assert done.returncode == 2
+
+
+def test_a_certificate_that_a_command_does_not_read(tmp_path):
+    """It is no error of this command's, although it would be one of run's."""
+    (tmp_path / "hr-prometheus.toml").write_text("certfile = 'none.pem'")
+    assert hr_prometheus("config", "--check", "scrape-config", cwd=tmp_path).stdout == "No errors.\n"
+    done = hr_prometheus("config", "--check", cwd=tmp_path)
+    assert done.stderr.startswith('Error: --certfile "none.pem": No such file or directory.')
+    assert done.stderr.endswith("(certfile on line 1 of hr-prometheus.toml)\n")
+    assert done.returncode == 1
+
+
+def test_nothing_is_imported_or_written(tmp_path):
+    """Neither the application, nor files where prometheus_client keeps numbers of several processes."""
+    (tmp_path / "app.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "numbers").mkdir()
+    variables = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "numbers")}
+    done = hr_prometheus("config", "--check", "run", "app:app", "--monitor", "app:M", cwd=tmp_path, **variables)
+    assert (done.stdout, done.stderr) == ("No errors.\n", "")
+    assert not list((tmp_path / "numbers").iterdir())
+
+
 def test_check_prints_one_line(tmp_path):
     """If there is no error."""
     (tmp_path / "hr-prometheus.toml").write_text("port = 1")

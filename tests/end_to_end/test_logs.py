@@ -10,6 +10,9 @@ import pytest
 from conftest import hr_prometheus
 from test_serving import get
 
+from hr_prometheus.server.logs import check_log_config
+from hr_prometheus.settings import Settings
+
 PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
 #: Logging's own format, in a file for dictConfig.
 CONFIG = {
@@ -86,7 +89,15 @@ def test_a_file(serve, tmp_path, workers, name, text):
             '{"version": 1, "handlers": {"h": {"class": "no.Such"}}}',
             ": cannot be used: Unable to configure handler",
         ),
-        ("log.json", '{"version": 1, "handlers": 3}', ": cannot be used: "),
+        ("log.json", '{"version": 1, "handlers": 3}', ': cannot be used: "handlers" is no table of tables.'),
+        ("log.json", '{"version": 1, "loggers": {"a": 3}}', ': cannot be used: "loggers" is no table of tables.'),
+        ("log.json", '{"version": 1, "root": []}', ': cannot be used: "root" is no table.'),
+        (
+            "log.toml",
+            "version = 1\nhandlers = {b = {}}\nroot.handlers = ['a']",
+            ': cannot be used: the logger "root" has a handler "a", and there is none of this name.',
+        ),
+        ("log.json", '{"version": 1, "root": {"handlers": 3}}', ": cannot be used: "),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path, workers, name, text, problem):
@@ -97,6 +108,21 @@ def test_a_file_that_cannot_be_used(tmp_path, workers, name, text, problem):
     assert done.stderr.startswith(f'Error: --log-config "{tmp_path / name}"{problem}')
     assert "Expected a dictionary for logging.config.dictConfig" in done.stderr
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        {"version": 1, "incremental": True, "loggers": {"shop": {"level": "INFO", "handlers": ["elsewhere"]}}},
+        {"version": 1, "all": ["own"], "handlers": {"own": {}}, "loggers": {"a": {"handlers": "cfg://all"}}},
+        {"version": 1, "own": {}, "handlers": "cfg://own", "root": {"handlers": None}},
+    ],
+)
+def test_a_file_that_can_be_used(tmp_path, config):
+    """What stands elsewhere in it, or in the program, is not missed."""
+    (tmp_path / "log.json").write_text(json.dumps(config))
+    check_log_config(Settings(target="a:b", log_config=str(tmp_path / "log.json")))
 
 
 def test_a_script_keeps_its_logging(serve, tmp_path):

@@ -1,0 +1,42 @@
+"""The settings that are wrong whatever the application is, for those who only want to know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.web import Application
+from prometheus_client import CollectorRegistry
+
+from hr_prometheus.instrumentation import instrument
+from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
+from hr_prometheus.server.application import middleware_options, monitor_errors
+from hr_prometheus.server.importer import file_path
+from hr_prometheus.server.logs import check_log_config
+from hr_prometheus.server.loops import loop_factory
+from hr_prometheus.server.metrics_routes import check_paths
+from hr_prometheus.server.target import parse_target
+from hr_prometheus.server.tls import tls_context
+
+if TYPE_CHECKING:
+    from hr_prometheus.settings import Settings
+
+
+def check_metrics(settings: Settings) -> None:
+    """Instrument an application without routes. Raises what ``instrument`` raises for one with any."""
+    leave_multiprocess_mode()  # which has files
+    check_paths(settings)
+    instrument(Application(), registry=CollectorRegistry(), **middleware_options(settings))
+
+
+def check_server(settings: Settings) -> None:
+    """Check all that ``run`` reads before it imports the application or takes an address. Raises what it raises then."""
+    if settings.target:
+        target = parse_target(settings.target)
+        if target.is_file:
+            file_path(target)
+    if settings.monitor is not None:
+        with monitor_errors():
+            parse_target(settings.monitor)
+    check_log_config(settings)
+    loop_factory(settings.loop)
+    tls_context(settings)
