@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.commands import sources
+from hr_prometheus.commands import file_settings, sources
 from hr_prometheus.commands.config_file import ConfigFile
 from hr_prometheus.commands.group import cli
-from hr_prometheus.commands.parameters import origins_of, settable_parameters
+from hr_prometheus.commands.parameters import Parameter, origins_of, settable_parameters
 from hr_prometheus.commands.sources import commands_of
 from hr_prometheus.commands.types import FilePath
 from hr_prometheus.errors import ConfigurationError
@@ -83,6 +83,12 @@ def test_every_parameter_can_be_set_by_a_file(tmp_path, monkeypatch, name, key, 
     assert ctx.params == expected.params
     origin = origins_of(ctx)[parameters[key].setting]
     assert (origin.file, origin.lines, origin.values) == ("hr-prometheus.toml", (3,), (text,))
+
+
+def test_options_that_choose_the_file():
+    """They are those that a file cannot have, and what it says of them is how they are typed."""
+    keys = {each.key for each in cli.commands["run"].params if isinstance(each, Parameter) and not each.is_settable}
+    assert keys == {*file_settings._CHOICES}
 
 
 def test_there_are_parameters_to_test():

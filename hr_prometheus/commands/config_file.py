@@ -48,12 +48,15 @@ def find_config_file() -> ConfigFile | None:
     """Return the nearest file with settings, in the current directory or above it.
 
     Above it those directories are passed over that everyone may write to, such as ``/tmp``, since settings can run code.
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`read_config_file` does.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`read_config_file` does, and for an ``hr-prometheus.toml`` that is
+    a link to nothing.
     """
     for directory in _directories():
         for name in FILES:
-            if os.path.isfile(os.path.join(directory, name)):
-                path = os.path.relpath(os.path.join(directory, name))
+            path = os.path.join(directory, name)
+            is_broken = name != PROJECT_FILE and os.path.islink(path) and not os.path.exists(path)
+            if is_broken or os.path.isfile(path):
+                path = os.path.relpath(path)
                 file = _read(path, f'"{path}"', is_chosen=False)
                 if file is not None:
                     return file

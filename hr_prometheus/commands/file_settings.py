@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Parameters = Mapping[str, Parameter]
 
 _LONGEST = 60  # characters of a value in an error
+#: The options that no file can have, because they choose it, as they are typed.
+_CHOICES = {"config": "--config FILE", "no-config": "--no-config"}
 
 
 def read_settings(file: ConfigFile, commands: Mapping[str, click.Command], name: str) -> dict[str, Origin]:
@@ -52,6 +54,7 @@ class _Entry:
     file: ConfigFile
     path: tuple[str, ...]
     value: Any
+    is_item: bool = False
 
     @property
     def line(self) -> int:
@@ -73,7 +76,7 @@ class _Entry:
 
     def item(self, value: Any) -> _Entry:
         """Return a value in this array."""
-        return replace(self, value=value)
+        return replace(self, value=value, is_item=True)
 
     def error(self, problem: str) -> ConfigurationError:
         """Return an error about the value."""
@@ -140,12 +143,13 @@ def _text(entry: _Entry, parameter: Parameter) -> str:
         return entry.text
     if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
         return entry.text  # a string has its quotes, so that it is no number
-    if parameter.takes_numbers and _are_numbers(value if isinstance(value, list) else [value]):
+    if parameter.takes_numbers and _are_numbers(value if isinstance(value, list) and parameter.is_list else [value]):
         return ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if not isinstance(value, str):
         # The only number that people write in octal.
         typed = f"{value:o}" if parameter.key == "unix-mode" and type(value) is int else value
-        example = f': {entry.path[-1]} = "{typed}"' if _are_numbers([value]) else ""
+        example = f'["{typed}"]' if entry.is_item else f'"{typed}"'
+        example = f": {entry.path[-1]} = {example}" if _are_numbers([value]) else ""
         raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{example}.")
     if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
         raise entry.error("expected a string without control characters.")
@@ -167,6 +171,8 @@ def _unknown_key(entry: _Entry, parameters: Parameters, by_command: Mapping[str,
         hint = f" Expected a table with settings for the command {key}."
     elif negated:
         hint = f" Write {negated[0]} = false."
+    elif key in _CHOICES:
+        hint = f" It chooses the file. Type it on the command line: {_CHOICES[key]}."
     elif others:
         hint = f" It is one of {', '.join(others)}."
     else:

@@ -47,8 +47,8 @@ WRONG = [
     ("\n# c\nx.y.z = 1", '"x" on line 3 of hr-prometheus.toml is not a setting of hr-prometheus.'),
     ("no-status = true", '"no-status" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. Write status = false.'),
     ("no-loop-metrics = true", "Write loop-metrics = false."),
-    ("config = 'other.toml'", '"config" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus.'),
-    ("no-config = true", '"no-config" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus.'),
+    ("config = 'other.toml'", '"config" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. It chooses the file. Type it on the command line: --config FILE.'),
+    ("no-config = true", '"no-config" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. It chooses the file. Type it on the command line: --no-config.'),
     ("help = true", '"help" on line 1'),
     ("version = 1", '"version" on line 1'),
     ("run = 1", '"run" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. Expected a table with settings for the command run.'),
@@ -104,6 +104,7 @@ WRONG = [
     ("keep-values = 'none'", "'none' is not one of 'safe', 'all'."),
     ("[top]\nsort = 'name'", 'top.sort "name" on line 2'),
     ("[routes]\nformat = 'yaml'", 'routes.format "yaml" on line 2'),
+    ("workers = [1]", "workers [1] on line 1 of hr-prometheus.toml: expected a string or a number."),
     ("workers = true", "workers true on line 1 of hr-prometheus.toml: expected a string or a number."),
     ("buckets = [0.1, '1']", 'buckets "1" on line 1 of hr-prometheus.toml: there are others for the same routes.'),
     ("buckets = {a = [1, '2s']}", 'buckets "a=1,2s" on line 1 of hr-prometheus.toml is not understood.'),
@@ -112,7 +113,8 @@ WRONG = [
     ("exclude = '/health'", 'exclude "/health" on line 1 of hr-prometheus.toml: expected an array of strings: exclude = ["/health"].'),
     ("exclude = 5", "exclude 5 on line 1 of hr-prometheus.toml: expected an array of strings."),
     ("exclude = {a = 'b'}", 'exclude {"a": "b"} on line 1 of hr-prometheus.toml: expected an array of strings.'),
-    ("exclude = [5]", "exclude 5 on line 1 of hr-prometheus.toml: expected a string"),
+    ("exclude = [5]", 'exclude 5 on line 1 of hr-prometheus.toml: expected a string: exclude = ["5"].'),
+    ("fixed-route = {a = [5]}", 'fixed-route.a 5 on line 1 of hr-prometheus.toml: expected a string: a = ["5"].'),
     ("exclude = [['/a']]", 'exclude ["/a"] on line 1 of hr-prometheus.toml: expected a string.'),
     ("\nexclude = [\n'/a',\ntrue]", "exclude true on line 2 of hr-prometheus.toml: expected a string."),
     ("arguments = '--fast'", 'expected an array of strings: arguments = ["--fast"].'),
@@ -137,7 +139,7 @@ WRONG = [
     # what the option itself refuses
     ("workers = 0", 'workers "0" on line 1 of hr-prometheus.toml is not understood. Expected a number from 1 to 256'),
     ("workers = 'many'", 'workers "many" on line 1 of hr-prometheus.toml is not understood.'),
-    ("workers = [1, 2]", 'workers "1,2" on line 1 of hr-prometheus.toml is not understood.'),
+    ("workers = [1, 2]", "workers [1, 2] on line 1 of hr-prometheus.toml: expected a string or a number."),
     ("unix-mode = '999'", 'unix-mode "999" on line 1 of hr-prometheus.toml is not understood.'),
     ("buckets = 'fast'", 'buckets "fast" on line 1 of hr-prometheus.toml is not understood.'),
     ("buckets = [2, 1]", 'buckets "2,1" on line 1 of hr-prometheus.toml: invalid buckets.'),
@@ -263,6 +265,26 @@ def test_a_file_that_cannot_be_read(tmp_path):
     done = hr_prometheus("rules", "--config", "loop.toml", cwd=tmp_path)
     assert is_one_sentence(done)
     assert '--config "loop.toml" cannot be read: Too many levels of symbolic links.' in done.stderr
+
+
+def test_a_link_to_nothing(tmp_path):
+    """A file of ours that is one is no file that is not there: in the current directory, above it, or as it is named."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "hr-prometheus.toml").symlink_to("gone.toml")
+    for directory, path in ((tmp_path, "hr-prometheus.toml"), (tmp_path / "below", "../hr-prometheus.toml")):
+        for command in (["rules"], ["config"], ["config", "--check"]):
+            done = hr_prometheus(*command, cwd=directory)
+            assert is_one_sentence(done)
+            assert done.stderr.startswith(f'Error: "{path}" cannot be read: No such file or directory. Correct it, or ')
+            assert hr_prometheus(*command, "--no-config", cwd=directory).returncode == 0
+            done = hr_prometheus(*command, "--config", path, cwd=directory)
+            assert done.stderr == f'Error: --config "{path}" cannot be read: No such file or directory. Correct it.\n'
+
+
+def test_a_link_to_nothing_in_a_project_of_others(tmp_path):
+    """A pyproject.toml may be anybody's."""
+    (tmp_path / "pyproject.toml").symlink_to("gone.toml")
+    assert hr_prometheus("config", "--check", cwd=tmp_path).stdout == "No errors.\n"
 
 
 def test_a_number_that_its_command_refuses(tmp_path):
