@@ -90,6 +90,7 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
             )
         finally:
             warning.cancel()
+            runners.target_file.remove()
             runners.check_settings()
 
 

@@ -11,7 +11,7 @@ import sys
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import serving_line
@@ -23,6 +23,7 @@ from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.metrics_routes import metrics_routes, where_metrics_are
 from hr_prometheus.server.metrics_server import metrics_thread
 from hr_prometheus.server.run_app_arguments import runner_arguments
+from hr_prometheus.server.target_file import ScriptTargetFile
 from hr_prometheus.settings import DEFAULT_HOST, sentence_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _LATE_POLL_SECONDS = 1.0
 #: Options that a script's own runner has no use for.
 _UNUSED_OPTIONS = (
     "host", "port", "unix_path", "unix_mode", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop",
-    "certfile", "keyfile", "file_sd",
+    "certfile", "keyfile",
 )  # fmt: skip
 
 
@@ -58,12 +59,13 @@ class ScriptRunners:
         self.has_runner = False
         self._applications: dict[Application, ServedApplication] = {}
         self._has_checked = False
-        #: The metrics' own port, while one of the applications is up that share it.
+        #: The metrics' own port, while one of the applications is up.
         self._metrics = AsyncExitStack()
         self._metrics_url = ""
         self._metrics_sockets: list[socket.socket] = []
         self._metrics_users = 0
         self._is_serving = False
+        self.target_file = ScriptTargetFile(settings.file_sd)
 
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup``, the *original*."""
@@ -89,7 +91,8 @@ class ScriptRunners:
                 )
             return None
         application = ServedApplication(settings, is_script=True, shares_settings=True)
-        path, context = (settings.metrics_path, None) if settings.metrics_port is None else (None, self._share_metrics)
+        path = settings.metrics_path if settings.metrics_port is None else None
+        context = None if settings.metrics_port is None and settings.file_sd is None else self._share_metrics
         try:
             await application.prepare(app, metrics_path=path, context=context)
         except ConfigurationError as error:
@@ -122,10 +125,10 @@ class ScriptRunners:
             logger.debug("The routes could not be looked at.", exc_info=True)
 
     async def _share_metrics(self, _app: Application) -> AsyncIterator[None]:
-        """Serve the metrics on their own port from the first start-up of an application to the last clean-up."""
+        """Serve the metrics, on their own port if they have one, from the first start-up of an application to the last clean-up."""
         settings = self.settings
-        if not self._metrics_users:
-            sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port or 0)
+        if not self._metrics_users and settings.metrics_port is not None:
+            sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port)
             self._metrics_url, self._metrics_sockets = url_of(sockets[0], "http"), sockets
             routes = metrics_routes(settings, sockets, lambda: self._is_serving)
             await self._metrics.enter_async_context(metrics_thread(routes, sockets))
@@ -133,6 +136,7 @@ class ScriptRunners:
         yield
         self._metrics_users -= 1
         if not self._metrics_users:
+            self.target_file.remove()
             await self._metrics.aclose()
 
     def _announce_sites(self, runner: AppRunner, application: ServedApplication, polls: int) -> None:
@@ -146,8 +150,13 @@ class ScriptRunners:
                 f"unix:{each}" if isinstance(each, str) else f"{scheme}://{host_and_port(*each[:2])}"
                 for each in runner.addresses
             ]
-            metrics_url = (self._metrics_url or urls[0]) + self.settings.metrics_path
-            metrics = where_metrics_are(self.settings, urls[0], metrics_url, self._metrics_sockets)
+            own_urls = [self._metrics_url] if self._metrics_url else urls
+            metrics_urls = [url + self.settings.metrics_path for url in own_urls]
+            try:
+                self.target_file.publish(metrics_urls)
+            except HrPrometheusError as error:
+                logger.warning("%s", sentence_of(error, self.settings.origins))
+            metrics = where_metrics_are(self.settings, urls[0], metrics_urls[0], self._metrics_sockets)
             self._announce(serving_line(application.describe(), urls, metrics, loop_name(loop)))
             application.log_notices()
         elif runner.server is not None:  # it has not been cleaned up

@@ -8,7 +8,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from contextlib import suppress
+import signal
+from contextlib import ExitStack, suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,7 +18,8 @@ from hr_prometheus.errors import ServingError, SettingError
 from hr_prometheus.settings import LOCAL_ADDRESSES
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Sequence
+    from types import FrameType, TracebackType
     from typing import Self
 
 #: The names of the files in their directory. The star is the number of a process, and what tells it from all others.
@@ -39,9 +41,9 @@ class TargetFile:
         target = f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
         labels = {"__scheme__": url.scheme, "__metrics_path__": url.path}
         self._text = json.dumps([{"targets": [target], "labels": labels}], indent=2) + "\n"
-        self._directory = directory
+        self._directory, self._pid = directory, os.getpid()
         # Containers that share the directory may have the same numbers of processes.
-        self._path = os.path.join(directory, PATTERN.replace("*", f"{os.getpid()}-{token_hex(4)}"))
+        self._path = os.path.join(directory, PATTERN.replace("*", f"{self._pid}-{token_hex(4)}"))
 
     def __enter__(self) -> Self:
         """Write the file under another name, so that an error is one before anything is served."""
@@ -60,7 +62,8 @@ class TargetFile:
     ) -> None:
         for path in (self._path, f"{self._path}.new"):
             with suppress(OSError):
-                os.unlink(path)
+                if os.getpid() == self._pid:  # else it is that of the process which has forked this one
+                    os.unlink(path)
         self._file.close()
 
     def publish(self) -> None:
@@ -76,3 +79,38 @@ class TargetFile:
                 with suppress(OSError), open(path, encoding="utf-8") as file:  # locked, or another process was quicker
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     os.unlink(path)
+
+
+class ScriptTargetFile:
+    """The file of a script in a *directory*, if there is one, from when it serves until its stop, which is the script's own.
+
+    So a signal that ends the script at once, because it does not handle it, removes the file first.
+    """
+
+    def __init__(self, directory: str | None) -> None:
+        self._directory = directory
+        self._file = ExitStack()
+        self._is_there = False
+
+    def publish(self, metrics_urls: Sequence[str]) -> None:
+        """Write the file, with the first URL that Prometheus can scrape. Only the first call counts, until it is removed."""
+        if self._directory is None or self._is_there:
+            return
+        url = next((each for each in metrics_urls if not each.startswith("unix:")), metrics_urls[0])
+        file = self._file.enter_context(TargetFile(self._directory, url))
+        self._is_there = True
+        file.publish()
+        with suppress(ValueError):  # it serves in another thread than the main one
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) == signal.SIG_DFL:
+                    signal.signal(number, self._end)
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+        self._file.close()
+        self._is_there = False
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        self.remove()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)

@@ -7,7 +7,7 @@ import signal
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DEADLINE, hr_prometheus, wait_for
+from conftest import DEADLINE, hr_prometheus, read_line, wait_for
 from test_serving import get
 
 from hr_prometheus.server.target_file import TargetFile
@@ -39,6 +39,71 @@ def test_it_is_there_while_the_process_is_served(serve, tmp_path, workers, own_p
     services[1].process.wait(DEADLINE)
     third = serve("served:create_app", "--port", "0", "--file-sd", str(tmp_path), *options)
     assert set(targets_in(tmp_path)) == {urlsplit(third.metrics_url).netloc}
+
+
+@pytest.mark.parametrize("options", [(), ("--metrics-port", "0")], ids=["", "own port"])
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [("", signal.SIGINT), ("", signal.SIGTERM), ("", signal.SIGHUP), ("--gather", signal.SIGTERM), ("--thread", None)],
+)
+def test_a_script_with_runners_of_its_own(serve, tmp_path, way, number, options):
+    """Its first metrics are in the file, once; it is gone after a signal, also one that the script does not handle."""
+    service = serve("script_with_runners.py", "--file-sd", str(tmp_path), *options, "--", *filter(None, [way]))
+    (target,) = wait_for(lambda: targets_in(tmp_path), bool)
+    lines = [read_line(service.process) for _ in range(2)]
+    assert any(f"metrics on http://{target}/metrics " in line for line in lines)
+    assert "asyncio_event_loop" in get(f"http://{target}/metrics")[1]
+    if number is None:  # nothing can be done in another thread; the next start removes it
+        service.process.kill()
+        service.process.wait(DEADLINE)
+        service, number = serve("script_with_runners.py", "--file-sd", str(tmp_path), *options), signal.SIGTERM
+        wait_for(lambda: [*targets_in(tmp_path)] not in ([], [target]), bool)
+    code, _, error = service.stop(number)
+    assert not list(tmp_path.iterdir())
+    assert (code, error) == (0 if number == signal.SIGINT else -number, "")
+
+
+STOPS = """
+import asyncio
+from aiohttp import web
+async def main():
+    stop = asyncio.Event()
+    async def handle(request):
+        stop.set()
+        return web.Response()
+    app = web.Application()
+    app.router.add_get('/stop', handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.{site}.start()
+    await stop.wait()
+    await runner.cleanup()
+    print('cleaned up', flush=True)
+    await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+
+
+def test_a_script_that_serves_no_more(serve, tmp_path):
+    """The file is gone with the last clean-up, although the script goes on."""
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "script.py").write_text(STOPS.format(site="TCPSite(runner, '127.0.0.1', 0)"))
+    service = serve("script.py", "--file-sd", "targets", cwd=tmp_path)
+    assert len(targets_in(tmp_path / "targets")) == 1
+    get(service.url + "/stop")
+    assert read_line(service.process) == "cleaned up\n"
+    assert not targets_in(tmp_path / "targets")
+    assert service.stop()[0] == -signal.SIGTERM
+
+
+def test_a_script_that_prometheus_cannot_scrape(serve, tmp_path):
+    """It is served, and a warning says what is missing."""
+    (tmp_path / "script.py").write_text(STOPS.format(site="UnixSite(runner, 's')"))
+    service = serve("script.py", "--file-sd", ".", cwd=tmp_path)
+    error = service.stop()[2]
+    assert '--file-sd ".": the metrics are on the Unix socket unix:s' in error
+    assert error.count("\n") == 1
+    assert not [*tmp_path.glob("hr-prometheus-*")]
 
 
 def test_two_processes_of_one_number(tmp_path):
