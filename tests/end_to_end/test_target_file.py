@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from urllib.parse import urlsplit
 
@@ -115,6 +116,18 @@ def test_two_processes_of_one_number(tmp_path):
         first.publish()
         second.publish()
         assert set(targets_in(tmp_path)) == {"127.0.0.1:1", "[::1]:2"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_was_forked(tmp_path, monkeypatch):
+    """It leaves the file of the process that has forked it."""
+    file = TargetFile(str(tmp_path), "http://127.0.0.1:1/m")
+    with file:
+        file.publish()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            file.__exit__(None, None, None)
+        assert set(targets_in(tmp_path)) == {"127.0.0.1:1"}
     assert not list(tmp_path.iterdir())
 
 
