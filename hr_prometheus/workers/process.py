@@ -251,7 +251,7 @@ class WorkerProcess:
             self.boot.set_result(True)
         elif kind == "failed":
             name, *arguments = value
-            self.failure = getattr(errors, name)(*arguments)
+            self.failure = self.failure or getattr(errors, name)(*arguments)  # what follows may be caused by it
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
         elif kind == "draining":
             self.draining = [RequestInProgress(*each) for each in value]

@@ -15,7 +15,8 @@ import sys
 import traceback
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiohttp import hdrs
 from prometheus_client import REGISTRY
@@ -84,11 +85,15 @@ def _run(config: WorkerConfig, connection: socket.socket) -> None:
     except HrPrometheusError as error:
         if isinstance(error, ApplicationError) and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
         with suppress(OSError):
             connection.setblocking(True)
-            arguments = error.args if type(error) is SettingError else (str(error),)
-            connection.sendall(encode("failed", [kind, *arguments]))
+            _send_failure(connection, error)
+
+
+def _send_failure(connection: socket.socket, error: HrPrometheusError) -> None:
+    kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
+    arguments = error.args if type(error) is SettingError else (str(error),)
+    connection.sendall(encode("failed", [kind, *arguments]))
 
 
 class _Worker:
@@ -134,9 +139,8 @@ class _Worker:
         """Take the place of ``web.run_app`` in a script."""
         if os.getpid() != self.pid:
             close_unawaited(app)
-            raise TargetError(
-                f'the script "{self.target.text}" serves in a process that it has forked, which --reload cannot replace. '
-                'Expected a script that serves itself, or a target with an attribute, "module:attribute".'
+            self._refuse(
+                "serves in a process that it has forked, which --reload cannot replace. Expected a script that serves itself"
             )
         loop = arguments.pop("loop", None)
         try:
@@ -149,10 +153,21 @@ class _Worker:
 
     async def _refuse_runner(self, _runner: AppRunner, _original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup`` in a script."""
-        raise TargetError(
-            f'the script "{self.target.text}" sets up an AppRunner itself, whose addresses --reload cannot keep for the next '
-            'process. Expected a script that calls web.run_app, or a target with an attribute, "module:attribute".'
+        self._refuse(
+            "sets up an AppRunner itself, whose addresses --reload cannot keep for the next process. Expected a script that calls "
+            "web.run_app"
         )
+
+    def _refuse(self, problem: str) -> NoReturn:
+        """Fail because of the script, also in a process that it has forked, where nobody waits for an exception."""
+        error = TargetError(
+            f'the script "{self.target.text}" {problem}, or a target with an attribute, "module:attribute".'
+        )
+        if os.getpid() == self.pid:
+            raise error
+        with suppress(OSError):
+            _send_failure(self.connection, error)
+        os._exit(1)
 
     def _run(
         self, value: Application | Awaitable[object], new_event_loop: Callable[[], asyncio.AbstractEventLoop]
@@ -188,6 +203,7 @@ class _Worker:
         arguments = run_app_arguments(self.application, self.arguments)
         tls, backlog = arguments.pop("ssl_context", None), arguments.pop("backlog", DEFAULT_BACKLOG)
         drain_seconds = arguments.pop("shutdown_timeout", DEFAULT_SHUTDOWN_TIMEOUT)
+        drain_seconds = inf if drain_seconds is None else drain_seconds
         for name in ("handle_signals", "reuse_address", "reuse_port"):
             arguments.pop(name, None)
         runner = Runner(

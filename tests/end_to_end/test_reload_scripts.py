@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from urllib.parse import urlsplit
 
@@ -136,6 +137,50 @@ def test_scripts_whose_addresses_cannot_be_kept(script, code, sentence):
     script.write_text(code)
     done = hr_prometheus("run", str(script), "--reload")
     assert (done.returncode, done.stderr) == (USAGE, sentence.format(script))
+
+
+@pytest.mark.parametrize(
+    ("way", "problem"),
+    [
+        ("run_app", "serves in a process that it has forked, which --reload cannot replace. Expected a script that serves itself"),
+        ("runner", "sets up an AppRunner itself, whose addresses --reload cannot keep for the next process. Expected a script that calls web.run_app"),
+    ],
+)  # fmt: skip
+def test_a_script_that_serves_in_processes_of_its_own(way, problem):
+    """It is one sentence as well, although each of the processes fails, and the script after them."""
+    done = hr_prometheus("run", "script_with_forks.py", "--reload", "--", way)
+    target = 'or a target with an attribute, "module:attribute".'
+    assert (done.returncode, done.stderr) == (USAGE, f'Error: the script "script_with_forks.py" {problem}, {target}\n')
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_script_that_waits_for_requests_without_end(served, script, loop):
+    """Its requests in progress are answered when it is replaced, and when it stops."""
+    edit(script, "port=0", "port=0, shutdown_timeout=None")
+    edit(
+        script,
+        'return web.Response(text="old")',
+        'print("begun", flush=True); await asyncio.sleep(1); return web.Response(text="old")',
+    )
+    edit(script, "import sys", "import asyncio")
+    service = served("--loop", loop)
+    async with aiohttp.ClientSession() as session:
+
+        async def ask() -> str:
+            async with session.post(service.url) as response:
+                return await response.text()
+
+        first = asyncio.create_task(ask())
+        assert await asyncio.to_thread(read_line, service.process) == "begun\n"
+        edit(script, "old", "new")
+        assert await first == "old"
+        assert [read_line(service.process) for _ in range(2)] == [RELOADING, "the script goes on\n"]
+        last = asyncio.create_task(ask())
+        assert await asyncio.to_thread(read_line, service.process) == "begun\n"
+        service.process.send_signal(15)
+        assert await last == "new"
+    code, _, error = service.end()
+    assert (code, error) == (0, "")
 
 
 def test_an_address_in_use(script):
