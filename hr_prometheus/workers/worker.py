@@ -159,7 +159,7 @@ class _Worker:
         )
 
     def _refuse(self, problem: str) -> NoReturn:
-        """Fail because of the script, also in a process that it has forked, where nobody waits for an exception."""
+        """Fail because of the script, also in a process that it has forked, whose exception would be a traceback."""
         error = TargetError(
             f'the script "{self.target.text}" {problem}, or a target with an attribute, "module:attribute".'
         )

@@ -48,6 +48,21 @@ def test_json(serve, workers):
     assert record.get("worker") == (0 if workers else None)
 
 
+@pytest.mark.parametrize(
+    "options", [("app:app",), ("app:app", "--workers", "1"), ("app.py",), ("app.py", "--reload")], ids=" ".join
+)
+def test_a_record_of_the_import(serve, tmp_path, options):
+    """It has the format already."""
+    (tmp_path / "app.py").write_text(
+        "import logging\nfrom aiohttp import web\nlogging.getLogger('shop').warning('imported')\napp = web.Application()\n"
+        "if __name__ == '__main__':\n    web.run_app(app, host='127.0.0.1', port=0)\n"
+    )
+    port = () if options[0] == "app.py" else ("--port", "0")
+    service = serve(*options, *port, "--log-format", "json", cwd=tmp_path)
+    records = [json.loads(line) for line in service.stop()[2].splitlines()]
+    assert [record["message"] for record in records if record["logger"] == "shop"] == ["imported"]
+
+
 def test_an_exception_is_one_line_of_json(serve):
     """With its traceback."""
     service = serve("hanging:fails", "--port", "0", "--log-format", "json")
