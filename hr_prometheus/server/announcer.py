@@ -28,6 +28,8 @@ class Announcer:
         #: Called when all can be reached.
         self.on_serving: Callable[[], None] = lambda: None
         self._stop_began = 0.0
+        #: When the start began, until it is announced; by ``monotonic``.
+        self._began: float | None = None
         #: Whether clients are answered, so that an interruption is a stop.
         self.has_served = False
         #: Whether the end of the stop was announced.
@@ -35,17 +37,19 @@ class Announcer:
 
     def __enter__(self) -> Self:
         self._slow_start = start_timer(SLOW_START, self._starting)
+        self._began = monotonic()
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self._slow_start.cancel()
 
     def serving(self, line: str) -> None:
-        """Announce that the application is served, with a line of :func:`serving_line`."""
+        """Announce that the application is served, with a *line* of :func:`serving_line`; the first one with its seconds."""
         self._slow_start.cancel()
         self.note_serving()
         self.on_serving()
-        self._announce(line)
+        self._announce(complete_line(line, self._began))
+        self._began = None
 
     def note_serving(self) -> None:
         """Note that clients are answered, before all is ready that :meth:`serving` announces."""
@@ -84,12 +88,18 @@ class Announcer:
 
 
 def serving_line(what: str, urls: Iterable[str], metrics: str, loop: str) -> str:
-    """Return the line that says what is served where, by which event loop and process, and how it is stopped.
+    """Return the line that says what is served where, by which event loop and process; :func:`complete_line` ends it.
 
     *metrics* is what :func:`hr_prometheus.server.metrics_routes.where_metrics_are` returns.
     """
     # The space keeps a terminal, and a person who copies it, from taking the semicolon for a part of the URL.
-    return f"hr-prometheus: {what} on {', '.join(urls)}, {metrics} ; {loop}, pid {os.getpid()}, Ctrl-C to stop"
+    return f"hr-prometheus: {what} on {', '.join(urls)}, {metrics} ; {loop}, pid {os.getpid()}"
+
+
+def complete_line(line: str, began: float | None) -> str:
+    """Return a *line* of :func:`serving_line` with how long a start took that *began* then, and how the server is stopped."""
+    took = "" if began is None else f", started in {monotonic() - began:.1f} s"
+    return f"{line}{took}, Ctrl-C to stop"
 
 
 def target_and_routes(target: str, routes: int, workers: str = "") -> str:

@@ -9,12 +9,13 @@ import asyncio
 import logging
 import sys
 from contextlib import AsyncExitStack, suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server import interrupts
-from hr_prometheus.server.announcer import serving_line
+from hr_prometheus.server.announcer import complete_line, serving_line
 from hr_prometheus.server.application import ServedApplication
 from hr_prometheus.server.bind import bind_tcp, host_and_port, url_of
 from hr_prometheus.server.label_notices import shared_notices
@@ -69,7 +70,7 @@ class ScriptRunners:
 
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup``, the *original*."""
-        self.has_runner = True
+        self.has_runner, began = True, monotonic()
         application = self._applications.get(runner.app) or await self._instrument(runner.app)
         arguments: Any = getattr(runner, "_kwargs", None)
         if application is not None and isinstance(arguments, dict):  # else what the parser refuses is not counted
@@ -77,7 +78,7 @@ class ScriptRunners:
         await original(runner)
         if application is not None:
             interrupts.note_serving()
-            self._announce_sites(runner, application, int(SERVES_NOTHING_SECONDS / _POLL_SECONDS))
+            self._announce_sites(runner, application, began, int(SERVES_NOTHING_SECONDS / _POLL_SECONDS))
         else:
             self.on_serving()
 
@@ -139,7 +140,7 @@ class ScriptRunners:
             self.target_file.remove()
             await self._metrics.aclose()
 
-    def _announce_sites(self, runner: AppRunner, application: ServedApplication, polls: int) -> None:
+    def _announce_sites(self, runner: AppRunner, application: ServedApplication, began: float, polls: int) -> None:
         """Announce where the application is served, as soon as its sites have been started; poll for them."""
         loop = asyncio.get_running_loop()
         if runner.addresses:
@@ -157,13 +158,13 @@ class ScriptRunners:
             except HrPrometheusError as error:
                 logger.warning("%s", sentence_of(error, self.settings.origins))
             metrics = where_metrics_are(self.settings, urls[0], metrics_urls[0], self._metrics_sockets)
-            self._announce(serving_line(application.describe(), urls, metrics, loop_name(loop)))
+            self._announce(complete_line(serving_line(application.describe(), urls, metrics, loop_name(loop)), began))
             application.log_notices()
         elif runner.server is not None:  # it has not been cleaned up
             if runner.server.requests_count:  # the script listens by itself
                 self.on_serving()
             seconds = _POLL_SECONDS if polls > 0 else _LATE_POLL_SECONDS
-            loop.call_later(seconds, self._announce_sites, runner, application, polls - 1)
+            loop.call_later(seconds, self._announce_sites, runner, application, began, polls - 1)
 
 
 def warn_of_no_server(target: str, *, has_runner: bool) -> None:

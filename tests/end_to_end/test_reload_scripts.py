@@ -83,6 +83,7 @@ async def test_a_script_that_is_edited_to_serve_elsewhere(served, script):
     for old, new in ((0, second), (second, first), (first, second)):
         edit(script, f"port={old}", f"port={new}")
         assert read_line(service.process, skip="the script goes on") == RELOADING
+        assert (", started in " in service.announcement) == (old == 0)  # a reload is another start
         service.announcement = read_line(service.process, skip="the script goes on")
         assert f" on http://127.0.0.1:{new}, metrics on http://127.0.0.1:{new}/metrics" in service.announcement
         await until_answered(service, "old")

@@ -23,7 +23,8 @@ def test_each_application_is_measured_once(serve, own_port):
     urls = own.split()[1:]
     for url, service.announcement in zip(urls, lines, strict=True):
         assert service.announcement.startswith("hr-prometheus: script_with_runners.py (1 route) on http://127.0.0.1:")
-        assert service.announcement.endswith(f" ; asyncio, pid {service.process.pid}, Ctrl-C to stop\n")
+        end = rf" ; asyncio, pid {service.process.pid}, started in \d+\.\d s, Ctrl-C to stop\n$"
+        assert re.search(end, service.announcement)
         assert service.url == url
         assert (service.metrics_url == f"{url}/metrics") == (not own_port)
     paths = ["/first", "/second", "/first"]

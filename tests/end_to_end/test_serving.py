@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,11 +38,11 @@ def scrape(service) -> str:
 
 
 def test_an_application_and_its_metrics(serve):
-    """One line says what is served where, and how it is stopped; requests are counted exactly; SIGTERM stops with 0."""
+    """One line says what is served where, how long that took, and how it is stopped; requests are counted exactly; SIGTERM stops with 0."""
     service = serve("served:create_app", "--port", "0", "--fixed-route", "get_cell_neighbour=cell_id")
-    assert service.announcement == (
+    assert re.sub(r"\d+\.\d s", "… s", service.announcement) == (
         f"hr-prometheus: served:create_app (6 routes) on {service.url}, metrics on {service.url}/metrics"
-        f" ; uvloop, pid {service.process.pid}, Ctrl-C to stop\n"
+        f" ; uvloop, pid {service.process.pid}, started in … s, Ctrl-C to stop\n"
     )
     for path, status in {
         "/": 200,

@@ -183,7 +183,8 @@ def test_a_slow_start(kind, tmp_path):
         expected = r"Starting: waiting for the application('s start-up)?, 2 s so far; Ctrl-C to stop\n"
         assert re.fullmatch(expected, read_line(process, skip="nothing"))
         go.touch()
-        assert read_line(process).startswith("hr-prometheus: ")
+        (seconds,) = re.findall(r"^hr-prometheus: .*, started in (\d+\.\d) s, ", read_line(process))
+        assert 2 <= float(seconds) < DEADLINE
         process.terminate()
         assert process.wait(DEADLINE) == 0
     finally:
