@@ -128,6 +128,12 @@ def _check_options(settings: Settings, port: int | None, unix_paths: list[str]) 
         raise SettingError("unix_mode", "--unix-mode", problem)
 
 
+def check_addresses(settings: Settings) -> None:
+    """Check the addresses in the settings of a target that is no script against each other. Nothing is bound."""
+    _, port, paths, _ = pop_addresses(settings, {}, is_script=False)
+    _check_options(settings, port, paths)
+
+
 def bind_tcp(
     hosts: str | Iterable[str] | None, port: int, *, reuse_address: bool = True, reuse_port: bool = False
 ) -> list[socket.socket]:

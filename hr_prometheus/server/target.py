@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hr_prometheus.errors import HrPrometheusError, TargetError
+from hr_prometheus.errors import HrPrometheusError, SettingError, TargetError
 from hr_prometheus.server.importer import EXPECTED, application_error, load_attribute, suggest_application
 
 if TYPE_CHECKING:
@@ -72,6 +72,15 @@ def load_target(target: Target, arguments: Sequence[str], app_dir: str) -> web.A
     if isinstance(value, web.Application) or inspect.isawaitable(value):
         return value
     raise not_an_application_error(target.text, value)
+
+
+def script_with_workers_error(target: str) -> SettingError:
+    """Return the error for a script that several workers are to serve."""
+    problem = (
+        f': "{target}" is a script, whose addresses are known only when it has run. Expected a target with an attribute, '
+        '"module:attribute".'
+    )
+    return SettingError("workers", "--workers", problem)
 
 
 async def make_application(target: str, value: object) -> web.Application:

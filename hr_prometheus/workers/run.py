@@ -15,7 +15,7 @@ from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metri
 from hr_prometheus.server.logs import configure_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
-from hr_prometheus.server.target import parse_target
+from hr_prometheus.server.target import parse_target, script_with_workers_error
 from hr_prometheus.server.target_file import TargetFile
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.settings import DEFAULT_HOST
@@ -37,12 +37,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     is_script = parse_target(settings.target).attribute is None
     if is_script and not settings.reload:
-        raise SettingError(
-            "workers",
-            "--workers",
-            f': "{settings.target}" is a script, whose addresses are known only when it has run. Expected a '
-            'target with an attribute, "module:attribute".',
-        )
+        raise script_with_workers_error(settings.target)
     check_paths(settings)
     loop_factory(settings.loop)  # what is wrong is an error here, once, and not in each worker
     tls_context(settings)

@@ -108,6 +108,7 @@ WRONG = [
     ("--label", "a-b=handler"), ("--label", "path=handler"), ("--label", "x=nosuch:y"), ("--label", "outcome=route", "--latency-by-status"),
     ("--exclude-method", "get"), ("--monitor", "m:"), ("--certfile", "none.pem"), ("--certfile", "no.pem"), ("--keyfile", "no.pem"),
     ("--log-config", "none.json"), ("--log-config", "no.json"), ("--log-config", "no.json", "--log-format", "json"),
+    ("--port", "7001", "--metrics-port", "7001"), ("--unix-mode", "660"),
     ("--access-log-format", "%Q"), ("--access-log-format", "%a", "--no-access-log"), ("--forwarded-allow-ips", "proxy"),
     ("--reload-dir", "nowhere"), ("--reload", "--reload-dir", "nowhere"), ("--host", "localhost:80"),
 ]  # fmt: skip
@@ -129,6 +130,11 @@ def test_what_run_refuses_before_the_application_is_imported(tmp_path, options):
     ("arguments", "sentence"),
     [
         (["run", "nowhere.py"], 'there is no file "nowhere.py"'),
+        (
+            ["run", "app.py", "--workers", "2"],
+            '--workers: "app.py" is a script, whose addresses are known only when it has run.',
+        ),
+        (["run", "--port", "7001", "--metrics-port", "7001"], "--metrics-port 7001 is the application's port."),
         (["run", "a:b()"], 'the target "a:b()" has parentheses.'),
         (["rules", "--label", "a-b=handler"], '--label "a-b=handler" cannot be the name of a label.'),
         (["scrape-config", "--metrics-path", "x"], '--metrics-path "x" cannot be served.'),
@@ -140,6 +146,14 @@ def test_other_settings_that_are_checked(tmp_path, arguments, sentence):
     done = hr_prometheus("config", "--check", *arguments, cwd=tmp_path)
     assert done.stderr.startswith(f"Error: {sentence}")
     assert done.returncode == 2
+
+
+def test_the_permissions_of_a_socket_that_a_script_may_have(tmp_path):
+    """They are right for a script, and for a target that is not typed yet."""
+    (tmp_path / "app.py").touch()
+    for target in ((), ("app.py",)):
+        done = hr_prometheus("config", "--check", "run", "--unix-mode", "660", *target, cwd=tmp_path)
+        assert done.stdout == "No errors.\n"
 
 
 def test_a_certificate_that_a_command_does_not_read(tmp_path):
