@@ -1,4 +1,4 @@
-"""The settings that are wrong whatever the application is, for those who only want to know."""
+"""Checks of all settings that can be wrong by themselves, without the application and without an address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def check_metrics(settings: Settings) -> None:
     """Instrument an application without routes. Raises what ``instrument`` raises for one with any."""
-    leave_multiprocess_mode()  # which has files
+    leave_multiprocess_mode()  # so that nothing is written to its files
     check_paths(settings)
     instrument(Application(), registry=CollectorRegistry(), **middleware_options(settings))
 
