@@ -97,6 +97,8 @@ class Settings:
     port: int | None = None
     unix_path: str | None = None
     unix_mode: int | None = None
+    #: Inherited descriptors, which are served on instead of an address.
+    fds: tuple[int, ...] = ()
     backlog: int | None = None
     reuse_port: bool | None = None
     shutdown_timeout: float | None = None
@@ -157,6 +159,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_places()
+        self._check_fds()
         if self.keyfile is not None and self.certfile is None:
             problem = " was given without --certfile. TLS needs the certificate as well."
             raise SettingError("keyfile", "--keyfile", problem)
@@ -216,6 +219,12 @@ class Settings:
                 port = f"--{setting.removesuffix('host')}port".replace("_", "-")
                 problem = f" is not an address or a name alone. Expected, for example, 127.0.0.1 or ::1; the port has an option of its own, {port}."
                 raise SettingError(setting, f'--{setting.replace("_", "-")} "{host}"', problem)
+
+    def _check_fds(self) -> None:
+        for name in ("host", "port", "unix_path", "unix_mode", "reuse_port"):
+            if self.fds and getattr(self, name) is not None:
+                advice = "{}, whose sockets are bound already. Leave it out."
+                raise SettingError(name, f"--{name.replace('_', '-')}", " was given with ", (), advice, "", "fd")
 
     def _check_reload(self) -> None:
         if self.reload and self.workers is not None and self.workers > 1:

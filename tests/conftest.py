@@ -374,17 +374,18 @@ def serve() -> Iterator[Callable[..., Service]]:
     """Start ``hr-prometheus run`` with arguments; every started process is ended with the test.
 
     It warns of no blocks of the event loop unless a test asks for them: on a busy machine there are some.
-    With ``is_measured=False`` it runs without coverage, for what is killed or flooded.
+    With ``is_measured=False`` it runs without coverage, for what is killed or flooded. With *pass_fds* it inherits these.
     """
     started: list[subprocess.Popen[str] | ForkedCommand] = []
 
     def start(
-        *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool = True, **changes: str
-    ) -> Service:
+        *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool = True,
+        pass_fds: tuple[int, ...] = (), **changes: str,
+    ) -> Service:  # fmt: skip
         changes = {"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes
-        if command:
+        if command or pass_fds:
             process = subprocess.Popen(
-                [*command, *arguments],
+                [*(command or (sys.executable, "-m", "hr_prometheus", "run")), *arguments], pass_fds=pass_fds,
                 cwd=cwd, env=clean_environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         else:

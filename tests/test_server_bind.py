@@ -89,7 +89,7 @@ def test_unix_paths(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
-        assert url_of(server, "http") == f"http+unix:{path}"
+        assert url_of(server, "http") == f"unix:{path}"
         with pytest.raises(ServingError, match="another process serves on this socket"):
             check_unix_path(path)
     check_unix_path(path)

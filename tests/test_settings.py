@@ -15,6 +15,7 @@ from hr_prometheus.settings import Origin, Settings, sentence_of
         ({"keyfile": "key.pem"}, "--keyfile was given without --certfile"),
         ({"log_config": "log.json", "log_format": "json"}, "--log-format was given with --log-config"),
         ({"metrics_host": "0.0.0.0"}, "--metrics-host was given without --metrics-port"),  # noqa: S104
+        ({"fds": (3,), "port": 0}, "--port was given with fd, whose sockets are bound already. Leave it out."),
         ({"monitor": "m:M", "buckets": {"*": (1.0,)}}, "belong to the default monitor"),
         ({"monitor": "m:M", "metric_prefix": "my_"}, "belong to the default monitor"),
     ],

@@ -111,8 +111,10 @@ def _texts(entry: _Entry, parameter: Parameter) -> Iterator[tuple[str, int]]:
         for each in entry.value:
             yield _text(entry.item(each), parameter), entry.line
     elif parameter.is_list and not parameter.takes_numbers:
-        example = f": {entry.path[-1]} = [{entry.text}]" if isinstance(entry.value, str) else ""
-        raise entry.error(f"expected an array of strings{' or a table' * parameter.takes_table}{example}.")
+        is_number = isinstance(parameter.type, click.types.IntParamType)
+        example = f": {entry.path[-1]} = [{entry.text}]" if isinstance(entry.value, int if is_number else str) else ""
+        items = "whole numbers" if is_number else "strings"
+        raise entry.error(f"expected an array of {items}{' or a table' * parameter.takes_table}{example}.")
     else:
         yield _text(entry, parameter), entry.line
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @server_options.port
 @server_options.unix_path
 @server_options.unix_mode
+@server_options.fd
 @server_options.backlog
 @server_options.reuse_port
 @server_options.shutdown_timeout

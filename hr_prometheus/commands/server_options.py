@@ -43,6 +43,14 @@ unix_mode = server_option(
     parse=parse_mode,
     help="Permissions of the Unix socket, in octal digits, such as 660; by default those that the umask leaves.",
 )
+fd = server_option(
+    "--fd",
+    "fds",
+    type=WholeNumber(0, example=3),
+    multiple=True,
+    metavar="N",
+    help="Serve on the socket that this process has inherited as descriptor N, instead of an address. Repeatable.",
+)
 backlog = server_option(
     "--backlog",
     type=WholeNumber(1, 65535, example=DEFAULT_BACKLOG),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError, SettingError
+from hr_prometheus.server.inherited import take_sockets
 from hr_prometheus.server.metrics_routes import where_metrics_are
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
 
@@ -33,7 +34,7 @@ _LONGEST_UNIX_PATH = 107
 
 @dataclass(frozen=True)
 class BoundAddresses:
-    """The sockets of an application and of its metrics, bound but not listening.
+    """The sockets of an application and of its metrics, bound but not listening, unless they were inherited so.
 
     ``metrics_sockets`` is empty if the application's own sockets serve the metrics. ``urls`` has ``unix:/path`` for a
     Unix socket.
@@ -64,9 +65,12 @@ def bind_addresses(
     """
     scheme = "https" if settings.certfile is not None or arguments.get("ssl_context") is not None else "http"
     host, port, paths, sockets = pop_addresses(settings, arguments, is_script=is_script)
-    if port is None and (host is not None or not (paths or sockets)):
+    if settings.fds:
+        sockets = take_sockets(settings.fds, keep=is_script)  # a script may serve again
+    elif port is None and (host is not None or not (paths or sockets)):
         port = _TLS_PORT if scheme == "https" and is_script else DEFAULT_PORT
-    _check_options(settings, port, paths)
+    own_ports = [each.getsockname()[1] for each in sockets if each.family != socket.AF_UNIX]
+    _check_options(settings, [port, *own_ports], paths)
     if port is not None:
         reuse_address = arguments.pop("reuse_address", None) is not False
         reuse_port = arguments.get("reuse_port") if settings.reuse_port is None else settings.reuse_port
@@ -77,7 +81,7 @@ def bind_addresses(
     for path in paths:
         check_unix_path(path)
     metrics_sockets: list[socket.socket] = []
-    metrics_url = urls[0] + (settings.metrics_path if sockets else "")
+    metrics_url = urls[0] + ("" if urls[0].startswith("unix:") else settings.metrics_path)
     if settings.metrics_port is not None and with_metrics:
         metrics_sockets, metrics_url = bind_metrics(settings, host if port is not None else DEFAULT_HOST, stack)
     for path in paths:
@@ -103,7 +107,7 @@ def pop_addresses(
     host, port, path, sock = (arguments.pop(name, None) for name in ("host", "port", "path", "sock"))
     if settings.host is not None or settings.port is not None:
         path = sock = None
-    elif settings.unix_path is not None:
+    elif settings.unix_path is not None or settings.fds:
         host = port = path = sock = None
     host = settings.host or host
     port = settings.port if settings.port is not None else port and int(port)  # asyncio takes a string as well
@@ -115,11 +119,11 @@ def pop_addresses(
     return host, port, [os.fspath(each) for each in paths], sockets
 
 
-def _check_options(settings: Settings, port: int | None, unix_paths: list[str]) -> None:
-    if settings.metrics_port is not None and settings.metrics_port == port != 0:
+def _check_options(settings: Settings, ports: list[int | None], unix_paths: list[str]) -> None:
+    if settings.metrics_port and settings.metrics_port in ports:
         raise SettingError(
             "metrics_port",
-            f"--metrics-port {port}",
+            f"--metrics-port {settings.metrics_port}",
             " is the application's port. Choose another one, or leave the option out to "
             f"serve the metrics on the application's port at {settings.metrics_path}.",
         )
@@ -131,7 +135,7 @@ def _check_options(settings: Settings, port: int | None, unix_paths: list[str]) 
 def check_addresses(settings: Settings) -> None:
     """Check the addresses in the settings of a target that is no script against each other. Nothing is bound."""
     _, port, paths, _ = pop_addresses(settings, {}, is_script=False)
-    _check_options(settings, port, paths)
+    _check_options(settings, [port], paths)
 
 
 def bind_tcp(
@@ -215,10 +219,10 @@ def host_and_port(host: str, port: object) -> str:
 
 
 def url_of(sock: socket.socket, scheme: str) -> str:
-    """Return the URL under which a bound socket can be reached."""
+    """Return the URL under which a bound socket can be reached; that of a Unix socket has no path behind its own."""
     name = sock.getsockname()
-    if sock.family == getattr(socket, "AF_UNIX", None):
-        return f"{scheme}+unix:{name}"
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name if isinstance(name, str) else f'@{os.fsdecode(name[1:])}'}"  # bytes: no path, but abstract
     return f"{scheme}://{host_and_port(*name[:2])}"
 
 

@@ -44,7 +44,7 @@ _POLL_SECONDS = 0.05
 _LATE_POLL_SECONDS = 1.0
 #: Options that a script's own runner has no use for.
 _UNUSED_OPTIONS = (
-    "host", "port", "unix_path", "unix_mode", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop",
+    "host", "port", "unix_path", "unix_mode", "fd", "backlog", "reuse_port", "shutdown_timeout", "keepalive_timeout", "loop",
     "certfile", "keyfile",
 )  # fmt: skip
 

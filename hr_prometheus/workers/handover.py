@@ -83,8 +83,11 @@ def take_script_addresses(config: WorkerConfig, settings: Settings, arguments: d
             arguments.clear()
             arguments.update(rest)
             return config
-        for descriptor in config.sockets:
-            os.close(descriptor)
+        if settings.fds:
+            settings = replace(settings, fds=tuple(config.sockets))
+        else:
+            for descriptor in config.sockets:
+                os.close(descriptor)
         with ExitStack() as stack:
             addresses = bind_addresses(settings, arguments, stack, is_script=True, with_metrics=False)
             stack.pop_all()  # the supervisor keeps them

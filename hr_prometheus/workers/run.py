@@ -47,7 +47,8 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         ExitStack() as stack,
         Announcer(announce, lambda: "the application's start-up") as announcer,
     ):
-        addresses = _bind_around_script(settings, stack) if is_script else bind_addresses(settings, {}, stack)
+        binds_itself = is_script and not settings.fds
+        addresses = _bind_around_script(settings, stack) if binds_itself else bind_addresses(settings, {}, stack)
         if settings.file_sd is not None:
             announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish
         counts = Counts(Counts.create())
@@ -55,7 +56,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         slots = Slots(leave_multiprocess_mode())
         stack.callback(slots.remove)
         supervisor = Supervisor(settings, addresses, slots, counts, announcer)
-        if is_script:
+        if binds_itself:
             stack.callback(lambda: _remove_unix_sockets(supervisor.urls))
         asyncio.run(supervisor.run())
         if supervisor.failure is not None:

@@ -111,6 +111,7 @@ WRONG = [
     ("buckets = [true]", "buckets true on line 1 of hr-prometheus.toml: expected a string or a number."),
     # lists
     ("exclude = '/health'", 'exclude "/health" on line 1 of hr-prometheus.toml: expected an array of strings: exclude = ["/health"].'),
+    ("fd = 3", "fd 3 on line 1 of hr-prometheus.toml: expected an array of whole numbers: fd = [3]."),
     ("exclude = 5", "exclude 5 on line 1 of hr-prometheus.toml: expected an array of strings."),
     ("exclude = {a = 'b'}", 'exclude {"a": "b"} on line 1 of hr-prometheus.toml: expected an array of strings.'),
     ("exclude = [5]", 'exclude 5 on line 1 of hr-prometheus.toml: expected a string: exclude = ["5"].'),
