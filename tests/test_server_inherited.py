@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from hr_prometheus.errors import SettingError
+from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.server.bind import url_of
-from hr_prometheus.server.inherited import take_sockets
+from hr_prometheus.server.inherited import passed_descriptors, take_sockets
 
 
 def bound(family: int = socket.AF_INET, address: object = ("127.0.0.1", 0), kind: int = socket.SOCK_STREAM) -> int:
@@ -16,6 +16,35 @@ def bound(family: int = socket.AF_INET, address: object = ("127.0.0.1", 0), kind
     sock.bind(address)
     sock.set_inheritable(True)
     return sock.detach()
+
+
+@pytest.mark.parametrize(
+    ("variables", "descriptors"),
+    [
+        ({}, ()),
+        ({"LISTEN_PID": str(os.getpid())}, ()),
+        ({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}, (3, 4)),
+        ({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"}, ()),
+        ({"LISTEN_PID": "1", "LISTEN_FDS": "2"}, ()),
+        ({"LISTEN_PID": "", "LISTEN_FDS": "x"}, ()),
+    ],
+)
+def test_what_systemd_has_passed(monkeypatch, variables, descriptors):
+    """It is for this process, or nothing."""
+    for name in ("LISTEN_PID", "LISTEN_FDS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert passed_descriptors() == descriptors
+
+
+@pytest.mark.parametrize("number", ["x", "-1", "", "99999"])
+def test_a_number_that_is_none(monkeypatch, number):
+    """It is an error, since no socket would be served."""
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", number)
+    with pytest.raises(ConfigurationError, match=f'^LISTEN_FDS="{number}" is not understood.'):
+        passed_descriptors()
 
 
 def close(sockets):
@@ -56,6 +85,7 @@ def test_what_nothing_can_be_served_on():
         datagram: r"is of another kind \(AF_INET, SOCK_DGRAM\)",
         connected.fileno(): "is connected to one client",
         unbound.fileno(): "is not bound to an address",
+        2**40: "is not open",
     }.items():
         with pytest.raises(SettingError, match=f'^--fd "{descriptor}": descriptor {descriptor} {reason}'):
             take_sockets([descriptor])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hr_prometheus.commands import file_options, options, server_options
 from hr_prometheus.commands.command import Command
-from hr_prometheus.settings import Settings
+from hr_prometheus.errors import SettingError
+from hr_prometheus.server.inherited import passed_descriptors
+from hr_prometheus.settings import Origin, Settings
 
 if TYPE_CHECKING:
     from hr_prometheus.commands.streams import StandardOutput
@@ -74,6 +77,7 @@ def run(output: StandardOutput, /, **values: Any) -> None:
     A repeatable option's variable holds its values separated by spaces. Exit codes: 0 stopped, 1 an address
     or file was refused, 2 wrong usage, 3 the application failed, 130 interrupted before it served.
     """
+    _add_passed_sockets(values)
     settings = Settings(**values)
     output.hand_over()
     # Imported after the options were checked, which may be all that is wrong.
@@ -82,3 +86,16 @@ def run(output: StandardOutput, /, **values: Any) -> None:
     else:
         from hr_prometheus.workers.run import run as serve
     serve(settings, output.announce)
+
+
+def _add_passed_sockets(values: dict[str, Any]) -> None:
+    """Have the sockets that systemd has passed served on, as those of ``--fd`` are."""
+    descriptors = passed_descriptors()
+    if not descriptors:
+        return
+    if values["fds"]:
+        problem = " was given, but systemd has passed sockets as well, by LISTEN_FDS. Leave it out."
+        raise SettingError("fd", "--fd", problem)
+    text = os.environ["LISTEN_FDS"]
+    values["fds"] = descriptors
+    values["origins"]["fd"] = Origin("--fd", tuple(map(str, descriptors)), variable="LISTEN_FDS", text=text)

@@ -1,18 +1,20 @@
 """An application that shows what a program inherits which it starts."""
 
-import asyncio
+import subprocess
 
 from aiohttp import web
 
-SCRIPT = "env; ls -l /proc/self/fd"
+
+def inherited() -> bytes:
+    command = ["sh", "-c", "env; ls -l /proc/self/fd"]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True, close_fds=False).stdout
 
 
-async def inherited(_request: web.Request) -> web.Response:
-    process = await asyncio.create_subprocess_shell(SCRIPT, stdout=asyncio.subprocess.PIPE, close_fds=False)
-    return web.Response(body=(await process.communicate())[0])
+async def show(_request: web.Request) -> web.Response:
+    return web.Response(body=inherited())
 
 
 def create_app() -> web.Application:
     app = web.Application()
-    app.router.add_get("/", inherited)
+    app.router.add_get("/", show)
     return app

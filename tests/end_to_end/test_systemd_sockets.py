@@ -1,0 +1,119 @@
+"""Sockets that systemd passes, by ``LISTEN_FDS``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import APPS, DEADLINE, clean_environment
+from test_inherited_sockets import LOOPS, PROCESSES, SCRIPT, USAGE, ask, tcp, unix, url_of  # noqa: F401  # fixtures
+from test_serving import get
+
+#: Do what systemd does between fork and exec. The arguments are descriptors, the offset of LISTEN_PID, and the command's.
+LAUNCHER = """
+import fcntl, json, os, sys
+copies = [fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in json.loads(sys.argv[1])]
+for number, copy in enumerate(copies, 3):
+    os.dup2(copy, number)
+    os.close(copy)
+os.closerange(3 + len(copies), 100)
+os.environ |= {"LISTEN_PID": str(os.getpid() + int(sys.argv[2])), "LISTEN_FDS": str(len(copies)), "LISTEN_FDNAMES": "a"}
+os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.argv[3:]])
+"""
+
+
+def launch(*sockets: socket.socket, pid_offset: int = 0) -> dict[str, tuple]:
+    """Return the arguments of ``serve`` with which the command gets these sockets from a stand-in for systemd."""
+    numbers = tuple(each.fileno() for each in sockets)
+    return {"command": (sys.executable, "-c", LAUNCHER, json.dumps(numbers), str(pid_offset)), "pass_fds": numbers}
+
+
+def run(*arguments: str, command: tuple[str, ...], pass_fds: tuple[int, ...]) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*command, *arguments], cwd=APPS, env=clean_environment(), pass_fds=pass_fds,
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+
+
+@PROCESSES
+@LOOPS
+async def test_they_are_served_on(serve, tcp, unix, processes, loop):  # noqa: F811
+    """All of them, instead of an address of our own, and what systemd has made stays."""
+    service = serve("served:app", "--loop", loop, "--metrics-port", "0", *processes, **launch(unix, tcp))
+    path = unix.getsockname()
+    assert f" on {url_of(tcp)}, unix:{path}, metrics on http://127.0.0.1:" in service.announcement
+    assert get(url_of(tcp))[0] == 200
+    assert '{"arguments": null}' in await ask(unix)
+    assert service.stop()[0] == 0
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+@PROCESSES
+def test_programs_of_the_application_inherit_none(serve, tcp, unix, processes):  # noqa: F811
+    """Else they would take the sockets for theirs, and keep them open."""
+    service = serve("children:create_app", *processes, **launch(tcp, unix))
+    inherited = get(service.url)[1]
+    assert "PATH=" in inherited
+    assert "LISTEN_" not in inherited
+    assert "socket:" not in inherited
+
+
+def test_sockets_for_another_process_are_ignored(serve, tcp):  # noqa: F811
+    """As those of a service in which the command is one of several programs."""
+    service = serve("served:app", "--port", "0", **launch(tcp, pid_offset=1))
+    assert service.url != url_of(tcp)
+    assert get(service.url)[0] == 200
+
+
+def test_a_script(serve, tmp_path, tcp):  # noqa: F811
+    """Its own address is replaced, as by an option."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    service = serve("script.py", cwd=tmp_path, **launch(tcp))
+    assert service.url == url_of(tcp)
+    assert get(service.url) == (200, "old")
+    assert {each.name for each in tmp_path.iterdir()} == {"script.py"}
+
+
+def test_a_script_with_runners_may_take_them_itself(serve, tcp, tmp_path):  # noqa: F811
+    """They are left to it, in the environment as well."""
+    (tmp_path / "script.py").write_text(
+        "import asyncio, os, socket\nfrom aiohttp import web\n"
+        "async def main():\n"
+        "    runner = web.AppRunner(web.Application())\n    await runner.setup()\n"
+        "    assert int(os.environ['LISTEN_PID']) == os.getpid()\n"
+        "    await web.SockSite(runner, socket.socket(fileno=3)).start()\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    service = serve("script.py", cwd=tmp_path, **launch(tcp))
+    assert service.url == url_of(tcp)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--port", "0"], "--port was given with LISTEN_FDS, whose sockets are bound already. Leave it out."),
+        (["--fd", "3"], "--fd was given, but systemd has passed sockets as well, by LISTEN_FDS. Leave it out."),
+    ],
+)
+def test_an_address_beside_them(tcp, options, sentence):  # noqa: F811
+    """It is refused."""
+    done = run("served:app", *options, **launch(tcp))
+    assert (done.returncode, done.stderr) == (USAGE, f"Error: {sentence}\n")
+
+
+@PROCESSES
+def test_a_socket_that_cannot_be_served_on(tcp, processes):  # noqa: F811
+    """It is one sentence, before the application is imported."""
+    with socket.socket(type=socket.SOCK_DGRAM) as datagram:
+        done = run("raises_on_import:app", *processes, **launch(tcp, datagram))
+    assert (done.returncode, done.stderr) == (
+        USAGE,
+        'Error: LISTEN_FDS="2": descriptor 4 is of another kind (AF_INET, SOCK_DGRAM). Expected a TCP or a Unix stream '
+        "socket that is bound or listens.\n",
+    )
