@@ -1,4 +1,4 @@
-"""The lines that announce a server's start and stop, for the person who waits."""
+"""The lines that announce a server's start and stop, for the person who waits, and for a service manager."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from hr_prometheus.server import interrupts
+from hr_prometheus.server.notify import ServiceManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +28,9 @@ class Announcer:
         self._announce, self._waits_for = announce, waits_for
         #: Called when all can be reached.
         self.on_serving: Callable[[], None] = lambda: None
+        #: The reader of all lines beside the person.
+        self.manager = ServiceManager()
+        self._serving_line = ""
         self._stop_began = 0.0
         #: When the start began, until it is announced; by ``monotonic``.
         self._began: float | None = None
@@ -48,8 +52,9 @@ class Announcer:
         self._slow_start.cancel()
         self.note_serving()
         self.on_serving()
-        self._announce(complete_line(line, self._began))
-        self._began = None
+        self._serving_line, self._began = complete_line(line, self._began), None
+        self.manager.ready(self._serving_line)
+        self._announce(self._serving_line)
 
     def note_serving(self) -> None:
         """Note that clients are answered, before all is ready that :meth:`serving` announces."""
@@ -62,7 +67,21 @@ class Announcer:
 
     def reloading(self, what: str) -> None:
         """Announce that the application is started anew because of *what* has changed."""
-        self._announce(f"Reloading: {what}")
+        self._say(f"Reloading: {what}")
+
+    def begin_reload(self) -> None:
+        """Note that a reload begins."""
+        self.manager.reloading()
+
+    def end_reload(self) -> None:
+        """Note that a reload has ended, whether or not it has succeeded."""
+        if self._serving_line and not self._stop_began:
+            self.manager.ready(self._serving_line)
+
+    def begin_stop(self) -> None:
+        """Note that a signal stops the process. After any other stop a script may go on."""
+        self.note_stop()
+        self.manager.stopping()
 
     def note_stop(self) -> None:
         """Note that the stop begins; only the first call counts."""
@@ -75,16 +94,20 @@ class Announcer:
 
     def stopping(self, reason: str, seconds: float) -> None:
         """Announce that a stop waits for *reason*, for so many *seconds* at most."""
-        self._announce(f"Stopping: waiting for {reason}, at most {seconds:g} s; Ctrl-C again to stop now")
+        self._say(f"Stopping: waiting for {reason}, at most {seconds:g} s; Ctrl-C again to stop now")
 
     def stopped(self, unfinished: str = "") -> None:
         """Announce the end of a stop, with what is left *unfinished*."""
         self.has_stopped = True
         rest = f", without waiting for {unfinished}" if unfinished else ""
-        self._announce(f"Stopped after {monotonic() - self._stop_began:.1f} s{rest}")
+        self._say(f"Stopped after {monotonic() - self._stop_began:.1f} s{rest}")
 
     def _starting(self) -> None:
-        self._announce(f"Starting: waiting for {self._waits_for()}, {SLOW_START:g} s so far; Ctrl-C to stop")
+        self._say(f"Starting: waiting for {self._waits_for()}, {SLOW_START:g} s so far; Ctrl-C to stop")
+
+    def _say(self, line: str) -> None:
+        self.manager.status(line)
+        self._announce(line)
 
 
 def serving_line(what: str, urls: Iterable[str], metrics: str, loop: str) -> str:

@@ -23,6 +23,7 @@ from hr_prometheus.server.logs import log_notices
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.metrics_routes import metrics_routes, where_metrics_are
 from hr_prometheus.server.metrics_server import metrics_thread
+from hr_prometheus.server.notify import ServiceManager
 from hr_prometheus.server.run_app_arguments import runner_arguments
 from hr_prometheus.server.target_file import ScriptTargetFile
 from hr_prometheus.settings import DEFAULT_HOST, sentence_of
@@ -67,10 +68,12 @@ class ScriptRunners:
         self._metrics_users = 0
         self._is_serving = False
         self.target_file = ScriptTargetFile(settings.file_sd)
+        self._manager = ServiceManager()
 
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup``, the *original*."""
         self.has_runner, began = True, monotonic()
+        self._manager.watch(asyncio.get_running_loop())
         application = self._applications.get(runner.app) or await self._instrument(runner.app)
         arguments: Any = getattr(runner, "_kwargs", None)
         if application is not None and isinstance(arguments, dict):  # else what the parser refuses is not counted
@@ -158,7 +161,9 @@ class ScriptRunners:
             except HrPrometheusError as error:
                 logger.warning("%s", sentence_of(error, self.settings.origins))
             metrics = where_metrics_are(self.settings, urls[0], metrics_urls[0], self._metrics_sockets)
-            self._announce(complete_line(serving_line(application.describe(), urls, metrics, loop_name(loop)), began))
+            line = complete_line(serving_line(application.describe(), urls, metrics, loop_name(loop)), began)
+            self._manager.ready(line)
+            self._announce(line)
             application.log_notices()
         elif runner.server is not None:  # it has not been cleaned up
             if runner.server.requests_count:  # the script listens by itself

@@ -54,6 +54,7 @@ class Service:
     def run(self, app: Coroutine[Any, Any, Application], loop: asyncio.AbstractEventLoop) -> None:
         """Serve in *loop*, and close it. Raises :exc:`KeyboardInterrupt` for an interruption before it served."""
         asyncio.set_event_loop(loop)
+        self._announcer.manager.watch(loop)
         main = loop.create_task(self._serve(app))
         shutdown = self._shutdown = Shutdown(main, self._announcer, self._drain_seconds)
         is_interrupted = False

@@ -55,7 +55,7 @@ class Shutdown:
     def _on_signal(self, number: int) -> None:
         if not self.requested.is_set():
             self.requested.set()
-            self._announcer.note_stop()
+            self._announcer.begin_stop()
             self.forced_exit.schedule(self._drain_seconds + CLEANUP_SECONDS)
             if self.runner is None:
                 self._main.cancel()

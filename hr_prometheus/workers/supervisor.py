@@ -66,10 +66,12 @@ class Supervisor:
             signal.SIGTTIN: self._pool.add,
             signal.SIGTTOU: self._pool.remove,
         }
+        loop = asyncio.get_running_loop()
+        self._announcer.manager.watch(loop)
         if self._terminal.is_ignored:
             del handlers[signal.SIGHUP]
         for number, handler in handlers.items():
-            asyncio.get_running_loop().add_signal_handler(number, handler)
+            loop.add_signal_handler(number, handler)
         self._tasks.start(self._terminal.watch())
         if self._settings.reload:
             files = source_files(self._settings)  # before a worker reads them
@@ -138,7 +140,9 @@ class Supervisor:
         while True:
             await self._reload_requested.wait()
             self._reload_requested.clear()
+            self._announcer.begin_reload()
             await self._pool.reload()
+            self._announcer.end_reload()
             serving = [worker for worker in self._pool.workers.values() if worker.is_serving]
             if serving and self._pool.addresses.urls != self._announced_urls:  # a script has asked for others
                 self._announce_serving(serving[0], "1 worker")
@@ -173,7 +177,7 @@ class Supervisor:
         if self._pool.stopping.is_set():
             self._pool.kill()
         else:
-            self._announcer.note_stop()
+            self._announcer.begin_stop()
             workers = self._pool.workers.values()
             self._tasks.start(announce_drain(self._announcer, workers, self._pool.drain_seconds))
         self._pool.stop()
