@@ -116,6 +116,7 @@ class Settings:
     loop: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
+    pid_file: str | None = None
     # the workers; None: one process, without a supervisor
     workers: int | None = None
     worker_timeout: float | None = None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @server_options.loop
 @server_options.certfile
 @server_options.keyfile
+@server_options.pid_file
 @server_options.workers
 @server_options.worker_timeout
 @server_options.max_requests

@@ -132,6 +132,13 @@ certfile = server_option(
 keyfile = server_option(
     "--keyfile", type=FilePath(), metavar="FILE", help="Private key of the certificate, if it is in a file of its own."
 )
+pid_file = server_option(
+    "--pid-file",
+    type=FilePath(),
+    metavar="FILE",
+    help="Keep the number of this process in this file, from before the application is imported until the stop. A second "
+    "process with the same file is refused.",
+)
 
 # -- more than one process
 

@@ -16,6 +16,7 @@ from hr_prometheus.server.logs import prepare_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths, metrics_routes
 from hr_prometheus.server.metrics_server import metrics_context
+from hr_prometheus.server.pid_file import hold_pid_file
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.script import run_script
 from hr_prometheus.server.service import Service
@@ -64,7 +65,7 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
         # The port of the metrics is that of the first process. The others announce a free one.
         return settings if is_first or settings.metrics_port is None else replace(settings, metrics_port=0)
 
-    with interrupts.DefaultHandler():
+    with interrupts.DefaultHandler(), hold_pid_file(settings.pid_file):
         warning = start_timer(script_runners.SERVES_NOTHING_SECONDS, warn)
         runners.on_serving = warning.cancel
 
@@ -115,6 +116,8 @@ def _serve(
         ExitStack() as stack,
         Announcer(announce, application.waits_for) as announcer,
     ):
+        if not application.is_script:  # which may serve again
+            stack.enter_context(hold_pid_file(settings.pid_file))
         addresses = bind_addresses(settings, arguments, stack, is_script=application.is_script)
         if settings.file_sd is not None:
             announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish

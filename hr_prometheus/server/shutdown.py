@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.in_progress import blockers_of, describe_requests
+from hr_prometheus.server.pid_file import remove_pid_file
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def exit_at_signals(before: Callable[[], None]) -> Iterator[None]:
 
 def _exit_process(before: Callable[[], None]) -> None:
     try:
+        remove_pid_file()
         before()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it

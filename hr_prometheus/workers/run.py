@@ -15,6 +15,7 @@ from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metri
 from hr_prometheus.server.logs import configure_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
+from hr_prometheus.server.pid_file import hold_pid_file
 from hr_prometheus.server.target import parse_target, script_with_workers_error
 from hr_prometheus.server.target_file import TargetFile
 from hr_prometheus.server.tls import tls_context
@@ -47,6 +48,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         ExitStack() as stack,
         Announcer(announce, lambda: "the application's start-up") as announcer,
     ):
+        stack.enter_context(hold_pid_file(settings.pid_file))
         binds_itself = is_script and not settings.fds
         addresses = _bind_around_script(settings, stack) if binds_itself else bind_addresses(settings, {}, stack)
         if settings.file_sd is not None:
