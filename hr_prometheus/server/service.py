@@ -120,7 +120,15 @@ class Service:
                 await asyncio.sleep(0)
         finally:
             self._announcer.note_stop()
+            if shutdown.runner is not None:
+                await self._accept_no_more()
             await runner.cleanup()
+
+    async def _accept_no_more(self) -> None:
+        """Leave connections alone that come from now on: asyncio drops those of the turn before it closes their socket."""
+        for sock in self._addresses.sockets:
+            asyncio.get_running_loop().remove_reader(sock)
+        await asyncio.sleep(0)
 
     def _handle(self, *signals: int) -> None:
         if self._handles_signals:

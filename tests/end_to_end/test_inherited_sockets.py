@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import aiohttp
 import pytest
-from conftest import APPS, DEADLINE, clean_environment, wait_for
+from conftest import APPS, DEADLINE, clean_environment, read_line, wait_for
 from test_reload import RELOADING, edit, next_line
 from test_serving import get
 from workers import MARK, are_without, load, settled, slots, until_async
@@ -140,6 +140,15 @@ async def test_workers_come_and_go(serve, tmp_path, tcp, way):
     assert service.stop()[0] == 0
 
 
+def test_a_client_that_comes_while_it_stops(tcp):
+    """It is answered, or it waits for the next process, in whichever turn of the event loop it comes."""
+    tcp.listen()
+    host, port = tcp.getsockname()
+    done = run("script_stopping_in_turns.py", *options_for(tcp), "--", host, str(port), pass_fds=(tcp.fileno(),))
+    ends = {line for line in done.stdout.splitlines() if not line.startswith(("hr-prometheus: ", "St"))}
+    assert ends == {"HTTP/1.0 200", "waits"}
+
+
 @pytest.mark.parametrize("processes", [(), ("--workers", "1")], ids=["one process", "workers"])
 def test_standard_input(tcp, processes):
     """Some process managers pass a socket on as descriptor 0."""
@@ -148,7 +157,7 @@ def test_standard_input(tcp, processes):
         cwd=APPS, env=clean_environment(), stdin=tcp, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert f" on {url_of(tcp)}, " in process.stdout.readline()
+        assert f" on {url_of(tcp)}, " in read_line(process)
         assert get(url_of(tcp))[0] == 200
     finally:
         process.terminate()
