@@ -126,7 +126,7 @@ def _serve(
         app = _prepare(application, value, addresses, announcer)
         try:
             with application.failures(addresses.urls):
-                Service(application, addresses, announcer, arguments).run(app, loop or new_event_loop())
+                Service(application, addresses, announcer, arguments, stack.close).run(app, loop or new_event_loop())
         finally:
             close_unawaited(app)
             close_unawaited(value)

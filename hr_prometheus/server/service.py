@@ -18,7 +18,7 @@ from hr_prometheus.server.shutdown import Shutdown
 from hr_prometheus.settings import DEFAULT_BACKLOG
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from aiohttp.web import Application
 
@@ -33,7 +33,10 @@ _DRAIN_SECONDS = 60.0
 
 
 class Service:
-    """Serves an application until it is stopped. *arguments* are those of ``run_app``, without addresses."""
+    """Serves an application until it is stopped. *arguments* are those of ``run_app``, without addresses.
+
+    *release* removes the files of the process before it is ended by force.
+    """
 
     def __init__(
         self,
@@ -41,7 +44,9 @@ class Service:
         addresses: BoundAddresses,
         announcer: Announcer,
         arguments: dict[str, Any],
+        release: Callable[[], None],
     ) -> None:
+        self._release = release
         self._application, self._addresses, self._announcer = application, addresses, announcer
         drain_seconds = arguments.pop("shutdown_timeout", _DRAIN_SECONDS)
         self._drain_seconds: float = inf if drain_seconds is None else drain_seconds
@@ -56,7 +61,7 @@ class Service:
         asyncio.set_event_loop(loop)
         self._announcer.manager.watch(loop)
         main = loop.create_task(self._serve(app))
-        shutdown = self._shutdown = Shutdown(main, self._announcer, self._drain_seconds)
+        shutdown = self._shutdown = Shutdown(main, self._announcer, self._drain_seconds, self._release)
         is_interrupted = False
         try:
             self._handle(signal.SIGTERM, signal.SIGHUP)

@@ -31,14 +31,17 @@ class Shutdown:
     """Stops what *main* serves at a signal, and ends the process if that takes too long.
 
     Requests in progress have *drain_seconds*, and the application's clean-up :data:`CLEANUP_SECONDS` more. A
-    second signal gives them up.
+    second signal gives them up. *release* is called before the process is ended, to remove the files that it has made.
     """
 
-    def __init__(self, main: asyncio.Task[None], announcer: Announcer, drain_seconds: float) -> None:
+    def __init__(
+        self, main: asyncio.Task[None], announcer: Announcer, drain_seconds: float, release: Callable[[], None]
+    ) -> None:
+        self._release = release
         self._main, self._announcer, self._drain_seconds = main, announcer, drain_seconds
         self._loop = main.get_loop()
         self._slow_cleanup: threading.Timer | None = None
-        self.forced_exit = ForcedExit(self._announce_forced_exit)
+        self.forced_exit = ForcedExit(self._prepare_forced_exit)
         #: Set by the first signal.
         self.requested = asyncio.Event()
         #: Whether there was a second signal.
@@ -91,10 +94,11 @@ class Shutdown:
         if self._slow_cleanup is not None:
             self._slow_cleanup.cancel()
 
-    def _announce_forced_exit(self) -> None:
+    def _prepare_forced_exit(self) -> None:
         blockers = blockers_of(self._loop)
         if any(blockers) or not self._announcer.has_stopped:  # else only the interpreter is slow to end
             self._announcer.stopped(blockers.describe())
+        self._release()
 
     def _announce_if_slow(self, seconds: float) -> None:
         self.close()

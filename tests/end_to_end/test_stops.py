@@ -127,6 +127,20 @@ def test_a_clean_up_that_does_not_end(serve, app):
     )
 
 
+def test_a_stop_that_is_forced_leaves_no_file(serve, tmp_path):
+    """Neither that of the targets, nor that of the process's number, nor a Unix socket."""
+    place, targets = tmp_path / "place", tmp_path / "targets"
+    place.mkdir()
+    targets.mkdir()
+    service = serve(
+        "hanging:blocked_cleanup", "--unix-path", f"{place}/socket", "--pid-file", f"{place}/pid", "--port", "0",
+        "--file-sd", str(targets), "--shutdown-timeout", "0.5",
+    )  # fmt: skip
+    assert len([*place.iterdir(), *targets.iterdir()]) == 3
+    assert service.stop(signal.SIGINT) == (0, "", "")
+    assert [*place.iterdir(), *targets.iterdir()] == []
+
+
 def test_a_clean_up_of_workers_that_does_not_end(serve):
     """The same line, and each worker is killed after this time."""
     service = serve("hanging:cleanup", "--port", "0", "--shutdown-timeout", "3600", "--workers", "2")
