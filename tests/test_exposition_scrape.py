@@ -97,13 +97,14 @@ async def test_one_is_rendered_at_a_time(registry, monkeypatch):
 
 
 async def test_too_many_scrapes_are_refused(registry, collector, monkeypatch):
-    """Those beyond the limit get a 503; the others get their metrics."""
+    """Those beyond the limit get a 503, unless they share a body; the others get their metrics."""
     monkeypatch.setattr(scrape, "_MOST_WAITING", 3)
     scrapes = Scrapes(registry)
-    results = await asyncio.gather(*[scrapes.body(TEXT, (), is_gzip=False) for _ in range(5)], return_exceptions=True)
+    names = [("many",), ("many", "1"), ("many", "2"), ("many", "3"), ("many", "4"), *[("many",)] * 5]
+    results = await asyncio.gather(*[scrapes.body(TEXT, each, is_gzip=False) for each in names], return_exceptions=True)
     refused = [result for result in results if isinstance(result, web.HTTPServiceUnavailable)]
-    assert len(refused) == 2
-    assert refused[0].text.startswith("3 scrapes are waiting for their metrics already.")
+    assert [results.index(each) for each in refused] == [3, 4]
+    assert refused[0].text.startswith("3 scrapes of other formats or names are waiting for their metrics already.")
     assert refused[0].headers["Retry-After"] == "1"
     assert all(b"many" in b"".join(result) for result in results if result not in refused)
     assert await scrapes.body(TEXT, (), is_gzip=False)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _TURN = 0.0005
 #: Seconds for which a thread that renders then sleeps: without that it would often take the GIL again before another wakes up.
 _REST = 0.0005
-#: How many scrapes may wait for their bodies at a time.
+#: How many bodies may be rendered or wait for that at a time. Scrapes that share one count once.
 _MOST_WAITING = 32
 #: About how many bytes a part of a body has.
 _PART = 65536
@@ -64,30 +64,25 @@ class Scrapes:
         self._collectors = Collectors(registry, beside)
         self._rendering = asyncio.Lock()
         self._tasks: dict[object, asyncio.Task[list[bytes]]] = {}
-        self._waiting = 0
 
     async def body(self, form: Format, names: tuple[str, ...], *, is_gzip: bool) -> list[bytes]:
         """Return the metrics, or those with *names*, in parts; scrapes that come while they are rendered share them.
 
         A collector that raises loses what it has not yet yielded, and nothing else; it is logged once a kind and counted.
-        Raises :exc:`~aiohttp.web.HTTPServiceUnavailable` if too many are waiting.
+        Raises :exc:`~aiohttp.web.HTTPServiceUnavailable` if too many that share none are waiting.
         """
-        if self._waiting >= _MOST_WAITING:
-            raise HTTPServiceUnavailable(
-                text=f"{self._waiting} scrapes are waiting for their metrics already. Scrape less often, or from fewer "
-                "places.\n",
-                headers={hdrs.RETRY_AFTER: "1"},
-            )
         key = (form, names, is_gzip)
         task = self._tasks.get(key)
         if task is None:
+            if len(self._tasks) >= _MOST_WAITING:
+                raise HTTPServiceUnavailable(
+                    text=f"{len(self._tasks)} scrapes of other formats or names are waiting for their metrics already. "
+                    "Scrape less often, or from fewer places.\n",
+                    headers={hdrs.RETRY_AFTER: "1"},
+                )
             task = self._tasks[key] = asyncio.create_task(self._render(form, names, is_gzip=is_gzip))
             task.add_done_callback(lambda task: self._forget(key, task))
-        self._waiting += 1
-        try:
-            return await asyncio.shield(task)  # a client that leaves takes nothing from the others
-        finally:
-            self._waiting -= 1
+        return await asyncio.shield(task)  # a client that leaves takes nothing from the others
 
     def _forget(self, key: object, task: asyncio.Task[list[bytes]]) -> None:
         del self._tasks[key]

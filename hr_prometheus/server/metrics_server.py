@@ -8,11 +8,11 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from aiohttp.web import Application, SockSite
+from aiohttp.web import Application, HTTPRequestEntityTooLarge, middleware
 from prometheus_client import REGISTRY
 
 from hr_prometheus.exposition.view import make_view
-from hr_prometheus.server.bind import address_error, url_of
+from hr_prometheus.server.listener import Listener
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.store.failures import failures_of
 
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from aiohttp.typedefs import Handler
+    from aiohttp.web import Request, StreamResponse
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.server.metrics_routes import MetricsRoutes
     from hr_prometheus.status.view import Gather
 
+#: Seconds for which a connection may be idle between two requests.
+_KEEP_ALIVE_SECONDS = 60.0
 #: Seconds that a stop waits for scrapes in progress.
 _DRAIN_SECONDS = 1.0
 #: Seconds that a stop waits for the thread: a collector of the application's may block it.
@@ -39,16 +42,50 @@ async def serve_metrics(
 
     *gather* returns the recent requests, if they are not those of this process.
     """
-    app = Application()
+    app = Application(middlewares=[_refuse_body])
     routes.add_to(app, view, gather)
-    runner = Runner(app, access_log=None, drain_seconds=_DRAIN_SECONDS)
+    runner = MetricsRunner(app, sockets)
     await runner.setup()
-    for each in sockets:
-        try:
-            await SockSite(runner, each).start()
-        except OSError as error:
-            raise address_error(url_of(each, "http"), error) from error
     return runner
+
+
+class MetricsRunner(Runner):
+    """The runner of the metrics port: a :class:`~hr_prometheus.server.listener.Listener` has its connections."""
+
+    def __init__(self, app: Application, sockets: Iterable[socket.socket]) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            drain_seconds=_DRAIN_SECONDS,
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+            lingering_time=0,  # the body of a refused request is not read
+        )
+        self._sockets = list(sockets)
+        self._listener: Listener | None = None
+
+    async def setup(self) -> None:
+        """Serve. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses."""
+        await super().setup()
+        assert self.server is not None  # noqa: S101  # it is set up
+        self._listener = Listener(self.server, self._sockets)
+        self._listener.start()
+
+    async def cleanup(self) -> None:
+        """Accept no more connections, and stop as other runners do."""
+        if self._listener is not None:
+            self._listener.close()
+        await super().cleanup()
+
+
+@middleware
+async def _refuse_body(request: Request, handler: Handler) -> StreamResponse:
+    """Answer a request that has a body with 413, and close its connection: nothing here takes one."""
+    if not request.body_exists:
+        return await handler(request)
+    text = "The metrics port takes no body of a request.\n"
+    error = HTTPRequestEntityTooLarge(0, 0, text=text)
+    error.force_close()
+    raise error
 
 
 @asynccontextmanager

@@ -57,6 +57,22 @@ def test_the_probes(serve, tmp_path, workers):
     assert service.process.wait(DEADLINE) == 0
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+async def test_a_flood_of_connections(serve, workers):
+    """Of more than 256 the oldest are closed, and a scrape is answered."""
+    service = serve("served:app", *ARGUMENTS, *workers, is_measured=False)
+    port = int(service.metrics_url.removesuffix("/metrics").rpartition(":")[2])
+    clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+    assert (await asyncio.to_thread(get, service.metrics_url))[0] == 200
+    async with asyncio.timeout(DEADLINE):
+        for reader, _ in clients[:44]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    assert not any(reader.at_eof() for reader, _ in clients[45:])
+    for _, writer in clients:
+        writer.close()
+
+
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
 def test_metrics_in_the_place_of_a_probe(serve, path):
     """They have the path that they were given."""

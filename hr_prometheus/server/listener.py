@@ -1,0 +1,204 @@
+"""Accepts connections for the metrics port, whoever comes: so many at most, and with heads of requests that end in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from hr_prometheus.server.bind import address_error, url_of
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable, Iterable
+
+logger = logging.getLogger("hr_prometheus")
+
+#: Connections that are open at a time. For one more, the one is closed that has been silent for the longest time.
+MOST_CONNECTIONS = 256
+#: Seconds for the head of a request from its first byte on, for the first one from the connection on, and for TLS.
+HEAD_SECONDS = 10.0
+#: Bytes of a request's head.
+LONGEST_HEAD = 32768
+#: Seconds for which a client may read nothing of an answer.
+STALL_SECONDS = 60.0
+#: Connections that may wait to be accepted.
+_BACKLOG = 128
+#: Seconds after which connections are accepted again when the operating system has refused one.
+_RETRY = 1.0
+_END_OF_HEAD = b"\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Listener:
+    """Listens on bound *sockets*, and gives each connection a protocol of *server*, such as aiohttp's, behind *tls*."""
+
+    def __init__(
+        self,
+        server: Callable[[], asyncio.Protocol],
+        sockets: Iterable[socket.socket],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._server, self._sockets, self._tls = server, list(sockets), tls
+        self._loop = asyncio.get_running_loop()
+        # In the order of their latest bytes.
+        self._connections: dict[_Connection, None] = {}
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._is_refused = False
+
+    def start(self) -> None:
+        """Begin to accept connections.
+
+        Raises :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses.
+        """
+        for each in self._sockets:
+            each.setblocking(False)
+            try:
+                each.listen(_BACKLOG)
+            except OSError as error:
+                raise address_error(url_of(each, "http" if self._tls is None else "https"), error) from error
+            self._loop.add_reader(each, self._accept, each)
+
+    def close(self) -> None:
+        """Accept no more connections, and close the sockets. Open connections stay so."""
+        for each in self._sockets:
+            if each in self._pauses:
+                self._pauses.pop(each).cancel()
+            else:
+                self._loop.remove_reader(each)
+            each.close()
+
+    def _accept(self, sock: socket.socket) -> None:
+        try:
+            accepted, _ = sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:  # as a rule there are no more descriptors
+            if not self._is_refused:
+                logger.error("The metrics port cannot take a connection: %s.", error.strerror)  # noqa: TRY400
+            self._is_refused = True
+            self._loop.remove_reader(sock)
+            self._pauses[sock] = self._loop.call_later(_RETRY, self._go_on, sock)
+            return
+        self._is_refused = False
+        accepted.setblocking(False)
+        if len(self._connections) >= MOST_CONNECTIONS:
+            next(iter(self._connections)).abort()
+        connection = _Connection(self._server(), self._touch, self._connections.pop)
+        self._connections[connection] = None
+        connection.set_up(accepted, self._tls)
+
+    def _go_on(self, sock: socket.socket) -> None:
+        del self._pauses[sock]
+        self._loop.add_reader(sock, self._accept, sock)
+
+    def _touch(self, connection: _Connection) -> None:
+        if connection in self._connections:
+            self._connections[connection] = self._connections.pop(connection)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: passes on to *protocol* what comes in, as long as it is heads that are short and quick enough.
+
+    *on_bytes* and *on_end* are called with this connection.
+    """
+
+    def __init__(
+        self, protocol: asyncio.Protocol, on_bytes: Callable[[_Connection], None], on_end: Callable[[_Connection], None]
+    ) -> None:
+        self._protocol, self._on_bytes, self._on_end = protocol, on_bytes, on_end
+        self._transport: asyncio.Transport | None = None
+        self._head = b""  # what has come of one that has not ended
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._has_request = self._is_refused = self._has_ended = False
+
+    def set_up(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Set it up in a task."""
+
+        def note_failure(task: asyncio.Task[object]) -> None:
+            if not task.cancelled():
+                task.exception()  # retrieved: the client has left, or fails at TLS
+            if self._transport is None:
+                accepted.close()
+                self._end()
+
+        seconds = None if tls is None else HEAD_SECONDS
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(
+            loop.connect_accepted_socket(
+                lambda: self, accepted, ssl=tls, ssl_handshake_timeout=seconds, ssl_shutdown_timeout=seconds
+            )
+        )
+        self._task.add_done_callback(note_failure)
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if self._transport is None:
+            self._task.cancel()
+        else:
+            self._transport.abort()
+        self._end()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # that of TCP or TLS
+        self._transport = transport
+        self._start_deadline()
+        self._protocol.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        self._protocol.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._on_bytes(self)
+        if self._is_refused:
+            return
+        *heads, self._head = (self._head + data).split(_END_OF_HEAD)
+        if max(map(len, [*heads, self._head])) > LONGEST_HEAD:
+            self._refuse()
+            return
+        if heads:
+            self._has_request = True
+            self._stop_deadline()
+        if self._head and self._deadline is None:
+            self._start_deadline()
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._stall = asyncio.get_running_loop().call_later(STALL_SECONDS, self.abort)
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+        self._protocol.resume_writing()
+
+    def _refuse(self) -> None:
+        """Close the connection: with 431, or at the deadline if another answer may be on its way."""
+        self._is_refused = True
+        if self._deadline is None:
+            self._start_deadline()
+        if not self._has_request and self._transport is not None:
+            self._transport.write(_TOO_LARGE)
+            self._transport.close()
+
+    def _start_deadline(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.abort)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end(self) -> None:
+        self._stop_deadline()
+        if self._stall is not None:
+            self._stall.cancel()
+        if not self._has_ended:
+            self._has_ended = True
+            self._on_end(self)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from aiohttp import web
+from conftest import DEADLINE, until
+
+from hr_prometheus.errors import ServingError
+from hr_prometheus.server import listener, metrics_server
+from hr_prometheus.server.metrics_routes import MetricsRoutes
+from hr_prometheus.server.metrics_server import serve_metrics
+
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def metrics_port(body=b"some metrics\n"):
+    """Serve a body at /metrics, and yield a function that connects to the port."""
+    clients = []
+
+    async def view(_request):
+        return web.Response(body=body)
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        runner = await serve_metrics(MetricsRoutes("/metrics", lambda: True), view, [sock])
+
+        async def connect():
+            clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
+            return clients[-1]
+
+        try:
+            async with asyncio.timeout(DEADLINE):
+                yield connect
+        finally:
+            for client in clients:
+                client.writer.close()
+            await runner.cleanup()
+
+
+class Client:
+    """A connection on which bytes are sent as they are."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, request=GET):
+        """Return the head and the body of an answer."""
+        self.writer.write(request)
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return head, await self.reader.readexactly(length)
+
+    async def is_closed(self):
+        """Wait for the end of the connection."""
+        with suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
+        return True
+
+
+async def test_requests_in_pieces_and_in_a_row():
+    """Heads may arrive byte by byte, or many at once, on one connection."""
+    async with metrics_port() as connect:
+        client = await connect()
+        for byte in GET[:-1]:
+            client.writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert await client.ask(GET[-1:]) == await client.ask()
+        client.writer.write(GET * 5)
+        assert [(await client.ask(b""))[1] for _ in range(5)] == [b"some metrics\n"] * 5
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
+async def test_a_slow_head(monkeypatch, first):
+    """Its connection is closed some time after its first byte, or after the connection, however many bytes still come."""
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
+    async with metrics_port() as connect:
+        client = await connect()
+        if first:
+            assert b" 200 OK\r\n" in (await client.ask(first))[0]
+            await asyncio.sleep(0.3)  # idle, which is no slow head
+
+        async def drip():
+            for byte in GET[:-2] + b"X: " + b"x" * 1000:
+                client.writer.write(bytes([byte]))
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert await client.reader.read() == b""
+        assert not dripping.done()
+        dripping.cancel()
+
+
+async def test_a_connection_without_a_request(monkeypatch):
+    """It is closed, although it has begun no head."""
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.1)
+    async with metrics_port() as connect:
+        client = await connect()
+        assert await client.is_closed()
+
+
+async def test_an_idle_connection(monkeypatch):
+    """It is closed some time after the last answer."""
+    monkeypatch.setattr(metrics_server, "_KEEP_ALIVE_SECONDS", 0.2)
+    async with metrics_port() as connect:
+        client = await connect()
+        assert b" 200 OK\r\n" in (await client.ask())[0]
+        assert await client.is_closed()
+
+
+async def test_a_long_head():
+    """It is answered with 431, whether it ends or not; behind another request the connection is closed without an answer."""
+    head = GET[:-2] + b"".join(b"X-Number-%d: %s\r\n" % (number, b"x" * 4000) for number in range(9))
+    async with metrics_port() as connect:
+        for request in (head, head + b"\r\n"):
+            client = await connect()
+            assert b" 431 " in (await client.ask(request))[0]
+            assert await client.is_closed()
+
+
+async def test_a_long_head_behind_another(monkeypatch):
+    """Its connection is closed in time, without an answer."""
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
+    async with metrics_port() as connect:
+        client = await connect()
+        assert b" 200 OK\r\n" in (await client.ask())[0]
+        client.writer.write(b"x" * (listener.LONGEST_HEAD + 1))
+        assert await client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 9\r\n\r\n", b"Content-Length: 9\r\n\r\nsome body", b"Transfer-Encoding: chunked\r\n\r\n"],
+)
+async def test_a_body(body):
+    """A request with one is answered with 413 before it has arrived, and its connection is closed."""
+    async with metrics_port() as connect:
+        client = await connect()
+        head, text = await client.ask(GET[:-2] + body)
+        assert b" 413 " in head
+        assert text == b"The metrics port takes no body of a request.\n"
+        assert await client.is_closed()
+
+
+async def test_too_many_connections(monkeypatch):
+    """Each further one takes the place of the one that has been silent for the longest time."""
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 3)
+    async with metrics_port() as connect:
+        clients = [await connect() for _ in range(3)]
+        for client in reversed(clients):
+            await client.ask()
+        clients.append(await connect())
+        assert await clients[2].is_closed()
+        for client in (clients[3], clients[1], clients[0]):
+            assert b" 200 OK\r\n" in (await client.ask())[0]
+
+
+async def test_connections_that_end_make_room(monkeypatch):
+    """Only open connections count."""
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 3)
+    async with metrics_port() as connect:
+        kept = await connect()
+        await kept.ask()
+        for _ in range(9):
+            client = await connect()
+            await client.ask(GET[:-2] + b"Connection: close\r\n\r\n")
+            assert await client.is_closed()
+        assert b" 200 OK\r\n" in (await kept.ask())[0]
+
+
+async def test_a_client_that_reads_nothing(monkeypatch):
+    """Its connection is closed, with what is left of the answer."""
+    monkeypatch.setattr(listener, "STALL_SECONDS", 0.2)
+    body = b"x" * 50_000_000
+    async with metrics_port(body) as connect:
+        client = await connect()
+        client.writer.write(GET)
+        await asyncio.sleep(0.5)
+        received = 0
+        with suppress(ConnectionResetError):
+            while part := await client.reader.read(65536):  # some of it was on its way
+                received += len(part)
+        assert received < len(body)
+
+
+async def test_no_more_descriptors(monkeypatch, caplog):
+    """It is logged once, and connections are accepted again when there are some."""
+    monkeypatch.setattr(listener, "_RETRY", 0.05)
+    accept, refused = socket.socket.accept, 0
+
+    def refuse(sock):
+        nonlocal refused
+        refused += 1
+        raise OSError(24, "Too many open files")
+
+    async with metrics_port() as connect:
+        monkeypatch.setattr(socket.socket, "accept", refuse)
+        client = await connect()
+        await until(lambda: refused == 3)
+        monkeypatch.setattr(socket.socket, "accept", accept)
+        assert b" 200 OK\r\n" in (await client.ask())[0]
+    assert caplog.messages == ["The metrics port cannot take a connection: Too many open files."]
+
+
+async def test_a_port_that_is_refused():
+    """The sentence names it."""
+
+    async def view(_request):
+        return web.Response()
+
+    with socket.socket() as other, socket.socket() as sock:
+        for each in (other, sock):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.bind(("127.0.0.1", other.getsockname()[1] if each is sock else 0))
+        other.listen()
+        with pytest.raises(ServingError, match=r"cannot listen on http://127.0.0.1:\d+: another process uses it"):
+            await serve_metrics(MetricsRoutes("/metrics", lambda: True), view, [sock])
