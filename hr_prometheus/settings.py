@@ -130,6 +130,10 @@ class Settings:
     metrics_path: str = "/metrics"
     metrics_port: int | None = None
     metrics_host: str | None = None
+    metrics_certfile: str | None = None
+    metrics_keyfile: str | None = None
+    #: A file with the bearer token of the metrics port.
+    metrics_token_file: str | None = None
     #: The directory of files by which Prometheus discovers processes.
     file_sd: str | None = None
     #: Whether the metrics port serves the status page; ``None``: if only this machine can reach it.
@@ -164,9 +168,7 @@ class Settings:
         if self.keyfile is not None and self.certfile is None:
             problem = " was given without --certfile. TLS needs the certificate as well."
             raise SettingError("keyfile", "--keyfile", problem)
-        if self.metrics_host is not None and self.metrics_port is None:
-            problem = " was given without --metrics-port. Metrics have a host only with a port of their own."
-            raise SettingError("metrics_host", "--metrics-host", problem)
+        self._check_metrics_port()
         if self.log_config is not None and self.log_format is not None:
             problem = " was given with --log-config, which has formats of its own."
             raise SettingError("log_format", "--log-format", problem)
@@ -206,6 +208,18 @@ class Settings:
 
     def _rank(self, setting: str) -> int:
         return self.origins[setting].rank if setting in self.origins else 0
+
+    def _check_metrics_port(self) -> None:
+        problem = " was given without --metrics-port. Metrics have a host only with a port of their own."
+        if self.metrics_host is not None and self.metrics_port is None:
+            raise SettingError("metrics_host", "--metrics-host", problem)
+        problem = " was given without --metrics-port. It is for a port of the metrics' own."
+        for name in ("metrics_certfile", "metrics_keyfile", "metrics_token_file"):
+            if getattr(self, name) is not None and self.metrics_port is None:
+                raise SettingError(name, f"--{name.replace('_', '-')}", problem)
+        if self.metrics_keyfile is not None and self.metrics_certfile is None:
+            problem = " was given without --metrics-certfile. TLS needs the certificate as well."
+            raise SettingError("metrics_keyfile", "--metrics-keyfile", problem)
 
     def _check_places(self) -> None:
         for setting, directory, purpose in (

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 import hypothesis
 import pytest
 from aiohttp import web
+from authority import Authority
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
@@ -60,6 +61,7 @@ PACKAGES = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "curl": "curl",
+    "openssl": "openssl",
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }
@@ -433,6 +435,12 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def authority(component: Callable[[str], str], tmp_path: Path) -> Authority:
+    """An authority whose certificates are in the test's directory."""
+    return Authority(component("openssl"), tmp_path)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ FLOORS = (
     "labels store",
     "written_forms",
     "request exposition settings pytest_plugin",
-    "middleware monitors view event_loop status",
+    "middleware monitors view event_loop status access",
     "instrumentation multiprocess",
     "server",
     "workers observability",

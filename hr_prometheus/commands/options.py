@@ -60,6 +60,25 @@ metrics_port = metrics_option(
 metrics_host = metrics_option(
     "--metrics-host", metavar="HOST", show_default="the application's", help="Address of the metrics port."
 )
+metrics_certfile = metrics_option(
+    "--metrics-certfile",
+    type=FilePath(),
+    metavar="FILE",
+    help="Certificate chain in PEM format for the metrics port, which then speaks HTTPS. Read again when it changes.",
+)
+metrics_keyfile = metrics_option(
+    "--metrics-keyfile",
+    type=FilePath(),
+    metavar="FILE",
+    help="Private key of that certificate, if it is in a file of its own.",
+)
+metrics_token_file = metrics_option(
+    "--metrics-token-file",
+    type=FilePath(),
+    metavar="FILE",
+    help="File with a token that every request to the metrics port has to have: Authorization: Bearer TOKEN. Read again when "
+    "it changes.",
+)
 file_sd = metrics_option(
     "--file-sd",
     type=FilePath(),

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
+@options.metrics_certfile
+@options.metrics_keyfile
+@options.metrics_token_file
 @options.file_sd
 @options.status
 @options.status_path

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hr_prometheus.access.access import metrics_scheme
 from hr_prometheus.errors import ServingError, SettingError
 from hr_prometheus.server.inherited import take_sockets
 from hr_prometheus.server.metrics_routes import where_metrics_are
@@ -97,7 +98,7 @@ def bind_metrics(settings: Settings, host: Any, stack: ExitStack) -> tuple[list[
     sockets = bind_tcp(settings.metrics_host or host, settings.metrics_port)
     for each in sockets:
         stack.callback(each.close)
-    return sockets, url_of(sockets[0], "http") + settings.metrics_path
+    return sockets, url_of(sockets[0], metrics_scheme(settings)) + settings.metrics_path
 
 
 def pop_addresses(

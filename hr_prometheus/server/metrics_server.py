@@ -18,12 +18,14 @@ from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from aiohttp.typedefs import Handler
     from aiohttp.web import Request, StreamResponse
     from prometheus_client import CollectorRegistry
 
+    from hr_prometheus.access.guard import Guard
     from hr_prometheus.server.metrics_routes import MetricsRoutes
     from hr_prometheus.status.view import Gather
 
@@ -36,15 +38,21 @@ _THREAD_SECONDS = 2.0
 
 
 async def serve_metrics(
-    routes: MetricsRoutes, view: Handler, sockets: Iterable[socket.socket], gather: Gather | None = None
+    routes: MetricsRoutes,
+    view: Handler,
+    sockets: Iterable[socket.socket],
+    gather: Gather | None = None,
+    guard: Guard | None = None,
 ) -> Runner:
     """Serve the *routes* of a metrics *view* on bound *sockets*, until the runner is cleaned up.
 
-    *gather* returns the recent requests, if they are not those of this process.
+    *gather* returns the recent requests, if they are not those of this process. A *guard* decides who may come.
     """
     app = Application(middlewares=[_refuse_body])
     routes.add_to(app, view, gather)
-    runner = MetricsRunner(app, sockets)
+    if guard is not None:
+        guard.add_to(app)
+    runner = MetricsRunner(app, sockets, None if guard is None else guard.tls)
     await runner.setup()
     return runner
 
@@ -52,7 +60,7 @@ async def serve_metrics(
 class MetricsRunner(Runner):
     """The runner of the metrics port: a :class:`~hr_prometheus.server.listener.Listener` has its connections."""
 
-    def __init__(self, app: Application, sockets: Iterable[socket.socket]) -> None:
+    def __init__(self, app: Application, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None) -> None:
         super().__init__(
             app,
             access_log=None,
@@ -60,14 +68,14 @@ class MetricsRunner(Runner):
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             lingering_time=0,  # the body of a refused request is not read
         )
-        self._sockets = list(sockets)
+        self._sockets, self._tls = list(sockets), tls
         self._listener: Listener | None = None
 
     async def setup(self) -> None:
         """Serve. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses."""
         await super().setup()
         assert self.server is not None  # noqa: S101  # it is set up
-        self._listener = Listener(self.server, self._sockets)
+        self._listener = Listener(self.server, self._sockets, self._tls)
         self._listener.start()
 
     async def cleanup(self) -> None:
@@ -90,7 +98,10 @@ async def _refuse_body(request: Request, handler: Handler) -> StreamResponse:
 
 @asynccontextmanager
 async def metrics_thread(
-    routes: MetricsRoutes, sockets: Iterable[socket.socket], registry: CollectorRegistry = REGISTRY
+    routes: MetricsRoutes,
+    sockets: Iterable[socket.socket],
+    registry: CollectorRegistry = REGISTRY,
+    guard: Guard | None = None,
 ) -> AsyncIterator[None]:
     """Serve the *routes* of a registry on bound *sockets*, in a thread that answers while this event loop is blocked.
 
@@ -102,7 +113,7 @@ async def metrics_thread(
     ended: Future[None] = Future()
 
     async def serve() -> None:
-        runner = await serve_metrics(routes, view, sockets)
+        runner = await serve_metrics(routes, view, sockets, guard=guard)
         try:
             serving.set_result(None)
             await stopping.wait()
@@ -131,12 +142,12 @@ async def metrics_thread(
 
 
 def metrics_context(
-    routes: MetricsRoutes, sockets: Iterable[socket.socket]
+    routes: MetricsRoutes, sockets: Iterable[socket.socket], guard: Guard
 ) -> Callable[[Application], AsyncIterator[None]]:
     """Return a context for ``Application.cleanup_ctx`` that serves the metrics as long as the application is up."""
 
     async def context(_app: Application) -> AsyncIterator[None]:
-        async with metrics_thread(routes, sockets):
+        async with metrics_thread(routes, sockets, guard=guard):
             yield
 
     return context

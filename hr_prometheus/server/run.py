@@ -7,6 +7,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hr_prometheus.access.guard import Guard, check_access
 from hr_prometheus.server import interrupts, script_runners
 from hr_prometheus.server.announcer import Announcer, start_timer
 from hr_prometheus.server.application import ServedApplication
@@ -44,6 +45,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     target = parse_target(settings.target)
     check_paths(settings)
+    check_access(settings)
     prepare_logging(settings)
     if target.attribute is None:
         _run_script(target, settings, announce)
@@ -141,5 +143,6 @@ async def _prepare(
     settings, sockets = application.settings, addresses.metrics_sockets
     if not sockets:
         return await application.prepare(value, metrics_path=settings.metrics_path)
-    context = metrics_context(metrics_routes(settings, sockets, announcer.is_serving), sockets)
+    routes = metrics_routes(settings, sockets, announcer.is_serving)
+    context = metrics_context(routes, sockets, Guard(settings))
     return await application.prepare(value, metrics_path=None, context=context)

@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hr_prometheus.access.access import metrics_scheme
+from hr_prometheus.access.guard import Guard
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server import interrupts
@@ -133,9 +135,9 @@ class ScriptRunners:
         settings = self.settings
         if not self._metrics_users and settings.metrics_port is not None:
             sockets = bind_tcp(settings.metrics_host or DEFAULT_HOST, settings.metrics_port)
-            self._metrics_url, self._metrics_sockets = url_of(sockets[0], "http"), sockets
+            self._metrics_url, self._metrics_sockets = url_of(sockets[0], metrics_scheme(settings)), sockets
             routes = metrics_routes(settings, sockets, lambda: self._is_serving)
-            await self._metrics.enter_async_context(metrics_thread(routes, sockets))
+            await self._metrics.enter_async_context(metrics_thread(routes, sockets, guard=Guard(settings)))
         self._metrics_users += 1
         yield
         self._metrics_users -= 1

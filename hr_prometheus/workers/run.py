@@ -6,6 +6,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from hr_prometheus.access.guard import check_access
 from hr_prometheus.errors import SettingError
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
@@ -40,6 +41,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     if is_script and not settings.reload:
         raise script_with_workers_error(settings.target)
     check_paths(settings)
+    check_access(settings)
     loop_factory(settings.loop)  # what is wrong is an error here, once, and not in each worker
     tls_context(settings)
     configure_logging(settings)

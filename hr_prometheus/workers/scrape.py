@@ -13,6 +13,7 @@ from aiohttp.web import AppRunner, HTTPServiceUnavailable
 from prometheus_client import REGISTRY
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.access.guard import Guard
 from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
@@ -77,7 +78,8 @@ class WorkerScrapes:
             return is_serving() and any(worker.is_serving for worker in self._workers.values())
 
         view = make_view(REGISTRY, self.scrape)
-        return await serve_metrics(metrics_routes(settings, sockets, is_ready), view, sockets, self.recent)
+        routes = metrics_routes(settings, sockets, is_ready)
+        return await serve_metrics(routes, view, sockets, self.recent, Guard(settings))
 
     async def recent(self) -> list[dict[str, Any]]:
         """Return the latest slow and failed requests of the workers that answer in time, the latest first."""

@@ -1,0 +1,1 @@
+"""Who may come to the metrics port, and how: certificates, tokens, users, limits."""

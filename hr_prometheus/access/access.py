@@ -1,0 +1,114 @@
+"""From the settings of the metrics port to who may come to it, read again when a file changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hr_prometheus.access.certificates import Pem, load_chain
+from hr_prometheus.access.files import FileStates
+from hr_prometheus.access.token import read_token
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError
+from hr_prometheus.settings import sentence_of
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from hr_prometheus.settings import Settings
+
+logger = logging.getLogger("hr_prometheus")
+
+#: Seconds that wrong files are given to become right before they are logged: a certificate and its key are two files.
+_PATIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may come to the metrics port: with which TLS, if any, and with which *token*; ``None``: everyone."""
+
+    tls: ssl.SSLContext | None = None
+    token: bytes | None = field(default=None, repr=False)
+
+
+def read_access(settings: Settings, read: Callable[[str], bytes]) -> Access:
+    """Return what the settings and their files say.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a file that is not what it should be, and
+    :exc:`~hr_prometheus.errors.ServingError` for one that cannot be read.
+    """
+    path = settings.metrics_token_file
+    return Access(
+        tls=_tls_of_options(settings, read),
+        token=None if path is None else read_token(path, read),
+    )
+
+
+def _tls_of_options(settings: Settings, read: Callable[[str], bytes]) -> ssl.SSLContext | None:
+    if settings.metrics_certfile is None:
+        return None
+    import ssl  # noqa: PLC0415  # a Python may be built without it
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    key = None if settings.metrics_keyfile is None else Pem.of_option(settings, "metrics_keyfile")
+    load_chain(context, Pem.of_option(settings, "metrics_certfile"), key, read)
+    return context
+
+
+def metrics_scheme(settings: Settings) -> str:
+    """Return the scheme of the metrics port's URLs."""
+    return "http" if settings.metrics_certfile is None else "https"
+
+
+class CurrentAccess:
+    """What the files of *settings* say now. Where they are wrong it is what they said before, and one error is logged.
+
+    Raises what :func:`read_access` raises if they are wrong from the beginning.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._files = settings, FileStates()
+        self._access = read_access(settings, self._files.read)
+        self._error: HrPrometheusError | None = None
+        self.tls = None if self._access.tls is None else _current_context(lambda: self.get().tls)
+
+    def get(self) -> Access:
+        """Return it. It is called in an event loop, for each connection and each request."""
+        if self._files.have_changed():
+            self._files = FileStates()
+            self._error = None
+            try:
+                access = read_access(self._settings, self._files.read)
+                self._check_tls(access)
+                self._access = access
+            except HrPrometheusError as error:
+                self._error = error
+                asyncio.get_running_loop().call_later(_PATIENCE, self._log_error, error)
+        return self._access
+
+    def _check_tls(self, access: Access) -> None:
+        if (access.tls is None) != (self._access.tls is None):
+            raise ConfigurationError(
+                "TLS has come or gone, and a port speaks HTTP or HTTPS from its start on. Start hr-prometheus again."
+            )
+
+    def _log_error(self, error: HrPrometheusError) -> None:
+        self.get()
+        if self._error is error:
+            sentence = sentence_of(error, self._settings.origins)
+            logger.error("The metrics port goes on with its earlier settings. %s", sentence)
+
+
+def _current_context(current: Callable[[], ssl.SSLContext | None]) -> ssl.SSLContext:
+    """Return a context that leaves each handshake to the one that *current* returns then."""
+    import ssl  # noqa: PLC0415  # a Python may be built without it
+
+    class CurrentContext(ssl.SSLContext):
+        def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+            context = current()
+            assert context is not None  # noqa: S101  # TLS neither comes nor goes
+            return context.wrap_bio(*arguments, **options)
+
+    return CurrentContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,0 +1,39 @@
+"""Files that are read again when they change."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeAlias
+
+#: What tells a file from an earlier one at the same path: time, size and place on the disk. None: there is none.
+_State: TypeAlias = tuple[int, int, int, int] | None
+
+
+def read_file(path: str) -> bytes:
+    """Return a file's bytes."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class FileStates:
+    """The files that were read, each with the state that it was in before."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, _State] = {}
+
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes, and note its state, also if there is no such file."""
+        self._states[path] = _state(path)
+        return read_file(path)
+
+    def have_changed(self) -> bool:
+        """Whether one of the files is another than when it was read."""
+        return any(_state(path) != state for path, state in self._states.items())
+
+
+def _state(path: str) -> _State:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino

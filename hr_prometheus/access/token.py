@@ -1,0 +1,31 @@
+"""The bearer token of the metrics port (RFC 6750)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from hr_prometheus.errors import ServingError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What can stand behind "Bearer" (RFC 6750, 2.1).
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
+
+
+def read_token(path: str, read: Callable[[str], bytes]) -> bytes:
+    """Return the token in a file, in which spaces and line ends may surround it."""
+    subject = f'--metrics-token-file "{path}"'
+    try:
+        token = read(path).strip()
+    except OSError as error:
+        raise ServingError(f"{subject}: {error.strerror}. Expected a file with a token.") from error
+    if not token:
+        raise SettingError(
+            "metrics_token_file", subject, " is empty. Expected a token, as openssl rand -hex 32 writes it."
+        )
+    if not _TOKEN.fullmatch(token):
+        problem = " has more than a token. Expected letters, digits and -._~+/ without spaces, as openssl rand -hex 32 writes them."
+        raise SettingError("metrics_token_file", subject, problem)
+    return token
