@@ -134,6 +134,8 @@ class Settings:
     metrics_keyfile: str | None = None
     #: A file with the bearer token of the metrics port.
     metrics_token_file: str | None = None
+    #: A web configuration, as Prometheus' exporters have it.
+    metrics_web_config: str | None = None
     #: The directory of files by which Prometheus discovers processes.
     file_sd: str | None = None
     #: Whether the metrics port serves the status page; ``None``: if only this machine can reach it.
@@ -214,9 +216,12 @@ class Settings:
         if self.metrics_host is not None and self.metrics_port is None:
             raise SettingError("metrics_host", "--metrics-host", problem)
         problem = " was given without --metrics-port. It is for a port of the metrics' own."
-        for name in ("metrics_certfile", "metrics_keyfile", "metrics_token_file"):
+        for name in ("metrics_certfile", "metrics_keyfile", "metrics_token_file", "metrics_web_config"):
             if getattr(self, name) is not None and self.metrics_port is None:
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
+        if self.metrics_web_config is not None and self.metrics_certfile is not None:
+            problem = " was given with --metrics-web-config, which names the certificate itself. Leave one of them out."
+            raise SettingError("metrics_certfile", "--metrics-certfile", problem)
         if self.metrics_keyfile is not None and self.metrics_certfile is None:
             problem = " was given without --metrics-certfile. TLS needs the certificate as well."
             raise SettingError("metrics_keyfile", "--metrics-keyfile", problem)

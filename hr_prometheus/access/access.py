@@ -7,16 +7,19 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.access.certificates import Pem, load_chain
-from hr_prometheus.access.files import FileStates
+from hr_prometheus.access.certificates import Pem
+from hr_prometheus.access.files import FileStates, read_file
+from hr_prometheus.access.tls import TlsSettings, make_context
 from hr_prometheus.access.token import read_token
+from hr_prometheus.access.web_config import WebConfig, read_web_config
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from hr_prometheus.access.rate_limit import RateLimit
     from hr_prometheus.settings import Settings
 
 logger = logging.getLogger("hr_prometheus")
@@ -27,10 +30,17 @@ _PATIENCE = 1.0
 
 @dataclass(frozen=True)
 class Access:
-    """Who may come to the metrics port: with which TLS, if any, and with which *token*; ``None``: everyone."""
+    """Who may come to the metrics port, and how.
+
+    Of *token* and *users*, bcrypt's hashes by names, a request needs one; without either everyone may come.
+    """
 
     tls: ssl.SSLContext | None = None
     token: bytes | None = field(default=None, repr=False)
+    users: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    #: Those that each response has, unless it has its own.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: RateLimit | None = None
 
 
 def read_access(settings: Settings, read: Callable[[str], bytes]) -> Access:
@@ -40,26 +50,25 @@ def read_access(settings: Settings, read: Callable[[str], bytes]) -> Access:
     :exc:`~hr_prometheus.errors.ServingError` for one that cannot be read.
     """
     path = settings.metrics_token_file
-    return Access(
-        tls=_tls_of_options(settings, read),
-        token=None if path is None else read_token(path, read),
-    )
+    token = None if path is None else read_token(path, read)
+    config = web_config_of(settings, read)
+    tls = None if config.tls is None else make_context(config.tls, read)
+    return Access(tls=tls, token=token, users=config.users, headers=config.headers, rate_limit=config.rate_limit)
 
 
-def _tls_of_options(settings: Settings, read: Callable[[str], bytes]) -> ssl.SSLContext | None:
+def web_config_of(settings: Settings, read: Callable[[str], bytes] = read_file) -> WebConfig:
+    """Return the web configuration in the settings, or what the options of the metrics port say in its place."""
+    if settings.metrics_web_config is not None:
+        return read_web_config(settings.metrics_web_config, read)
     if settings.metrics_certfile is None:
-        return None
-    import ssl  # noqa: PLC0415  # a Python may be built without it
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        return WebConfig()
     key = None if settings.metrics_keyfile is None else Pem.of_option(settings, "metrics_keyfile")
-    load_chain(context, Pem.of_option(settings, "metrics_certfile"), key, read)
-    return context
+    return WebConfig(tls=TlsSettings(Pem.of_option(settings, "metrics_certfile"), key))
 
 
 def metrics_scheme(settings: Settings) -> str:
     """Return the scheme of the metrics port's URLs."""
-    return "http" if settings.metrics_certfile is None else "https"
+    return "http" if web_config_of(settings).tls is None else "https"
 
 
 class CurrentAccess:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
-from aiohttp.web import HTTPUnauthorized, middleware
+from aiohttp.web import HTTPTooManyRequests, HTTPUnauthorized, middleware
+from multidict import CIMultiDict
 
 from hr_prometheus.access.access import CurrentAccess
+from hr_prometheus.access.passwords import Passwords, TooManyPasswordsError
+from hr_prometheus.access.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -31,7 +36,9 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._current = CurrentAccess(settings)
-        #: The context for the port, whose certificate is always the current one; ``None`` without TLS.
+        self._passwords = Passwords()
+        self._bucket: TokenBucket | None = None
+        #: The context for the port, which follows the current settings; ``None`` without TLS.
         self.tls = self._current.tls
 
     def add_to(self, app: Application) -> None:
@@ -40,20 +47,58 @@ class Guard:
         @middleware
         async def check(request: Request, handler: Handler) -> StreamResponse:
             access = self._current.get()
-            if not _is_allowed(access, request):
-                raise _refusal()
+            if not self._is_within_limit(access):
+                raise _too_many_requests()
+            if not await self._is_allowed(access, request):
+                raise _unauthorized(access)
             return await handler(request)
 
+        async def add_headers(_request: Request, response: StreamResponse) -> None:
+            for name, value in self._current.get().headers.items():
+                response.headers.setdefault(name, value)
+
         app.middlewares.insert(0, check)
+        app.on_response_prepare.append(add_headers)
+
+    def _is_within_limit(self, access: Access) -> bool:
+        """Whether one more request is within the rate limit, if there is one."""
+        if access.rate_limit is None:
+            return True
+        now = asyncio.get_running_loop().time()
+        if self._bucket is None or self._bucket.limit != access.rate_limit:
+            self._bucket = TokenBucket(access.rate_limit, now)
+        return self._bucket.take(now)
+
+    async def _is_allowed(self, access: Access, request: Request) -> bool:
+        if access.token is None and not access.users:
+            return True
+        header = request.headers.get(hdrs.AUTHORIZATION, "").encode(errors="surrogateescape")
+        scheme, _, credentials = header.partition(b" ")
+        if scheme.lower() == b"bearer" and access.token is not None:
+            return hmac.compare_digest(credentials.strip(), access.token)
+        if scheme.lower() == b"basic" and access.users:
+            return await self._is_user(access, credentials.strip())
+        return False
+
+    async def _is_user(self, access: Access, credentials: bytes) -> bool:
+        try:
+            name, colon, password = b64decode(credentials, validate=True).partition(b":")
+        except ValueError:
+            return False
+        try:
+            return bool(colon) and await self._passwords.is_right(access.users, name, password)
+        except TooManyPasswordsError:
+            raise _too_many_requests() from None
 
 
-def _is_allowed(access: Access, request: Request) -> bool:
-    if access.token is None:
-        return True
-    scheme, _, credentials = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    given = credentials.strip().encode(errors="surrogateescape")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given, access.token)
+def _unauthorized(access: Access) -> HTTPUnauthorized:
+    headers: CIMultiDict[str] = CIMultiDict()
+    if access.users:
+        headers.add(hdrs.WWW_AUTHENTICATE, 'Basic realm="metrics", charset="UTF-8"')
+    if access.token is not None:
+        headers.add(hdrs.WWW_AUTHENTICATE, 'Bearer realm="metrics"')
+    return HTTPUnauthorized(text="Unauthorized\n", headers=headers)
 
 
-def _refusal() -> HTTPUnauthorized:
-    return HTTPUnauthorized(text="Unauthorized\n", headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="metrics"'})
+def _too_many_requests() -> HTTPTooManyRequests:
+    return HTTPTooManyRequests(text="Too Many Requests\n", headers={hdrs.RETRY_AFTER: "1"})

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from hr_prometheus import __version__
+from hr_prometheus.commands.check_web_config import check_web_config
 from hr_prometheus.commands.config import config
 from hr_prometheus.commands.dashboard import dashboard
 from hr_prometheus.commands.environment import warn_of_unknown_variables
@@ -95,7 +96,7 @@ def _is_module(name: str) -> bool:
 
 @click.group(
     cls=Group,
-    commands=[run, routes, dashboard, rules, scrape_config, top, config],
+    commands=[run, routes, dashboard, rules, scrape_config, top, config, check_web_config],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="hr-prometheus")

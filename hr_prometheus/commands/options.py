@@ -79,6 +79,13 @@ metrics_token_file = metrics_option(
     help="File with a token that every request to the metrics port has to have: Authorization: Bearer TOKEN. Read again when "
     "it changes.",
 )
+metrics_web_config = metrics_option(
+    "--metrics-web-config",
+    type=FilePath(),
+    metavar="FILE",
+    help="TLS, users with passwords, headers and a rate limit of the metrics port, in a web configuration as Prometheus' "
+    "exporters have it (with the extra auth). Read again when it changes.",
+)
 file_sd = metrics_option(
     "--file-sd",
     type=FilePath(),

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @options.metrics_certfile
 @options.metrics_keyfile
 @options.metrics_token_file
+@options.metrics_web_config
 @options.file_sd
 @options.status
 @options.status_path

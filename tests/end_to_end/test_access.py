@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import ssl
@@ -9,7 +11,9 @@ import subprocess
 import urllib.error
 import urllib.request
 
+import bcrypt
 import pytest
+from authority import Authority
 from conftest import DEADLINE, hr_prometheus, read_line
 
 ARGUMENTS = ("served:create_app", "--port", "0", "--metrics-port", "0", "--fixed-route", "*")
@@ -149,8 +153,206 @@ def test_versions_of_tls(serve, authority, component, version, is_accepted):
     assert ("Cipher is (NONE)" not in done.stdout) == is_accepted, done.stdout
 
 
+CLIENTS = {
+    "DNS": "DNS:prometheus.example",
+    "IP": "IP:0:0:0:0:0:0:0:7",
+    "email": "email:me@example.org",
+    "URI": "URI:spiffe://example.org/prometheus",
+}
+
+
+@PROCESSES
+def test_client_certificates(serve, authority, tmp_path, workers):
+    """A client needs one of the authority, with one of the names; no other client gets an answer."""
+    certificate, key = authority.issue("server")
+    tls = {
+        "cert_file": certificate, "key_file": key, "client_ca_file": "ca.pem", "client_auth_type": "RequireAndVerifyClientCert",
+        "client_allowed_sans": ["prometheus.example", "::7", "me@example.org", "spiffe://example.org/prometheus"],
+    }  # fmt: skip
+    config = write_config(tmp_path / "web.yml", [], tls_server_config=tls)
+    service = serve(*ARGUMENTS, "--metrics-web-config", config, *workers)
+    for kind, name in CLIENTS.items():
+        assert status(service.metrics_url, authority.context(*authority.issue(kind, name))) == 200
+    stranger = Authority(shutil.which("openssl"), tmp_path, "stranger")
+    wrong = authority.issue("wrong", "DNS:example", "DNS:other.example"), stranger.issue("own", CLIENTS["DNS"]), ()
+    for client in wrong:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = authority.context(*client)
+            context.maximum_version = version
+            with pytest.raises(OSError, match="alert|EOF|reset|closed|violation"):
+                ask(service.metrics_url, context)
+    write_config(tmp_path / "web.yml", [], tls_server_config=tls | {"client_allowed_sans": ["example"]})
+    assert status(service.metrics_url, authority.context(*wrong[0])) == 200
+    assert service.stop() == (0, "", "")
+
+
+def test_a_client_certificate_if_given(serve, authority, tmp_path):
+    """One that is given has to be right, and one may be left out."""
+    certificate, key = authority.issue("server")
+    tls = {"cert_file": certificate, "key_file": key, "client_ca": authority.path.read_text()}
+    tls["client_auth_type"] = "VerifyClientCertIfGiven"
+    service = serve(*ARGUMENTS, "--metrics-web-config", write_config(tmp_path / "web.yml", [], tls_server_config=tls))
+    assert status(service.metrics_url, authority.context()) == 200
+    assert status(service.metrics_url, authority.context(*authority.issue("client"))) == 200
+    stranger = Authority(shutil.which("openssl"), tmp_path, "stranger")
+    with pytest.raises(OSError, match="alert|EOF|reset|closed"):
+        ask(service.metrics_url, authority.context(*stranger.issue("own")))
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "is_accepted"),
+    [
+        ({"min_version": "TLS13"}, ["-tls1_2"], False),
+        ({"min_version": "TLS13"}, ["-tls1_3"], True),
+        ({"max_version": "TLS12"}, ["-tls1_3"], False),
+        ({"min_version": "TLS10"}, ["-tls1", "-cipher", "ALL:@SECLEVEL=0"], True),
+        ({"min_version": "TLS11"}, ["-tls1", "-cipher", "ALL:@SECLEVEL=0"], False),
+        ({"min_version": "TLS11"}, ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], True),
+        ({"cipher_suites": ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"]}, ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384"], True),
+        ({"cipher_suites": ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"]}, ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], False),
+        ({"cipher_suites": ["TLS_AES_128_GCM_SHA256"]}, ["-tls1_2"], False),
+        ({"cipher_suites": ["TLS_AES_128_GCM_SHA256"]}, ["-tls1_3"], True),
+    ],
+)  # fmt: skip
+def test_versions_and_ciphers(serve, authority, component, settings, options, is_accepted):  # noqa: PLR0917
+    """They are those of the configuration."""
+    certificate, key = authority.issue("server")
+    tls = {"cert_file": certificate, "key_file": key, **settings}
+    config = write_config(authority.directory / "web.yml", [], tls_server_config=tls)
+    service = serve(*ARGUMENTS, "--metrics-web-config", config)
+    done = subprocess.run(
+        [component("openssl"), "s_client", *options, "-connect", ":".join(map(str, address(service)))],
+        input="", capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert ("Cipher is (NONE)" not in done.stdout) == is_accepted, done.stdout
+
+
+@pytest.mark.parametrize("prefers_own", [True, False])
+def test_whose_order_of_ciphers(serve, authority, component, tmp_path, prefers_own):
+    """The server's decides, unless the configuration leaves it to the client."""
+    certificate, key = authority.issue("server")
+    suites = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"]
+    tls = {"cert_file": certificate, "key_file": key, "max_version": "TLS12", "cipher_suites": suites}
+    tls["prefer_server_cipher_suites"] = prefers_own
+    service = serve(*ARGUMENTS, "--metrics-web-config", write_config(tmp_path / "web.yml", [], tls_server_config=tls))
+    done = subprocess.run(
+        [component("openssl"), "s_client", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384",
+         "-connect", ":".join(map(str, address(service)))],
+        input="", capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert f"Cipher is ECDHE-ECDSA-AES{'256-GCM-SHA384' if prefers_own else '128-GCM-SHA256'}" in done.stdout
+
+
 def zip_options(files):
     return files[0], "--metrics-keyfile", files[1]
+
+
+def write_config(path, users=("alice",), **more):
+    """Write a web configuration with users whose passwords are their names."""
+    hashes = {user: bcrypt.hashpw(user.encode(), bcrypt.gensalt(4)).decode() for user in users}
+    path.write_text(json.dumps({"basic_auth_users": hashes, **more}))  # YAML, too
+    return str(path)
+
+
+def basic(user, password):
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@PROCESSES
+def test_users(serve, tmp_path, workers):
+    """Who is none, or has a wrong password, gets 401; nothing secret is in the log, the metrics or on the page."""
+    config = write_config(tmp_path / "web.yml", ["alice", "b\xf6b"])
+    service = serve(*ARGUMENTS, "--metrics-web-config", config, *workers)
+    code, headers, text = ask(service.metrics_url)
+    assert (code, text) == (401, "Unauthorized\n")
+    assert headers["WWW-Authenticate"] == 'Basic realm="metrics", charset="UTF-8"'
+    for _ in range(2):
+        for user in ("alice", "b\xf6b"):
+            assert status(service.metrics_url, **basic(user, user)) == 200
+        for user, password in (("alice", ""), ("alice", "b\xf6b"), ("eve", "alice"), ("", "")):
+            assert status(service.metrics_url, **basic(user, password)) == 401
+    for wrong in ("Basic", "Basic YWxpY2U=", "Basic \xe4", "Basic a", "Bearer alice", "Digest alice"):
+        assert status(service.metrics_url, Authorization=wrong) == 401
+    text = ask(service.metrics_url, **basic("alice", "alice"))[2]
+    assert "alice" not in text
+    port = service.metrics_url.removesuffix("/metrics")
+    assert status(f"{port}/?file=metrics", **basic("alice", "alice")) == 200
+    assert service.stop() == (0, "", "")
+
+
+def test_users_and_a_token(serve, tmp_path):
+    """Either will do: people have passwords, and a Prometheus the token."""
+    (tmp_path / "token").write_text(TOKEN)
+    options = (
+        "--metrics-web-config",
+        write_config(tmp_path / "web.yml"),
+        "--metrics-token-file",
+        str(tmp_path / "token"),
+    )
+    service = serve(*ARGUMENTS, *options)
+    headers = ask(service.metrics_url)[1]
+    assert [each.partition(" ")[0] for each in headers.get_all("WWW-Authenticate")] == ["Basic", "Bearer"]
+    assert status(service.metrics_url, **basic("alice", "alice")) == 200
+    assert status(service.metrics_url, **bearer(TOKEN)) == 200
+    assert status(service.metrics_url, **bearer("alice")) == 401
+
+
+@PROCESSES
+def test_a_web_configuration_that_changes(serve, tmp_path, workers):
+    """Users come and go at once. A broken one is one error, which shows nothing of it, and the earlier users stay."""
+    file = tmp_path / "web.yml"
+    service = serve(*ARGUMENTS, "--metrics-web-config", write_config(file), *workers)
+    assert status(service.metrics_url, **basic("alice", "alice")) == 200
+    write_config(file, ["bob"])
+    assert status(service.metrics_url, **basic("alice", "alice")) == 401
+    assert status(service.metrics_url, **basic("bob", "bob")) == 200
+    file.write_text("basic_auth_users:\n  bob: hunter2\n")
+    for _ in range(3):
+        assert status(service.metrics_url, **basic("bob", "bob")) == 200
+    line = service.process.stderr.readline()
+    assert line.endswith(
+        f"The metrics port goes on with its earlier settings. basic_auth_users.bob on line 2 of {file} is no hash of bcrypt. "
+        "Expected one as htpasswd -nBC 10 writes it: $2y$10$…\n"
+    )
+    write_config(file, ["carol"], tls_server_config={"cert": "x", "key": "x"})
+    assert status(service.metrics_url, **basic("bob", "bob")) == 200
+    assert "tls_server_config.cert" in service.process.stderr.readline()
+    write_config(file, [])
+    assert status(service.metrics_url) == 200
+    assert service.stop() == (0, "", "")
+
+
+def test_tls_that_comes(serve, authority, tmp_path):
+    """A port that speaks HTTP goes on to do so, and the log says what to do."""
+    certificate, key = authority.issue("server")
+    file = tmp_path / "web.yml"
+    service = serve(*ARGUMENTS, "--metrics-web-config", write_config(file))
+    write_config(file, tls_server_config={"cert_file": certificate, "key_file": key})
+    assert status(service.metrics_url, **basic("alice", "alice")) == 200
+    assert (
+        "TLS has come or gone, and a port speaks HTTP or HTTPS from its start on." in service.process.stderr.readline()
+    )
+
+
+def test_headers_and_a_rate_limit(serve, tmp_path):
+    """Each answer has the headers, and too many requests get 429; both change with the file."""
+    file = tmp_path / "web.yml"
+    headers = {"X-Frame-Options": "deny", "Content-Security-Policy": "default-src 'self'"}
+    limit = {"interval": "1h", "burst": 4}
+    service = serve(*ARGUMENTS, "--metrics-web-config", write_config(
+        file, [], http_server_config={"headers": headers}, rate_limit=limit
+    ))  # fmt: skip
+    port = service.metrics_url.removesuffix("/metrics")
+    answers = [ask(port + path) for path in ("/metrics", "/nowhere", "/-/ready", "/", "/metrics", "/metrics")]
+    assert [code for code, _, _ in answers] == [200, 404, 200, 200, 429, 429]
+    assert answers[4][1]["Retry-After"] == "1"
+    for _, sent, _ in answers:
+        assert sent["X-Frame-Options"] == "deny"
+    assert answers[0][1]["Content-Security-Policy"] == "default-src 'self'"
+    assert answers[3][1]["Content-Security-Policy"].startswith("default-src 'none'")  # the page's own
+    write_config(file, [])
+    code, sent, _ = ask(service.metrics_url)
+    assert (code, sent["X-Frame-Options"]) == (200, None)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +368,13 @@ def zip_options(files):
         (["--metrics-certfile", "none"], 1, '--metrics-certfile "none": No such file or directory.'),
         (["--metrics-certfile", "served.py"], 2, '--metrics-certfile "served.py" is no certificate.'),
         (["--metrics-keyfile", "x"], 2, "--metrics-keyfile was given without --metrics-certfile."),
+        (["--metrics-web-config", "none"], 1, '"none" cannot be read: No such file or directory. Expected a web conf'),
+        (["--metrics-web-config", "served.py"], 2, "line 1 of served.py is no"),
+        (
+            ["--metrics-web-config", "x", "--metrics-certfile", "x"],
+            2,
+            "--metrics-certfile was given with --metrics-web",
+        ),
     ],
 )
 @PROCESSES
@@ -177,7 +386,29 @@ def test_files_that_are_wrong(options, code, sentence, workers):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--metrics-token-file", "--metrics-certfile"])
+def test_check_web_config(authority, tmp_path):
+    """It says whether there are errors, in the files that are named as well."""
+    file, (certificate, key) = tmp_path / "web.yml", authority.issue("server")
+    done = hr_prometheus(
+        "check-web-config", write_config(file, tls_server_config={"cert_file": certificate, "key_file": key})
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "No errors.\n", "")
+    done = hr_prometheus("check-web-config", write_config(file, tls_server_config={"cert_file": key, "key_file": key}))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f'Error: tls_server_config.cert_file "{key}" on line 1 of {file} is no certificate.' in done.stderr
+    assert hr_prometheus("check-web-config", str(tmp_path / "none")).returncode == 1
+
+
+def test_the_configuration_shows_no_secret(tmp_path):
+    """`config` shows the files, and not what they say."""
+    config = write_config(tmp_path / "web.yml")
+    done = hr_prometheus("config", "run", "--metrics-port", "0", "--metrics-web-config", config)
+    assert config in done.stdout
+    assert "alice" not in done.stdout
+    assert "$2b$" not in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--metrics-token-file", "--metrics-certfile", "--metrics-web-config"])
 def test_without_a_port_of_their_own(option):
     """The application's own port is the application's to protect."""
     done = hr_prometheus("run", "served:create_app", option, "x")

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from pathlib import Path
+
+import bcrypt
+import pytest
+
+from hr_prometheus.access.files import read_file
+from hr_prometheus.access.rate_limit import RateLimit
+from hr_prometheus.access.tls import CIPHERS, make_context
+from hr_prometheus.access.web_config import read_web_config
+from hr_prometheus.errors import ConfigurationError, ServingError
+
+HASHED = bcrypt.hashpw(b"secret", b"$2b$04$abcdefghijklmnopqrstuu").decode()  # the same in all processes of pytest
+TLS = """
+tls_server_config:
+  cert_file: server.pem
+  key_file: server-key.pem
+"""
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Read a web configuration with a text, and what it names."""
+    monkeypatch.chdir(tmp_path)
+
+    def read_text(text):
+        (tmp_path / "web.yml").write_text(text)
+        config = read_web_config("web.yml", read_file)
+        if config.tls is not None:
+            make_context(config.tls, read_file)
+        return config
+
+    return read_text
+
+
+def error_of(read, text):
+    with pytest.raises(ConfigurationError) as caught:
+        read(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "# nothing\n", "tls_server_config:\n", "tls_server_config: {}", "basic_auth_users: {}", "http_server_config:\n  headers:\n",
+        "rate_limit: {interval: 0, burst: 0}", "http_server_config: {http2: false}", "http_server_config: {headers: {X-Frame-Options: ''}}",
+    ],
+)  # fmt: skip
+def test_a_configuration_of_nothing(read, text):
+    """Everyone may come, by HTTP."""
+    config = read(text)
+    assert config.tls is config.rate_limit is None
+    assert (dict(config.users), dict(config.headers)) == ({}, {})
+
+
+def test_all_but_tls(read):
+    """Texts may be quoted or not, and durations have Go's units."""
+    config = read(f"""
+basic_auth_users:
+  alice: {HASHED}
+  'bob': "{HASHED.replace("$2b$", "$2y$")}"
+http_server_config:
+  headers:
+    X-Frame-Options: deny
+    X-XSS-Protection: 1
+    Strict-Transport-Security: max-age=31536000; includeSubDomains
+rate_limit:
+  interval: 1m1.5s20ms
+  burst: 7
+""")
+    assert set(config.users) == {b"alice", b"bob"}
+    assert config.headers == {
+        "X-Frame-Options": "deny",
+        "X-XSS-Protection": "1",
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    }
+    assert config.rate_limit == RateLimit(61.52, 7)
+    assert HASHED not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "", "client_auth_type: NoClientCert", "client_auth_type: RequestClientCert", "client_auth_type: VerifyClientCertIfGiven",
+        "client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  client_allowed_sans: [one, two]",
+        "min_version: TLS13", "min_version: TLS12\n  max_version: TLS12", f"cipher_suites: [{', '.join(CIPHERS)}]",
+        "cipher_suites: [TLS_AES_128_GCM_SHA256]", "prefer_server_cipher_suites: no",
+    ],
+)  # fmt: skip
+def test_tls(read, authority, more):
+    """Each setting is followed or refused."""
+    authority.issue("server")
+    assert read(f"{TLS}  {more}").tls is not None
+
+
+def test_inline_certificates(read, authority, tmp_path):
+    """A certificate, its key and the authority of clients may stand in the file itself, and the key is shown nowhere."""
+    certificate, key = (Path(path).read_text() for path in authority.issue("server"))
+    texts = {"cert": certificate, "key": key, "client_ca": authority.path.read_text()}
+    text = "tls_server_config:\n  client_auth_type: RequireAndVerifyClientCert\n"
+    for name, pem in texts.items():
+        text += f"  {name}: |\n" + "".join(f"    {line}\n" for line in pem.splitlines())
+    config = read(text)
+    assert make_context(config.tls, read_file).verify_mode == ssl.CERT_REQUIRED
+    assert key not in repr(config)
+    assert "PRIVATE" not in error_of(read, text.replace("  key: |", "  kay: |"))
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("hr-prometheus-")]
+
+
+def test_old_versions(read, authority):
+    """TLS 1.0 and 1.1 are to be had by name."""
+    authority.issue("server")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):  # by Python
+        read(f"{TLS}  min_version: TLS11")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("nonsense", '"web.yml" is no mapping. Expected lines of KEY: VALUE.'),
+        ("a: b: c", "line 1 of web.yml is no YAML: mapping values are not allowed here."),
+        ('\na: "b\n', "line 3 of web.yml is no YAML: found unexpected end of stream."),
+        ("basic_auth_users: {a: *secret}", "line 1 of web.yml is no YAML: found undefined alias."),
+        ("\0", '"web.yml" is no YAML: it has characters that are no text.'),
+        ("[a]: b", "line 1 of web.yml has a key that is no text."),
+        ("tls_server_confg: {}", 'tls_server_confg on line 1 of web.yml is no setting. Did you mean "tls_server_config"? Expected'),
+        ("tls_server_config:\n  cert_filse: x", 'tls_server_config.cert_filse on line 2 of web.yml is no setting. Did you mean "cert_file"?'),
+        ("tls_server_config: 7", "tls_server_config on line 1 of web.yml is no mapping."),
+        ("rate_limit: {}\nrate_limit: {}", "rate_limit on line 2 of web.yml is there for the second time, after line 1."),
+        ("tls_server_config: {cert_file: '', key_file: k}", "tls_server_config on line 1 of web.yml has neither cert nor cert_file."),
+        ("tls_server_config: {min_version: TLS13}", "tls_server_config on line 1 of web.yml has neither cert nor cert_file."),
+        ("tls_server_config: {cert_file: c, key: ''}", "tls_server_config on line 1 of web.yml has neither key nor key_file."),
+        ("tls_server_config: {cert_file: c, cert: x, key: k}", "tls_server_config.cert on line 1 of web.yml was given with cert_file."),
+        ("tls_server_config: {cert_file: [], key: k}", "tls_server_config.cert_file on line 1 of web.yml is no text."),
+        (f"{TLS}  min_version: TLS111", 'tls_server_config.min_version "TLS111" on line 5 of web.yml is unknown. Did you mean "TLS11"?'),
+        (f"{TLS}  max_version: TLS11", "tls_server_config.max_version on line 5 of web.yml: min_version is above max_version."),
+        (f"{TLS}  cipher_suites: TLS_AES", "tls_server_config.cipher_suites on line 5 of web.yml is no list. Expected lines of - VALUE."),
+        (f"{TLS}  cipher_suites: [RC4]", 'tls_server_config.cipher_suites "RC4" on line 5 of web.yml is no known cipher suite.'),
+        (f"{TLS}  curve_preferences: [X25519]", "tls_server_config.curve_preferences on line 5 of web.yml cannot be followed: Python"),
+        (f"{TLS}  prefer_server_cipher_suites: 1", 'tls_server_config.prefer_server_cipher_suites "1" on line 5 of web.yml is neither'),
+        (f"{TLS}  client_auth_type: x", 'tls_server_config.client_auth_type "x" on line 5 of web.yml is unknown.'),
+        (f"{TLS}  client_auth_type: RequireAnyClientCert", "on line 5 of web.yml cannot be followed: Python takes no certificate"),
+        (f"{TLS}  client_allowed_sans: [a]", "client_allowed_sans on line 5 of web.yml was given without a client_auth_type that"),
+        (f"{TLS}  client_ca_file: server.pem", 'client_ca_file "server.pem" on line 5 of web.yml was given without a client_auth_type'),
+        (f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: server-key.pem", "has no certificate. Expected one or more"),
+        (TLS.replace("server-key", "ca-key"), 'ca-key.pem" on line 4 of web.yml: the private key does not belong to the certificate'),
+        (TLS.replace("server-key", "server"), 'server.pem" on line 4 of web.yml has no private key.'),
+        (TLS.replace("server.pem", "web.yml"), 'cert_file "web.yml" on line 3 of web.yml is no certificate.'),
+        ("basic_auth_users:\n  john: hunter2", "basic_auth_users.john on line 2 of web.yml is no hash of bcrypt. Expected one as htpasswd"),
+        (f"basic_auth_users: {{a: {HASHED}x}}", "basic_auth_users.a on line 1 of web.yml is no hash of bcrypt."),
+        ("basic_auth_users: {a: [b]}", "basic_auth_users.a on line 1 of web.yml is no text."),
+        ("http_server_config: {http2: true}", "http_server_config.http2 on line 1 of web.yml cannot be true: the metrics are served by"),
+        ("http_server_config: {headers: {Content-Type: a}}", "http_server_config.headers.Content-Type on line 1 of web.yml is no setting."),
+        ("http_server_config: {headers: {X-Frame-Options: foo}}", 'X-Frame-Options "foo" on line 1 of web.yml is no value of this header.'),
+        ('http_server_config: {headers: {X-XSS-Protection: "a\\nb"}}', "X-XSS-Protection on line 1 of web.yml has characters that no"),
+        ("rate_limit: {interval: 1}", 'rate_limit.interval "1" on line 1 of web.yml is no duration. Expected numbers with units'),
+        ("rate_limit: {burst: x}", 'rate_limit.burst "x" on line 1 of web.yml is no whole number from 0 on.'),
+        ("rate_limit: {burst: -1}", 'rate_limit.burst "-1" on line 1 of web.yml is no whole number from 0 on.'),
+    ],
+)  # fmt: skip
+def test_what_is_wrong(read, authority, text, sentence):
+    """One sentence says what and where, and shows no secret."""
+    authority.issue("server")
+    error = error_of(read, text)
+    assert sentence in error
+    assert error.count("\n") == 0
+    assert "hunter2" not in error
+    assert HASHED not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (TLS, 'tls_server_config.cert_file "server.pem" on line 3 of web.yml: No such file or directory.'),
+        (
+            TLS.replace("server.pem", "web.yml").replace("key.pem", "k"),
+            'tls_server_config.key_file "server-k" on line 4',
+        ),
+    ],
+)
+def test_files_that_cannot_be_read(read, text, sentence):
+    """The sentence says which one."""
+    with pytest.raises(ServingError, match=sentence):
+        read(text)
+
+
+def test_paths_are_those_of_the_file(authority, monkeypatch):
+    """They are relative to its directory, wherever the program runs."""
+    authority.issue("server")
+    (authority.directory / "web.yml").write_text(TLS)
+    monkeypatch.chdir("/")
+    assert make_context(read_web_config(str(authority.directory / "web.yml"), read_file).tls, read_file)
+
+
+@pytest.mark.parametrize(("module", "package"), [("yaml", "PyYAML"), ("bcrypt", "bcrypt")])
+def test_without_the_extra(read, monkeypatch, module, package):
+    """The sentence names it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    assert error_of(read, f"basic_auth_users: {{a: {HASHED}}}") == (
+        f'web configurations need {package}, which is not installed. Install hr-prometheus with the extra "auth".'
+    )
