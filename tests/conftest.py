@@ -551,6 +551,11 @@ class Prometheus:
         ready = self._wait_for_log(r"Server is ready")
         self.url = "http://" + re.search(r'msg="?Listening on"? .*?address=(\S+)', ready)[1]
 
+    def scrape_as(self, config: dict[str, object]) -> None:
+        """Scrape as one of the ``scrape_configs`` says, from now on."""
+        self._jobs[str(config["job_name"])] = config
+        self._reload()
+
     def scrape(self, job: str, url: str) -> None:
         """Scrape the metrics at *url* as *job*, from now on."""
         scheme, _, host, path = url.split("/", 3)

@@ -11,6 +11,7 @@ from hr_prometheus.observability.scrape_config import render_pod_monitor, render
 from hr_prometheus.settings import Settings
 
 CERTIFICATE = str(Path(__file__).parent / "tls" / "certificate.pem")
+KEY = str(Path(__file__).parent / "tls" / "key.pem")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,81 @@ def test_promtool_agrees(tmp_path, promtool, settings, expected):
     (tmp_path / "prometheus.yml").write_text(text)
     done = promtool("check", "config", tmp_path / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+USERS = "basic_auth_users: {alice: $2b$04$abcdefghijklmnopqrstuuvI9x8PQ3rdpWsQlz1UyDLq1EX0l5lZu}\n"
+TLS = f"tls_server_config: {{cert_file: {CERTIFICATE}, key_file: key.pem%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "expected", "comment"),
+    [
+        ("", {"metrics_certfile": CERTIFICATE}, {"scheme": "https", "tls_config": {"ca_file": CERTIFICATE}}, ""),
+        ("", {"metrics_token_file": "/t"}, {"authorization": {"type": "Bearer", "credentials_file": "/t"}}, ""),
+        (
+            USERS,
+            {},
+            {"basic_auth": {"username": "alice", "password_file": "prometheus.password"}},
+            "# Beside it put the password of alice in prometheus.password.",
+        ),
+        (USERS, {"metrics_token_file": "/t"}, {"authorization": {"type": "Bearer", "credentials_file": "/t"}}, ""),
+        (TLS % "", {}, {"scheme": "https", "tls_config": {"ca_file": CERTIFICATE}}, ""),
+        (
+            TLS % ", client_auth_type: RequireAndVerifyClientCert",
+            {},
+            {"tls_config": {"ca_file": CERTIFICATE, "cert_file": "prometheus.pem", "key_file": "prometheus-key.pem"}},
+            "# Beside it put the client's certificate prometheus.pem and its key prometheus-key.pem.",
+        ),
+        (TLS.replace(f"cert_file: {CERTIFICATE}", "cert: x") % "", {}, {"scheme": "https"}, ""),
+    ],
+)
+def test_credentials(tmp_path, promtool, config, options, expected, comment):  # noqa: PLR0917
+    """What is written has what the metrics port asks for, and comments say what is missing."""
+    if config:
+        (tmp_path / "web.yml").write_text(config)
+        options = options | {"metrics_web_config": str(tmp_path / "web.yml")}
+    text = render_scrape_config(Settings(target="", metrics_port=9100, **options), "shop")
+    (written,) = yaml.safe_load(text)["scrape_configs"]
+    plain = {"job_name", "scheme", "metrics_path", "static_configs"} - set(expected)
+    assert {name: value for name, value in written.items() if name not in plain} == expected
+    assert ("https" if "tls_config" in expected else expected.get("scheme", "http")) == written["scheme"]
+    assert text.count("#") == (2 if comment else 1)
+    assert comment in text
+    for name in ("prometheus.pem", "prometheus-key.pem"):
+        (tmp_path / name).write_bytes(Path(CERTIFICATE if name == "prometheus.pem" else KEY).read_bytes())
+    (tmp_path / "token").write_text("x")
+    (tmp_path / "prometheus.yml").write_text(text.replace("/t\n", f"{tmp_path}/token\n"))
+    done = promtool("check", "config", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_credentials_in_kubernetes(tmp_path):
+    """They are in one Secret, whose keys a comment names."""
+    (tmp_path / "web.yml").write_text(USERS + TLS % ", client_auth_type: RequireAndVerifyClientCert")
+    of_users = {"metrics_web_config": str(tmp_path / "web.yml")}
+    for options, keys in (
+        (of_users, "ca.pem, prometheus.pem, prometheus-key.pem, username, password"),
+        ({"metrics_token_file": "/t"}, "token"),
+    ):
+        settings = Settings(target="", host="0.0.0.0", metrics_port=9100, **options)  # noqa: S104
+        text = render_pod_monitor(settings, "shop")
+        (endpoint,) = next(yaml.safe_load_all(text))["spec"]["podMetricsEndpoints"]
+        assert f"# The Secret shop-metrics needs the keys {keys}.\n" in text
+        if options is of_users:
+            assert endpoint["scheme"] == "https"
+            assert endpoint["tlsConfig"] == {
+                "ca": {"secret": {"name": "shop-metrics", "key": "ca.pem"}},
+                "cert": {"secret": {"name": "shop-metrics", "key": "prometheus.pem"}},
+                "keySecret": {"name": "shop-metrics", "key": "prometheus-key.pem"},
+            }
+            assert endpoint["basicAuth"] == {
+                name: {"name": "shop-metrics", "key": name} for name in ("username", "password")
+            }
+        else:
+            assert endpoint["authorization"] == {
+                "type": "Bearer",
+                "credentials": {"name": "shop-metrics", "key": "token"},
+            }
 
 
 def test_discovery_by_files(tmp_path, promtool):

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bcrypt
 import pytest
 from aiohttp import web
 from conftest import DEADLINE, count, samples, wait_for
@@ -848,6 +849,21 @@ def test_a_page_that_was_opened_with_a_password(page, server):
     page.open()
     server.url = url
     assert page.routes() == ["GET /"]
+
+
+def test_a_metrics_port_with_users(driver, serve, tmp_path):
+    """The browser sends the password with all that the page asks for, once it has been typed."""
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {{me: {hashed}}}\n")
+    service = serve(
+        "served:app", "--port", "0", "--metrics-port", "0", "--metrics-web-config", str(tmp_path / "web.yml")
+    )
+    driver.get(service.metrics_url.replace("//", f"//{USER}@").removesuffix("metrics"))
+    wait_for(lambda: int(driver.execute_script("return document.body.dataset.polls ?? 0")), lambda polls: polls >= 2)
+    driver.get("about:blank")
+    refused = [entry["message"] for entry in driver.get_log("browser") if "401" in entry["message"]]
+    driver.get_log("performance")
+    assert refused == []
 
 
 def test_dark_and_narrow(page, server):

@@ -50,7 +50,7 @@ def read_access(settings: Settings, read: Callable[[str], bytes]) -> Access:
     :exc:`~hr_prometheus.errors.ServingError` for one that cannot be read.
     """
     path = settings.metrics_token_file
-    token = None if path is None else read_token(path, read)
+    token = None if path is None else read_token(path, "metrics_token_file", read)
     config = web_config_of(settings, read)
     tls = None if config.tls is None else make_context(config.tls, read)
     return Access(tls=tls, token=token, users=config.users, headers=config.headers, rate_limit=config.rate_limit)

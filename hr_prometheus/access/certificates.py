@@ -103,7 +103,7 @@ def _error(
             f": the private key is refused{f' ({reason})' * bool(reason)}. Expected the certificate's, in PEM format."
         )
     elif key is None:
-        option = certificate.setting.replace("certfile", "keyfile").replace("_", "-")
+        option = certificate.setting.replace("cert", "key").replace("_", "-")
         problem = f" has a certificate and no private key. Give the file of the key with --{option}."
     else:
         problem = " has no private key. Expected the certificate's, in PEM format."

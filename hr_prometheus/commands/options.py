@@ -19,7 +19,6 @@ from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, DEFAULT_LEAST_REQUESTS
-from hr_prometheus.status.rate_table import SORT_KEYS
 from hr_prometheus.written_forms import (
     parse_allowed_values,
     parse_buckets,
@@ -308,29 +307,4 @@ output = output_option(
 )
 tests = output_option(
     "--tests", type=FilePath(), metavar="FILE", help="Also write tests of the rules, for promtool test rules."
-)
-
-# -- what is watched
-
-interval = output_option(
-    "--interval",
-    type=Seconds(least=0.2, example=1),
-    metavar="SECONDS",
-    default=1,
-    show_default=True,
-    help="Time between two scrapes, at least 0.2. A longer one suits a server with few requests.",
-)
-sort = output_option(
-    "--sort",
-    type=click.Choice(SORT_KEYS),
-    default=SORT_KEYS[0],
-    show_default=True,
-    help="What comes first: the highest value of a column, or paths in their order.",
-)
-once = output_option("--once", is_flag=True, help="Print one table and end, on a terminal, too.")
-ca_file = output_option(
-    "--ca-file",
-    type=FilePath(),
-    metavar="FILE",
-    help="Certificates (PEM) that the server's must come from, instead of the system's.",
 )

@@ -26,7 +26,9 @@ def write_outputs(outputs: Mapping[str, tuple[str | None, str]], settings: Setti
     system refuses it.
     """
     script = settings.target.rpartition(":")[0] or settings.target
-    taken = {"the target": script, "--certfile": settings.certfile, "--keyfile": settings.keyfile}
+    taken = {"the target": script}
+    for name in ("certfile", "keyfile", "metrics_certfile", "metrics_token_file", "metrics_web_config"):
+        taken[f"--{name.replace('_', '-')}"] = getattr(settings, name)
     taken = {words: path for words, path in taken.items() if path}
     for option, (path, _) in outputs.items():
         if path is not None:

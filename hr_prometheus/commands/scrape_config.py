@@ -24,6 +24,9 @@ from hr_prometheus.settings import Settings
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
+@options.metrics_certfile
+@options.metrics_token_file
+@options.metrics_web_config
 @file_options.files
 def scrape_config(*, kubernetes: bool, output: str | None, job: str, **values: Any) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.commands import file_options, options
+from hr_prometheus.commands import file_options, top_options
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.parameters import Argument
 from hr_prometheus.commands.streams import print_result
-from hr_prometheus.errors import ScrapeError
+from hr_prometheus.errors import ConfigurationError, ScrapeError
 
 if TYPE_CHECKING:
     from hr_prometheus.commands.screen import Screen
@@ -38,12 +38,26 @@ _NO_REQUESTS = "Its server has had no request yet, or is not instrumented by hr-
 
 @click.command(cls=Command, short_help="Show the routes of a server as they are used, in a terminal.")
 @click.argument("url", cls=Argument)
-@options.interval
-@options.sort
-@options.once
-@options.ca_file
+@top_options.interval
+@top_options.sort
+@top_options.once
+@top_options.token_file
+@top_options.ca_file
+@top_options.cert_file
+@top_options.key_file
 @file_options.files
-def top(url: str, *, interval: float, sort: str, once: bool, ca_file: str | None, **_origins: Any) -> None:
+def top(
+    url: str,
+    *,
+    interval: float,
+    sort: str,
+    once: bool,
+    token_file: str | None,
+    ca_file: str | None,
+    cert_file: str | None,
+    key_file: str | None,
+    **_origins: Any,
+) -> None:
     """Show the routes of a server whose metrics are at URL, with what has happened between two scrapes.
 
     URL may be short: 9100 and host:9100 are http://127.0.0.1:9100/metrics and http://host:9100/metrics. user:password@ before
@@ -69,10 +83,20 @@ def top(url: str, *, interval: float, sort: str, once: bool, ca_file: str | None
     """
     from hr_prometheus.commands.screen import can_draw
     from hr_prometheus.status.address import read_address
-    from hr_prometheus.status.scraper import Scraper
+    from hr_prometheus.status.scraper import Scraper, bearer_of
 
     address = read_address(url)
-    scraper = Scraper(address.url, authorization=address.authorization, ca_file=ca_file)
+    if key_file is not None and cert_file is None:
+        raise ConfigurationError("--key-file was given without --cert-file. The key belongs to a certificate.")
+    if token_file is not None and address.authorization:
+        raise ConfigurationError("--token-file was given with a password in the URL. Leave one of them out.")
+    scraper = Scraper(
+        address.url,
+        authorization=address.authorization if token_file is None else bearer_of(token_file),
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
     first = scraper.scrape()
     if once or not can_draw():
         _print_once(scraper, first, sort, interval)

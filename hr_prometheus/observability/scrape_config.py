@@ -6,8 +6,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from hr_prometheus.access.access import metrics_scheme
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.view import check_metrics_path
+from hr_prometheus.observability.credentials import credentials_of
 from hr_prometheus.observability.yaml_text import render_yaml
 from hr_prometheus.server.target_file import PATTERN
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT, LOCAL_ADDRESSES
@@ -24,14 +26,11 @@ def render_scrape_config(settings: Settings, job: str) -> str:
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the metrics have no TCP port, or another one each time.
     """
     config: dict[str, Any] = {"job_name": job}
-    has_certificate = settings.certfile is not None and settings.metrics_port is None
     if settings.file_sd is None:
         host, port, scheme = _address(settings)
         config |= {"scheme": scheme, "metrics_path": settings.metrics_path}
-        has_certificate = scheme == "https"
-    if has_certificate and settings.certfile is not None:
-        # The certificate may be a self-signed one; what a public authority has signed needs no such line.
-        config["tls_config"] = {"ca_file": os.path.abspath(settings.certfile)}
+    credentials = credentials_of(settings)
+    config |= credentials.for_prometheus()
     if settings.file_sd is not None:
         files = os.path.join(os.path.abspath(settings.file_sd), PATTERN)
         config["file_sd_configs"] = [{"files": [files]}]
@@ -40,7 +39,7 @@ def render_scrape_config(settings: Settings, job: str) -> str:
         host = LOCAL_ADDRESSES.get(host, host)
         config["static_configs"] = [{"targets": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]}]
         comment = "Add this to prometheus.yml, with the name by which Prometheus reaches the machine."
-    return render_yaml({"scrape_configs": [config]}, comment)
+    return render_yaml({"scrape_configs": [config]}, comment, *credentials.comments())
 
 
 def render_pod_monitor(settings: Settings, job: str) -> str:
@@ -63,11 +62,14 @@ def render_pod_monitor(settings: Settings, job: str) -> str:
             f'the metrics would listen on "{host}", and Prometheus scrapes a pod at its own address. Give --host 0.0.0.0, '
             "or --metrics-host 0.0.0.0 with --metrics-port, here and where the application is run."
         )
+    credentials, secret = credentials_of(settings), f"{job}-metrics"
     endpoint = {"port": "metrics", "scheme": scheme, "path": settings.metrics_path}
+    endpoint |= credentials.for_operator(secret)
     pods = render_yaml(
         _monitor("PodMonitor", job, "podMetricsEndpoints", endpoint),
         "For the Prometheus operator. The pods carry this label, and their container has a port with this name:",
         f"  ports: [{{name: metrics, containerPort: {port}}}]",
+        *credentials.comments(secret),
     )
     services = render_yaml(
         _monitor("ServiceMonitor", job, "endpoints", endpoint),
@@ -106,6 +108,7 @@ def _address(settings: Settings) -> tuple[str, int, str]:
     host, port, scheme = settings.host or DEFAULT_HOST, settings.port, "http"
     if settings.metrics_port is not None:
         host, port = settings.metrics_host or host, settings.metrics_port
+        scheme = metrics_scheme(settings)
     elif settings.unix_path is not None and settings.host is None and port is None:
         raise ConfigurationError(
             f'the metrics are on the unix socket "{settings.unix_path}", and Prometheus scrapes TCP ports only. Serve '

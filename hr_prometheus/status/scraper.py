@@ -10,6 +10,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hr_prometheus.access.certificates import Pem, load_chain
+from hr_prometheus.access.token import read_token
 from hr_prometheus.errors import ScrapeError, SettingError
 from hr_prometheus.status.route_counters import BUCKETS, find_naming, is_exposition, read_routes, samples_of
 
@@ -41,11 +43,21 @@ class RouteScrape:
 class Scraper:
     """Scrapes *url*. Once it knows the names of the metrics, it asks only for the samples that it needs, if the server can select.
 
-    *authorization* is sent to its server alone. *ca_file* has the certificates to trust instead of the system's; one that is
-    no such file is a :exc:`~hr_prometheus.errors.SettingError`, or a :exc:`~hr_prometheus.errors.ScrapeError`.
+    *authorization* is sent to its server alone. *ca_file* has the certificates to trust instead of the system's, and *cert_file*
+    that of this client, with its key there or in *key_file*. One that is no such file is a
+    :exc:`~hr_prometheus.errors.SettingError`, a :exc:`~hr_prometheus.errors.ServingError` or a
+    :exc:`~hr_prometheus.errors.ScrapeError`.
     """
 
-    def __init__(self, url: str, *, authorization: str = "", ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        authorization: str = "",
+        ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+    ) -> None:
         self.url = url
         self._authorization = authorization
         self._naming: Naming | None = None
@@ -53,7 +65,7 @@ class Scraper:
         self._opener = urllib.request.OpenerDirector()
         for handler in (  # without a proxy, as Prometheus scrapes, and without the files and FTP of a redirection
             urllib.request.HTTPHandler(),
-            urllib.request.HTTPSHandler(context=None if ca_file is None else _context_of(ca_file)),
+            urllib.request.HTTPSHandler(context=_context_of(ca_file, cert_file, key_file)),
             _RedirectHandler(),
             urllib.request.HTTPErrorProcessor(),
             urllib.request.HTTPDefaultErrorHandler(),
@@ -150,16 +162,28 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
         return again
 
 
-def _context_of(ca_file: str) -> ssl.SSLContext:
+def bearer_of(token_file: str) -> str:
+    """Return the authorization by the token in a file. Raises what :func:`~hr_prometheus.access.token.read_token` raises."""
+    return f"Bearer {read_token(token_file, 'token_file').decode()}"
+
+
+def _context_of(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:
+    """Return the context for these files; ``None``, the default one, without any."""
+    if ca_file is cert_file is None:
+        return None
     import ssl  # noqa: PLC0415  # a Python may be built without it
 
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
         problem = " has no certificate. Expected one or more in PEM format."
         raise SettingError("ca_file", f'--ca-file "{ca_file}"', problem) from error
     except OSError as error:
         raise ScrapeError(f'--ca-file "{ca_file}": {error.strerror}. Expected certificates in PEM format.') from error
+    if cert_file is not None:
+        key = None if key_file is None else Pem(f'--key-file "{key_file}"', key_file, setting="key_file")
+        load_chain(context, Pem(f'--cert-file "{cert_file}"', cert_file, setting="cert_file"), key)
+    return context
 
 
 class _RefusedError(ScrapeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -13,8 +14,9 @@ import urllib.request
 
 import bcrypt
 import pytest
+import yaml
 from authority import Authority
-from conftest import DEADLINE, hr_prometheus, read_line
+from conftest import DEADLINE, hr_prometheus, read_line, wait_for
 
 ARGUMENTS = ("served:create_app", "--port", "0", "--metrics-port", "0", "--fixed-route", "*")
 PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
@@ -384,6 +386,68 @@ def test_files_that_are_wrong(options, code, sentence, workers):
     assert done.returncode == code
     assert done.stderr.startswith(f"Error: {sentence}"), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("access", ["token", "password", "client certificate"])
+@PROCESSES
+def test_a_real_prometheus(serve, prometheus, authority, workers, access):
+    """It scrapes as `scrape-config` says for the same options, once it has what only it has."""
+    certificate, key = authority.issue("server")
+    directory, tls = authority.directory, {"cert_file": certificate, "key_file": key}
+    (directory / "token").write_text(TOKEN)
+    (directory / "prometheus.password").write_text("alice\n")
+    authority.issue("prometheus", "DNS:prometheus.example")
+    if access == "token":
+        options = ["--metrics-certfile", certificate, "--metrics-token-file", str(directory / "token")]
+        own = ["--metrics-keyfile", key]
+    else:
+        if access == "client certificate":
+            tls |= {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+        users = ["alice"] if access == "password" else []
+        options = ["--metrics-web-config", write_config(directory / "web.yml", users, tls_server_config=tls)]
+        own = []
+    service = serve(*ARGUMENTS, *options, *own, *workers)
+    job = f"{access}{len(workers)}"
+    port = service.metrics_url.rpartition(":")[2].partition("/")[0]
+    done = hr_prometheus("scrape-config", "--metrics-port", port, "--job", job, *options)
+    assert done.stderr == ""
+    text = re.sub(r"\b(prometheus[.-]\S+)\n", rf"{directory}/\1\n", done.stdout.partition("scrape_configs:")[2])
+    (config,) = yaml.safe_load(text)
+    config["tls_config"]["ca_file"] = str(authority.path)  # which has signed it
+    prometheus.scrape_as(config)
+    assert wait_for(lambda: prometheus.query(f'up{{job="{job}"}} == 1'), bool)
+    config = {name: value for name, value in config.items() if name not in ("authorization", "basic_auth")}
+    config |= {"authorization": {"credentials": "wrong"}, "tls_config": {"insecure_skip_verify": True}}
+    prometheus.scrape_as(config)
+    assert wait_for(lambda: prometheus.query(f'up{{job="{job}"}} == 0'), bool)
+
+
+def test_top(serve, authority):
+    """It shows the routes of a server that asks for a token and a certificate, and says what is wrong with its own."""
+    certificate, key = authority.issue("server")
+    token = authority.directory / "token"
+    token.write_text(TOKEN)
+    tls = {"cert_file": certificate, "key_file": key, "client_auth_type": "RequireAndVerifyClientCert"}
+    config = write_config(authority.directory / "web.yml", tls_server_config=tls | {"client_ca_file": "ca.pem"})
+    service = serve(*ARGUMENTS, "--metrics-web-config", config, "--metrics-token-file", str(token))
+    assert status(service.url) == 200
+    files = dict(zip(("--cert-file", "--key-file"), authority.issue("client"), strict=True))
+    files |= {"--ca-file": str(authority.path), "--token-file": str(token)}
+
+    def top(url=service.metrics_url, **changes):
+        options = {name: path for name, path in {**files, **changes}.items() if path is not None}
+        done = hr_prometheus("top", url, "--interval", "0.2", *(word for pair in options.items() for word in pair))
+        assert TOKEN not in done.stdout + done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    assert "GET /" in top()[1]
+    assert "GET /" in top(service.metrics_url.replace("//", "//alice:alice@"), **{"--token-file": None})[1]
+    assert "answers with 401 Unauthorized, instead of metrics." in top(**{"--token-file": None})[2]
+    assert top(**{"--token-file": os.devnull})[2].startswith('Error: --token-file "/dev/null" is empty.')
+    assert top(**{"--key-file": None})[2].endswith("no private key. Give the file of the key with --key-file.\n")
+    assert "--key-file was given without --cert-file." in top(**{"--cert-file": None})[2]
+    assert "Leave one of them out." in top(service.metrics_url.replace("//", "//alice:alice@"))[2]
+    assert top(**{"--cert-file": None, "--key-file": None})[0] == 1
 
 
 def test_check_web_config(authority, tmp_path):
