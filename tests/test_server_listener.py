@@ -2,22 +2,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
 from conftest import DEADLINE, until
 
+from hr_prometheus.access.guard import Guard
 from hr_prometheus.errors import ServingError
 from hr_prometheus.server import listener, metrics_server
 from hr_prometheus.server.metrics_routes import MetricsRoutes
 from hr_prometheus.server.metrics_server import serve_metrics
+from hr_prometheus.settings import Settings
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @asynccontextmanager
-async def metrics_port(body=b"some metrics\n"):
+async def metrics_port(body=b"some metrics\n", guard=None):
     """Serve a body at /metrics, and yield a function that connects to the port."""
     clients = []
 
@@ -27,7 +30,7 @@ async def metrics_port(body=b"some metrics\n"):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        runner = await serve_metrics(MetricsRoutes("/metrics", lambda: True), view, [sock])
+        runner = await serve_metrics(MetricsRoutes("/metrics", lambda: True), view, [sock], guard=guard)
 
         async def connect():
             clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
@@ -186,6 +189,30 @@ async def test_a_client_that_reads_nothing(monkeypatch):
             while part := await client.reader.read(65536):  # some of it was on its way
                 received += len(part)
         assert received < len(body)
+
+
+async def test_refused_requests(monkeypatch, tmp_path):
+    """Each ends its connection and holds up new ones for a while, up to a limit. Those that are open are answered meanwhile."""
+    monkeypatch.setattr(listener, "REST", 0.3)
+    monkeypatch.setattr(listener, "LONGEST_REST", 0.5)
+    (tmp_path / "token").write_text("right")
+    right, wrong = (GET[:-2] + b"Authorization: Bearer %s\r\n\r\n" % token for token in (b"right", b"wrong"))
+    async with metrics_port(
+        guard=Guard(Settings(target="", metrics_port=0, metrics_token_file=str(tmp_path / "token")))
+    ) as connect:
+        kept, *others = [await connect() for _ in range(4)]
+        assert b" 200 OK\r\n" in (await kept.ask(right))[0]
+        began = time.monotonic()
+        for client in others:
+            head, text = await client.ask(wrong)
+            assert (head.split()[1], text) == (b"401", b"Unauthorized\n")
+            assert await client.is_closed()
+        waiting = await connect()
+        answer = asyncio.create_task(waiting.ask(right))
+        assert b" 200 OK\r\n" in (await kept.ask(right))[0]
+        assert not answer.done() or time.monotonic() - began >= 0.5
+        assert b" 200 OK\r\n" in (await answer)[0]
+        assert time.monotonic() - began >= 0.5
 
 
 async def test_no_more_descriptors(monkeypatch, caplog):

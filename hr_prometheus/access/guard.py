@@ -8,7 +8,7 @@ from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
-from aiohttp.web import HTTPTooManyRequests, HTTPUnauthorized, middleware
+from aiohttp.web import HTTPClientError, HTTPTooManyRequests, HTTPUnauthorized, middleware
 from multidict import CIMultiDict
 
 from hr_prometheus.access.access import CurrentAccess
@@ -16,6 +16,8 @@ from hr_prometheus.access.passwords import Passwords, TooManyPasswordsError
 from hr_prometheus.access.rate_limit import TokenBucket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp.typedefs import Handler
     from aiohttp.web import Application, Request, StreamResponse
 
@@ -40,18 +42,20 @@ class Guard:
         self._bucket: TokenBucket | None = None
         #: The context for the port, which follows the current settings; ``None`` without TLS.
         self.tls = self._current.tls
+        #: Called for each request that is refused.
+        self.on_refusal: Callable[[], None] = lambda: None
 
     def add_to(self, app: Application) -> None:
         """Have all requests to *app*, also those to no route, checked before anything else."""
 
         @middleware
         async def check(request: Request, handler: Handler) -> StreamResponse:
-            access = self._current.get()
-            if not self._is_within_limit(access):
-                raise _too_many_requests()
-            if not await self._is_allowed(access, request):
-                raise _unauthorized(access)
-            return await handler(request)
+            refusal = await self._refusal(self._current.get(), request)
+            if refusal is None:
+                return await handler(request)
+            self.on_refusal()
+            refusal.force_close()  # another guess takes another connection
+            raise refusal
 
         async def add_headers(_request: Request, response: StreamResponse) -> None:
             for name, value in self._current.get().headers.items():
@@ -59,6 +63,14 @@ class Guard:
 
         app.middlewares.insert(0, check)
         app.on_response_prepare.append(add_headers)
+
+    async def _refusal(self, access: Access, request: Request) -> HTTPClientError | None:
+        if not self._is_within_limit(access):
+            return _too_many_requests()
+        try:
+            return None if await self._is_allowed(access, request) else _unauthorized(access)
+        except TooManyPasswordsError:
+            return _too_many_requests()
 
     def _is_within_limit(self, access: Access) -> bool:
         """Whether one more request is within the rate limit, if there is one."""
@@ -85,10 +97,7 @@ class Guard:
             name, colon, password = b64decode(credentials, validate=True).partition(b":")
         except ValueError:
             return False
-        try:
-            return bool(colon) and await self._passwords.is_right(access.users, name, password)
-        except TooManyPasswordsError:
-            raise _too_many_requests() from None
+        return bool(colon) and await self._passwords.is_right(access.users, name, password)
 
 
 def _unauthorized(access: Access) -> HTTPUnauthorized:

@@ -39,7 +39,7 @@ class Passwords:
     async def is_right(self, users: Mapping[bytes, bytes], name: bytes, password: bytes) -> bool:
         """Return whether the password is that of the user with this name. *users* are hashes by names, at least one.
 
-        A name that there is not costs the time of a wrong password. Raises :exc:`TooManyPasswordsError`.
+        An unknown one costs the time of a wrong password. Raises :exc:`TooManyPasswordsError`.
         """
         hashed = users.get(name) or self._decoy(users, name)
         key = self._digest(name, hashed, password)

@@ -23,6 +23,8 @@ HEAD_SECONDS = 10.0
 LONGEST_HEAD = 32768
 #: Seconds for which a client may read nothing of an answer.
 STALL_SECONDS = 60.0
+#: Seconds without a new connection for each request that was refused, up to so many: who guesses passwords has to wait.
+REST, LONGEST_REST = 0.05, 1.0
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
 #: Seconds after which connections are accepted again when the operating system has refused one.
@@ -46,6 +48,7 @@ class Listener:
         self._connections: dict[_Connection, None] = {}
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._is_refused = False
+        self._rest_ends = 0.0
 
     def start(self) -> None:
         """Begin to accept connections.
@@ -60,6 +63,11 @@ class Listener:
                 raise address_error(url_of(each, "http" if self._tls is None else "https"), error) from error
             self._loop.add_reader(each, self._accept, each)
 
+    def rest(self) -> None:
+        """Accept no connection for a while. They wait."""
+        now = self._loop.time()
+        self._rest_ends = min(max(now, self._rest_ends) + REST, now + LONGEST_REST)
+
     def close(self) -> None:
         """Accept no more connections, and close the sockets. Open connections stay so."""
         for each in self._sockets:
@@ -70,6 +78,10 @@ class Listener:
             each.close()
 
     def _accept(self, sock: socket.socket) -> None:
+        rest = self._rest_ends - self._loop.time()
+        if rest > 0:
+            self._pause(sock, rest)
+            return
         try:
             accepted, _ = sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -78,8 +90,7 @@ class Listener:
             if not self._is_refused:
                 logger.error("The metrics port cannot take a connection: %s.", error.strerror)  # noqa: TRY400
             self._is_refused = True
-            self._loop.remove_reader(sock)
-            self._pauses[sock] = self._loop.call_later(_RETRY, self._go_on, sock)
+            self._pause(sock, _RETRY)
             return
         self._is_refused = False
         accepted.setblocking(False)
@@ -88,6 +99,10 @@ class Listener:
         connection = _Connection(self._server(), self._touch, self._connections.pop)
         self._connections[connection] = None
         connection.set_up(accepted, self._tls)
+
+    def _pause(self, sock: socket.socket, seconds: float) -> None:
+        self._loop.remove_reader(sock)
+        self._pauses[sock] = self._loop.call_later(seconds, self._go_on, sock)
 
     def _go_on(self, sock: socket.socket) -> None:
         del self._pauses[sock]

@@ -18,7 +18,6 @@ from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from aiohttp.typedefs import Handler
@@ -52,7 +51,7 @@ async def serve_metrics(
     routes.add_to(app, view, gather)
     if guard is not None:
         guard.add_to(app)
-    runner = MetricsRunner(app, sockets, None if guard is None else guard.tls)
+    runner = MetricsRunner(app, sockets, guard)
     await runner.setup()
     return runner
 
@@ -60,7 +59,7 @@ async def serve_metrics(
 class MetricsRunner(Runner):
     """The runner of the metrics port: a :class:`~hr_prometheus.server.listener.Listener` has its connections."""
 
-    def __init__(self, app: Application, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None) -> None:
+    def __init__(self, app: Application, sockets: Iterable[socket.socket], guard: Guard | None) -> None:
         super().__init__(
             app,
             access_log=None,
@@ -68,14 +67,16 @@ class MetricsRunner(Runner):
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             lingering_time=0,  # the body of a refused request is not read
         )
-        self._sockets, self._tls = list(sockets), tls
+        self._sockets, self._guard = list(sockets), guard
         self._listener: Listener | None = None
 
     async def setup(self) -> None:
         """Serve. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses."""
         await super().setup()
         assert self.server is not None  # noqa: S101  # it is set up
-        self._listener = Listener(self.server, self._sockets, self._tls)
+        self._listener = Listener(self.server, self._sockets, None if self._guard is None else self._guard.tls)
+        if self._guard is not None:
+            self._guard.on_refusal = self._listener.rest
         self._listener.start()
 
     async def cleanup(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -11,10 +12,12 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from collections import Counter
 
 import bcrypt
 import pytest
 import yaml
+from aiohttp import ClientSession
 from authority import Authority
 from conftest import DEADLINE, hr_prometheus, read_line, wait_for
 
@@ -280,6 +283,29 @@ def test_users(serve, tmp_path, workers):
     port = service.metrics_url.removesuffix("/metrics")
     assert status(f"{port}/?file=metrics", **basic("alice", "alice")) == 200
     assert service.stop() == (0, "", "")
+
+
+async def test_a_flood_of_wrong_passwords(serve, tmp_path):
+    """Who was right before goes on to be answered, on the connection that it has."""
+    config = write_config(tmp_path / "web.yml")
+    service = serve(*ARGUMENTS, "--metrics-web-config", config, is_measured=False)
+    answers = Counter()
+
+    async def guess(number):
+        headers = basic("alice", str(number))
+        async with ClientSession(headers=headers) as session, session.get(service.metrics_url) as response:
+            answers[response.status] += 1
+
+    async with ClientSession(headers=basic("alice", "alice")) as session, asyncio.timeout(DEADLINE):
+        async with session.get(service.metrics_url) as response:
+            assert response.status == 200
+        guesses = [asyncio.create_task(guess(number)) for number in range(100)]
+        while not all(each.done() for each in guesses):
+            async with session.get(service.metrics_url) as response:
+                assert response.status == 200
+            await asyncio.sleep(0.01)
+    assert sum(answers.values()) == 100
+    assert set(answers) <= {401, 429}
 
 
 def test_users_and_a_token(serve, tmp_path):
