@@ -12,7 +12,7 @@ from hr_prometheus.access.files import FileStates, read_file
 from hr_prometheus.access.tls import TlsSettings, make_context
 from hr_prometheus.access.token import read_token
 from hr_prometheus.access.web_config import WebConfig, read_web_config
-from hr_prometheus.errors import ConfigurationError, HrPrometheusError
+from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ class Access:
     #: Those that each response has, unless it has its own.
     headers: Mapping[str, str] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everyone may come, without credentials or a certificate."""
+        needs_certificate = self.tls is not None and self.tls.verify_mode == self.tls.verify_mode.CERT_REQUIRED
+        return self.token is None and not self.users and not needs_certificate
 
 
 def read_access(settings: Settings, read: Callable[[str], bytes]) -> Access:
@@ -80,7 +86,7 @@ class CurrentAccess:
     def __init__(self, settings: Settings) -> None:
         self._settings, self._files = settings, FileStates()
         self._access = read_access(settings, self._files.read)
-        self._error: HrPrometheusError | None = None
+        self._error: Exception | None = None
         self.tls = None if self._access.tls is None else _current_context(lambda: self.get().tls)
 
     def get(self) -> Access:
@@ -90,20 +96,24 @@ class CurrentAccess:
             self._error = None
             try:
                 access = read_access(self._settings, self._files.read)
-                self._check_tls(access)
+                self._check_change(access)
                 self._access = access
-            except HrPrometheusError as error:
+            except Exception as error:  # noqa: BLE001  # whatever is in a file, the port goes on
                 self._error = error
                 asyncio.get_running_loop().call_later(_PATIENCE, self._log_error, error)
         return self._access
 
-    def _check_tls(self, access: Access) -> None:
+    def _check_change(self, access: Access) -> None:
         if (access.tls is None) != (self._access.tls is None):
             raise ConfigurationError(
                 "TLS has come or gone, and a port speaks HTTP or HTTPS from its start on. Start hr-prometheus again."
             )
+        if access.is_open and not self._access.is_open:  # as an empty file says, which may only be half written
+            raise ConfigurationError(
+                "No credentials are asked for any more, so that everyone could come. Start hr-prometheus again if that is meant."
+            )
 
-    def _log_error(self, error: HrPrometheusError) -> None:
+    def _log_error(self, error: Exception) -> None:
         self.get()
         if self._error is error:
             sentence = sentence_of(error, self._settings.origins)

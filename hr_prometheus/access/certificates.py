@@ -42,11 +42,16 @@ class Pem:
         return ConfigurationError(self.subject + problem)
 
     def read(self, read: Callable[[str], bytes], what: str) -> bytes:
-        """Return its bytes. Raises :exc:`~hr_prometheus.errors.ServingError` if it cannot be read."""
+        """Return its bytes. Raises :exc:`~hr_prometheus.errors.ServingError` if it cannot be read.
+
+        What cannot be a path at all is a :exc:`~hr_prometheus.errors.ConfigurationError`.
+        """
         try:
             return read(self.path) if self.path else self.text.encode()
         except OSError as error:
             raise ServingError(f"{self.subject}: {error.strerror}. Expected {what} in PEM format.") from error
+        except ValueError as error:
+            raise self.error(f" cannot be read. Expected {what} in PEM format.") from error
 
     @contextmanager
     def as_file(self) -> Iterator[str]:

@@ -130,4 +130,7 @@ def _alternative_names(certificate: Any) -> list[tuple[str, str]]:
 
 def _normalized(kind: str, name: str) -> str:
     """Return a name as a web configuration has it: an IPv6 address is short there, and long in Python."""
-    return str(ip_address(name)) if kind == "IP Address" else name
+    try:
+        return str(ip_address(name)) if kind == "IP Address" else name
+    except ValueError:
+        return name

@@ -161,7 +161,7 @@ def _read_users(section: Section) -> dict[bytes, bytes]:
         if not _BCRYPT.fullmatch(hashed):
             # The value is not shown: it may be the password itself.
             raise section.error(name, " is no hash of bcrypt. Expected one as htpasswd -nBC 10 writes it: $2y$10$…")
-        users[name.encode()] = hashed.encode()
+        users[name.encode(errors="surrogatepass")] = hashed.encode()
     if users:
         _check_extra("bcrypt", "bcrypt")
     return users

@@ -128,6 +128,8 @@ def read_section(file: str, text: bytes, known: Sequence[str]) -> Section:
         raise ConfigurationError(f"{_place(file, line)} is no YAML: {problem}.") from None
     except yaml.YAMLError:
         raise ConfigurationError(f"{_place(file)} is no YAML: it has characters that are no text.") from None
+    except RecursionError:
+        raise ConfigurationError(f"{_place(file)} is nested too deeply.") from None
     return Section(file, node, known)
 
 
