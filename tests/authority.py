@@ -16,7 +16,8 @@ class Authority:
     def __init__(self, openssl: str, directory: Path, name: str = "ca") -> None:
         self._openssl, self.directory, self._name = openssl, directory, name
         self.path = directory / f"{name}.pem"
-        self._run("-subj", f"/CN={name}", "-keyout", f"{name}-key.pem", "-out", f"{name}.pem")
+        usage = "keyUsage=critical,keyCertSign,cRLSign"  # which clients ask for with Python 3.13
+        self._run("-subj", f"/CN={name}", "-addext", usage, "-keyout", f"{name}-key.pem", "-out", f"{name}.pem")
 
     def issue(self, name: str, *alternative_names: str) -> tuple[str, str]:
         """Return the paths of a certificate and its key."""

@@ -76,6 +76,8 @@ def make_context(settings: TlsSettings, read: Callable[[str], bytes]) -> ssl.SSL
             raise settings.client_ca.error(NOT_VERIFIED)
         _load_authorities(context, settings.client_ca, text)
     if settings.client_auth_type in VERIFIED:
+        # As Go has it, and with all versions of Python the same: each certificate of the authorities is trusted by itself.
+        context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
         is_required = settings.client_auth_type == "RequireAndVerifyClientCert"
         context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
         if settings.client_ca is None:
