@@ -215,6 +215,20 @@ async def test_refused_requests(monkeypatch, tmp_path):
         assert time.monotonic() - began >= 0.5
 
 
+async def test_connections_without_a_request(monkeypatch):
+    """Each holds up new ones for a while when it ends, as a refused request does."""
+    monkeypatch.setattr(listener, "REST", 0.3)
+    async with metrics_port() as connect:
+        kept, silent = await connect(), await connect()
+        assert b" 200 OK\r\n" in (await kept.ask())[0]
+        began = time.monotonic()
+        silent.writer.close()
+        await silent.writer.wait_closed()
+        assert b" 200 OK\r\n" in (await kept.ask())[0]  # by then the end has been seen
+        assert b" 200 OK\r\n" in (await (await connect()).ask())[0]
+        assert time.monotonic() - began >= 0.3
+
+
 async def test_no_more_descriptors(monkeypatch, caplog):
     """It is logged once, and connections are accepted again when there are some."""
     monkeypatch.setattr(listener, "_RETRY", 0.05)

@@ -23,7 +23,8 @@ HEAD_SECONDS = 10.0
 LONGEST_HEAD = 32768
 #: Seconds for which a client may read nothing of an answer.
 STALL_SECONDS = 60.0
-#: Seconds without a new connection for each request that was refused, up to so many: who guesses passwords has to wait.
+#: Seconds without a new connection for each request that was refused and each connection without a request, up to so many.
+#: Who guesses passwords, or floods the port, has to wait, and takes nothing from the application.
 REST, LONGEST_REST = 0.05, 1.0
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
@@ -96,7 +97,7 @@ class Listener:
         accepted.setblocking(False)
         if len(self._connections) >= MOST_CONNECTIONS:
             next(iter(self._connections)).abort()
-        connection = _Connection(self._server(), self._touch, self._connections.pop)
+        connection = _Connection(self._server(), self._touch, self._forget)
         self._connections[connection] = None
         connection.set_up(accepted, self._tls)
 
@@ -111,6 +112,11 @@ class Listener:
     def _touch(self, connection: _Connection) -> None:
         if connection in self._connections:
             self._connections[connection] = self._connections.pop(connection)
+
+    def _forget(self, connection: _Connection) -> None:
+        del self._connections[connection]
+        if not connection.has_request:
+            self.rest()
 
 
 class _Connection(asyncio.Protocol):
@@ -127,7 +133,9 @@ class _Connection(asyncio.Protocol):
         self._head = b""  # what has come of one that has not ended
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
-        self._has_request = self._is_refused = self._has_ended = False
+        #: Whether the head of a request has come.
+        self.has_request = False
+        self._is_refused = self._has_ended = False
 
     def set_up(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Set it up in a task."""
@@ -175,7 +183,7 @@ class _Connection(asyncio.Protocol):
             self._refuse()
             return
         if heads:
-            self._has_request = True
+            self.has_request = True
             self._stop_deadline()
         if self._head and self._deadline is None:
             self._start_deadline()
@@ -198,7 +206,7 @@ class _Connection(asyncio.Protocol):
         self._is_refused = True
         if self._deadline is None:
             self._start_deadline()
-        if not self._has_request and self._transport is not None:
+        if not self.has_request and self._transport is not None:
             self._transport.write(_TOO_LARGE)
             self._transport.close()
 
