@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp.web import Application
 from prometheus_client import CollectorRegistry
 
+from hr_prometheus.access.guard import check_access
 from hr_prometheus.instrumentation import instrument
 from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
 from hr_prometheus.server.application import middleware_options, monitor_errors
@@ -47,3 +48,4 @@ def check_server(settings: Settings) -> None:
     check_log_config(settings)
     loop_factory(settings.loop)
     tls_context(settings)
+    check_access(settings)

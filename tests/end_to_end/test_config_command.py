@@ -111,6 +111,8 @@ WRONG = [
     ("--port", "7001", "--metrics-port", "7001"), ("--unix-mode", "660"),
     ("--access-log-format", "%Q"), ("--access-log-format", "%a", "--no-access-log"), ("--forwarded-allow-ips", "proxy"),
     ("--reload-dir", "nowhere"), ("--reload", "--reload-dir", "nowhere"), ("--host", "localhost:80"),
+    ("--metrics-port", "0", "--metrics-certfile", "no.pem"), ("--metrics-port", "0", "--metrics-token-file", "none"),
+    ("--metrics-port", "0", "--metrics-web-config", "no.pem"), ("--metrics-token-file", "no.pem"),
 ]  # fmt: skip
 
 
