@@ -78,7 +78,7 @@ def metrics_scheme(settings: Settings) -> str:
 
 
 class CurrentAccess:
-    """What the files of *settings* say now. Where they are wrong it is what they said before, and one error is logged.
+    """What the files of *settings* say now. While they are wrong, the earlier settings hold, and one error is logged.
 
     Raises what :func:`read_access` raises if they are wrong from the beginning.
     """

@@ -1,4 +1,4 @@
-"""Checks passwords against bcrypt's hashes, one at a time, so that whoever guesses them has little of the processor."""
+"""Checks passwords against bcrypt's hashes, one at a time and with a low priority, so that guesses take little processor time."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ CLIENT_AUTH_TYPES = ("NoClientCert", "RequestClientCert", *UNVERIFIABLE, *VERIFI
 class TlsSettings:
     """How the metrics port speaks TLS, in the words of a web configuration.
 
-    *allowed_names* are alternative names, one of which a client's certificate has to have; without any it need have none.
+    *allowed_names* are alternative names. A client's certificate needs one of them, unless there are none.
     """
 
     certificate: Pem

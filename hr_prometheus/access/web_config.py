@@ -96,7 +96,7 @@ def _read_tls(section: Section) -> TlsSettings | None:
     ciphers = section.texts("cipher_suites")
     for name in ciphers:
         if name not in CIPHERS:
-            problem = f" is no known cipher suite.{did_you_mean(name, CIPHERS)} Expected names as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
+            problem = f" is no cipher suite of Go's.{did_you_mean(name, CIPHERS)} Expected names as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
             raise section.error("cipher_suites", problem, name)
     prefers_own = section.flag("prefer_server_cipher_suites", default=True)
     if not any(key in section for key in _TLS):

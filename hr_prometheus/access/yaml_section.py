@@ -1,4 +1,4 @@
-"""The mappings of a YAML file, whose keys are known, with their lines for errors."""
+"""The mappings of a YAML file, with the keys that they may have, and the lines for errors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FLAGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "fal
 class Section:
     """A mapping of a *file*, called *name*, with its *line*, in errors. A *node* that is None, or null, is an empty one.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if it is no mapping, or has a key twice, or one that is not *known*;
-    with None any key is.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if it is no mapping, or has a key twice, or one that is not among
+    *keys*; None allows all.
     """
 
     def __init__(
-        self, file: str, node: Node | None, known: Sequence[str] | None, *, name: str = "", line: int = 0
+        self, file: str, node: Node | None, keys: Sequence[str] | None, *, name: str = "", line: int = 0
     ) -> None:
         from yaml.nodes import MappingNode, ScalarNode  # noqa: PLC0415  # an extra
 
@@ -42,8 +42,8 @@ class Section:
                 raise ConfigurationError(f"{_place(file, line)} has a key that is no text.")
             key = str(key_node.value)
             problem = ""
-            if known is not None and key not in known:
-                problem = f" is no setting.{did_you_mean(key, known)} Expected one of {', '.join(known)}."
+            if keys is not None and key not in keys:
+                problem = f" is no setting.{did_you_mean(key, keys)} Expected one of {', '.join(keys)}."
             elif key in self._nodes:
                 problem = f" is there for the second time, after line {self._lines[key]}. Leave one of them out."
             self._nodes[key], self._lines[key] = value, line
@@ -70,9 +70,9 @@ class Section:
         """Return the error for a key, with a *value* that may be shown."""
         return ConfigurationError(self.subject_of(key, value) + problem)
 
-    def section(self, key: str, known: Sequence[str] | None) -> Section:
+    def section(self, key: str, keys: Sequence[str] | None) -> Section:
         """Return the section below a key; an empty one if there is none."""
-        return Section(self.file, self._nodes.get(key), known, name=self._name_of(key), line=self._lines.get(key, 0))
+        return Section(self.file, self._nodes.get(key), keys, name=self._name_of(key), line=self._lines.get(key, 0))
 
     def text(self, key: str) -> str:
         """Return a text, or that of a number or a flag; empty if there is none."""
@@ -116,7 +116,7 @@ class Section:
         return "" if _is_null(node) else str(node.value)
 
 
-def read_section(file: str, text: bytes, known: Sequence[str]) -> Section:
+def read_section(file: str, text: bytes, keys: Sequence[str]) -> Section:
     """Return the mapping that a YAML file with this *text* is. Raises :exc:`~hr_prometheus.errors.ConfigurationError`."""
     import yaml  # noqa: PLC0415  # an extra
 
@@ -130,7 +130,7 @@ def read_section(file: str, text: bytes, known: Sequence[str]) -> Section:
         raise ConfigurationError(f"{_place(file)} is no YAML: it has characters that are no text.") from None
     except RecursionError:
         raise ConfigurationError(f"{_place(file)} is nested too deeply.") from None
-    return Section(file, node, known)
+    return Section(file, node, keys)
 
 
 def _is_null(node: Node | None) -> bool:

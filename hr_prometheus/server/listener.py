@@ -1,4 +1,4 @@
-"""Accepts connections for the metrics port, whoever comes: so many at most, and with heads of requests that end in time."""
+"""Accepts the connections of the metrics port: so many at most, and only with heads of requests that come in time."""
 
 from __future__ import annotations
 
@@ -130,12 +130,12 @@ class _Connection(asyncio.Protocol):
     ) -> None:
         self._protocol, self._on_bytes, self._on_end = protocol, on_bytes, on_end
         self._transport: asyncio.Transport | None = None
-        self._head = b""  # what has come of one that has not ended
+        self._head = b""  # the beginning of a head whose end has not come
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         #: Whether the head of a request has come.
         self.has_request = False
-        self._is_refused = self._has_ended = False
+        self._is_refused = self._is_over = False
 
     def set_up(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Set it up in a task."""
@@ -222,6 +222,6 @@ class _Connection(asyncio.Protocol):
         self._stop_deadline()
         if self._stall is not None:
             self._stall.cancel()
-        if not self._has_ended:
-            self._has_ended = True
+        if not self._is_over:
+            self._is_over = True
             self._on_end(self)
