@@ -51,7 +51,7 @@ TLS = f"tls_server_config: {{cert_file: {CERTIFICATE}, key_file: key.pem%s}}\n"
             USERS,
             {},
             {"basic_auth": {"username": "alice", "password_file": "prometheus.password"}},
-            "# Beside it put the password of alice in prometheus.password.",
+            '# Beside it put the password of "alice" in prometheus.password.',
         ),
         (USERS, {"metrics_token_file": "/t"}, {"authorization": {"type": "Bearer", "credentials_file": "/t"}}, ""),
         (TLS % "", {}, {"scheme": "https", "tls_config": {"ca_file": CERTIFICATE}}, ""),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.access.access import web_config_of
 from hr_prometheus.access.tls import VERIFIED
+from hr_prometheus.observability.yaml_text import quote
 
 if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
@@ -63,7 +64,7 @@ class Credentials:
             keys += ["token"] if self.token_file else ["username", "password"] * bool(self.user)
             return [f"The Secret {secret} needs the keys {', '.join(keys)}."] * bool(keys)
         files = [f"the client's certificate {_CERTIFICATE} and its key {_KEY}"] * self.needs_certificate
-        files += [f"the password of {self.user} in {_PASSWORD}"] * bool(self.user and not self.token_file)
+        files += [f"the password of {quote(self.user)} in {_PASSWORD}"] * bool(self.user and not self.token_file)
         return [f"Beside it put {', and '.join(files)}."] * bool(files)
 
 
@@ -76,6 +77,6 @@ def credentials_of(settings: Settings) -> Credentials:
     return Credentials(
         ca_file=os.path.abspath(tls.certificate.path) if tls is not None and tls.certificate.path else "",
         token_file="" if token_file is None else os.path.abspath(token_file),
-        user=next(iter(config.users), b"").decode(),
+        user=next(iter(config.users), b"").decode(errors="replace"),
         needs_certificate=tls is not None and tls.client_auth_type == VERIFIED[-1],
     )
