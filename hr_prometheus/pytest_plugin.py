@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Sample
 
     from hr_prometheus.metrics import Metric
+    from hr_prometheus.request.exchange import Exchange
 
 #: Seconds between two looks at what is in progress.
 _PAUSE = 0.005
@@ -35,6 +37,7 @@ class RegistryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._before = {_key(sample): sample.value for family in registry.collect() for sample in family.samples}
+        self._earlier = self._in_progress()
 
     def of(self, registry: CollectorRegistry) -> RegistryMetrics:
         """Return the metrics of another registry."""
@@ -53,14 +56,17 @@ class RegistryMetrics:
         return sum(sample.value - self._before.get(_key(sample), 0.0) for sample in self._samples(name, labels))
 
     async def settled(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # as asyncio.wait has it
-        """Wait until no request is in progress: a client may have its whole answer before the request is recorded.
+        """Wait until no request is in progress that has begun since the test did.
 
-        Raises :exc:`AssertionError`, with the requests in progress, if some are after *timeout* seconds.
+        A client may have its whole answer before the request is recorded. Raises :exc:`AssertionError`, with the requests in
+        progress, if some are after *timeout* seconds.
         """
         end = time.monotonic() + timeout
-        while requests := list(self._in_progress()):
+        while exchanges := self._in_progress() - self._earlier:
             if time.monotonic() > end:
-                raise AssertionError(f"requests are in progress after {timeout:g} s: {', '.join(requests)}")
+                paths = Counter(each.record.labels[1] for each in exchanges)
+                requests = ", ".join(f"{path} ({number})" for path, number in sorted(paths.items()))
+                raise AssertionError(f"requests are in progress after {timeout:g} s: {requests}")
             await asyncio.sleep(_PAUSE)
 
     def assert_bounded(self, *, labels: int) -> None:
@@ -108,13 +114,10 @@ class RegistryMetrics:
                 names |= {family.name + suffix for suffix in _SUFFIXES.get(family.type, ("",))}
         return names
 
-    def _in_progress(self) -> Iterator[str]:
-        """Yield the requests in progress, with their numbers."""
-        from hr_prometheus.metrics import REQUESTS_IN_PROGRESS
+    def _in_progress(self) -> set[Exchange]:
+        from hr_prometheus.request.connection import exchanges_in_progress
 
-        for path, sample in self._samples_of(REQUESTS_IN_PROGRESS):
-            if sample.value > self._before.get(_key(sample), 0.0):
-                yield f"{path} ({sample.value:g})"
+        return exchanges_in_progress(self.registry)
 
     def _samples_of(self, metric: Metric) -> Iterator[tuple[str, Sample]]:
         """Yield the samples of a metric of ours, under each of its names, with their label ``path``."""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
-from hr_prometheus import instrument
+from hr_prometheus import hrprometheus_middleware, instrument
 from hr_prometheus.pytest_plugin import RegistryMetrics
+from hr_prometheus.request.connection import exchanges_in_progress
 
 pytest_plugins = ["pytester"]
 README = Path(__file__).parents[1] / "README.md"
@@ -79,6 +80,44 @@ async def test_what_is_in_progress(aiohttp_client, registry):
     app[EVENT].set()
     await metrics.settled()
     assert metrics.value("request_count_total") == 1
+    await task
+
+
+async def test_a_request_of_another_test_that_ends_meanwhile(aiohttp_client, registry):
+    """It does not count for one of this test with the same labels."""
+    app = application(registry)
+    app[EVENT] = asyncio.Event()
+    client = await aiohttp_client(app)
+    earlier = asyncio.create_task(client.get("/wait"))
+    while not exchanges_in_progress(registry):
+        await asyncio.sleep(0.001)
+    metrics = RegistryMetrics(registry)
+    app[EVENT].set()
+    await earlier
+    await RegistryMetrics(registry).settled()
+    app[EVENT].clear()
+    task = asyncio.create_task(client.get("/wait"))
+    while not exchanges_in_progress(registry):
+        await asyncio.sleep(0.001)
+    with pytest.raises(AssertionError, match=r"requests are in progress after 0 s: /wait \(1\)"):
+        await metrics.settled(timeout=0)
+    app[EVENT].set()
+    await metrics.settled()
+    assert metrics.delta("request_count_total") == 2
+    await task
+
+
+async def test_requests_that_are_not_recorded_here(aiohttp_client, registry):
+    """Those that are left out, and those of another registry, are not waited for."""
+    other = application(CollectorRegistry(), exclude=["/wait"])
+    other[EVENT] = asyncio.Event()
+    other.middlewares.append(hrprometheus_middleware(registry=registry))
+    client = await aiohttp_client(other)
+    task = asyncio.create_task(client.get("/wait"))
+    while not exchanges_in_progress(registry):
+        await asyncio.sleep(0.001)
+    await RegistryMetrics(CollectorRegistry()).settled(timeout=0)
+    other[EVENT].set()
     await task
 
 

@@ -10,6 +10,7 @@ from hr_prometheus.request.exchange import Exchange
 
 if TYPE_CHECKING:
     from aiohttp.web import Request
+    from prometheus_client import CollectorRegistry
 
 
 class TlsSocket:
@@ -67,3 +68,10 @@ def open_connection(request: Request) -> Connection:
         observer = getattr(request.writer, "on_body_write", None)
         connection.exchange = observer if isinstance(observer, Exchange) else None
     return connection
+
+
+def exchanges_in_progress(registry: CollectorRegistry) -> set[Exchange]:
+    """Return the requests in progress that are recorded in a registry; not those that were left out, or of a unit test."""
+    begun = [connection.exchange for connection in list(connections.values()) if connection.exchange is not None]
+    every = {each for exchange in begun for each in (exchange, *exchange.inner)}
+    return {each for each in every if each.record.labels and each.recorder.registry is registry}
