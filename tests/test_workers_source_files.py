@@ -176,18 +176,60 @@ def test_excluded_files(tmp_path):
     assert saves(files) == (["service.py"], [])
 
 
-def test_links(tmp_path):
-    """Files are followed, directories are not, and a link to nowhere is no file."""
+def test_links_to_files(tmp_path):
+    """They are followed, and the directories that they lead to give notifications. A link to nowhere or to itself is no file."""
     write(tmp_path / "elsewhere" / "app.py")
     root = tmp_path / "root"
     root.mkdir()
     (root / "linked.py").symlink_to(tmp_path / "elsewhere" / "app.py")
     (root / "nowhere.py").symlink_to(tmp_path / "nothing.py")
-    (root / "cycle").symlink_to(root)
+    (root / "itself.py").symlink_to(root / "itself.py")
     files = SourceFiles([str(root)])
     assert files.number == 1
+    assert files.directories == [str(root), str(tmp_path / "elsewhere")]
     write(tmp_path / "elsewhere" / "app.py", "x = 2\n")
     assert saves(files) == (["linked.py"], [])
+    (root / "linked.py").unlink()
+    assert saves(files) == (["linked.py"], [])
+    assert files.directories == [str(root)]
+
+
+def test_links_to_directories(tmp_path):
+    """Those to packages are followed, and no others. One that leads back is the end."""
+    write(tmp_path / "package" / "__init__.py")
+    write(tmp_path / "package" / "deep" / "module.py")
+    write(tmp_path / "data" / "module.py")
+    root = tmp_path / "root"
+    write(root / "own" / "__init__.py")
+    for link, target in (
+        ("linked", tmp_path / "package"),
+        ("again", tmp_path / "package"),
+        ("data", tmp_path / "data"),
+        ("alias", root / "own"),
+        ("nowhere", tmp_path / "nothing"),
+    ):
+        (root / link).symlink_to(target)
+    (root / "own" / "cycle").symlink_to(root / "own")
+    (tmp_path / "package" / "deep" / "back").symlink_to(root / "own")
+    files = SourceFiles([str(root)])
+    assert files.number == 3
+    write(tmp_path / "package" / "deep" / "module.py", "x = 2\n")
+    write(tmp_path / "data" / "module.py", "x = 2\n")
+    write(root / "own" / "__init__.py", "x = 2\n")
+    assert saves(files) == (["module.py", "__init__.py"], [])
+    write(tmp_path / "package" / "deep" / "other.py")
+    assert saves(files) == (["other.py"], [])
+
+
+def test_a_linked_package_that_is_left_out(tmp_path):
+    """By the name of its link, or of a directory in it."""
+    write(tmp_path / "package" / "__init__.py")
+    write(tmp_path / "package" / "deep" / "module.py")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "package")
+    assert SourceFiles([str(root)], exclude=["linked"]).number == 0
+    assert SourceFiles([str(root)], exclude=[f"{root}/linked/deep"]).number == 1
 
 
 def test_what_cannot_be_read(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ class SourceFiles:
 
     A pattern with a slash is for the path, relative to the current directory; one of *exclude* is for directories as well.
     Hidden files and directories, caches, virtual environments and ``node_modules`` are left out, unless a directory is given
-    itself. Links to directories are not followed.
+    itself. Of links to directories only those to packages are followed, because others may lead to the whole disk.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class SourceFiles:
         self._roots = frozenset(map(os.path.abspath, directories))
         #: The time of each directory when its entries were read; 0 if they have to be read again.
         self._directories: dict[str, int] = dict.fromkeys(self._roots, 0)
+        #: The directories of the files that links lead to, by link.
+        self._linked_directories: dict[str, str] = {}
         self._stamps: dict[str, _Stamp] = {}
         self._digests: dict[str, bytes | None] = {}
         self._touched: set[str] = set()
@@ -61,8 +63,9 @@ class SourceFiles:
 
     @property
     def directories(self) -> list[str]:
-        """The directories that exist, with those below them."""
-        return [directory for directory in self._directories if os.path.isdir(directory)]
+        """The directories that exist, with those below them, and those of files that links lead to."""
+        every = dict.fromkeys((*self._directories, *self._linked_directories.values()))
+        return [directory for directory in every if os.path.isdir(directory)]
 
     def look(self) -> bool:
         """Look at times and sizes, for a few microseconds a file. Return whether one differs from the last look."""
@@ -74,6 +77,7 @@ class SourceFiles:
             now = _stamp(path)
             if now is None:
                 del self._stamps[path]
+                self._linked_directories.pop(path, None)
             else:
                 self._stamps[path] = now
         self._touched.update(different)
@@ -97,12 +101,14 @@ class SourceFiles:
         self._directories[directory] = 0 if time_ns() - time < _TICK else time
         try:
             with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                for entry in sorted(entries, key=os.DirEntry.is_symlink):  # what a link leads to may be watched already
+                    if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
                         if entry.path not in self._directories and not self._is_ignored(entry):
                             self._read_directory(entry.path)
                     elif entry.path not in self._stamps and self._is_watched(entry):
                         self._stamps[entry.path] = _NEW
+                        if entry.is_symlink():
+                            self._linked_directories[entry.path] = os.path.dirname(os.path.realpath(entry.path))
         except OSError:  # it is gone, or not for us to read
             if directory not in self._roots:  # which may come back
                 del self._directories[directory]
@@ -113,6 +119,14 @@ class SourceFiles:
             or entry.name in _IGNORED_DIRECTORIES
             or _matches(entry, self._exclude)
             or os.path.exists(os.path.join(entry.path, _ENVIRONMENT))
+            or (entry.is_symlink() and not self._is_other_package(entry.path))
+        )
+
+    def _is_other_package(self, link: str) -> bool:
+        """Whether a link leads to a package that is not watched already, as one would that leads to itself."""
+        path = os.path.realpath(link)
+        return os.path.isfile(os.path.join(path, "__init__.py")) and path not in map(
+            os.path.realpath, self._directories
         )
 
     def _is_watched(self, entry: os.DirEntry[str]) -> bool:
@@ -121,7 +135,7 @@ class SourceFiles:
             not is_hidden
             and _matches(entry, self._patterns)
             and not _matches(entry, self._exclude)
-            and entry.is_file()  # a link may lead nowhere
+            and os.path.isfile(entry.path)  # a link may lead nowhere, or to itself
         )
 
 
