@@ -109,18 +109,35 @@ async def test_watchfiles_that_fails(tmp_path, monkeypatch, caplog):
         (tmp_path / "app.py").write_text("x = 1")
         assert (await save).changed == [str(tmp_path / "app.py")]
     assert (
-        "watchfiles has failed, so files are looked at four times a second instead: OS file watch limit reached"
-        in caplog.text
+        "watchfiles has failed, so the times of files are looked at instead: OS file watch limit reached" in caplog.text
     )
 
 
-async def test_pauses_grow_with_the_time_of_a_look(tmp_path, monkeypatch):
-    """So that it takes next to nothing, but never longer than a second."""
+async def test_looks_at_all_files_take_next_to_nothing(tmp_path, monkeypatch):
+    """They become rarer with the time that one takes, but never rarer than every ten seconds."""
     watch = FileWatch(SourceFiles([str(tmp_path)]))
-    clock = iter((0.0, 0.001, 1.0, 1.002, 2.0, 3.0))
+    clock = iter((0.0, 0.001, 1.0, 1.003, 2.0, 3.0))
     monkeypatch.setattr(file_watch, "thread_time", lambda: next(clock))
-    pauses = []
+    monkeypatch.setattr(file_watch, "monotonic", lambda: 100.0)
+    looks = []
     for _ in range(3):
         watch._look()
-        pauses.append(watch._pause)
-    assert pauses == pytest.approx([1 / 3, 2 / 3, 1.0])
+        looks.append(watch._next_look)
+    assert looks == pytest.approx([100.0 + 2 / 3, 102.0, 110.0])
+
+
+async def test_a_file_that_was_written_last_is_looked_at_all_the_same(tmp_path, monkeypatch):
+    """As a rule it is the one that is saved next, however long it takes to look at all."""
+    monkeypatch.setattr(file_watch, "find_spec", lambda _name: None)
+    monkeypatch.setattr(file_watch, "_SHARE", 1e-9)
+    monkeypatch.setattr(file_watch, "_LONGEST_PAUSE", 10 * DEADLINE)
+    for number in range(100):
+        (tmp_path / f"old{number}.py").write_text("x = 1")
+        os.utime(tmp_path / f"old{number}.py", (0, 0))
+    (tmp_path / "app.py").write_text("x = 1")
+    watch = FileWatch(SourceFiles([str(tmp_path)]))
+    watch._look()
+    async with aclosing(watch.saves()) as saves, asyncio.timeout(DEADLINE):
+        save = asyncio.ensure_future(anext(saves))
+        (tmp_path / "app.py").write_text("x = 12")
+        assert (await save).changed == [str(tmp_path / "app.py")]

@@ -95,6 +95,24 @@ def test_files_come_and_go(app):
     assert saves(files) == (["app.py"], [])
 
 
+def test_the_newest_files(app):
+    """A change of one that was written last can be seen without a look at all others."""
+    for number in range(100):
+        os.utime(write(app.parent / f"old{number}.py"), (1, 1))
+    files = SourceFiles([str(app.parent)])
+    os.utime(app, (2, 2))
+    assert not files.newest_differ()
+    assert saves(files) == ([], ["app.py"])
+    assert not files.newest_differ()
+    write(app, "x = 2\n")
+    assert files.newest_differ()
+    assert saves(files) == (["app.py"], [])
+    app.unlink()
+    assert files.newest_differ()
+    assert saves(files) == (["app.py"], [])
+    assert not files.newest_differ()
+
+
 def test_a_directory_may_be_away_for_a_while(tmp_path):
     """As one that git removes and makes again."""
     files = SourceFiles([str(tmp_path / "package")])

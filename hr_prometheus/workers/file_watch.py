@@ -1,4 +1,4 @@
-"""Waits for changes of files: with watchfiles where that is installed, else by a look at their times now and then."""
+"""Waits for changes of files: with watchfiles where that is installed, else by looks at their times."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds between two looks at the files. With many files they are more, so that the looks take only a share of a processor,
-#: but not for some seconds after a save, when the next one is likely.
-_SHORTEST_PAUSE, _LONGEST_PAUSE, _SHARE, _BUSY_SECONDS = 0.25, 1.0, 0.003, 60.0
+#: Seconds between two looks at the newest files.
+_STEP = 0.25
+#: Looks at all files take at most this share of a processor, but not for some seconds after a save, when the next one is likely.
+_SHARE, _LONGEST_PAUSE, _BUSY_SECONDS = 0.0015, 10.0, 60.0
 #: Seconds without a change after which changes are one save, such as those of a ``git checkout``; and how long that may take.
 _QUIET_SECONDS, _LONGEST_UNREST = 0.1, 3.0
 #: Seconds after which files are looked at without a notification, which some file systems do not give.
@@ -32,7 +33,8 @@ class FileWatch:
 
     def __init__(self, files: SourceFiles) -> None:
         self._files = files
-        self._pause = _SHORTEST_PAUSE
+        #: When all files are looked at again, without a notification.
+        self._next_look = 0.0
         self._last_save = -_BUSY_SECONDS
 
     async def saves(self) -> AsyncGenerator[Saves]:
@@ -52,11 +54,13 @@ class FileWatch:
                     async for _ in notifications:
                         yield
             except Exception as error:  # noqa: BLE001  # of several types; the system may allow no more watches
-                logger.warning("watchfiles has failed, so files are looked at four times a second instead: %s", error)
+                logger.warning("watchfiles has failed, so the times of files are looked at instead: %s", error)
         while True:
-            is_busy = monotonic() - self._last_save < _BUSY_SECONDS
-            await asyncio.sleep(_SHORTEST_PAUSE if is_busy else self._pause)
-            yield
+            await asyncio.sleep(_STEP)
+            now = monotonic()
+            is_due = now >= self._next_look or now - self._last_save < _BUSY_SECONDS
+            if is_due or await asyncio.to_thread(self._files.newest_differ):
+                yield
 
     async def _notifications(self) -> AsyncGenerator[None]:
         from watchfiles import awatch  # noqa: PLC0415  # an extra
@@ -82,7 +86,7 @@ class FileWatch:
     def _look(self) -> bool:
         began = thread_time()
         differs = self._files.look()
-        self._pause = min(max(_SHORTEST_PAUSE, (thread_time() - began) / _SHARE), _LONGEST_PAUSE)
+        self._next_look = monotonic() + min((thread_time() - began) / _SHARE, _LONGEST_PAUSE)
         return differs
 
     async def _wait_for_quiet(self) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from heapq import nlargest
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ _IGNORED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "site-packages"
 _ENVIRONMENT = "pyvenv.cfg"
 #: Nanoseconds for which the time of a directory may stay the same although an entry is added: file systems count in ticks.
 _TICK = 50_000_000
+#: How many files are the newest: those that a person edits, as a rule.
+_NEWEST = 30
 
 _Stamp = tuple[int, int, int]
 #: The stamp of a file that has not been looked at.
@@ -51,6 +54,7 @@ class SourceFiles:
         #: The directories of the files that links lead to, by link.
         self._linked_directories: dict[str, str] = {}
         self._stamps: dict[str, _Stamp] = {}
+        self._newest: list[str] = []
         self._digests: dict[str, bytes | None] = {}
         self._touched: set[str] = set()
         self.look()
@@ -81,7 +85,13 @@ class SourceFiles:
             else:
                 self._stamps[path] = now
         self._touched.update(different)
+        if different:
+            self._newest = nlargest(_NEWEST, self._stamps, key=self._stamps.__getitem__)
         return bool(different)
+
+    def newest_differ(self) -> bool:
+        """Whether one of the files that were written last differs from the last look."""
+        return any(_stamp(path) != self._stamps[path] for path in self._newest)
 
     def take_saves(self) -> Saves:
         """Return what has been saved since the last call, by what :meth:`look` has seen; it reads these files."""
