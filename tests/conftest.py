@@ -65,8 +65,8 @@ PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
 }
-#: The line of a start that is slow, as it may be on such a machine.
-SLOW_START = "Starting: waiting for "
+#: The lines of a start that is slow, as it may be on such a machine.
+SLOW_START = ("Starting: waiting for ", "Reloading: waiting for ")
 
 T = TypeVar("T")
 #: So many files may stay open after a test: those of a browser or a server that several tests share.
@@ -352,11 +352,11 @@ class Service:
         out, err = self.process.communicate(timeout=DEADLINE)
         lines = out.splitlines(keepends=True)
         self.farewell = "".join(line for line in lines if line.startswith(("Stopping: ", "Stopped after ")))
-        rest = [line for line in lines if not line.startswith(("Stopping: ", "Stopped after ", SLOW_START))]
+        rest = [line for line in lines if not line.startswith(("Stopping: ", "Stopped after ", *SLOW_START))]
         return self.process.returncode, "".join(rest), err
 
 
-def read_line(process: subprocess.Popen[str] | ForkedCommand, *, skip: str = SLOW_START) -> str:
+def read_line(process: subprocess.Popen[str] | ForkedCommand, *, skip: str | tuple[str, ...] = SLOW_START) -> str:
     """Return the next line of a process's output that does not begin with *skip*.
 
     Fail with its errors if it ends or prints nothing in time.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.server.announcer import SLOW_START
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, sentence_of
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
@@ -50,6 +51,8 @@ _MOST_DRAINING = 16
 class WorkerPool:
     """Keeps workers running until they are stopped. *on_question* answers their questions.
 
+    *on_slow_start* is called with a worker that a reload has started, if its start is slow.
+
     A worker has a slot, by which its numbers are kept. One that has died is started again in its slot. One that is
     replaced on purpose ends when its successor, in a free slot, serves.
     """
@@ -61,13 +64,15 @@ class WorkerPool:
         slots: Slots,
         counts: Counts,
         on_question: Callable[[str, Any], Awaitable[bytes]],
+        *,
+        on_slow_start: Callable[[WorkerProcess], None],
     ) -> None:
         self._settings, self._slots, self._counts = settings, slots, counts
         #: Those of a script are known when its first worker serves.
         self.addresses = addresses
         self._is_script = parse_target(settings.target).attribute is None
         self._script_request: dict[str, Any] | None = None
-        self._on_question = on_question
+        self._on_question, self._on_slow_start = on_question, on_slow_start
         timeout = settings.shutdown_timeout
         #: Seconds that a stop waits for requests in progress.
         self.drain_seconds = DEFAULT_SHUTDOWN_TIMEOUT if timeout is None else timeout
@@ -87,8 +92,8 @@ class WorkerPool:
         self._backoff = Backoff(settings.workers or 1)
         self._tasks = BackgroundTasks()
 
-    async def start(self, slot: int) -> WorkerProcess:
-        """Start a worker in a slot that is free, or whose worker has ended."""
+    async def start(self, slot: int, reason: str = "") -> WorkerProcess:
+        """Start a worker in a slot that is free, or whose worker has ended, for a *reason*, if there is one."""
         on_sockets = self._on_sockets if self._is_script else None
         worker = self.workers[slot] = WorkerProcess(slot, self._on_question, self._on_request_limit, on_sockets)
         if self.stopping.is_set():
@@ -101,7 +106,13 @@ class WorkerPool:
             worker.fail(error)
         else:
             await worker.start(self._settings.target, self._config(slot))
+            if reason == RELOAD:
+                asyncio.get_running_loop().call_later(SLOW_START, self._check_start, worker)
         return worker
+
+    def _check_start(self, worker: WorkerProcess) -> None:
+        if not (worker.boot.done() or worker.reason):
+            self._on_slow_start(worker)
 
     def _config(self, slot: int) -> WorkerConfig:
         settings, addresses, limit = self._settings, self.addresses, self._settings.max_requests
@@ -144,7 +155,7 @@ class WorkerPool:
                 return
             self.restarts[slot, worker.reason or (EXIT if code >= 0 else SIGNAL)] += 1
             reload_began = self._reload_began
-            worker = await self.start(slot)
+            worker = await self.start(slot, RELOAD if waits_for_save else "")
         del self.workers[slot]
         if worker.reason == STOP:
             self.failure = self.failure or worker.failure
@@ -164,7 +175,7 @@ class WorkerPool:
                 return True
             if self._settings.reload:
                 old.pause()
-            self._successor = successor = await self.start(self._free_slot())
+            self._successor = successor = await self.start(self._free_slot(), reason)
             self.has_failed = not await successor.boot
             if self.has_failed:
                 del self.workers[successor.slot]

@@ -9,10 +9,11 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ApplicationError, ServingError
-from hr_prometheus.server.announcer import serving_line, target_and_routes
+from hr_prometheus.server.announcer import SLOW_START, serving_line, target_and_routes
 from hr_prometheus.server.logs import log_notices
 from hr_prometheus.workers.drain import announce_drain
 from hr_prometheus.workers.pool import WorkerPool
+from hr_prometheus.workers.process import RELOAD
 from hr_prometheus.workers.reload import reload_at_saves, source_files
 from hr_prometheus.workers.scrape import WorkerScrapes
 from hr_prometheus.workers.tasks import BackgroundTasks, wait_for_any
@@ -40,7 +41,7 @@ class Supervisor:
     ) -> None:
         self._settings, self._slots, self._announcer = settings, slots, announcer
         self._announced_urls: list[str] = []
-        self._pool = WorkerPool(settings, addresses, slots, counts, self._answer)
+        self._pool = WorkerPool(settings, addresses, slots, counts, self._answer, on_slow_start=self._on_slow_start)
         self._scrapes = WorkerScrapes(slots.path, self._pool.workers, self._pool.restarts)
         self._reload_requested = asyncio.Event()
         self._tasks = BackgroundTasks()
@@ -116,8 +117,8 @@ class Supervisor:
 
     async def _boot_first(self) -> WorkerProcess | None:
         """Start the first worker, whose failure is the end, unless the next save may repair it."""
-        pool = self._pool
-        while not await (worker := await pool.start(0)).boot:
+        pool, reason = self._pool, ""
+        while not await (worker := await pool.start(0, reason)).boot:
             if not (self._settings.reload and isinstance(worker.failure, ApplicationError)):
                 pool.failure = pool.failure or worker.failure
                 pool.stopping.set()
@@ -127,6 +128,7 @@ class Supervisor:
             logger.error("The next save starts it again: %s", pool.describe(worker.failure))
             await wait_for_any(pool.stopping, self._reload_requested)
             self._reload_requested.clear()
+            reason = RELOAD
         pool.has_failed = False
         return worker
 
@@ -135,6 +137,11 @@ class Supervisor:
             self._announcer.reloading(what)
             self._pool.abandon_successor()
             self._reload_requested.set()
+
+    def _on_slow_start(self, worker: WorkerProcess) -> None:
+        self._announcer.reloading(
+            f"waiting for the application's start-up in worker {worker.slot}, {SLOW_START:g} s so far"
+        )
 
     async def _reload(self) -> None:
         while True:

@@ -26,6 +26,9 @@ def create():
     return app
 """
 RELOADING = "Reloading: app.py has changed\n"
+SLOW_RELOAD = "Reloading: waiting for the application's start-up in worker {}, 2 s so far\n"
+#: Lines that make a start wait for a file.
+SLOW = "    import os, time\n    while not os.path.exists('go'):\n        time.sleep(0.01)\n"
 #: Start the command without watchfiles.
 POLLS = (
     sys.executable, "-c",
@@ -204,7 +207,7 @@ async def test_a_start_up_that_fails_is_tried_again_at_a_save(served, app, tmp_p
 
 
 def test_the_first_start_may_fail(served, app, tmp_path):
-    """It is shown, and the next save starts it again."""
+    """It is shown, and the next save starts it again, which is announced if it is slow."""
     app.write_text("import missing\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "hr_prometheus", "run", "app:create", "--reload", "--port", "0"],
@@ -214,8 +217,10 @@ def test_the_first_start_may_fail(served, app, tmp_path):
         lines = [process.stderr.readline() for _ in range(5)]
         assert lines[-2] == "ModuleNotFoundError: No module named 'missing'\n", lines
         assert 'ERROR hr_prometheus: The next save starts it again: "app" failed while it was imported' in lines[-1]
-        app.write_text(APPLICATION)
+        app.write_text(APPLICATION.replace("def create():\n", f"def create():\n{SLOW}"))
         assert read_line(process) == RELOADING
+        assert read_line(process, skip="nothing") == SLOW_RELOAD.format(0)
+        (tmp_path / "go").touch()
         assert read_line(process).startswith("hr-prometheus: app:create (1 route, 1 worker) on http://127.0.0.1:")
         process.terminate()
         output, errors = process.communicate(timeout=DEADLINE)
@@ -277,6 +282,18 @@ async def test_connections_wait_for_the_new_code(served, app, tmp_path):
         (tmp_path / "go").touch()
         assert await asyncio.gather(*answers) == ["new"] * 5
     assert service.stop()[0] == 0
+
+
+async def test_a_slow_start_is_announced(served, app, tmp_path):
+    """For the person who waits for the new code."""
+    service = served()
+    edit(app, "def create():\n", f"def create():\n{SLOW}")
+    edit(app, "old", "new")
+    assert next_line(service) == RELOADING
+    assert read_line(service.process, skip="nothing") == SLOW_RELOAD.format(1)
+    (tmp_path / "go").touch()
+    await until_answered(service, "new")
+    assert service.stop() == (0, "", "")
 
 
 async def test_a_save_during_a_slow_start_starts_anew(served, app, tmp_path):

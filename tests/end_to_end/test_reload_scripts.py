@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from conftest import hr_prometheus, read_line
+from conftest import SLOW_START, hr_prometheus, read_line
 from test_reload import RELOADING, USAGE, edit, next_line, until_answered
 from workers import load, settled, until_async
 
@@ -82,9 +82,9 @@ async def test_a_script_that_is_edited_to_serve_elsewhere(served, script):
         second = free.getsockname()[1]
     for old, new in ((0, second), (second, first), (first, second)):
         edit(script, f"port={old}", f"port={new}")
-        assert read_line(service.process, skip="the script goes on") == RELOADING
+        assert read_line(service.process, skip=("the script goes on", *SLOW_START)) == RELOADING
         assert (", started in " in service.announcement) == (old == 0)  # a reload is another start
-        service.announcement = read_line(service.process, skip="the script goes on")
+        service.announcement = read_line(service.process, skip=("the script goes on", *SLOW_START))
         assert f" on http://127.0.0.1:{new}, metrics on http://127.0.0.1:{new}/metrics" in service.announcement
         await until_answered(service, "old")
     assert service.stop()[0] == 0

@@ -290,3 +290,15 @@ def test_an_interruption_while_the_first_worker_serves_alone(tmp_path):
         process.kill()
     assert (process.returncode, errors) == (0, "")
     assert "Stopped after" in output
+
+
+def test_a_slow_reload_is_announced(versioned, tmp_path):
+    """For each worker that takes its time. The old ones serve meanwhile."""
+    service, file = versioned
+    slow = f"    import os, time\n    while not os.path.exists({str(tmp_path / 'go')!r}):\n        time.sleep(0.01)\n"
+    file.write_text(file.read_text().replace("def create():\n", f"def create():\n{slow}"))
+    service.process.send_signal(signal.SIGHUP)
+    line = read_line(service.process, skip="nothing")
+    assert line == "Reloading: waiting for the application's start-up in worker 2, 2 s so far\n"
+    (tmp_path / "go").touch()
+    assert service.stop()[:2] == (0, "")
