@@ -19,6 +19,7 @@ from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, sentence_of
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
+from hr_prometheus.workers.leftovers import end_group
 from hr_prometheus.workers.process import (
     EXIT,
     MAX_REQUESTS,
@@ -85,12 +86,14 @@ class WorkerPool:
         self.stopping = asyncio.Event()
         #: Whether the last worker that was started could not serve.
         self.has_failed = False
+        #: Whether a worker's end is also that of the processes which it has started, even if it was not killed.
+        self.ends_children = settings.reload
         self._replacing = asyncio.Lock()
         self._successor: WorkerProcess | None = None
         #: Set by the next reload.
         self._reload_began = asyncio.Event()
         self._backoff = Backoff(settings.workers or 1)
-        self._tasks = BackgroundTasks()
+        self._tasks, self._leftovers = BackgroundTasks(), BackgroundTasks()
 
     async def start(self, slot: int, reason: str = "") -> WorkerProcess:
         """Start a worker in a slot that is free, or whose worker has ended, for a *reason*, if there is one."""
@@ -279,6 +282,8 @@ class WorkerPool:
                 for worker in self.workers.values():
                     if worker.is_alive and worker.pid == pid:
                         worker.reap(status)
+                        if self.ends_children or os.WIFSIGNALED(status):
+                            self._leftovers.start(end_group(pid))
                         self._counts.clear(worker.slot)
                         with suppress(ServingError):  # the next start raises it again
                             self._slots.reclaim(worker.slot)
@@ -297,12 +302,14 @@ class WorkerPool:
             worker.kill()
 
     async def close(self) -> None:
-        """Stop, and wait until all workers have ended, with those that are only being started."""
+        """Stop, and wait until all workers have ended, those that are only being started, and what they leave behind."""
         self.stopping.set()
         while any(not worker.end.done() for worker in self.workers.values()):
             for worker in self.workers.values():
                 worker.stop(STOP, self.drain_seconds)
             await asyncio.wait([worker.end for worker in self.workers.values()])
+        if self._leftovers:
+            await asyncio.wait(self._leftovers)
 
     def describe(self, failure: BaseException) -> str:
         """Return words for what kept a worker from serving."""

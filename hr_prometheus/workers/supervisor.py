@@ -172,6 +172,10 @@ class Supervisor:
     def _interrupt(self) -> None:
         if not self._announcer.has_served:
             self._pool.failure = KeyboardInterrupt()
+        if (
+            self._terminal.is_shared
+        ):  # it sends SIGINT to all that run in its foreground, but not to the workers' sessions
+            self._pool.ends_children = True
         self._stop()
 
     def _hang_up(self) -> None:

@@ -11,7 +11,7 @@ import sys
 import aiohttp
 import pytest
 from conftest import DEADLINE, SLOW_START, clean_environment, hr_prometheus, read_line
-from workers import MARK, ask, load, scrape, settled, slots, until_async
+from workers import MARK, ask, load, processes, scrape, settled, slots, until_async
 
 USAGE = 2
 APPLICATION = """
@@ -444,3 +444,31 @@ def test_wrong_options(arguments, changes, sentence):
 def test_options_that_wait_for_reload_in_the_environment(serve):
     """They may be kept there, for when --reload is given."""
     assert serve("served:app", "--port", "0", HR_PROMETHEUS_RELOAD_EXCLUDE="tests").stop()[0] == 0
+
+
+async def test_what_the_application_has_started_ends_with_its_process(served, app, tmp_path):
+    """At a save and at a stop, even if it ignores SIGTERM. What has a session of its own is left alone."""
+    children = (
+        "    import subprocess, sys\n"
+        "    subprocess.Popen(['sleep', '1001'])\n"
+        "    subprocess.Popen(['sh', '-c', \"trap '' TERM; while sleep 0.1; do :; done\"])\n"
+        "    quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}\n"
+        "    subprocess.Popen(['sleep', '1002'], start_new_session=True, **quiet)\n"
+    )
+    edit(app, "def create():\n", f"def create():\n{children}")
+    service = served()
+
+    def commands() -> list[str]:
+        return [line for line in processes(str(tmp_path)).values() if line.startswith(("sleep 100", "sh "))]
+
+    try:
+        assert len(commands()) == 3
+        edit(app, "old", "new")
+        await until_answered(service, "new")
+        await until_async(lambda: len(commands()) == 4)
+        assert service.stop() == (0, RELOADING, "")
+        assert [command.strip() for command in commands()] == ["sleep 1002"] * 2
+    finally:
+        for pid, line in processes(str(tmp_path)).items():
+            if line.startswith("sleep 1002"):
+                os.kill(pid, signal.SIGKILL)

@@ -14,7 +14,21 @@ from pathlib import Path
 import aiohttp
 import pytest
 from conftest import DEADLINE, read_line
-from workers import MARK, PATIENT, are_without, ask, is_alive, load, scrape, settled, slots, until_async, until_up
+from workers import (
+    MARK,
+    PATIENT,
+    are_without,
+    ask,
+    children,
+    is_alive,
+    load,
+    processes,
+    scrape,
+    settled,
+    slots,
+    until_async,
+    until_up,
+)
 
 WORKERS = 3
 
@@ -301,3 +315,31 @@ async def test_the_supervisors_death_takes_the_workers_along(serve, mark, tmp_pa
     (tmp_path / "go").touch()
     assert await waiting == "done"
     await until_async(lambda: not slots(mark))
+
+
+async def test_what_a_killed_worker_has_forked_ends(serve, mark, tmp_path):
+    """It has inherited the address, which would stay in use after the stop. An end in order leaves it to the application."""
+    file = tmp_path / "forking.py"
+    file.write_text(
+        "import os, time\nfrom aiohttp import web\n\nasync def fork(app):\n    if os.fork() == 0:\n        os.closerange(0, 3)\n        time.sleep(1000)\n\n"
+        "def create():\n    app = web.Application()\n    app.on_startup.append(fork)\n    return app\n"
+    )
+    service = serve(
+        f"{file}:create", "--workers", "1", "--port", "0", *PATIENT, is_measured=False, **{MARK: mark},
+    )  # fmt: skip
+
+    def forked() -> set[int]:
+        every = processes(mark)
+        return {pid for parent in every for pid in children(parent) if pid in every and parent != service.process.pid}
+
+    (first,) = forked()
+    (worker,) = children(service.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    await until_async(lambda: first not in processes(mark) and len(forked()) == 1)
+    (second,) = forked()
+    try:
+        await settled(service)  # it serves
+        assert service.stop()[0] == 0
+        assert second in processes(mark)
+    finally:
+        os.kill(second, signal.SIGKILL)
