@@ -28,6 +28,8 @@ class Announcer:
         self._announce, self._waits_for = announce, waits_for
         #: Called when all can be reached.
         self.on_serving: Callable[[], None] = lambda: None
+        #: Called, perhaps again, before the metrics can be reached no more.
+        self.on_closing: Callable[[], None] = lambda: None
         #: The reader of all lines beside the person.
         self.manager = ServiceManager()
         self._serving_line = ""

@@ -18,7 +18,7 @@ from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from aiohttp.typedefs import Handler
     from aiohttp.web import Request, StreamResponse
@@ -140,15 +140,3 @@ async def metrics_thread(
         with suppress(RuntimeError):  # the thread has failed
             loop.call_soon_threadsafe(stopping.set)
         await asyncio.wait([asyncio.wrap_future(ended)], timeout=_THREAD_SECONDS)
-
-
-def metrics_context(
-    routes: MetricsRoutes, sockets: Iterable[socket.socket], guard: Guard
-) -> Callable[[Application], AsyncIterator[None]]:
-    """Return a context for ``Application.cleanup_ctx`` that serves the metrics as long as the application is up."""
-
-    async def context(_app: Application) -> AsyncIterator[None]:
-        async with metrics_thread(routes, sockets, guard=guard):
-            yield
-
-    return context

@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.access.guard import Guard, check_access
+from hr_prometheus.access.guard import check_access
 from hr_prometheus.server import interrupts, script_runners
 from hr_prometheus.server.announcer import Announcer, start_timer
 from hr_prometheus.server.application import ServedApplication
@@ -15,8 +15,7 @@ from hr_prometheus.server.bind import bind_addresses
 from hr_prometheus.server.forks import ServingProcesses
 from hr_prometheus.server.logs import prepare_logging
 from hr_prometheus.server.loops import loop_factory
-from hr_prometheus.server.metrics_routes import check_paths, metrics_routes
-from hr_prometheus.server.metrics_server import metrics_context
+from hr_prometheus.server.metrics_routes import check_paths
 from hr_prometheus.server.pid_file import hold_pid_file
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.script import run_script
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from aiohttp.web import Application, AppRunner
 
-    from hr_prometheus.server.bind import BoundAddresses
     from hr_prometheus.settings import Settings
 
 
@@ -122,27 +120,15 @@ def _serve(
             stack.enter_context(hold_pid_file(settings.pid_file))
         addresses = bind_addresses(settings, arguments, stack, is_script=application.is_script)
         if settings.file_sd is not None:
-            announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish
+            file = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url))
+            announcer.on_serving, announcer.on_closing = file.publish, file.withdraw
         with nullcontext() if application.is_script else exit_at_signals(stack.close):
             value = load()
-        app = _prepare(application, value, addresses, announcer)
+        metrics_path = None if addresses.metrics_sockets else settings.metrics_path
+        app = application.prepare(value, metrics_path=metrics_path)
         try:
             with application.failures(addresses.urls):
                 Service(application, addresses, announcer, arguments, stack.close).run(app, loop or new_event_loop())
         finally:
             close_unawaited(app)
             close_unawaited(value)
-
-
-async def _prepare(
-    application: ServedApplication,
-    value: Application | Awaitable[object],
-    addresses: BoundAddresses,
-    announcer: Announcer,
-) -> Application:
-    settings, sockets = application.settings, addresses.metrics_sockets
-    if not sockets:
-        return await application.prepare(value, metrics_path=settings.metrics_path)
-    routes = metrics_routes(settings, sockets, announcer.is_serving)
-    context = metrics_context(routes, sockets, Guard(settings))
-    return await application.prepare(value, metrics_path=None, context=context)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import GracefulExit, SockSite
 
+from hr_prometheus.access.guard import Guard
 from hr_prometheus.server.announcer import serving_line
 from hr_prometheus.server.application import RUNNING
 from hr_prometheus.server.loops import loop_name
+from hr_prometheus.server.metrics_routes import metrics_routes
+from hr_prometheus.server.metrics_server import metrics_thread
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.server.shutdown import Shutdown
 from hr_prometheus.settings import DEFAULT_BACKLOG
@@ -95,6 +98,18 @@ class Service:
             self._announcer.stopped()
 
     async def _serve(self, prepared_app: Coroutine[Any, Any, Application]) -> None:
+        sockets = self._addresses.metrics_sockets
+        if not sockets:
+            await self._serve_application(prepared_app)
+            return
+        routes = metrics_routes(self._application.settings, sockets, self._announcer.is_serving)
+        async with metrics_thread(routes, sockets, guard=Guard(self._application.settings)):
+            try:
+                await self._serve_application(prepared_app)
+            finally:
+                self._announcer.on_closing()
+
+    async def _serve_application(self, prepared_app: Coroutine[Any, Any, Application]) -> None:
         handler = signal.getsignal(signal.SIGINT)
         app = await prepared_app
         shutdown = self._shutdown
@@ -125,6 +140,8 @@ class Service:
                 await asyncio.sleep(0)
         finally:
             self._announcer.note_stop()
+            if not self._addresses.metrics_sockets:  # else they can be reached to the end
+                self._announcer.on_closing()
             if shutdown.runner is not None:
                 await self._accept_no_more()
             await runner.cleanup()

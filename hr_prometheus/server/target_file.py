@@ -60,16 +60,20 @@ class TargetFile:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
     ) -> None:
-        for path in (self._path, f"{self._path}.new"):
-            with suppress(OSError):
-                if os.getpid() == self._pid:  # else it is that of the process which has forked this one
-                    os.unlink(path)
+        self.withdraw()
         self._file.close()
 
     def publish(self) -> None:
         """Give the file its name, now that the metrics can be scraped."""
         with suppress(OSError):  # the directory is gone, and with it all who read it
             os.rename(f"{self._path}.new", self._path)
+
+    def withdraw(self) -> None:
+        """Remove the file, before the metrics can be reached no more."""
+        for path in (self._path, f"{self._path}.new"):
+            with suppress(OSError):
+                if os.getpid() == self._pid:  # else it is that of the process which has forked this one
+                    os.unlink(path)
 
     def _remove_those_of_the_dead(self) -> None:
         prefix, _, suffix = PATTERN.partition("*")

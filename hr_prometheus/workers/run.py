@@ -54,7 +54,8 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         binds_itself = is_script and not settings.fds
         addresses = _bind_around_script(settings, stack) if binds_itself else bind_addresses(settings, {}, stack)
         if settings.file_sd is not None:
-            announcer.on_serving = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url)).publish
+            file = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url))
+            announcer.on_serving, announcer.on_closing = file.publish, file.withdraw
         counts = Counts(Counts.create())
         stack.callback(counts.close)
         slots = Slots(leave_multiprocess_mode())

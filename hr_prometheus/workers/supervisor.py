@@ -85,6 +85,7 @@ class Supervisor:
             await self._pool.stopping.wait()
         finally:
             await self._pool.close()
+            self._announcer.on_closing()
             await metrics.cleanup()
             self._scrapes.close()
         if self.failure is None and self._announcer.has_served:
@@ -191,6 +192,8 @@ class Supervisor:
             self._announcer.begin_stop()
             workers = self._pool.workers.values()
             self._tasks.start(announce_drain(self._announcer, workers, self._pool.drain_seconds))
+            if not self._pool.addresses.metrics_sockets:  # else they can be reached to the end
+                self._announcer.on_closing()
         self._pool.stop()
 
     async def _answer(self, kind: str, value: Any) -> bytes:

@@ -73,6 +73,27 @@ async def test_a_flood_of_connections(serve, workers):
         writer.close()
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
+def test_the_probes_during_the_clean_up(serve, tmp_path, workers):
+    """The process is healthy and not ready until all of it is over. Prometheus learns of the end before the port is closed."""
+    file, targets = tmp_path / "go", tmp_path / "targets"
+    targets.mkdir()
+    service = serve(
+        "waiting:create_app_with_cleanup", *ARGUMENTS, "--file-sd", str(targets), *workers, WAIT_FOR=str(file)
+    )
+    port = service.metrics_url.removesuffix("/metrics")
+    service.process.send_signal(signal.SIGTERM)
+    while read_line(service.process) != "cleaning up\n":
+        pass
+    assert status_of(f"{port}/-/healthy") == status_of(service.metrics_url) == 200
+    assert status_of(f"{port}/-/ready") == 503
+    file.touch()
+    while status_of(f"{port}/-/healthy"):
+        pass
+    assert not list(targets.iterdir())
+    assert service.process.wait(DEADLINE) == 0
+
+
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
 def test_metrics_in_the_place_of_a_probe(serve, path):
     """They have the path that they were given."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from urllib.parse import urlsplit
 
 import pytest
@@ -105,6 +106,23 @@ def test_a_script_that_prometheus_cannot_scrape(serve, tmp_path):
     assert '--file-sd ".": the metrics are on the Unix socket unix:s' in error
     assert error.count("\n") == 1
     assert not [*tmp_path.glob("hr-prometheus-*")]
+
+
+@PROCESSES
+def test_it_goes_with_the_address_of_the_application(serve, tmp_path, workers):
+    """Where that has the metrics, clients are refused as soon as a stop begins, whatever it waits for."""
+    (tmp_path / "targets").mkdir()
+    service = serve("served:app", "--port", "0", "--file-sd", str(tmp_path / "targets"), *workers)
+    assert targets_in(tmp_path / "targets")
+    thread = threading.Thread(target=get, args=[f"{service.url}/slow?file={tmp_path}/go"])
+    thread.start()
+    read_line(service.process)
+    service.process.send_signal(signal.SIGTERM)
+    assert read_line(service.process).startswith("Stopping: ")
+    assert not list((tmp_path / "targets").iterdir())
+    (tmp_path / "go").touch()
+    thread.join(DEADLINE)
+    assert service.process.wait(DEADLINE) == 0
 
 
 def test_two_processes_of_one_number(tmp_path):
