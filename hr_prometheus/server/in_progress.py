@@ -11,7 +11,7 @@ from hr_prometheus.labels.resources import UNMATCHED, template
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiohttp.web import Request, Server
+    from aiohttp.web import Request, RequestHandler, Server
 
 #: How many requests in progress, or other reasons, are named.
 _MOST_NAMED = 3
@@ -56,17 +56,18 @@ def requests_in_progress(server: Server) -> list[RequestInProgress]:
     return requests
 
 
-def close_idle_connections(server: Server) -> None:
-    """Close the connections that have answered a request and wait for the next one.
+def idle_connections(server: Server) -> list[RequestHandler]:
+    """Return the connections that wait for a request, their first or the next one.
 
-    aiohttp has no public place for that either; what another version of it does not show stays open.
+    aiohttp has no public place for that either; what another version of it does not show is left out. A request that has
+    arrived is no longer among the messages, and not yet in progress, until its task runs; but then nothing waits for it.
     """
+    idle = []
     for connection in server.connections:
-        is_kept = getattr(connection, "_keepalive", False)
-        if is_kept and not (
-            getattr(connection, "_request_in_progress", True) or getattr(connection, "_messages", True)
-        ):
-            connection.force_close()
+        waiter = getattr(connection, "_waiter", None)
+        if waiter is not None and not waiter.done() and not getattr(connection, "_messages", True):
+            idle.append(connection)
+    return idle
 
 
 def describe_requests(requests: Iterable[RequestInProgress]) -> str:

@@ -10,14 +10,15 @@ from typing import Any
 class WorkerConfig:
     """What a worker serves, where, and where it keeps its numbers: the first message of the supervisor.
 
-    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``counts``, ``stacks`` and ``handover`` are
-    descriptors that the worker inherits. ``script_request`` is what a script has asked for when ``sockets`` were bound. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
+    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``idle``, ``counts``, ``stacks`` and
+    ``handover`` are descriptors that the worker inherits; ``idle`` are the ends of :class:`IdleConnections`, if there are any. ``script_request`` is what a script has asked for when ``sockets`` were bound. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
     """
 
     slot: int
     directory: str
     settings: dict[str, Any]
     sockets: list[int]
+    idle: list[int]
     counts: int
     stacks: int = -1
     handover: int = -1

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import socket
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -88,6 +89,8 @@ class WorkerPool:
         self.has_failed = False
         #: Whether a worker's end is also that of the processes which it has started, even if it was not killed.
         self.ends_children = settings.reload
+        #: In which idle connections wait for the next worker.
+        self._idle = socket.socketpair() if settings.reload else ()
         self._replacing = asyncio.Lock()
         self._successor: WorkerProcess | None = None
         #: Set by the next reload.
@@ -124,6 +127,7 @@ class WorkerPool:
             directory=self._slots.path,
             settings=settings.to_json(),
             sockets=[each.fileno() for each in addresses.sockets],
+            idle=[each.fileno() for each in self._idle],
             script_request=self._script_request,
             counts=self._counts.descriptor,
             urls=addresses.urls,
@@ -310,6 +314,8 @@ class WorkerPool:
             await asyncio.wait([worker.end for worker in self.workers.values()])
         if self._leftovers:
             await asyncio.wait(self._leftovers)
+        for each in self._idle:
+            each.close()
 
     def describe(self, failure: BaseException) -> str:
         """Return words for what kept a worker from serving."""

@@ -98,7 +98,7 @@ class WorkerProcess:
             self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
             return
         config = replace(config, stacks=self._stacks.descriptor)
-        inherited = [*config.sockets, config.counts, config.stacks]
+        inherited = [*config.sockets, *config.idle, config.counts, config.stacks]
         if self._handover is not None:
             config = replace(config, handover=self._handover.descriptor)
             inherited.append(config.handover)
@@ -162,7 +162,7 @@ class WorkerProcess:
         return await self._channel.ask(kind)
 
     def pause(self) -> None:
-        """Have it accept no connections, and close those that are idle."""
+        """Have it accept no connections, and put those that are idle where they wait for the next worker."""
         self._channel.send("pause")
 
     def resume(self) -> None:

@@ -34,7 +34,7 @@ from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
-from hr_prometheus.server.in_progress import blockers_of, close_idle_connections
+from hr_prometheus.server.in_progress import blockers_of
 from hr_prometheus.server.logs import note_worker, prepare_logging
 from hr_prometheus.server.loops import loop_factory, loop_name
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
@@ -48,6 +48,7 @@ from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import WorkerConfig
 from hr_prometheus.workers.handover import take_script_addresses
+from hr_prometheus.workers.idle_connections import IdleConnections
 from hr_prometheus.workers.stacks import write_stacks_to
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ if TYPE_CHECKING:
 #: Seconds for which the connections of a worker that is replaced may go on until they are idle. Meanwhile each response
 #: tells its client to connect anew, so that no request meets a connection that is being closed.
 REPLACE_SECONDS = 1.0
-#: Seconds in which a busy connection of a worker that is paused has a response, which tells its client to connect anew.
-PAUSE_SECONDS = 0.1
 #: Seconds that a worker which stops waits for TLS with the clients that it has accepted last.
 HANDSHAKE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
@@ -113,6 +112,7 @@ class _Worker:
         self.is_replaced = False
         #: Whether its successor starts, and may take its place.
         self.is_paused = False
+        self.idle: IdleConnections | None = None
         #: Until it serves.
         self.start_up: asyncio.Task[None] | None = None
         self.max_requests = config.max_requests
@@ -252,6 +252,9 @@ class _Worker:
     def _listen(self, backlog: int) -> list[socket.socket]:
         """Listen: from now on clients are no longer refused."""
         sockets = [socket.socket(fileno=descriptor) for descriptor in self.config.sockets]
+        if self.config.idle:
+            self.idle = IdleConnections(*self.config.idle)
+            sockets.append(self.idle)
         for each in sockets:
             os.set_inheritable(each.fileno(), False)
             each.setblocking(False)
@@ -278,15 +281,16 @@ class _Worker:
             self.channel.send("request limit reached")
 
     def _pause(self) -> None:
-        """Accept no connections, and have clients connect anew, who then wait for the successor."""
+        """Accept no connections. They wait for the successor, and so do those that are idle, or are so later."""
         self.is_paused = True
         self._watch_heads()
         self.acceptor.pause()
-        asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._close_idle_connections)
+        self._give_idle_connections()
 
-    def _close_idle_connections(self) -> None:
-        if self.is_paused:
-            close_idle_connections(self.server)
+    def _give_idle_connections(self) -> None:
+        if self.is_paused and self.idle is not None:
+            self.idle.take_from(self.server)
+            asyncio.get_running_loop().call_later(_POLL_SECONDS, self._give_idle_connections)
 
     def stop(self) -> None:
         """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""

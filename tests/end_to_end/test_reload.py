@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import signal
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
-import aiohttp
 import pytest
 from conftest import DEADLINE, SLOW_START, clean_environment, hr_prometheus, read_line
 from workers import MARK, ask, load, processes, scrape, settled, slots, until_async
@@ -171,20 +172,6 @@ async def test_a_syntax_error_is_shown_once_and_the_old_code_goes_on(served, app
     assert "hr_prometheus/" not in error
 
 
-async def test_idle_clients_are_served_by_the_old_code_if_the_new_cannot_start(served, app):
-    """They connect anew."""
-    service = served()
-    async with aiohttp.ClientSession() as session:
-        for code, new in (("def create():", "def create(:"), ("def create(:", "def create(::")):
-            async with session.post(service.url) as response:
-                assert await response.text() == "old"
-            edit(app, code, new)
-            assert await asyncio.to_thread(next_line, service) == RELOADING
-        async with session.post(service.url) as response:
-            assert await response.text() == "old"
-    assert service.stop()[0] == 0
-
-
 async def test_a_start_up_that_fails_is_tried_again_at_a_save(served, app, tmp_path):
     """Even at one that changes nothing: what it has lacked may be elsewhere."""
     service = served()
@@ -258,30 +245,50 @@ def test_a_target_that_is_mistyped(app, target):
     assert "Did you mean" in done.stderr
 
 
-async def test_connections_wait_for_the_new_code(served, app, tmp_path):
-    """From the line on, however long it takes to start; idle ones are closed, so that their clients connect anew."""
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_connections_wait_for_the_new_code(served, app, tmp_path, loop):
+    """From the line on, however long it takes to start: new ones as well as idle ones, which stay open."""
+    service = served("--loop", loop)
+    address = urlsplit(service.url)
+    idle = [http.client.HTTPConnection(address.hostname, address.port, timeout=DEADLINE) for _ in range(100)]
+    for each in idle:
+        assert ask_on(each) == "old"
+    edit(app, "def create():\n", f"def create():\n{SLOW}")
+    edit(app, "old", "new")
+    assert next_line(service) == RELOADING
+    assert read_line(service.process, skip="nothing") == SLOW_RELOAD.format(1)  # they have been given away by now
+    sockets = [each.sock for each in idle]
+    answers = [asyncio.create_task(ask(service.url))]
+    answers += [asyncio.create_task(asyncio.to_thread(ask_on, each)) for each in idle[:5]]
+    await asyncio.wait(answers, timeout=0.2)
+    assert not any(each.done() for each in answers)
+    (tmp_path / "go").touch()
+    assert await asyncio.gather(*answers) == ["new"] * 6
+    assert [ask_on(each) for each in idle[5:]] == ["new"] * 95
+    assert [each.sock for each in idle] == sockets
+    for each in idle:
+        each.close()
+    assert service.stop() == (0, "", "")
+
+
+async def test_idle_connections_come_back_if_the_new_code_cannot_start(served, app):
+    """The old process serves them again."""
     service = served()
-    async with aiohttp.ClientSession() as session:
-
-        async def ask_again() -> str:
-            async with session.post(service.url) as response:
-                return await response.text()
-
-        assert await ask_again() == "old"
-        slow = f"    import os, time\n    for _ in range({DEADLINE:.0f}00):\n        os.path.exists('go') or time.sleep(0.01)\n"
-        edit(app, "def create():\n", f"def create():\n{slow}")
-        edit(app, "old", "new")
-        assert await asyncio.to_thread(next_line, service) == RELOADING
-        connector = session.connector
-        await until_async(
-            lambda: not any(connection[0].is_connected() for each in connector._conns.values() for connection in each)
-        )
-        answers = [asyncio.ensure_future(ask_again()) for _ in range(5)]
-        await asyncio.wait(answers, timeout=0.2)
-        assert not any(each.done() for each in answers)
-        (tmp_path / "go").touch()
-        assert await asyncio.gather(*answers) == ["new"] * 5
+    address = urlsplit(service.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=DEADLINE)
+    for code, new in (("def create():", "def create(:"), ("def create(:", "def create(::")):
+        assert ask_on(connection) == "old"
+        edit(app, code, new)
+        assert next_line(service) == RELOADING
+        assert ask_on(connection) == "old"
+    connection.close()
     assert service.stop()[0] == 0
+
+
+def ask_on(connection: http.client.HTTPConnection) -> str:
+    """Return an answer on a connection, which stays open."""
+    connection.request("POST", "/")
+    return connection.getresponse().read().decode()
 
 
 async def test_a_slow_start_is_announced(served, app, tmp_path):
