@@ -79,3 +79,26 @@ def test_a_password_in_a_text():
     """It is hidden, and nothing else is."""
     text = 'No such command "http://me:s3cret@host". Got an extra argument (me:s3cret@host:9100) at a@b.c, 12:30.'
     assert hide_passwords(text) == text.replace("me:s3cret", "***")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("url=http://me:s3cret@host", "***@host"),
+        ("(http://me:s3cret@host)", "(http://***@host)"),
+        ("http://me@host", "***@host"),
+        ("a@b:c@d e:f@g 'h:i@j'", "a@***@d ***@g '***@j'"),
+        ("me:s3@cret@host", "***@host"),
+        ("me:s3/cret:more@host", "***@host"),
+    ],
+)
+def test_what_is_taken_for_a_password(text, expected):
+    """In each word all before the last "@", from the user on, if there is a colon."""
+    assert hide_passwords(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a", "a:", "a://", ":", "(", "@", "a@", "'a:"])
+def test_a_password_in_a_long_text(text):
+    """Each character costs as much as in a short one: what begins anew at each would take hours."""
+    hide_passwords(text * 2_000_000)
+    assert hide_passwords(text * 2_000_000 + " me:s3cret@host").endswith(" ***@host")

@@ -74,9 +74,8 @@ def parse_env_file(text: str, path: str) -> dict[str, tuple[str, int]]:
     :exc:`~hr_prometheus.errors.ConfigurationError`, which shows no value, since it may be a secret.
     """
     variables = {}
-    position = 0
+    position, line = 0, 1
     while position < len(text):
-        line = text.count("\n", 0, position) + 1
         entry = _ENTRY.match(text, position)
         if entry is None or "\0" in entry[0]:
             raise ConfigurationError(
@@ -87,6 +86,7 @@ def parse_env_file(text: str, path: str) -> dict[str, tuple[str, int]]:
         if entry["name"]:
             value = (entry["literal"] or "") + _unescape(entry["text"] or "") + (entry["bare"] or "").rstrip()
             variables[entry["name"]] = value, line
+        line += entry[0].count("\n")
     return variables
 
 

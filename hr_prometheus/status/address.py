@@ -11,8 +11,10 @@ from hr_prometheus.errors import ConfigurationError
 
 _DEFAULT_PATH = "/metrics"
 _DEFAULT_HOST = "127.0.0.1"
-# Within a text: a scheme, or none, then a user without a colon, and a password of anything but spaces and quotes.
-_USER = re.compile(r"""((?:\w+://)?)[^\s:@/"'(]*:[^\s"']*@""")
+# A word, without spaces and quotes, up to its last "@". The words of a text are looked at once each, however long they are.
+_HEAD = re.compile(r"""(?<![^\s"'])([^\s"']*)@""")
+# The end of such a head: a scheme, or none, a user without a colon, and a password of anything.
+_USER = re.compile(r"""(?<![^@/(])(?:(\w+://)[^:@/(]*:|[^:@/(]*:).*""", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Address:
 
 def hide_passwords(text: str) -> str:
     """Return an error's text with ``***`` in the place of each user and password."""
-    return _USER.sub(r"\1***@", text)
+    return _HEAD.sub(lambda head: _USER.sub(r"\1***", head[1], count=1) + "@", text)
 
 
 def read_address(text: str) -> Address:
