@@ -9,12 +9,14 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hr_prometheus.commands.toml_lines import key_lines
+from hr_prometheus.commands.toml_lines import deepest_line, key_lines
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.settings import place_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from hr_prometheus.commands.toml_lines import Path
 
 TABLE = ("tool", "hr-prometheus")
 PROJECT_FILE = "pyproject.toml"
@@ -28,19 +30,19 @@ class ConfigFile:
 
     path: str
     table: Mapping[str, Any]
-    lines: Mapping[tuple[str, ...], int] = field(repr=False)
+    lines: Mapping[Path, int] = field(repr=False)
 
     @property
     def directory(self) -> str:
         """The directory that paths in the file are relative to; empty for the current one."""
         return os.path.dirname(self.path)
 
-    def line_of(self, *keys: str) -> int:
-        """Return the line of the key with this path, or of the table that it is in; 0 is not known."""
+    def line_of(self, *keys: str | int) -> int:
+        """Return the line of the key or item with this path, or of what it is in; 0 is not known."""
         return next((self.lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.lines), 0)
 
-    def place_of(self, *keys: str) -> str:
-        """Return the words for the line of a key."""
+    def place_of(self, *keys: str | int) -> str:
+        """Return the words for the line of a key or an item."""
         return place_in(self.path, self.line_of(*keys))
 
 
@@ -108,7 +110,7 @@ def _read(path: str, subject: str, *, is_chosen: bool) -> ConfigFile | None:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{subject} is not valid TOML: line {line} is not UTF-8.{advice}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{subject} is not valid TOML: {str(error).rstrip('.')}.{advice}") from error
+        raise ConfigurationError(f"{subject} is not valid TOML: {_problem(text, error)}.{advice}") from error
     if not is_project:
         return ConfigFile(path, document, lines)
     table = _project_table(path, document, lines)
@@ -116,7 +118,17 @@ def _read(path: str, subject: str, *, is_chosen: bool) -> ConfigFile | None:
     return None if table is None else ConfigFile(path, table, own_lines)
 
 
-def _project_table(path: str, document: Mapping[str, Any], lines: Mapping[tuple[str, ...], int]) -> Any:
+def _problem(text: str, error: ValueError | RecursionError) -> str:
+    """Return what is wrong with a text. Where only Python has a limit, its own words have no line."""
+    if isinstance(error, RecursionError):
+        return f"line {deepest_line(text)} is nested too deeply"
+    number = None if isinstance(error, tomllib.TOMLDecodeError) else re.search(r"\d[\d_]{4000,}", text)
+    if number is None:
+        return str(error).rstrip(".")
+    return f"line {text.count(chr(10), 0, number.start()) + 1} has a number of {len(number[0])} digits"
+
+
+def _project_table(path: str, document: Mapping[str, Any], lines: Mapping[Path, int]) -> Any:
     """Return the table with our settings, or ``None``."""
     tools = document.get("tool")
     tools = tools if isinstance(tools, dict) else {}

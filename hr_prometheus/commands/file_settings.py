@@ -54,19 +54,24 @@ class _Entry:
     file: ConfigFile
     path: tuple[str, ...]
     value: Any
-    is_item: bool = False
+    #: That of an item of an array.
+    number: int | None = None
+
+    @property
+    def _position(self) -> tuple[str | int, ...]:
+        return self.path if self.number is None else (*self.path, self.number)
 
     @property
     def line(self) -> int:
-        """The line of the key."""
-        return self.file.line_of(*self.path)
+        """The line of the key, or of the item."""
+        return self.file.line_of(*self._position)
 
     @property
     def text(self) -> str:
         """The value as it is written, or the beginning of it."""
         try:
             text = json.dumps(self.value, ensure_ascii=False, default=str)
-        except ValueError:  # a number of thousands of digits
+        except (ValueError, RecursionError):  # a number of thousands of digits, a table in hundreds of others
             return "…"
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
@@ -74,15 +79,15 @@ class _Entry:
         """Return the value of a key in this table."""
         return replace(self, path=(*self.path, key), value=self.value[key])
 
-    def item(self, value: Any) -> _Entry:
-        """Return a value in this array."""
-        return replace(self, value=value, is_item=True)
+    def items(self) -> list[_Entry]:
+        """Return the values in this array."""
+        return [replace(self, value=value, number=number) for number, value in enumerate(self.value)]
 
     def error(self, problem: str) -> ConfigurationError:
         """Return an error about the value."""
         from hr_prometheus.status.address import hide_passwords  # seldom needed
 
-        sentence = f"{'.'.join(self.path)} {self.text} {self.file.place_of(*self.path)}: {problem}"
+        sentence = f"{'.'.join(self.path)} {self.text} {self.file.place_of(*self._position)}: {problem}"
         return ConfigurationError(hide_passwords(sentence))
 
 
@@ -92,7 +97,11 @@ def _origin(entry: _Entry, parameters: Parameters, by_command: Mapping[str, Para
     if parameter is None:
         raise _unknown_key(entry, parameters, by_command)
     values = []
-    for text, line in _texts(entry, parameter):
+    try:
+        written = list(_texts(entry, parameter))
+    except RecursionError as error:
+        raise entry.error("it is nested too deeply.") from error
+    for text, line in written:
         try:
             parameter.type.convert(text, parameter, None)
         except click.BadParameter as error:
@@ -108,8 +117,8 @@ def _texts(entry: _Entry, parameter: Parameter) -> Iterator[tuple[str, int]]:
     if parameter.takes_table and isinstance(entry.value, dict):
         yield from _texts_of_table(entry, parameter)
     elif parameter.is_list and is_array:
-        for each in entry.value:
-            yield _text(entry.item(each), parameter), entry.line
+        for item in entry.items():
+            yield _text(item, parameter), item.line
     elif parameter.is_list and not parameter.takes_numbers:
         is_number = isinstance(parameter.type, click.types.IntParamType)
         example = f": {entry.path[-1]} = [{entry.text}]" if isinstance(entry.value, int if is_number else str) else ""
@@ -128,7 +137,7 @@ def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> It
         if isinstance(member.value, dict):
             yield from _texts_of_table(member, parameter, f"{name}.")
         elif isinstance(member.value, list):
-            texts = [_text(member.item(each), parameter) for each in member.value]
+            texts = [_text(item, parameter) for item in member.items()]
             if any("," in text for text in texts):
                 raise member.error("a value in an array cannot have a comma.")
             yield f"{name}={','.join(texts)}", member.line
@@ -150,7 +159,7 @@ def _text(entry: _Entry, parameter: Parameter) -> str:
     if not isinstance(value, str):
         # The only number that people write in octal.
         typed = f"{value:o}" if parameter.key == "unix-mode" and type(value) is int else value
-        example = f'["{typed}"]' if entry.is_item else f'"{typed}"'
+        example = f'["{typed}"]' if entry.number is not None else f'"{typed}"'
         example = f": {entry.path[-1]} = {example}" if _are_numbers([value]) else ""
         raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{example}.")
     if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
