@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hr_prometheus.settings import Origin
 
 _HEAD = ("SETTING", "VALUE", "FROM")
+#: Characters of a column. What is longer has no room beside it in the other lines.
+_WIDEST = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +164,7 @@ def _table(rows: Mapping[_Row, Sequence[str]]) -> Iterator[str]:
     for row, commands in rows.items():
         owners = f" ({', '.join(commands)})" if names[row.name] > 1 else ""
         cells.append((row.name + owners, row.text, row.source))
-    first, second = (max(len(line[column]) for line in cells) for column in (0, 1))
+    first, second = (max(min(len(line[column]), _WIDEST) for line in cells) for column in (0, 1))
     for name, value, source in cells:
         yield f"{name:{first}}  {value:{second}}  {source}"
 

@@ -28,6 +28,8 @@ FILES = "Files with settings"
 
 #: The text of an argument that others follow and that was not typed, as it cannot be.
 NOT_TYPED = "\0"
+_BOUNDARY = re.compile(r"(?<![\w.-])")
+_REST_OF_WORD = re.compile(r"[\w-]|\.\w")
 # In a context's meta:
 _ORIGINS = "hr_prometheus.origins"
 #: The path of the configuration file, if there is one.
@@ -147,10 +149,16 @@ def quote_origins_in(text: str, ctx: click.Context) -> Iterator[str]:
     """
     for origin in origins_of(ctx).values():
         values = (origin.text,) * (not origin.is_list) if origin.variable else origin.values if origin.file else ()
-        words = "|".join(re.escape(value) for value in values if value)
-        is_quoted = any(origin.quote(value) in text for value in origin.values)
-        if words and not is_quoted and re.search(rf"(?<![\w.-])({words})(?![\w-]|\.\w)", text):
+        words = [value for value in values if value and value in text]  # few of what may be thousands
+        is_quoted = origin.name in text or any(origin.quote(value) in text for value in words)
+        if not is_quoted and any(_has_word(text, word) for word in words):
             yield origin.name
+
+
+def _has_word(text: str, word: str) -> bool:
+    """Whether *word* stands in *text* by itself, rather than in a longer word, name or number."""
+    starts = (boundary.start() for boundary in _BOUNDARY.finditer(text))
+    return any(text.startswith(word, start) and not _REST_OF_WORD.match(text, start + len(word)) for start in starts)
 
 
 output_option = partial(click.option, cls=Option, section=OUTPUT)

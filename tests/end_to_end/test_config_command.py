@@ -192,6 +192,13 @@ def test_a_value_that_is_no_text(tmp_path):
     assert json.loads(done.stdout)["settings"][1]["value"] == ["x\ny", "\udcff"]
 
 
+def test_a_long_value(tmp_path):
+    """It is shown as a whole, without room beside it in the other lines, and costs no more than its length."""
+    (tmp_path / "hr-prometheus.toml").write_text(f"host = '{'a' * 300_000}'")
+    lines = hr_prometheus("config", cwd=tmp_path).stdout.splitlines()
+    assert [len(line) > 200 for line in lines].count(True) == 1
+
+
 def test_passwords_are_hidden(tmp_path):
     """As everywhere else."""
     assert rows("top", "https://me:secret@host:9100", cwd=tmp_path)[0] == ["url", "https://***@host:9100", "argument"]
