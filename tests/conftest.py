@@ -351,9 +351,14 @@ class Service:
         """Wait for the end, and return what :meth:`stop` does."""
         out, err = self.process.communicate(timeout=DEADLINE)
         lines = out.splitlines(keepends=True)
-        self.farewell = "".join(line for line in lines if line.startswith(("Stopping: ", "Stopped after ")))
-        rest = [line for line in lines if not line.startswith(("Stopping: ", "Stopped after ", *SLOW_START))]
+        self.farewell = "".join(line for line in lines if message_of(line).startswith(("Stopping: ", "Stopped after ")))
+        rest = [line for line in lines if not message_of(line).startswith(("Stopping: ", "Stopped after ", *SLOW_START))]
         return self.process.returncode, "".join(rest), err
+
+
+def message_of(line: str) -> str:
+    """Return what a line of standard output says, which may be one of JSON."""
+    return json.loads(line)["message"] if line.startswith('{"time": ') else line
 
 
 def read_line(process: subprocess.Popen[str] | ForkedCommand, *, skip: str | tuple[str, ...] = SLOW_START) -> str:
@@ -363,7 +368,7 @@ def read_line(process: subprocess.Popen[str] | ForkedCommand, *, skip: str | tup
     """
     timer = threading.Timer(DEADLINE, process.kill)
     timer.start()
-    while (line := process.stdout.readline()).startswith(skip):
+    while message_of(line := process.stdout.readline()).startswith(skip):
         pass
     timer.cancel()
     if not line:

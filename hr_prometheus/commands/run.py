@@ -86,11 +86,13 @@ def run(output: StandardOutput, /, **values: Any) -> None:
     settings = Settings(**values)
     output.hand_over()
     # Imported after the options were checked, which may be all that is wrong.
+    from hr_prometheus.server.logs import in_log_format
+
     if settings.workers is None and not settings.reload:
         from hr_prometheus.server.run import run as serve
     else:
         from hr_prometheus.workers.run import run as serve
-    serve(settings, output.announce)
+    serve(settings, in_log_format(output.announce, settings))
 
 
 def _add_passed_sockets(values: dict[str, Any]) -> None:

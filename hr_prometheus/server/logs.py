@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import sys
 import time
 import tomllib
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,10 +19,11 @@ from hr_prometheus.server.access_log import QuietAccessLogger
 from hr_prometheus.settings import DEFAULT_LOG_FORMAT, DEFAULT_LOG_LEVEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
     from aiohttp.web import BaseRequest, StreamResponse
 
+    from hr_prometheus.errors import ApplicationError
     from hr_prometheus.settings import Settings
 
 logger = logging.getLogger("hr_prometheus")
@@ -65,9 +68,21 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             fields["stack"] = self.formatStack(record.stack_info)
         extra = {name: _encodable(value) for name, value in vars(record).items() if name not in _ATTRIBUTES}
+        if extra.get("worker") == _worker_attribute():  # that of a filter
+            del extra["worker"]
         return json.dumps(
             fields | {f"extra_{name}" if name in fields else name: extra[name] for name in extra}, default=str
         )
+
+
+def _worker_attribute() -> int | str:
+    return "" if _worker is None else _worker
+
+
+def _add_worker(record: logging.LogRecord) -> bool:
+    """Give a record the attribute ``worker``, unless it was given one as ``extra``. It is a filter, which keeps all records."""
+    record.__dict__.setdefault("worker", _worker_attribute())
+    return True
 
 
 def _encodable(value: object) -> object:
@@ -110,6 +125,9 @@ def configure_logging(settings: Settings) -> None:
             raise _config_error(
                 settings.log_config, f"cannot be used: {error}{f' ({reason})' * (reason is not error)}."
             ) from error
+        for each in (logging.root, *logging.root.manager.loggerDict.values()):
+            for handler in getattr(each, "handlers", ()):  # a name that only others are below has none
+                handler.addFilter(_add_worker)
     else:
         level = (settings.log_level or DEFAULT_LOG_LEVEL).upper()
         logging.basicConfig(level=level, handlers=[_stream_handler(settings)])
@@ -124,6 +142,8 @@ def _read_config(path: str) -> dict[str, Any]:
         raise _config_error(path, f"{error.strerror}.") from error
     except ValueError as error:
         raise _config_error(path, f"cannot be read: {error}.") from error
+    except RecursionError as error:
+        raise _config_error(path, "cannot be read: it is nested too deeply.") from error
     if not isinstance(config, dict) or "version" not in config:
         raise _config_error(path, "has no version.")
     problem = _shape_problem(config)
@@ -180,6 +200,27 @@ def configure_application_logging(settings: Settings, *, is_script: bool) -> Non
             handler = _stream_handler(settings)
             handler.addFilter(lambda _record: not logging.getLogger().handlers)  # a script may set up logging later
             access_logger.addHandler(handler)
+
+
+def in_log_format(announce: Callable[[str], None], settings: Settings) -> Callable[[str], None]:
+    """Return a function that announces a line: as it is, or as the line of a record if ``--log-format json`` is asked for."""
+    return (lambda line: announce(_json_line(logging.INFO, line))) if settings.log_format == "json" else announce
+
+
+def print_failure(error: ApplicationError, settings: Settings) -> None:
+    """Print the traceback of an application that has failed on standard error, as text or as the line of a record."""
+    cause = error.__cause__
+    if cause is None:
+        return
+    if settings.log_format == "json":
+        line = _json_line(logging.ERROR, str(error), (type(cause), cause, cause.__traceback__))
+        sys.stderr.write(line + "\n")
+    else:
+        traceback.print_exception(cause)
+
+
+def _json_line(level: int, message: str, exception: Any = None) -> str:
+    return JsonFormatter().format(logging.LogRecord(logger.name, level, "", 0, message, None, exception))
 
 
 def log_notices(notices: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -35,7 +34,7 @@ from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
 from hr_prometheus.server.in_progress import blockers_of
-from hr_prometheus.server.logs import note_worker, prepare_logging
+from hr_prometheus.server.logs import note_worker, prepare_logging, print_failure
 from hr_prometheus.server.loops import loop_factory, loop_name
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.runner import Runner
@@ -82,8 +81,8 @@ def _run(config: WorkerConfig, connection: socket.socket) -> None:
     try:
         _Worker(config, connection).run()
     except HrPrometheusError as error:
-        if isinstance(error, ApplicationError) and error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)
+        if isinstance(error, ApplicationError):
+            print_failure(error, Settings.from_json(config.settings))
         with suppress(OSError):
             connection.setblocking(True)
             _send_failure(connection, error)

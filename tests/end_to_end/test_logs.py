@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import socket
+import textwrap
+from pathlib import Path
 
 import pytest
-from conftest import hr_prometheus
+from conftest import hr_prometheus, read_line
 from test_serving import get
 
 from hr_prometheus.server.logs import check_log_config
 from hr_prometheus.settings import Settings
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
 #: Logging's own format, in a file for dictConfig.
 CONFIG = {
@@ -63,6 +66,40 @@ def test_a_record_of_the_import(serve, tmp_path, options):
     assert [record["message"] for record in records if record["logger"] == "shop"] == ["imported"]
 
 
+@PROCESSES
+def test_what_is_announced_in_json(serve, workers):
+    """The lines of start and stop are records, on standard output as ever; as text they stay text."""
+    service = serve("observed:create_app", "--port", "0", "--fixed-route", "*", "--log-format", "json", *workers)
+    get(service.url)
+    _, rest, _ = service.stop()
+    start, stop = json.loads(service.announcement), json.loads(service.farewell)
+    for record in (start, stop):
+        assert list(record) == ["time", "level", "logger", "message"]
+        assert (record["level"], record["logger"]) == ("INFO", "hr_prometheus")
+    assert re.match(r"hr-prometheus: observed:create_app \(\d+ routes.* Ctrl-C to stop$", start["message"])
+    assert re.match(r"Stopped after \d+\.\d s$", stop["message"])
+    assert rest == ""
+    service = serve("observed:create_app", "--port", "0", "--fixed-route", "*", "--log-format", "text", *workers)
+    assert service.announcement.startswith("hr-prometheus: observed:create_app (")
+
+
+def test_a_reload_that_fails_in_json(serve, tmp_path):
+    """What has changed is a record on standard output, and the traceback is in one on standard error."""
+    app = tmp_path / "app.py"
+    app.write_text("from aiohttp import web\napp = web.Application()\n")
+    service = serve("app:app", "--port", "0", "--log-format", "json", "--reload", cwd=tmp_path)
+    app.write_text("from aiohttp import web\n1 / 0\n")
+    assert json.loads(read_line(service.process))["message"] == "Reloading: app.py has changed"
+    failure = json.loads(service.process.stderr.readline())
+    assert list(failure) == ["time", "level", "logger", "message", "worker", "exception"]
+    assert (failure["level"], failure["logger"], failure["worker"]) == ("ERROR", "hr_prometheus", 1)
+    assert failure["message"] == '"app" failed while it was imported: ZeroDivisionError: division by zero'
+    assert failure["exception"].startswith("Traceback (most recent call last):\n")
+    assert failure["exception"].endswith("\nZeroDivisionError: division by zero")
+    for line in service.stop()[2].splitlines():
+        json.loads(line)
+
+
 def test_an_exception_is_one_line_of_json(serve):
     """With its traceback."""
     service = serve("hanging:fails", "--port", "0", "--log-format", "json")
@@ -90,6 +127,42 @@ def test_a_file(serve, tmp_path, workers, name, text):
 
 
 @PROCESSES
+def test_the_worker_in_a_format_of_ones_own(serve, tmp_path, workers):
+    """It is a number, or empty where there is none, whichever handler has the format; what an application names so is its own."""
+    (tmp_path / "app.py").write_text(
+        "import logging\nfrom aiohttp import web\n"
+        "async def greet(_request):\n"
+        "    logging.getLogger('shop').info('hello')\n"
+        "    logging.getLogger('other').info('mine', extra={'worker': 'ada'})\n"
+        "    return web.Response()\n"
+        "app = web.Application()\napp.router.add_get('/', greet)\n"
+    )
+    own = {"class": "logging.StreamHandler", "formatter": "own"}
+    config = {
+        "version": 1,
+        "formatters": {"own": {"format": "[%(worker)s] %(name)s %(message)s"}},
+        "handlers": {"one": own, "two": own},
+        "loggers": {"shop": {"handlers": ["one"], "propagate": False}},
+        "root": {"level": "INFO", "handlers": ["two"]},
+    }
+    (tmp_path / "log.json").write_text(json.dumps(config))
+    service = serve("app:app", "--port", "0", "--log-config", "log.json", "--access-log", *workers, cwd=tmp_path)
+    get(service.url)
+    hello, mine, access = service.stop()[2].splitlines()
+    number = 0 if workers else ""
+    assert (hello, mine) == (f"[{number}] shop hello", "[ada] other mine")
+    assert access.startswith(f"[{number}] aiohttp.access 127.0.0.1")
+
+
+def test_the_readme_shows_a_file(tmp_path):
+    """Its example can be used."""
+    (text,) = re.findall(r"```toml\n( *version = 1\n.*?)```", README, re.DOTALL)
+    (tmp_path / "log.toml").write_text(textwrap.dedent(text))
+    done = hr_prometheus("config", "--check", "run", "a:b", "--log-config", "log.toml", cwd=tmp_path)
+    assert done.stdout == "No errors.\n"
+
+
+@PROCESSES
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
@@ -113,6 +186,8 @@ def test_a_file(serve, tmp_path, workers, name, text):
             ': cannot be used: the logger "root" has a handler "a", and there is none of this name.',
         ),
         ("log.json", '{"version": 1, "root": {"handlers": 3}}', ": cannot be used: "),
+        ("log.json", "[" * 100_000, ": cannot be read: it is nested too deeply."),
+        ("log.toml", "a = " + "[" * 5000, ": cannot be read: it is nested too deeply."),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path, workers, name, text, problem):
