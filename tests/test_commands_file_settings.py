@@ -24,7 +24,7 @@ SAMPLES = {
     "label": "team=const:shop",
     "buckets": "0.1,0.5",
     "latency": "report=0.5",
-    "workers": "3",
+    "workers": 3,
     "forwarded-allow-ips": "10.0.0.0/8,unix",
     "access-log-format": "%a %s",
     "unix-mode": "660",
@@ -135,7 +135,8 @@ def test_objectives_are_numbers_or_texts(tmp_path, monkeypatch, written):
     """Of the application a number, of a route one in a table."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hr-prometheus.toml").write_text(written)
-    assert set(context("rules").params["objectives"]) <= {"99.5", "cell=98", "99.9"}
+    budgets = {name: str(budget) for name, budget in context("rules").params["objectives"].items()}
+    assert budgets.items() <= {("*", "0.005"), ("*", "0.001"), ("cell", "0.02")}
 
 
 def test_a_table_of_a_command_wins(tmp_path, monkeypatch):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
+from datetime import date, time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hr_prometheus.commands.config_file import PROJECT_FILE, TABLE
 from hr_prometheus.commands.parameters import settable_parameters
-from hr_prometheus.errors import ConfigurationError, did_you_mean
-from hr_prometheus.settings import Origin
+from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
+from hr_prometheus.settings import Origin, sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,6 +70,8 @@ class _Entry:
     @property
     def text(self) -> str:
         """The value as it is written, or the beginning of it."""
+        if isinstance(self.value, date | time):
+            return str(self.value)
         try:
             text = json.dumps(self.value, ensure_ascii=False, default=str)
         except (ValueError, RecursionError):  # a number of thousands of digits, a table in hundreds of others
@@ -96,39 +99,44 @@ def _origin(entry: _Entry, parameters: Parameters, by_command: Mapping[str, Para
     parameter = parameters.get(entry.path[-1])
     if parameter is None:
         raise _unknown_key(entry, parameters, by_command)
-    values = []
+    texts, lines = [], []
     try:
-        written = list(_texts(entry, parameter))
+        for text, item in _texts(entry, parameter):
+            try:
+                parameter.type.convert(text, parameter, None)
+            except click.BadParameter as error:
+                raise item.error(error.message) from error
+            texts.append(parameter.resolve(text, entry.file.directory))
+            lines.append(item.line)
     except RecursionError as error:
         raise entry.error("it is nested too deeply.") from error
-    for text, line in written:
+    origin = Origin(parameter.option, tuple(texts), file=entry.file.path, lines=tuple(lines or [entry.line]))
+    if parameter.parse is not None:
         try:
-            parameter.type.convert(text, parameter, None)
-        except click.BadParameter as error:
-            raise entry.error(error.message) from error
-        values.append((parameter.resolve(text, entry.file.directory), line))
-    texts, lines = zip(*values, strict=True) if values else ((), (entry.line,))
-    return Origin(parameter.option, texts, file=entry.file.path, lines=lines)
+            parameter.parse(texts if parameter.is_list else texts[0])
+        except SettingError as error:
+            raise ConfigurationError(sentence_of(error, {parameter.setting: origin})) from error
+    return origin
 
 
-def _texts(entry: _Entry, parameter: Parameter) -> Iterator[tuple[str, int]]:
-    """Yield the texts that a value is short for, as they are typed on the command line, with their lines."""
+def _texts(entry: _Entry, parameter: Parameter) -> Iterator[tuple[str, _Entry]]:
+    """Yield the texts that a value is short for, as they are typed on the command line, each with what it is written as."""
     is_array = isinstance(entry.value, list) and not (parameter.takes_numbers and _are_numbers(entry.value))
     if parameter.takes_table and isinstance(entry.value, dict):
         yield from _texts_of_table(entry, parameter)
     elif parameter.is_list and is_array:
         for item in entry.items():
-            yield _text(item, parameter), item.line
+            yield _text(item, parameter), item
     elif parameter.is_list and not parameter.takes_numbers:
         is_number = isinstance(parameter.type, click.types.IntParamType)
         example = f": {entry.path[-1]} = [{entry.text}]" if isinstance(entry.value, int if is_number else str) else ""
         items = "whole numbers" if is_number else "strings"
         raise entry.error(f"expected an array of {items}{' or a table' * parameter.takes_table}{example}.")
     else:
-        yield _text(entry, parameter), entry.line
+        yield _text(entry, parameter), entry
 
 
-def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> Iterator[tuple[str, int]]:
+def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> Iterator[tuple[str, _Entry]]:
     """Yield ``NAME=VALUE`` or ``NAME=VALUE,VALUE`` for each entry of a table, ``NAME.PARAM=VALUE`` for one of a table in it."""
     for key in entry.value:
         member, name = entry.member(key), f"{prefix}{key}"
@@ -140,9 +148,9 @@ def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> It
             texts = [_text(item, parameter) for item in member.items()]
             if any("," in text for text in texts):
                 raise member.error("a value in an array cannot have a comma.")
-            yield f"{name}={','.join(texts)}", member.line
+            yield f"{name}={','.join(texts)}", member
         else:
-            yield f"{name}={_text(member, parameter)}", member.line
+            yield f"{name}={_text(member, parameter)}", member
 
 
 def _text(entry: _Entry, parameter: Parameter) -> str:
@@ -154,17 +162,30 @@ def _text(entry: _Entry, parameter: Parameter) -> str:
         return entry.text
     if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
         return entry.text  # a string has its quotes, so that it is no number
-    if parameter.takes_numbers and _are_numbers(value if isinstance(value, list) and parameter.is_list else [value]):
-        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    numbers = value if isinstance(value, list) and parameter.is_list and entry.number is None else [value]
+    if parameter.takes_numbers and _are_numbers(numbers):
+        return ",".join(map(str, numbers))
     if not isinstance(value, str):
-        # The only number that people write in octal.
-        typed = f"{value:o}" if parameter.key == "unix-mode" and type(value) is int else value
-        example = f'["{typed}"]' if entry.number is not None else f'"{typed}"'
-        example = f": {entry.path[-1]} = {example}" if _are_numbers([value]) else ""
-        raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{example}.")
+        raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{_example(entry, parameter)}.")
+    if parameter.takes_numbers and not parameter.is_list and value.isdecimal():
+        raise entry.error(f"expected a number, without quotes: {entry.path[-1]} = {value}.")
+    if not (value or parameter.takes_empty):
+        raise entry.error("expected a string that is not empty.")
     if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
         raise entry.error("expected a string without control characters.")
     return value
+
+
+def _example(entry: _Entry, parameter: Parameter) -> str:
+    """Return how a number or a date is written as a string, or nothing for what is neither."""
+    value = entry.value
+    is_time = isinstance(value, date | time)
+    if not (is_time or _are_numbers([value])):
+        return ""
+    # The only number that people write in octal.
+    typed = f"{value:o}" if parameter.key == "unix-mode" and type(value) is int else value
+    kind = f", not a {'date' if isinstance(value, date) else 'time'}" * is_time
+    return kind + f": {entry.path[-1]} = " + (f'"{typed}"' if entry.number is None else f'["{typed}"]')
 
 
 def _are_numbers(values: list[Any]) -> bool:

@@ -28,7 +28,8 @@ from hr_prometheus.written_forms import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
+    from decimal import Decimal
 
 # -- the application
 
@@ -268,10 +269,19 @@ job = output_option(
     show_default=True,
     help="Name of the job under which Prometheus scrapes the application.",
 )
+
+
+def _parse_objectives(texts: Iterable[str]) -> Mapping[str, Decimal]:
+    from hr_prometheus.observability.objectives import parse_objectives  # seldom needed
+
+    return parse_objectives(texts)
+
+
 objective = output_option(
     "--objective",
     "objectives",
     multiple=True,
+    parse=_parse_objectives,
     takes_numbers=True,
     takes_table=True,
     metavar="[NAME=]PERCENT",

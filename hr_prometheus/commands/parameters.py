@@ -50,6 +50,8 @@ class Parameter(click.Parameter):
     is_settable = True
     takes_numbers = False
     takes_table = False
+    #: Reads a value that is given, or all of them if there may be any number.
+    parse: Callable[[Any], object] | None = None
 
     @property
     def option(self) -> str:
@@ -70,6 +72,12 @@ class Parameter(click.Parameter):
     def is_list(self) -> bool:
         """Whether it has any number of values."""
         return self.multiple or self.nargs == -1
+
+    @property
+    def takes_empty(self) -> bool:
+        """Whether an empty text is a value, or has an error of its own."""
+        is_checked = self.parse is not None or isinstance(self.type, click.Choice)
+        return is_checked or self.nargs == -1 or self.default == ""
 
     def resolve(self, text: str, directory: str) -> str:
         """Return the value that *text* means in a configuration file in a *directory*."""
@@ -120,7 +128,7 @@ class Option(Parameter, click.Option):
         if parse is not None:
             attributes["callback"] = lambda _ctx, _option, value: None if value is None else parse(value)
         super().__init__(*args, **attributes)
-        self.section = section
+        self.section, self.parse = section, parse
         self.is_settable, self.takes_numbers, self.takes_table = is_settable, takes_numbers, takes_table
         self.envvar = VARIABLE_PREFIX + self.setting.upper()
         self.show_envvar = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
 
 
 @click.command(cls=Command, short_help="Write recording and alerting rules for Prometheus.")
@@ -31,7 +35,7 @@ from hr_prometheus.settings import Settings
 @file_options.files
 def rules(
     *,
-    objectives: tuple[str, ...],
+    objectives: Mapping[str, Decimal],
     latencies: dict[str, float],
     least_requests: int,
     output: str | None,
@@ -46,17 +50,16 @@ def rules(
     """
     if tests is not None and output is None:
         raise ConfigurationError("--tests was given without --output. The tests name the file of the rules.")
-    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of, parse_objectives
+    from hr_prometheus.observability.objectives import ServiceLevels, objectives_of
     from hr_prometheus.observability.rule_tests import render_rule_tests
     from hr_prometheus.observability.rules import render_rules
 
-    budgets = parse_objectives(objectives)
     application, rows, settings = load_metrics(Settings(**values))
     levels = ServiceLevels(
         application=application,
         job=job,
         objectives=objectives_of(
-            budgets, rows, settings.metrics_path, latencies=latencies, buckets=application.buckets
+            objectives, rows, settings.metrics_path, latencies=latencies, buckets=application.buckets
         ),
         least_requests=least_requests,
     )

@@ -68,7 +68,7 @@ WRONG = [
         (f"port = {value}", f"port {shown or value} on line 1 of hr-prometheus.toml: expected a whole number from 0 to 65535, for example 8080.")
         for value, shown in [
             ("'http'", '"http"'), ('"8080"', None), ("80.5", None), ("8080.0", None), ("true", None), ("-1", None), ("65536", None),
-            ("[8080]", None), ("{}", None), ("inf", "Infinity"), ("nan", "NaN"), ("1979-05-27", '"1979-05-27"'), ("''", '""'),
+            ("[8080]", None), ("{}", None), ("inf", "Infinity"), ("nan", "NaN"), ("1979-05-27", None), ("''", '""'),
             ("99999999999999999999", None), ("0x" + "f" * 5000, "…"),
         ]
     ),
@@ -76,7 +76,7 @@ WRONG = [
         (f"slow = {value}", f"slow {shown or value} on line 1 of hr-prometheus.toml: expected a number of seconds, from 0 on and without a unit, for example 0.5.")
         for value, shown in [
             ("'1s'", '"1s"'), ('"1"', None), ("false", None), ("-0.1", None), ("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity"),
-            ("1e10", "10000000000.0"), ("[1]", None), ("{a = 1}", '{"a": 1}'), ("07:32:00", '"07:32:00"'), ("1" * 400, "1" * 60 + "…"),
+            ("1e10", "10000000000.0"), ("[1]", None), ("{a = 1}", '{"a": 1}'), ("07:32:00", None), ("1" * 400, "1" * 60 + "…"),
         ]
     ),
     ("[rules]\nleast-requests = 1.5", "rules.least-requests 1.5 on line 2 of hr-prometheus.toml: expected a whole number from 0 on, for example 100."),
@@ -93,7 +93,8 @@ WRONG = [
         (f"host = {value}", f"host {shown} on line 1 of hr-prometheus.toml: expected a string{more}.")
         for value, shown, more in [
             ("5", "5", ': host = "5"'), ("1.5", "1.5", ': host = "1.5"'), ("true", "true", ""), ("['a']", '["a"]', ""), ("{a = 'b'}", '{"a": "b"}', ""),
-            ("2026-01-01", '"2026-01-01"', ""), ("'a\\u0000b'".replace("'", '"'), '"a\\u0000b"', " without control characters"),
+            ("2026-01-01", "2026-01-01", ', not a date: host = "2026-01-01"'), ("07:32:00", "07:32:00", ', not a time: host = "07:32:00"'),
+            ("''", '""', " that is not empty"), ("'a\\u0000b'".replace("'", '"'), '"a\\u0000b"', " without control characters"),
             ('"a\\nb"', '"a\\nb"', " without control characters"), ('"""\na\nb"""', '"a\\nb"', " without control characters"),
         ]
     ),
@@ -106,11 +107,15 @@ WRONG = [
     ("[top]\nsort = 'name'", 'top.sort "name" on line 2'),
     ("[routes]\nformat = 'yaml'", 'routes.format "yaml" on line 2'),
     ("workers = [1]", "workers [1] on line 1 of hr-prometheus.toml: expected a string or a number."),
+    ("workers = [2]", "workers [2] on line 1 of hr-prometheus.toml: expected a string or a number."),
+    ("workers = '2'", 'workers "2" on line 1 of hr-prometheus.toml: expected a number, without quotes: workers = 2.'),
     ("workers = true", "workers true on line 1 of hr-prometheus.toml: expected a string or a number."),
     ("buckets = [0.1, '1']", 'buckets "1" on line 1 of hr-prometheus.toml: there are others for the same routes.'),
     ("buckets = {a = [1, '2s']}", 'buckets "a=1,2s" on line 1 of hr-prometheus.toml is not understood.'),
+    ("buckets = [[1]]", "buckets [1] on line 1 of hr-prometheus.toml: expected a string or a number."),
+    ("buckets = {a = [[1]]}", "buckets.a [1] on line 1 of hr-prometheus.toml: expected a string or a number."),
     ("buckets = [true]", "buckets true on line 1 of hr-prometheus.toml: expected a string or a number."),
-    ("fixed-route." + "a." * 3000 + "b = 1", "fixed-route {…} on line 1 of hr-prometheus.toml: it is nested too deeply."),
+    ("fixed-route." + "a." * 3000 + "b = 1", "fixed-route … on line 1 of hr-prometheus.toml: it is nested too deeply."),
     # lists
     ("exclude = '/health'", 'exclude "/health" on line 1 of hr-prometheus.toml: expected an array of strings: exclude = ["/health"].'),
     ("fd = 3", "fd 3 on line 1 of hr-prometheus.toml: expected an array of whole numbers: fd = [3]."),
@@ -123,6 +128,10 @@ WRONG = [
     ("arguments = '--fast'", 'expected an array of strings: arguments = ["--fast"].'),
     ("arguments = [1]", "arguments 1 on line 1 of hr-prometheus.toml: expected a string"),
     ('arguments = ["a\\u0000"]', "expected a string without control characters."),
+    ("unix-path = ''", 'unix-path "" on line 1 of hr-prometheus.toml: expected a string that is not empty.'),
+    ("reload-include = [\n'*.html',\n'']", 'reload-include "" on line 3 of hr-prometheus.toml: expected a string that is not empty.'),
+    ("names = [\n'http',\n'htp']", "names \"htp\" on line 3 of hr-prometheus.toml: 'htp' is not one of"),
+    ("fixed-route = [\n'a=b',\n'cell']", 'fixed-route "cell" on line 3 of hr-prometheus.toml is not understood.'),
     # tables
     ("fixed-route = '*'", 'fixed-route "*" on line 1 of hr-prometheus.toml: expected an array of strings or a table: fixed-route = ["*"].'),
     ("fixed-route = true", "fixed-route true on line 1 of hr-prometheus.toml: expected an array of strings or a table."),
@@ -139,7 +148,11 @@ WRONG = [
     ("label = {team = 5}", "label.team 5 on line 1 of hr-prometheus.toml: expected a string"),
     ("label = {team = 'header:X'}", 'label "team=header:X" on line 1 of hr-prometheus.toml has no list of values.'),
     ("[label]\na = 'const:x'\nb = 'nonsense'", 'label "b=nonsense" on line 3 of hr-prometheus.toml'),
-    # what the option itself refuses
+    # what the option itself refuses, in a table of another command as well
+    ("[rules]\nobjective = 101", 'objective "101" on line 2 of hr-prometheus.toml is not understood.'),
+    ("[rules]\nobjective = {a = 99, b = 'x'}", 'objective "b=x" on line 2 of hr-prometheus.toml is not understood.'),
+    ("[rules]\nlatency = -1", 'latency "-1" on line 2 of hr-prometheus.toml is not understood.'),
+    ("[rules]\nbuckets = 'fast'", 'buckets "fast" on line 2 of hr-prometheus.toml is not understood.'),
     ("workers = 0", 'workers "0" on line 1 of hr-prometheus.toml is not understood. Expected a number from 1 to 256'),
     ("workers = 'many'", 'workers "many" on line 1 of hr-prometheus.toml is not understood.'),
     ("workers = [1, 2]", "workers [1, 2] on line 1 of hr-prometheus.toml: expected a string or a number."),
