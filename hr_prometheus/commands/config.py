@@ -139,22 +139,33 @@ def _rows(ctx: click.Context) -> Iterator[_Row]:
     """Yield the settings of a command in the order of its help."""
     for parameter in ctx.command.params:
         if isinstance(parameter, Parameter):
-            origin = origins_of(ctx).get(parameter.setting)
-            words = getattr(parameter, "show_default", None)
-            default = words if isinstance(words, str) else ""
-            if f"--{default}" in parameter.opts + parameter.secondary_opts:  # of a flag
-                default = json.dumps(f"--{default}" in parameter.opts)
-            if origin is not None:
-                values = tuple(parameter.type(text, parameter, ctx) for text in origin.values)
-            elif parameter.name == "config" and CONFIG_PATH in ctx.meta:  # none was named
-                values, default = (ctx.meta[CONFIG_PATH],), ""
-            else:
-                value = parameter.get_default(ctx)
-                # click's own value for "no default" differs between its versions
-                values = value if isinstance(value, tuple) else (value,)
-                values = tuple(each for each in values if isinstance(each, str | int | float) and each != "")
-            values = tuple(hide_passwords(value) if isinstance(value, str) else value for value in values)
-            yield _Row(parameter.key, values if parameter.is_list else next(iter(values), None), default, origin)
+            yield _file_row(ctx, parameter) if parameter.name == "config" else _row(ctx, parameter)
+
+
+def _row(ctx: click.Context, parameter: Parameter) -> _Row:
+    origin = origins_of(ctx).get(parameter.setting)
+    words = getattr(parameter, "show_default", None)
+    default = words if isinstance(words, str) else ""
+    if f"--{default}" in parameter.opts + parameter.secondary_opts:  # of a flag
+        default = json.dumps(f"--{default}" in parameter.opts)
+    if origin is not None:
+        values = tuple(parameter.type(text, parameter, ctx) for text in origin.values)
+    else:
+        value = parameter.get_default(ctx)
+        # click's own value for "no default" differs between its versions
+        values = value if isinstance(value, tuple) else (value,)
+        values = tuple(each for each in values if isinstance(each, str | int | float) and each != "")
+    values = tuple(hide_passwords(value) if isinstance(value, str) else value for value in values)
+    return _Row(parameter.key, values if parameter.is_list else next(iter(values), None), default, origin)
+
+
+def _file_row(ctx: click.Context, parameter: Parameter) -> _Row:
+    """Return the row of the configuration file, which is the one that is read, if any is."""
+    path = ctx.meta.get(CONFIG_PATH, "")
+    row = _row(ctx, parameter)
+    if path is None:  # whatever names one
+        return _Row(row.name, None, "", None)
+    return dataclasses.replace(row, value=path, default="") if path and row.origin is None else row
 
 
 def _table(rows: Mapping[_Row, Sequence[str]]) -> Iterator[str]:

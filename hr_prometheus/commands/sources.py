@@ -59,6 +59,7 @@ def _config_file(ctx: click.Context, parameters: Mapping[str, Parameter], opts: 
     if is_left_out and source is other is ParameterSource.COMMANDLINE:
         raise ConfigurationError("--config was given with --no-config. Leave one of them out.")
     if is_left_out and source is not ParameterSource.COMMANDLINE:
+        ctx.meta[CONFIG_PATH] = None
         return None
     if source in _TYPED:
         return read_config_file(path, origins_of(ctx)["config"].quote())
