@@ -78,7 +78,12 @@ class ApplicationError(HrPrometheusError):
 
 
 class ServingError(HrPrometheusError, OSError):
-    """The operating system refused what serving needs: an address, a socket file, a certificate."""
+    """The operating system refused what serving needs: an address, a socket file, a certificate.
+
+    *settings* are the names of the settings that it is about, if that is not clear from their values.
+    """
+
+    settings: tuple[str, ...] = ()
 
 
 class ScrapeError(HrPrometheusError):
@@ -90,8 +95,13 @@ def _sentence(subject: str, problem: str, advice: str) -> str:
 
 
 def did_you_mean(wrong: object, existing: Iterable[str], *, prefix: str = "") -> str:
-    """Return ``' Did you mean "…"?'`` with the nearest existing name after *prefix*, or an empty string."""
+    """Return ``' Did you mean "…"?'`` with the nearest existing name after *prefix*, or an empty string.
+
+    Of names that differ in more than their case, the case counts for nothing.
+    """
     from difflib import get_close_matches  # noqa: PLC0415  # only ever needed on the way to an error
 
-    close = get_close_matches(str(wrong), list(existing), n=1)
-    return f' Did you mean "{prefix}{close[0]}"?' if close else ""
+    names = list(existing)
+    close = get_close_matches(str(wrong).lower(), {name.lower() for name in names}, n=1)
+    nearest = get_close_matches(str(wrong), [name for name in names if name.lower() in close], n=1, cutoff=0)
+    return f' Did you mean "{prefix}{nearest[0]}"?' if nearest else ""

@@ -189,15 +189,7 @@ class Settings:
                 " was given with --no-loop-metrics. Only where the event loop is measured it is known to be blocked."
             )
             raise SettingError("blocked_after", "--blocked-after", problem)
-        of_default = self.buckets, self.metric_prefix, self.detail, self.extra_labels, self.latency_by_status
-        if self.monitor is not None and (any(of_default) or self.names != DEFAULT_NAMES):
-            raise SettingError(
-                "monitor",
-                "--monitor",
-                " was given with --buckets, --names, --metric-prefix, --detail, --label or --latency-by-status, which belong to "
-                "the default monitor. "
-                "A monitor of your own names, labels and buckets its metrics itself.",
-            )
+        self._check_monitor()
 
     @property
     def wants_access_log(self) -> bool | None:
@@ -245,6 +237,17 @@ class Settings:
             if self.fds and getattr(self, name) is not None:
                 advice = "{}, whose sockets are bound already. Leave it out."
                 raise SettingError(name, f"--{name.replace('_', '-')}", " was given with ", (), advice, "", "fd")
+
+    def _check_monitor(self) -> None:
+        of_default = {
+            "--buckets": self.buckets, "--names": self.names != DEFAULT_NAMES, "--metric-prefix": self.metric_prefix,
+            "--detail": self.detail, "--label": self.extra_labels, "--latency-by-status": self.latency_by_status,
+        }  # fmt: skip
+        names = {origin.option: origin.name for origin in self.origins.values()}
+        given = " and ".join(names.get(option, option) for option in of_default if of_default[option])
+        if self.monitor is not None and given:
+            problem = f" was given with {given}, which only the default monitor takes. Leave out one of the two."
+            raise SettingError("monitor", "--monitor", problem)
 
     def _check_reload(self) -> None:
         if self.reload and self.workers is not None and self.workers > 1:

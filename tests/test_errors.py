@@ -9,6 +9,14 @@ def test_a_near_miss_is_suggested():
     assert errors.did_you_mean("xyz", ["create_app"]) == ""
 
 
+def test_the_case_of_a_name():
+    """It counts only between names that differ in nothing else."""
+    assert errors.did_you_mean("Port", ["sort", "port"]) == ' Did you mean "port"?'
+    assert errors.did_you_mean("FIXED_ROUTE", ["fixed-route"]) == ' Did you mean "fixed-route"?'
+    assert errors.did_you_mean("Apps", ["app", "App"]) == ' Did you mean "App"?'
+    assert errors.did_you_mean("apps", ["app", "App"]) == ' Did you mean "app"?'
+
+
 def test_the_tree_in_the_docstring_is_the_real_one():
     """Each exception is drawn where it stands."""
     drawn = errors.__doc__.split("::")[1]

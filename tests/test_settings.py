@@ -16,8 +16,11 @@ from hr_prometheus.settings import Origin, Settings, sentence_of
         ({"log_config": "log.json", "log_format": "json"}, "--log-format was given with --log-config"),
         ({"metrics_host": "0.0.0.0"}, "--metrics-host was given without --metrics-port"),  # noqa: S104
         ({"fds": (3,), "port": 0}, "--port was given with fd, whose sockets are bound already. Leave it out."),
-        ({"monitor": "m:M", "buckets": {"*": (1.0,)}}, "belong to the default monitor"),
-        ({"monitor": "m:M", "metric_prefix": "my_"}, "belong to the default monitor"),
+        ({"monitor": "m:M", "buckets": {"*": (1.0,)}}, "given with --buckets, which only the default monitor"),
+        (
+            {"monitor": "m:M", "metric_prefix": "my_", "detail": "full"},
+            "given with --metric-prefix and --detail, which only the default monitor",
+        ),
     ],
 )
 def test_options_that_contradict_each_other(options, words):

@@ -16,6 +16,7 @@ from hr_prometheus.errors import (
     ScrapeError,
     ServingError,
     SettingError,
+    TargetError,
 )
 from hr_prometheus.settings import sentence_of
 
@@ -55,6 +56,16 @@ def report_refusal(error: OSError, output: StandardOutput) -> None:
 
 
 def _sentence(error: HrPrometheusError, ctx: click.Context) -> str:
-    sentence = sentence_of(error, origins_of(ctx))
-    variables = [] if isinstance(error, ApplicationError | SettingError) else list(quote_origins_in(sentence, ctx))
-    return f"{sentence} ({', '.join(variables)})" if variables else sentence
+    origins = origins_of(ctx)
+    sentence = sentence_of(error, origins)
+    if isinstance(error, ApplicationError | SettingError):
+        return sentence
+    for origin in origins.values():
+        for value in origin.values[:1]:
+            sentence = sentence.replace(f'{origin.option} "{value}"', origin.quote())
+    settings = error.settings if isinstance(error, ServingError) else ()
+    places = list(quote_origins_in(sentence, ctx, settings))
+    target = origins.get("target")
+    if isinstance(error, TargetError) and target is not None and target.file and target.name not in places:
+        places.insert(0, target.name)  # the sentence may have a part of it
+    return f"{sentence} ({', '.join(places)})" if places else sentence

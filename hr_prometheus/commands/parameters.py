@@ -16,7 +16,7 @@ from hr_prometheus.commands.types import FilePath, TargetName
 from hr_prometheus.settings import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 OUTPUT = "Output"
 APPLICATION = "Application"
@@ -32,7 +32,7 @@ _BOUNDARY = re.compile(r"(?<![\w.-])")
 _REST_OF_WORD = re.compile(r"[\w-]|\.\w")
 # In a context's meta:
 _ORIGINS = "hr_prometheus.origins"
-#: The path of the configuration file, if there is one.
+#: The path of the configuration file, if there is one; ``None`` if none is read whatever names one.
 CONFIG_PATH = "hr_prometheus.config_path"
 #: The origins of the settings in the configuration file, by their keys.
 CONFIG_FILE = "hr_prometheus.config_file"
@@ -150,12 +150,14 @@ def origins_of(ctx: click.Context) -> dict[str, Origin]:
     return origins
 
 
-def quote_origins_in(text: str, ctx: click.Context) -> Iterator[str]:
+def quote_origins_in(text: str, ctx: click.Context, settings: Collection[str] = ()) -> Iterator[str]:
     """Yield the environment variables, with their values, and the lines of a file, whose values are words of *text*.
 
-    Those that it quotes already are left out.
+    Those that it quotes already are left out. If the *settings* that it is about are known, others are left out as well.
     """
-    for origin in origins_of(ctx).values():
+    for setting, origin in origins_of(ctx).items():
+        if settings and setting not in settings:
+            continue
         values = (origin.text,) * (not origin.is_list) if origin.variable else origin.values if origin.file else ()
         words = [value for value in values if value and value in text]  # few of what may be thousands
         is_quoted = origin.name in text or any(origin.quote(value) in text for value in words)

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from hr_prometheus.server.metrics_routes import where_metrics_are
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from contextlib import ExitStack
 
     from hr_prometheus.settings import Settings
@@ -75,7 +75,8 @@ def bind_addresses(
     if port is not None:
         reuse_address = arguments.pop("reuse_address", None) is not False
         reuse_port = arguments.get("reuse_port") if settings.reuse_port is None else settings.reuse_port
-        sockets = [*bind_tcp(host, port, reuse_address=reuse_address, reuse_port=bool(reuse_port)), *sockets]
+        with _about("host", "port"):
+            sockets = [*bind_tcp(host, port, reuse_address=reuse_address, reuse_port=bool(reuse_port)), *sockets]
     for each in sockets:
         stack.callback(each.close)
     urls = [url_of(each, scheme) for each in sockets] + [f"unix:{path}" for path in paths]
@@ -95,7 +96,8 @@ def bind_addresses(
 def bind_metrics(settings: Settings, host: Any, stack: ExitStack) -> tuple[list[socket.socket], str]:
     """Return the sockets of the metrics' own port, and the URL of the metrics. *host* is the application's."""
     assert settings.metrics_port is not None  # noqa: S101  # they have one
-    sockets = bind_tcp(settings.metrics_host or host, settings.metrics_port)
+    with _about("host" if settings.metrics_host is None else "metrics_host", "metrics_port"):
+        sockets = bind_tcp(settings.metrics_host or host, settings.metrics_port)
     for each in sockets:
         stack.callback(each.close)
     return sockets, url_of(sockets[0], metrics_scheme(settings)) + settings.metrics_path
@@ -162,6 +164,16 @@ def bind_tcp(
     if not sockets:
         raise address_error(host_and_port(str(hosts), port), OSError(errno.EADDRNOTAVAIL, ""))
     return sockets
+
+
+@contextmanager
+def _about(*settings: str) -> Iterator[None]:
+    """Note in a :exc:`~hr_prometheus.errors.ServingError` which settings it is about."""
+    try:
+        yield
+    except ServingError as error:
+        error.settings = settings
+        raise
 
 
 class _FamilyMissingError(Exception):

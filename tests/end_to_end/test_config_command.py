@@ -74,6 +74,17 @@ def test_where_they_come_from(tmp_path):
     assert ["config", "hr-prometheus.toml", "default"] in table
 
 
+def test_a_file_that_is_not_read(tmp_path):
+    """With --no-config there is none, whatever a variable names; an option wins over the variable."""
+    (tmp_path / "hr-prometheus.toml").write_text("port = 1")
+    for arguments, changes in ((("--no-config",), {}), ((), {"HR_PROMETHEUS_NO_CONFIG": "1"})):
+        table = rows(*arguments, "run", cwd=tmp_path, HR_PROMETHEUS_CONFIG="hr-prometheus.toml", **changes)
+        assert ["config", "-", "default"] in table
+        assert ["port", "8080", "default"] in table
+    table = rows("--config", "hr-prometheus.toml", "run", cwd=tmp_path, HR_PROMETHEUS_NO_CONFIG="1")
+    assert ["config", "hr-prometheus.toml", "--config"] in table
+
+
 def test_a_setting_that_differs_between_commands(tmp_path):
     """It has a line for each value, with the commands that have it."""
     (tmp_path / "hr-prometheus.toml").write_text("port = 1\n[scrape-config]\nport = 2\n[rules]\noutput = 'r.yml'\n")
@@ -163,8 +174,10 @@ def test_a_certificate_that_a_command_does_not_read(tmp_path):
     (tmp_path / "hr-prometheus.toml").write_text("certfile = 'none.pem'")
     assert hr_prometheus("config", "--check", "scrape-config", cwd=tmp_path).stdout == "No errors.\n"
     done = hr_prometheus("config", "--check", cwd=tmp_path)
-    assert done.stderr.startswith('Error: --certfile "none.pem": No such file or directory.')
-    assert done.stderr.endswith("(certfile on line 1 of hr-prometheus.toml)\n")
+    assert done.stderr == (
+        'Error: certfile "none.pem" on line 1 of hr-prometheus.toml: No such file or directory. Expected a certificate chain in '
+        "PEM format.\n"
+    )
     assert done.returncode == 1
 
 

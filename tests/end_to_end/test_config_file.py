@@ -39,6 +39,8 @@ WRONG = [
     ("port = 1\0", "is not valid TOML: "),
     # keys
     ("prot = 1", '"prot" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. Did you mean "port"?'),
+    ("Port = 1", '"Port" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. Did you mean "port"?'),
+    ("FIXED-ROUTE = 1", 'Did you mean "fixed-route"?'),
     ("metrics_port = 1", '"metrics_port" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. Did you mean "metrics-port"?'),
     ("--port = 1", '"--port" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus. Did you mean "port"?'),
     ("P = 1", '"P" on line 1 of hr-prometheus.toml is not a setting of hr-prometheus.'),
@@ -170,6 +172,10 @@ WRONG = [
     ("monitor = 'monitors:Sen'", 'monitor on line 1 of hr-prometheus.toml: "monitors" has no attribute "Sen".'),
     ("exclude-method = ['OPTIONS', 'get']", 'exclude-method "get" on line 1 of hr-prometheus.toml is not understood.'),
     ("env-file = 'none.env'", 'env-file "none.env" on line 1 of hr-prometheus.toml: No such file or directory.'),
+    (
+        "monitor = 'monitors:M'\ndetail = 'full'",
+        "monitor on line 1 of hr-prometheus.toml was given with detail on line 2 of hr-prometheus.toml, which only the default",
+    ),
     # what does not fit the application
     ("fixed-route = {cells = ['id']}", 'fixed-route "cells=id" on line 1 of hr-prometheus.toml: the application has no route named "cells".'),
     ("[fixed-route]\nget_cell_neighbour = ['cell_id', 'id']", 'fixed-route "get_cell_neighbour=cell_id,id" on line 2 of hr-prometheus.toml: the route "get_cell_neighbour" has no parameter "id".'),
@@ -301,6 +307,42 @@ def test_a_link_to_nothing_in_a_project_of_others(tmp_path):
     """A pyproject.toml may be anybody's."""
     (tmp_path / "pyproject.toml").symlink_to("gone.toml")
     assert hr_prometheus("config", "--check", cwd=tmp_path).stdout == "No errors.\n"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "none:app",
+        "served:none",
+        "none.py:app",
+        "served.py:none",
+        "below/served.py:app",
+        "é:app",
+        "served:x()",
+        "served:Hidden",
+    ],
+)
+@pytest.mark.parametrize("workers", ["", "workers = 1"])
+def test_a_target_that_is_wrong(tmp_path, target, workers):
+    """The sentence ends with its line, whichever part of the target it quotes."""
+    shutil.copy(APPS / "served.py", tmp_path)
+    (tmp_path / "hr-prometheus.toml").write_text(f"\ntarget = '{target}'\nport = 0\n[run]\n{workers}\n")
+    done = hr_prometheus("run", cwd=tmp_path)
+    assert not is_one_sentence(done)  # its end is the place
+    assert done.stderr.endswith(" (target on line 2 of hr-prometheus.toml)\n")
+
+
+def test_an_address_that_is_wrong(tmp_path):
+    """It names its own lines, and not those of another one that has the same number."""
+    (tmp_path / "hr-prometheus.toml").write_text(
+        "target = 'a:b'\nport = 0\nmetrics-host = '192.0.2.1'\nmetrics-port = 0\nhost = '127.0.0.1'\n"
+    )
+    done = hr_prometheus("run", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "192.0.2.1" in done.stderr
+    places = "metrics-host on line 3 of hr-prometheus.toml", "metrics-port on line 4 of hr-prometheus.toml"
+    assert sorted(re.findall(r"[\w-]+ on line \d of hr-prometheus\.toml", done.stderr)) == list(places)
 
 
 def test_a_number_that_its_command_refuses(tmp_path):
