@@ -352,7 +352,9 @@ class Service:
         out, err = self.process.communicate(timeout=DEADLINE)
         lines = out.splitlines(keepends=True)
         self.farewell = "".join(line for line in lines if message_of(line).startswith(("Stopping: ", "Stopped after ")))
-        rest = [line for line in lines if not message_of(line).startswith(("Stopping: ", "Stopped after ", *SLOW_START))]
+        rest = [
+            line for line in lines if not message_of(line).startswith(("Stopping: ", "Stopped after ", *SLOW_START))
+        ]
         return self.process.returncode, "".join(rest), err
 
 
