@@ -56,6 +56,12 @@ hypothesis.settings.load_profile("patient")
 APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened, on a machine that is busy with something else.
 DEADLINE = 60.0
+#: The files whose commands run without coverage, which would take longer than these tests and reach no other lines.
+UNMEASURED = {
+    "test_access", "test_config_file", "test_ends", "test_examples", "test_failures", "test_messages",
+    "test_observability_commands", "test_prometheus", "test_systemd_sockets", "test_top", "test_truth",
+    "test_unhappy_ends", "test_workers_failures",
+}  # fmt: skip
 #: The Debian packages of the programs that some tests need.
 PACKAGES = {
     "chromedriver": "chromium-driver",
@@ -300,9 +306,14 @@ def command_forks(*, is_measured: bool) -> subprocess.Popen[str]:
 
 
 def start_command(
-    *arguments: str, cwd: Path = APPS, is_measured: bool = True, **changes: str
+    *arguments: str, cwd: Path = APPS, is_measured: bool | None = None, **changes: str
 ) -> subprocess.Popen[str] | ForkedCommand:
-    """Start the command, in a fork unless Python or a library reads one of the changed variables at its own start."""
+    """Start the command, in a fork unless Python or a library reads one of the changed variables at its own start.
+
+    *is_measured* says whether with coverage; by default that depends on the file of the test.
+    """
+    if is_measured is None:
+        is_measured = Path(os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]).stem not in UNMEASURED
     environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
     if not any(name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP")) for name in changes):
         return ForkedCommand(command_forks(is_measured=is_measured), arguments, cwd, environment)
@@ -383,12 +394,12 @@ def serve() -> Iterator[Callable[..., Service]]:
     """Start ``hr-prometheus run`` with arguments; every started process is ended with the test.
 
     It warns of no blocks of the event loop unless a test asks for them: on a busy machine there are some.
-    With ``is_measured=False`` it runs without coverage, for what is killed or flooded. With *pass_fds* it inherits these.
+    *is_measured* is that of :func:`start_command`: ``False`` for what is killed or flooded. With *pass_fds* it inherits these.
     """
     started: list[subprocess.Popen[str] | ForkedCommand] = []
 
     def start(
-        *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool = True,
+        *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool | None = None,
         pass_fds: tuple[int, ...] = (), **changes: str,
     ) -> Service:  # fmt: skip
         changes = {"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
 import shutil
 import urllib.request
 
-import conftest
 import pytest
-from conftest import APPS, SLOW_START
+from conftest import APPS, SLOW_START, hr_prometheus
 
 USAGE = 2
-#: Without coverage, which takes longer than the errors.
-hr_prometheus = functools.partial(conftest.hr_prometheus, is_measured=False)
 
 #: Wrong contents of an hr-prometheus.toml, each with the error.
 WRONG = [

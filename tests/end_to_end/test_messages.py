@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shutil
@@ -13,14 +12,11 @@ import urllib.error
 import urllib.request
 
 import click
-import conftest
 import pytest
-from conftest import read_line
+from conftest import hr_prometheus, read_line
 
 from hr_prometheus.commands.group import cli
 
-#: Without coverage, which takes longer than the errors.
-hr_prometheus = functools.partial(conftest.hr_prometheus, is_measured=False)
 OS_REFUSED, USAGE = 1, 2
 
 

@@ -110,6 +110,6 @@ def test_a_file_that_cannot_be_written(processes):
     done = hr_prometheus("run", "raises_on_import:app", *processes, HR_PROMETHEUS_PID_FILE="none/pid")
     assert (done.returncode, done.stderr) == (
         OS_REFUSED,
-        'Error: --pid-file "none/pid": No such file or directory. Expected a file in a directory that can be written to. '
-        '(HR_PROMETHEUS_PID_FILE="none/pid")\n',
+        'Error: HR_PROMETHEUS_PID_FILE="none/pid": No such file or directory. Expected a file in a directory that can be '
+        "written to.\n",
     )

@@ -123,6 +123,7 @@ async def test_a_directory_of_numbers_that_is_removed(serve, mark):
         for kill in (False, True):
             workers = slots(mark).values()
             (directory,) = Path(mark).iterdir()
+            assert await scrape(service)  # what a scrape has seen stays mapped
             shutil.rmtree(directory)
             assert await scrape(service)
             if kill:
