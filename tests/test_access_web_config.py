@@ -153,9 +153,9 @@ def test_old_versions(read, authority):
         (TLS.replace("server-key", "ca-key"), 'ca-key.pem" on line 4 of web.yml: the private key does not belong to the certificate'),
         (TLS.replace("server-key", "server"), 'server.pem" on line 4 of web.yml has no private key.'),
         (TLS.replace("server.pem", "web.yml"), 'cert_file "web.yml" on line 3 of web.yml is no certificate.'),
-        ("basic_auth_users:\n  john: hunter2", "basic_auth_users.john on line 2 of web.yml is no hash of bcrypt. Expected one as htpasswd"),
-        (f"basic_auth_users: {{a: {HASHED}x}}", "basic_auth_users.a on line 1 of web.yml is no hash of bcrypt."),
-        ("basic_auth_users: {a: [b]}", "basic_auth_users.a on line 1 of web.yml is no text."),
+        ("basic_auth_users:\n  john: hunter2", "An entry of basic_auth_users on line 2 of web.yml is no hash of bcrypt. Expected NAME: HASH"),
+        (f"basic_auth_users: {{a: {HASHED}x}}", "An entry of basic_auth_users on line 1 of web.yml is no hash of bcrypt."),
+        ("basic_auth_users: {a: [b]}", "An entry of basic_auth_users on line 1 of web.yml is no text."),
         ("http_server_config: {http2: true}", "http_server_config.http2 on line 1 of web.yml cannot be true: the metrics are served by"),
         ("http_server_config: {headers: {Content-Type: a}}", "http_server_config.headers.Content-Type on line 1 of web.yml is no setting."),
         ("http_server_config: {headers: {X-Frame-Options: foo}}", 'X-Frame-Options "foo" on line 1 of web.yml is no value of this header.'),
@@ -171,6 +171,48 @@ def test_what_is_wrong(read, authority, text, sentence):
     error = error_of(read, text)
     assert sentence in error
     assert error.count("\n") == 0
+    assert "hunter2" not in error
+    assert HASHED not in error
+
+
+PEM = ["-----BEGIN PRIVATE KEY-----", "hunter2", "-----END PRIVATE KEY-----"]
+
+
+@pytest.mark.parametrize("key", ["cert", "key", "client_ca"])
+@pytest.mark.parametrize(
+    "value", ["|\n" + "".join(f"    {line}\n" for line in PEM), " ".join(PEM), "'hunter2\n\n  hunter2'"]
+)
+def test_pem_text_in_the_place_of_a_path(read, key, value):
+    """The sentence says where it belongs, and does not show it."""
+    lines = [f"{name}_file: {value if name == key else 'x'}" for name in ("cert", "key", "client_ca")]
+    text = "".join(f"  {line}\n" for line in ["client_auth_type: VerifyClientCertIfGiven", *lines])
+    error = error_of(read, f"tls_server_config:\n{text}")
+    assert f"tls_server_config.{key}_file on line" in error
+    assert error.endswith(f"of web.yml is PEM text, and no path. Put it under {key}.")
+
+
+@pytest.mark.parametrize("value", ["hunter2" * 10, "hunter2-" * 40])
+def test_a_path_that_may_be_a_key(read, authority, value):
+    """It is not shown."""
+    authority.issue("server")
+    with pytest.raises(ServingError, match="key_file on line 4 of web.yml: ") as caught:
+        read(TLS.replace("server-key.pem", value))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"basic_auth_users: {{'{HASHED}': hunter2}}", "basic_auth_users: {hunter2: john}", "basic_auth_users: {hunter2: []}",
+        f"basic_auth_users: {{hunter2: '{HASHED}', hunter2: '{HASHED}'}}", f"'{' '.join(PEM)}': key",
+        f"tls_server_config: {{'{' '.join(PEM)}': key}}",
+    ],
+)  # fmt: skip
+def test_a_secret_in_the_place_of_a_key(read, text):
+    """A sentence names its line, and does not show it."""
+    error = error_of(read, text)
+    assert error.startswith("An entry")
+    assert "on line 1 of web.yml" in error
     assert "hunter2" not in error
     assert HASHED not in error
 

@@ -41,6 +41,9 @@ _HEADERS = {
     "Strict-Transport-Security": (),
 }
 _BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
+#: What is longer, or looks like a key without its first and last line, is not shown as a path.
+_LONGEST_PATH = 256
+_BASE64 = re.compile(r"[A-Za-z0-9+/=]{60,}")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -128,8 +131,11 @@ def _read_pem(section: Section, key: str) -> Pem | None:
     text, path = section.text(key), section.text(f"{key}_file")
     if text and path:
         raise section.error(key, f" was given with {key}_file. Leave one of them out.")
+    if "-----BEGIN" in path or "\n" in path or "\r" in path:
+        raise section.error(f"{key}_file", f" is PEM text, and no path. Put it under {key}.")
     if path:
-        subject = section.subject_of(f"{key}_file", path)
+        is_path = len(path) < _LONGEST_PATH and not _BASE64.fullmatch(path)
+        subject = section.subject_of(f"{key}_file", path if is_path else None)
         return Pem(subject, os.path.join(os.path.dirname(section.file), path))
     return Pem(section.subject_of(key), text=text) if text else None
 
@@ -159,8 +165,9 @@ def _read_users(section: Section) -> dict[bytes, bytes]:
     for name in section:
         hashed = section.text(name)
         if not _BCRYPT.fullmatch(hashed):
-            # The value is not shown: it may be the password itself.
-            raise section.error(name, " is no hash of bcrypt. Expected one as htpasswd -nBC 10 writes it: $2y$10$…")
+            # Neither name nor value is shown: either may be the password itself.
+            problem = " is no hash of bcrypt. Expected NAME: HASH, with a hash as htpasswd -nBC 10 writes it: $2y$10$…"
+            raise section.error(name, problem)
         users[name.encode(errors="surrogatepass")] = hashed.encode()
     if users:
         _check_extra("bcrypt", "bcrypt")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from yaml.nodes import Node
 
 _NULL, _BOOLEAN, _WHOLE = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int"))
+_LONGEST_KEY = 60
 _FLAGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
@@ -21,7 +22,7 @@ class Section:
     """A mapping of a *file*, called *name*, with its *line*, in errors. A *node* that is None, or null, is an empty one.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if it is no mapping, or has a key twice, or one that is not among
-    *keys*; None allows all.
+    *keys*; None allows all, and errors show none of them.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Section:
         from yaml.nodes import MappingNode, ScalarNode  # noqa: PLC0415  # an extra
 
         self.file, self.name, self._line = file, name, line
+        self._hides_keys = keys is None
         self._nodes: dict[str, Node] = {}
         self._lines: dict[str, int] = {}
         if _is_null(node):
@@ -106,6 +108,9 @@ class Section:
         return int(text or 0)
 
     def _name_of(self, key: str) -> str:
+        # A secret may stand where its name belongs.
+        if self._hides_keys or len(key) > _LONGEST_KEY or not key.isprintable():
+            return f"An entry of {self.name}" if self.name else "An entry"
         return f"{self.name}.{key}" if self.name else key
 
     def _text(self, key: str, node: Node) -> str:

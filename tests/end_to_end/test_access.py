@@ -339,8 +339,8 @@ def test_a_web_configuration_that_changes(serve, tmp_path, workers):
         assert status(service.metrics_url, **basic("bob", "bob")) == 200
     line = service.process.stderr.readline()
     assert line.endswith(
-        f"The metrics port goes on with its earlier settings. basic_auth_users.bob on line 2 of {file} is no hash of bcrypt. "
-        "Expected one as htpasswd -nBC 10 writes it: $2y$10$…\n"
+        f"The metrics port goes on with its earlier settings. An entry of basic_auth_users on line 2 of {file} is no hash of bcrypt. "
+        "Expected NAME: HASH, with a hash as htpasswd -nBC 10 writes it: $2y$10$…\n"
     )
     write_config(file, ["carol"], tls_server_config={"cert": "x", "key": "x"})
     assert status(service.metrics_url, **basic("bob", "bob")) == 200
