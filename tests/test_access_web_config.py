@@ -148,6 +148,7 @@ def test_old_versions(read, authority):
         (f"{TLS}  client_auth_type: x", 'tls_server_config.client_auth_type "x" on line 5 of web.yml is unknown.'),
         (f"{TLS}  client_auth_type: RequireAnyClientCert", "on line 5 of web.yml cannot be followed: Python takes no certificate"),
         (f"{TLS}  client_allowed_sans: [a]", "client_allowed_sans on line 5 of web.yml was given without a client_auth_type that"),
+        (f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_allowed_sans: []", "client_allowed_sans on line 6 of web.yml is an empty"),
         (f"{TLS}  client_ca_file: server.pem", 'client_ca_file "server.pem" on line 5 of web.yml was given without a client_auth_type'),
         (f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: server-key.pem", "has no certificate. Expected one or more"),
         (TLS.replace("server-key", "ca-key"), 'ca-key.pem" on line 4 of web.yml: the private key does not belong to the certificate'),

@@ -149,6 +149,9 @@ def _read_client_auth_type(section: Section) -> str:
         raise section.error("client_auth_type", problem, name)
     if name not in VERIFIED and "client_allowed_sans" in section:
         raise section.error("client_allowed_sans", NOT_VERIFIED)
+    if "client_allowed_sans" in section and not section.texts("client_allowed_sans"):
+        problem = " is an empty list, with which no client could come. Expected the names that may, or no such line."
+        raise section.error("client_allowed_sans", problem)
     return name
 
 
