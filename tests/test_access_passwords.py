@@ -45,6 +45,14 @@ async def test_right_and_wrong_passwords(checks):
     assert len(checks) == 5
 
 
+async def test_a_hash_that_bcrypt_refuses(caplog):
+    """A password of it is wrong, and one error says so without the hash."""
+    checked = Passwords()
+    for _ in range(2):
+        assert not await checked.is_right({b"alice": b"$2b$04$" + b"z" * 53}, b"alice", b"a")
+    assert caplog.messages == ["A password counts as wrong: bcrypt refuses its user's hash."]
+
+
 async def test_another_hash(checks):
     """A result is not kept beyond the password that a user had."""
     checked = Passwords()
@@ -125,7 +133,7 @@ async def test_many_at_once(checks, monkeypatch):
 
 
 async def test_a_hash_that_cannot_be_checked(monkeypatch):
-    """Whatever bcrypt raises is raised where the password was asked for, and the next one is checked."""
+    """Whatever else bcrypt raises is raised where the password was asked for, and the next one is checked."""
     check = bcrypt.checkpw
 
     def fail(_password, _hashed):

@@ -156,6 +156,7 @@ def test_old_versions(read, authority):
         (TLS.replace("server.pem", "web.yml"), 'cert_file "web.yml" on line 3 of web.yml is no certificate.'),
         ("basic_auth_users:\n  john: hunter2", "An entry of basic_auth_users on line 2 of web.yml is no hash of bcrypt. Expected NAME: HASH"),
         (f"basic_auth_users: {{a: {HASHED}x}}", "An entry of basic_auth_users on line 1 of web.yml is no hash of bcrypt."),
+        (f"basic_auth_users: {{a: {HASHED[:28]}v{HASHED[29:]}}}", "An entry of basic_auth_users on line 1 of web.yml is no hash of bcrypt."),
         ("basic_auth_users: {a: [b]}", "An entry of basic_auth_users on line 1 of web.yml is no text."),
         ("http_server_config: {http2: true}", "http_server_config.http2 on line 1 of web.yml cannot be true: the metrics are served by"),
         ("http_server_config: {headers: {Content-Type: a}}", "http_server_config.headers.Content-Type on line 1 of web.yml is no setting."),

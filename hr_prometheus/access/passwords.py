@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger("hr_prometheus")
 
 #: Results that are kept, of right and of wrong passwords.
 _MOST_RESULTS = 100
@@ -87,6 +90,9 @@ async def _check_in_thread(password: bytes, hashed: bytes) -> bool:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         try:
             is_right = bcrypt.checkpw(password[:_MOST_BYTES], hashed)
+        except ValueError:
+            logger.error("A password counts as wrong: bcrypt refuses its user's hash.")  # noqa: TRY400  # errors may have it
+            result.set_result(False)
         except Exception as error:  # noqa: BLE001  # raised where it is waited for
             result.set_exception(error)
         else:
