@@ -164,6 +164,7 @@ def test_old_versions(read, authority):
         ('http_server_config: {headers: {X-XSS-Protection: "a\\nb"}}', "X-XSS-Protection on line 1 of web.yml has characters that no"),
         ("rate_limit: {interval: 1}", 'rate_limit.interval "1" on line 1 of web.yml is no duration. Expected numbers with units'),
         ("rate_limit: {burst: x}", 'rate_limit.burst "x" on line 1 of web.yml is no whole number from 0 on.'),
+        (f"rate_limit: {{burst: {'9' * 5000}}}", "rate_limit.burst on line 1 of web.yml has more than 18 digits."),
         ("rate_limit: {burst: -1}", 'rate_limit.burst "-1" on line 1 of web.yml is no whole number from 0 on.'),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _NULL, _BOOLEAN, _WHOLE = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int"))
 _LONGEST_KEY = 60
+_MOST_DIGITS = 18
 _FLAGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
@@ -105,6 +106,8 @@ class Section:
         text = self.text(key)
         if text and (self._nodes[key].tag != _WHOLE or not text.isdecimal()):
             raise self.error(key, " is no whole number from 0 on.", text)
+        if len(text) > _MOST_DIGITS:
+            raise self.error(key, f" has more than {_MOST_DIGITS} digits.")
         return int(text or 0)
 
     def _name_of(self, key: str) -> str:
