@@ -47,7 +47,7 @@ def error_of(read, text):
     "text",
     [
         "", "# nothing\n", "tls_server_config:\n", "tls_server_config: {}", "basic_auth_users: {}", "http_server_config:\n  headers:\n",
-        "rate_limit: {interval: 0, burst: 0}", "http_server_config: {http2: false}", "http_server_config: {headers: {X-Frame-Options: ''}}",
+        "rate_limit: {interval: 0, burst: 0}", "http_server_config: {http2: false}", "http_server_config: {headers: {X-XSS-Protection: ''}}",
     ],
 )  # fmt: skip
 def test_a_configuration_of_nothing(read, text):
@@ -88,7 +88,7 @@ rate_limit:
         "", "client_auth_type: NoClientCert", "client_auth_type: RequestClientCert", "client_auth_type: VerifyClientCertIfGiven",
         "client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  client_allowed_sans: [one, two]",
         "min_version: TLS13", "min_version: TLS12\n  max_version: TLS12", f"cipher_suites: [{', '.join(CIPHERS)}]",
-        "cipher_suites: [TLS_AES_128_GCM_SHA256]", "prefer_server_cipher_suites: no",
+        "cipher_suites: [TLS_AES_128_GCM_SHA256]", "client_auth_type: ''", "prefer_server_cipher_suites: no",
     ],
 )  # fmt: skip
 def test_tls(read, authority, more):
@@ -140,6 +140,8 @@ def test_old_versions(read, authority):
         ("tls_server_config: {cert_file: c, cert: x, key: k}", "tls_server_config.cert on line 1 of web.yml was given with cert_file."),
         ("tls_server_config: {cert_file: [], key: k}", "tls_server_config.cert_file on line 1 of web.yml is no text."),
         (f"{TLS}  min_version: TLS111", 'tls_server_config.min_version "TLS111" on line 5 of web.yml is unknown. Did you mean "TLS11"?'),
+        (f"{TLS}  min_version: ''", 'tls_server_config.min_version "" on line 5 of web.yml is unknown. Expected one of TLS10, TLS11,'),
+        (f"{TLS}  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]", "cipher_suites on line 6 of web.yml has only suites of TLS 1.3"),
         (f"{TLS}  max_version: TLS11", "tls_server_config.max_version on line 5 of web.yml: min_version is above max_version."),
         (f"{TLS}  cipher_suites: TLS_AES", "tls_server_config.cipher_suites on line 5 of web.yml is no list. Expected lines of - VALUE."),
         (f"{TLS}  cipher_suites: [RC4]", 'tls_server_config.cipher_suites "RC4" on line 5 of web.yml is no cipher suite of Go'),
@@ -160,6 +162,7 @@ def test_old_versions(read, authority):
         ("basic_auth_users: {a: [b]}", "An entry of basic_auth_users on line 1 of web.yml is no text."),
         ("http_server_config: {http2: true}", "http_server_config.http2 on line 1 of web.yml cannot be true: the metrics are served by"),
         ("http_server_config: {headers: {Content-Type: a}}", "http_server_config.headers.Content-Type on line 1 of web.yml is no setting."),
+        ("http_server_config: {headers: {X-Frame-Options: ''}}", 'X-Frame-Options "" on line 1 of web.yml is no value of this header.'),
         ("http_server_config: {headers: {X-Frame-Options: foo}}", 'X-Frame-Options "foo" on line 1 of web.yml is no value of this header.'),
         ('http_server_config: {headers: {X-XSS-Protection: "a\\nb"}}', "X-XSS-Protection on line 1 of web.yml has characters that no"),
         ("rate_limit: {interval: 1}", 'rate_limit.interval "1" on line 1 of web.yml is no duration. Expected numbers with units'),

@@ -102,6 +102,11 @@ def _read_tls(section: Section) -> TlsSettings | None:
         if name not in CIPHERS:
             problem = f" is no cipher suite of Go's.{did_you_mean(name, CIPHERS)} Expected names as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
             raise section.error("cipher_suites", problem, name)
+    if ciphers and not any(CIPHERS[name] for name in ciphers) and versions[1] != "TLS13":
+        problem = (
+            " has only suites of TLS 1.3, and max_version allows none. Add one of TLS 1.2, or leave max_version out."
+        )
+        raise section.error("cipher_suites", problem)
     prefers_own = section.flag("prefer_server_cipher_suites", default=True)
     if not any(key in section for key in _TLS):
         return None
@@ -142,7 +147,8 @@ def _read_pem(section: Section, key: str) -> Pem | None:
 
 
 def _read_client_auth_type(section: Section) -> str:
-    name = _choose(section, "client_auth_type", CLIENT_AUTH_TYPES, "NoClientCert")
+    default = "NoClientCert"
+    name = _choose(section, "client_auth_type", ("", *CLIENT_AUTH_TYPES), default) or default
     if name in UNVERIFIABLE:
         problem = (
             " cannot be followed: Python takes no certificate that it does not verify. Take RequireAndVerifyClientCert."
@@ -158,9 +164,11 @@ def _read_client_auth_type(section: Section) -> str:
 
 def _choose(section: Section, key: str, values: Iterable[str], default: str) -> str:
     """Return the text under *key*, which has to be one of *values*."""
-    text = section.text(key) or default
+    text = section.text(key) if key in section else default
     if text not in values:
-        raise section.error(key, f" is unknown.{did_you_mean(text, values)} Expected one of {', '.join(values)}.", text)
+        raise section.error(
+            key, f" is unknown.{did_you_mean(text, values)} Expected one of {', '.join(filter(None, values))}.", text
+        )
     return text
 
 
@@ -184,7 +192,7 @@ def _read_headers(section: Section) -> dict[str, str]:
     headers = section.section("headers", tuple(_HEADERS))
     texts = {name: headers.text(name) for name in headers}
     for name, text in texts.items():
-        if text and _HEADERS[name] and text not in _HEADERS[name]:
+        if _HEADERS[name] and text not in _HEADERS[name]:
             raise headers.error(name, f" is no value of this header. Expected {' or '.join(_HEADERS[name])}.", text)
         if not text.isprintable():
             raise headers.error(name, " has characters that no header can have.")
