@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hr_prometheus.access.files import FileStates
+from hr_prometheus.access.files import FileStates, read_file
 
 
 def test_a_file_that_changes(tmp_path):
@@ -31,6 +31,23 @@ def test_a_file_that_changes(tmp_path):
     assert not states.have_changed()
     path.write_text("again")
     assert states.have_changed()
+
+
+def test_what_cannot_be_read_again(tmp_path):
+    """A pipe and a device are refused at once, also a pipe that has a writer."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="Not a regular file"):
+        read_file(str(path))
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY)
+    for name in (str(path), f"/dev/fd/{reader}", os.devnull):
+        with pytest.raises(OSError, match="Not a regular file"):
+            read_file(name)
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(IsADirectoryError):
+        read_file(str(tmp_path))
 
 
 def test_a_link_to_another_file(tmp_path):

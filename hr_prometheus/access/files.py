@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from typing import TypeAlias
 
 #: What tells a file from an earlier one at the same path: time, size and place on the disk. None: there is none.
@@ -10,9 +12,16 @@ _State: TypeAlias = tuple[int, int, int, int] | None
 
 
 def read_file(path: str) -> bytes:
-    """Return a file's bytes."""
-    with open(path, "rb") as file:
+    """Return a regular file's bytes. A pipe or a device is an OSError: it may never end, and cannot be read again."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", path)
         return file.read()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file. That of a pipe does not wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class FileStates:

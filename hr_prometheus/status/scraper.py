@@ -164,7 +164,13 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
 
 def bearer_of(token_file: str) -> str:
     """Return the authorization by the token in a file. Raises what :func:`~hr_prometheus.access.token.read_token` raises."""
-    return f"Bearer {read_token(token_file, 'token_file').decode()}"
+    return f"Bearer {read_token(token_file, 'token_file', _read_once).decode()}"
+
+
+def _read_once(path: str) -> bytes:
+    """Return the bytes of a file, which may be a pipe."""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _context_of(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext | None:

@@ -393,7 +393,12 @@ def test_headers_and_a_rate_limit(serve, tmp_path):
             1,
             '--metrics-token-file "none": No such file or directory. Expected a file',
         ),
-        (["--metrics-token-file", os.devnull], 2, '--metrics-token-file "/dev/null" is empty. Expected a token'),
+        (["--metrics-token-file", os.devnull], 1, '--metrics-token-file "/dev/null": Not a regular file. Expected a'),
+        (
+            ["--metrics-web-config", os.devnull],
+            1,
+            '"/dev/null" cannot be read: Not a regular file. Expected a web conf',
+        ),
         (["--metrics-token-file", "served.py"], 2, '--metrics-token-file "served.py" has more than a token.'),
         (["--metrics-certfile", "none"], 1, '--metrics-certfile "none": No such file or directory.'),
         (["--metrics-certfile", "served.py"], 2, '--metrics-certfile "served.py" is no certificate.'),

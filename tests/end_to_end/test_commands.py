@@ -10,12 +10,14 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import pytest
 from conftest import APPS, DEADLINE, clean_environment, hr_prometheus, unmeasured_environment
 
+import hr_prometheus as hr_prometheus_package
 from hr_prometheus.commands.group import cli
 
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ def test_the_help_fits_the_terminal(columns):
     assert columns - 9 < max(map(len, text.splitlines())) <= columns
 
 
-TARGETS = {"run": ["served:app", "--port", "0"], "routes": ["served:app"], "check-web-config": ["/dev/null"]}
+EMPTY_FILE = str(Path(hr_prometheus_package.__file__).with_name("py.typed"))
+TARGETS = {"run": ["served:app", "--port", "0"], "routes": ["served:app"], "check-web-config": [EMPTY_FILE]}
 
 
 def in_a_shell(command: str, cwd: object = APPS, **changes: str) -> tuple[int, str]:
