@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from hr_prometheus.errors import ConfigurationError, ScrapeError
 
 if TYPE_CHECKING:
     from hr_prometheus.commands.screen import Screen
+    from hr_prometheus.status.address import Address
     from hr_prometheus.status.rate_table import Line
     from hr_prometheus.status.rates import Comparison
     from hr_prometheus.status.scraper import RouteScrape, Scraper
@@ -42,6 +44,7 @@ _NO_REQUESTS = "Its server has had no request yet, or is not instrumented by hr-
 @top_options.sort
 @top_options.once
 @top_options.token_file
+@top_options.password_file
 @top_options.ca_file
 @top_options.cert_file
 @top_options.key_file
@@ -53,6 +56,7 @@ def top(
     sort: str,
     once: bool,
     token_file: str | None,
+    password_file: str | None,
     ca_file: str | None,
     cert_file: str | None,
     key_file: str | None,
@@ -61,7 +65,7 @@ def top(
     """Show the routes of a server whose metrics are at URL, with what has happened between two scrapes.
 
     URL may be short: 9100 and host:9100 are http://127.0.0.1:9100/metrics and http://host:9100/metrics. user:password@ before
-    the host is sent as basic authentication, and never shown.
+    the host is sent as basic authentication, and never shown. With --password-file it is user@ alone.
 
     \b
     REQ/S          requests that ended, per second
@@ -83,16 +87,14 @@ def top(
     """
     from hr_prometheus.commands.screen import can_draw
     from hr_prometheus.status.address import read_address
-    from hr_prometheus.status.scraper import Scraper, bearer_of
+    from hr_prometheus.status.scraper import Scraper
 
     address = read_address(url)
     if key_file is not None and cert_file is None:
         raise ConfigurationError("--key-file was given without --cert-file. The key belongs to a certificate.")
-    if token_file is not None and address.authorization:
-        raise ConfigurationError("--token-file was given with a password in the URL. Leave one of them out.")
     scraper = Scraper(
         address.url,
-        authorization=address.authorization if token_file is None else bearer_of(token_file),
+        authorization=_authorization_of(address, token_file, password_file),
         ca_file=ca_file,
         cert_file=cert_file,
         key_file=key_file,
@@ -102,6 +104,27 @@ def top(
         _print_once(scraper, first, sort, interval)
     else:
         _watch(scraper, first, sort, interval)
+
+
+def _authorization_of(address: Address, token_file: str | None, password_file: str | None) -> str:
+    """Return the header of the token or the password. Raises ConfigurationError if there are two."""
+    from hr_prometheus.status.scraper import bearer_of, read_password
+
+    if token_file is not None:
+        if password_file is not None:
+            raise ConfigurationError("--token-file was given with --password-file. Leave one of them out.")
+        if address.authorization:
+            raise ConfigurationError("--token-file was given with a password in the URL. Leave one of them out.")
+        return bearer_of(token_file)
+    if password_file is not None:
+        if address.password is not None:
+            raise ConfigurationError("--password-file was given with a password in the URL. Leave one of them out.")
+        if not address.user:
+            raise ConfigurationError(
+                "--password-file was given without a user. Expected one before the host, as in https://me@host:9100."
+            )
+        address = replace(address, password=read_password(password_file))
+    return address.authorization
 
 
 def _print_once(scraper: Scraper, first: RouteScrape, sort: str, interval: float) -> None:

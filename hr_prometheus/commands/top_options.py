@@ -30,6 +30,12 @@ token_file = output_option(
     metavar="FILE",
     help="File with the token that the server asks for: Authorization: Bearer TOKEN.",
 )
+password_file = output_option(
+    "--password-file",
+    type=FilePath(),
+    metavar="FILE",
+    help="File with the password of the user in URL, user@host: it is seen in no list of processes.",
+)
 cert_file = output_option(
     "--cert-file", type=FilePath(), metavar="FILE", help="Certificate (PEM) of this client, if the server asks for one."
 )

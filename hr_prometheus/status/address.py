@@ -19,10 +19,19 @@ _USER = re.compile(r"""(?<![^@/(])(?:(\w+://)[^:@/(]*:|[^:@/(]*:).*""", re.DOTAL
 
 @dataclass(frozen=True)
 class Address:
-    """A *url* without user and password, which may be shown. *authorization* is the header that they make, or empty."""
+    """A *url* without user and password, which may be shown. An empty *user* is none; a *password* of None was not given."""
 
     url: str
-    authorization: str = field(default="", repr=False)
+    user: str = field(default="", repr=False)
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def authorization(self) -> str:
+        """The header that user and password make, or empty."""
+        if not self.user and self.password is None:
+            return ""
+        pair = f"{self.user}:{self.password or ''}"
+        return f"Basic {b64encode(pair.encode()).decode()}"
 
 
 def hide_passwords(text: str) -> str:
@@ -56,5 +65,5 @@ def read_address(text: str) -> Address:
     url = urllib.parse.urlunsplit((parts.scheme, netloc, path, parts.query, ""))
     if not user:
         return Address(url)
-    name, _, password = map(urllib.parse.unquote, user.partition(":"))
-    return Address(url, f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}")
+    name, colon, password = map(urllib.parse.unquote, user.partition(":"))
+    return Address(url, name, password if colon else None)

@@ -167,6 +167,26 @@ def bearer_of(token_file: str) -> str:
     return f"Bearer {read_token(token_file, 'token_file', _read_once).decode()}"
 
 
+def read_password(password_file: str) -> str:
+    """Return the password in a file, without the end of its line.
+
+    Raises :exc:`~hr_prometheus.errors.SettingError` for what is none, and :exc:`~hr_prometheus.errors.ScrapeError` for a file
+    that cannot be read.
+    """
+    subject = f'--password-file "{password_file}"'
+    try:
+        password = _read_once(password_file).decode().rstrip("\r\n")
+    except OSError as error:
+        raise ScrapeError(f"{subject}: {error.strerror}. Expected a file with a password.") from error
+    except UnicodeDecodeError:
+        raise SettingError("password_file", subject, " is no text in UTF-8. Expected a password.") from None
+    if not password or not password.isprintable():
+        raise SettingError(
+            "password_file", subject, f" {'has more than' if password else 'is empty. Expected'} a password."
+        )
+    return password
+
+
 def _read_once(path: str) -> bytes:
     """Return the bytes of a file, which may be a pipe."""
     with open(path, "rb") as file:

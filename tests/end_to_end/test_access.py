@@ -455,7 +455,7 @@ def test_a_real_prometheus(serve, prometheus, authority, workers, access):
     assert wait_for(lambda: prometheus.query(f'up{{job="{job}"}} == 0'), bool)
 
 
-def test_top(serve, authority):
+def test_top(serve, authority, tmp_path):
     """It shows the routes of a server that asks for a token and a certificate, and says what is wrong with its own."""
     certificate, key = authority.issue("server")
     token = authority.directory / "token"
@@ -475,7 +475,24 @@ def test_top(serve, authority):
 
     assert "GET /" in top()[1]
     assert "GET /" in top(service.metrics_url.replace("//", "//alice:alice@"), **{"--token-file": None})[1]
+    password = tmp_path / "password"
+    password.write_text("alice\n")
+    by_file = {"--token-file": None, "--password-file": str(password)}
+    assert "GET /" in top(service.metrics_url.replace("//", "//alice@"), **by_file)[1]
+    assert "answers with 401 Unauthorized" in top(service.metrics_url.replace("//", "//bob@"), **by_file)[2]
     assert "answers with 401 Unauthorized, instead of metrics." in top(**{"--token-file": None})[2]
+    assert "--password-file was given without a user. Expected" in top(**by_file)[2]
+    assert "Leave one of them out." in top(**{"--password-file": str(password)})[2]
+    assert "with a password in the URL" in top(service.metrics_url.replace("//", "//alice:alice@"), **by_file)[2]
+    for text, problem in (
+        (b"\n", "is empty."),
+        (b"a\nb", "has more than a password."),
+        (b"\xff", "is no text in UTF-8."),
+    ):
+        password.write_bytes(text)
+        assert problem in top(service.metrics_url.replace("//", "//alice@"), **by_file)[2]
+    password.unlink()
+    assert "No such file or directory. Expected" in top(service.metrics_url.replace("//", "//alice@"), **by_file)[2]
     assert top(**{"--token-file": os.devnull})[2].startswith('Error: --token-file "/dev/null" is empty.')
     assert top(**{"--key-file": None})[2].endswith("no private key. Give the file of the key with --key-file.\n")
     assert "--key-file was given without --cert-file." in top(**{"--cert-file": None})[2]
