@@ -61,7 +61,12 @@ TLS = f"tls_server_config: {{cert_file: {CERTIFICATE}, key_file: key.pem%s}}\n"
             {"tls_config": {"ca_file": CERTIFICATE, "cert_file": "prometheus.pem", "key_file": "prometheus-key.pem"}},
             "# Beside it put the client's certificate prometheus.pem and its key prometheus-key.pem.",
         ),
-        (TLS.replace(f"cert_file: {CERTIFICATE}", "cert: x") % "", {}, {"scheme": "https"}, ""),
+        (
+            TLS.replace(f"cert_file: {CERTIFICATE}", "cert: x") % "",
+            {},
+            {"tls_config": {"ca_file": "prometheus-ca.pem"}},
+            "# Beside it put the server's certificate prometheus-ca.pem, the text under cert.",
+        ),
     ],
 )
 def test_credentials(tmp_path, promtool, config, options, expected, comment):  # noqa: PLR0917
@@ -76,8 +81,8 @@ def test_credentials(tmp_path, promtool, config, options, expected, comment):  #
     assert ("https" if "tls_config" in expected else expected.get("scheme", "http")) == written["scheme"]
     assert text.count("#") == (2 if comment else 1)
     assert comment in text
-    for name in ("prometheus.pem", "prometheus-key.pem"):
-        (tmp_path / name).write_bytes(Path(CERTIFICATE if name == "prometheus.pem" else KEY).read_bytes())
+    for name in ("prometheus.pem", "prometheus-key.pem", "prometheus-ca.pem"):
+        (tmp_path / name).write_bytes(Path(KEY if name == "prometheus-key.pem" else CERTIFICATE).read_bytes())
     (tmp_path / "token").write_text("x")
     (tmp_path / "prometheus.yml").write_text(text.replace("/t\n", f"{tmp_path}/token\n"))
     done = promtool("check", "config", tmp_path / "prometheus.yml")

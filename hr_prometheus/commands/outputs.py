@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
 
 
+#: The settings whose files are read.
+_INPUTS = (
+    "certfile", "keyfile", "metrics_certfile", "metrics_keyfile", "metrics_token_file", "metrics_web_config",
+)  # fmt: skip
+
+
 def write_outputs(outputs: Mapping[str, tuple[str | None, str]], settings: Settings) -> None:
     """Write the file and the text of each option. The text of an option without a file goes to standard output.
 
@@ -27,7 +33,7 @@ def write_outputs(outputs: Mapping[str, tuple[str | None, str]], settings: Setti
     """
     script = settings.target.rpartition(":")[0] or settings.target
     taken = {"the target": script}
-    for name in ("certfile", "keyfile", "metrics_certfile", "metrics_token_file", "metrics_web_config"):
+    for name in _INPUTS:
         taken[f"--{name.replace('_', '-')}"] = getattr(settings, name)
     taken = {words: path for words, path in taken.items() if path}
     for option, (path, _) in outputs.items():

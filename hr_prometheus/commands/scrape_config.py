@@ -21,10 +21,12 @@ from hr_prometheus.settings import Settings
 @server_options.port
 @server_options.unix_path
 @server_options.certfile
+@server_options.keyfile
 @options.metrics_path
 @options.metrics_port
 @options.metrics_host
 @options.metrics_certfile
+@options.metrics_keyfile
 @options.metrics_token_file
 @options.metrics_web_config
 @file_options.files

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The files that only the scraper has, beside its configuration.
 _PASSWORD, _CERTIFICATE, _KEY = "prometheus.password", "prometheus.pem", "prometheus-key.pem"
+#: The file for a certificate that stands in the web configuration itself.
+_CA = "prometheus-ca.pem"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Credentials:
             keys = ["ca.pem"] * bool(self.ca_file) + [_CERTIFICATE, _KEY] * self.needs_certificate
             keys += ["token"] if self.token_file else ["username", "password"] * bool(self.user)
             return [f"The Secret {secret} needs the keys {', '.join(keys)}."] * bool(keys)
-        files = [f"the client's certificate {_CERTIFICATE} and its key {_KEY}"] * self.needs_certificate
+        files = [f"the server's certificate {_CA}, the text under cert"] * (self.ca_file == _CA)
+        files += [f"the client's certificate {_CERTIFICATE} and its key {_KEY}"] * self.needs_certificate
         files += [f"the password of {quote(self.user)} in {_PASSWORD}"] * bool(self.user and not self.token_file)
         return [f"Beside it put {', and '.join(files)}."] * bool(files)
 
@@ -74,8 +77,11 @@ def credentials_of(settings: Settings) -> Credentials:
         return Credentials("" if settings.certfile is None else os.path.abspath(settings.certfile))
     config = web_config_of(settings)
     tls, token_file = config.tls, settings.metrics_token_file
+    ca_file = ""
+    if tls is not None:
+        ca_file = os.path.abspath(tls.certificate.path) if tls.certificate.path else _CA
     return Credentials(
-        ca_file=os.path.abspath(tls.certificate.path) if tls is not None and tls.certificate.path else "",
+        ca_file=ca_file,
         token_file="" if token_file is None else os.path.abspath(token_file),
         user=next(iter(config.users), b"").decode(errors="replace"),
         needs_certificate=tls is not None and tls.client_auth_type == VERIFIED[-1],

@@ -431,15 +431,14 @@ def test_a_real_prometheus(serve, prometheus, authority, workers, access):
     (directory / "prometheus.password").write_text("alice\n")
     authority.issue("prometheus", "DNS:prometheus.example")
     if access == "token":
-        options = ["--metrics-certfile", certificate, "--metrics-token-file", str(directory / "token")]
-        own = ["--metrics-keyfile", key]
+        options = ["--metrics-certfile", certificate, "--metrics-keyfile", key]
+        options += ["--metrics-token-file", str(directory / "token")]
     else:
         if access == "client certificate":
             tls |= {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
         users = ["alice"] if access == "password" else []
         options = ["--metrics-web-config", write_config(directory / "web.yml", users, tls_server_config=tls)]
-        own = []
-    service = serve(*ARGUMENTS, *options, *own, *workers)
+    service = serve(*ARGUMENTS, *options, *workers)
     job = f"{access}{len(workers)}"
     port = service.metrics_url.rpartition(":")[2].partition("/")[0]
     done = hr_prometheus("scrape-config", "--metrics-port", port, "--job", job, *options)
