@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from contextlib import asynccontextmanager, suppress
@@ -20,17 +21,17 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @asynccontextmanager
-async def metrics_port(body=b"some metrics\n", guard=None):
-    """Serve a body at /metrics, and yield a function that connects to the port."""
+async def metrics_port(body=b"some metrics\n", guard=None, view=None):
+    """Serve a body or a view at /metrics, and yield a function that connects to the port."""
     clients = []
 
-    async def view(_request):
+    async def body_view(_request):
         return web.Response(body=body)
 
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-        runner = await serve_metrics(MetricsRoutes("/metrics", lambda: True), view, [sock], guard=guard)
+        runner = await serve_metrics(MetricsRoutes("/metrics", lambda: True), view or body_view, [sock], guard=guard)
 
         async def connect():
             clients.append(Client(*await asyncio.open_connection("127.0.0.1", port)))
@@ -230,6 +231,66 @@ async def test_connections_without_a_request(monkeypatch):
         assert b" 200 OK\r\n" in (await kept.ask())[0]  # by then the end has been seen
         assert b" 200 OK\r\n" in (await (await connect()).ask())[0]
         assert time.monotonic() - began >= 0.3
+
+
+SECRET = b"some-secret"
+MALFORMED = {
+    "request line": b"GET /metrics?token=%s HTTP/1.1x\r\n\r\n" % SECRET,
+    "method": b"%s{} / HTTP/1.1\r\n\r\n" % SECRET,
+    "host of the URL": b"GET http://[::1%s HTTP/1.1\r\n\r\n" % SECRET,
+    "name of a field": GET[:-2] + b"Authorization : Bearer %s\r\n\r\n" % SECRET,
+    "no name of a field": GET[:-2] + b"%s\r\n\r\n" % SECRET,
+    "null byte": GET[:-2] + b"Authorization: Bearer %s\0\r\n\r\n" % SECRET,
+    "long field": GET[:-2] + b"Authorization: Bearer %s\r\n\r\n" % (SECRET * 1000),
+    "length": GET[:-2] + b"Content-Length: %s\r\n\r\n" % SECRET,
+    "chunk": GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\n%s\r\n" % SECRET,
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n%s" % SECRET,
+    "behind another": GET + b"GET /%s HTTP/1.1x\r\n\r\n" % SECRET,
+}
+
+
+@pytest.mark.parametrize("request_text", MALFORMED.values(), ids=MALFORMED)
+async def test_malformed_requests(monkeypatch, caplog, capfd, request_text):
+    """Each kind is logged once a minute, without anything of the request."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(listener, "REST", 0.0)
+    async with metrics_port() as connect:
+        for _ in range(20):
+            client = await connect()
+            client.writer.write(request_text)
+            assert await client.is_closed()
+    text = caplog.text + "".join(capfd.readouterr())
+    assert SECRET.decode() not in text
+    assert text.count("The metrics port has refused a malformed request: ") <= 1
+    assert "Traceback" not in text
+
+
+async def test_malformed_requests_hold_up_new_connections(monkeypatch):
+    """Each one does so for a while, as a refused request does."""
+    monkeypatch.setattr(listener, "REST", 0.3)
+    async with metrics_port() as connect:
+        kept, client = await connect(), await connect()
+        assert b" 200 OK\r\n" in (await kept.ask())[0]
+        began = time.monotonic()
+        client.writer.write(MALFORMED["request line"])
+        assert b" 400 " in await client.rest()
+        assert b" 200 OK\r\n" in (await kept.ask())[0]
+        assert b" 200 OK\r\n" in (await (await connect()).ask())[0]
+        assert time.monotonic() - began >= 0.3
+
+
+async def test_a_view_that_fails(caplog):
+    """Its error is logged by aiohttp's logger, with a traceback."""
+
+    async def view(_request):
+        raise RuntimeError("on purpose")
+
+    async with metrics_port(view=view) as connect:
+        assert b" 500 " in (await (await connect()).ask())[0]
+    (record,) = caplog.records
+    assert record.name == "aiohttp.server"
+    assert record.getMessage().startswith("Error handling request")
+    assert "RuntimeError: on purpose" in caplog.text
 
 
 async def test_no_more_descriptors(monkeypatch, caplog):

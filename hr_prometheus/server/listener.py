@@ -23,7 +23,8 @@ HEAD_SECONDS = 10.0
 LONGEST_HEAD = 32768
 #: Seconds for which a client may read nothing of an answer.
 STALL_SECONDS = 60.0
-#: Seconds without a new connection for each request that was refused and each connection without a request, up to so many.
+#: Seconds without a new connection for each request that was refused, by the guard or as malformed, and each connection
+#: without a request, up to so many.
 #: Who guesses passwords, or floods the port, has to wait, and takes nothing from the application.
 REST, LONGEST_REST = 0.05, 1.0
 #: Connections that may wait to be accepted.
@@ -133,7 +134,7 @@ class _Connection(asyncio.Protocol):
         self._head = b""  # the beginning of a head whose end has not come
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
-        #: Whether the head of a request has come.
+        #: Whether the head of a request has come, and could be read.
         self.has_request = False
         self._is_refused = self._is_over = False
 
@@ -187,7 +188,11 @@ class _Connection(asyncio.Protocol):
             self._stop_deadline()
         if self._head and self._deadline is None:
             self._start_deadline()
-        self._protocol.data_received(data)
+        try:
+            self._protocol.data_received(data)
+        except ValueError:  # of a URL, by aiohttp 3.11; asyncio would log it, perhaps with the URL
+            self.has_request = False
+            self.abort()
 
     def eof_received(self) -> bool | None:
         return self._protocol.eof_received()

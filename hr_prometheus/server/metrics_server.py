@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.server.listener import Listener
+from hr_prometheus.server.port_logger import PortLogger
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.store.failures import failures_of
 
@@ -66,6 +67,7 @@ class MetricsRunner(Runner):
             drain_seconds=_DRAIN_SECONDS,
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             lingering_time=0,  # the body of a refused request is not read
+            logger=PortLogger(self._rest),
         )
         self._sockets, self._guard = list(sockets), guard
         self._listener: Listener | None = None
@@ -76,7 +78,7 @@ class MetricsRunner(Runner):
         assert self.server is not None  # noqa: S101  # it is set up
         self._listener = Listener(self.server, self._sockets, None if self._guard is None else self._guard.tls)
         if self._guard is not None:
-            self._guard.on_refusal = self._listener.rest
+            self._guard.on_refusal = self._rest
         self._listener.start()
 
     async def cleanup(self) -> None:
@@ -84,6 +86,10 @@ class MetricsRunner(Runner):
         if self._listener is not None:
             self._listener.close()
         await super().cleanup()
+
+    def _rest(self) -> None:
+        if self._listener is not None:
+            self._listener.rest()
 
 
 @middleware

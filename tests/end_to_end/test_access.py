@@ -8,11 +8,13 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
+from itertools import chain
 
 import bcrypt
 import pytest
@@ -87,6 +89,28 @@ def test_a_token_that_changes(serve, tmp_path, workers):
     file.write_text("newer")
     assert status(service.metrics_url, **bearer("newer")) == 200
     assert service.stop() == (0, "", "")
+
+
+@PROCESSES
+@pytest.mark.parametrize("is_secure", [False, True], ids=["HTTP", "HTTPS"])
+def test_credentials_in_malformed_requests(serve, authority, workers, is_secure):
+    """They are not logged; there is one line about all requests of a kind."""
+    files = zip(("--metrics-certfile", "--metrics-keyfile"), authority.issue("server"), strict=True)
+    service = serve(*ARGUMENTS, *(chain.from_iterable(files) if is_secure else ()), *workers)
+    for _ in range(10):
+        with socket.create_connection(address(service), DEADLINE) as connection:
+            client = (
+                authority.context().wrap_socket(connection, server_hostname="localhost") if is_secure else connection
+            )
+            with client:
+                client.sendall(
+                    f"GET /metrics?token={TOKEN} HTTP/1.1x\r\nAuthorization : Bearer {TOKEN}\r\n\r\n".encode()
+                )
+                assert client.recv(100).startswith(b"HTTP/1.0 400 ")
+    _, out, errors = service.stop()
+    assert TOKEN not in out + errors
+    (line,) = errors.splitlines()
+    assert line.endswith("WARNING hr_prometheus: The metrics port has refused a malformed request: BadStatusLine.")
 
 
 @PROCESSES

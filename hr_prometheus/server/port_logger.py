@@ -1,0 +1,43 @@
+"""The log of the metrics port: nothing of a malformed request, which may have credentials in it."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("hr_prometheus")
+
+#: Seconds between two lines about malformed requests of one kind.
+_INTERVAL = 60.0
+
+
+class PortLogger(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's logger for a server, which names only the kind of a malformed request. aiohttp quotes its text.
+
+    *on_malformed* is called for each one.
+    """
+
+    def __init__(self, on_malformed: Callable[[], None]) -> None:
+        super().__init__(server_logger, {})
+        self._on_malformed = on_malformed
+        # The times of the latest lines, by kinds.
+        self._lines: dict[str, float] = {}
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log anything else as aiohttp does, and at most one line a minute about malformed requests of a kind."""
+        error = kwargs.get("exc_info")
+        if not isinstance(error, HttpProcessingError):
+            super().log(level, msg, *args, **kwargs)
+            return
+        self._on_malformed()
+        kind, now = type(error).__name__, monotonic()
+        if now - self._lines.get(kind, -_INTERVAL) >= _INTERVAL:
+            self._lines[kind] = now
+            logger.warning("The metrics port has refused a malformed request: %s.", kind)
