@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import socket
+import threading
 import time
 from contextlib import asynccontextmanager, suppress
 
+import bcrypt
 import pytest
 from aiohttp import web
 from conftest import DEADLINE, until
@@ -217,6 +220,36 @@ async def test_refused_requests(monkeypatch, tmp_path):
         assert not answer.done() or time.monotonic() - began >= 0.5
         assert b" 200 OK\r\n" in (await answer)[0]
         assert time.monotonic() - began >= 0.5
+
+
+async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path):
+    """They are not checked. Those of clients that wait are."""
+    checks, is_free = [], threading.Event()
+
+    def check(password, _hashed):
+        checks.append(password)
+        return is_free.wait(DEADLINE)
+
+    monkeypatch.setattr(bcrypt, "checkpw", check)
+    monkeypatch.setattr(listener, "REST", 0.0)
+    (tmp_path / "web.yml").write_text(
+        f"basic_auth_users:\n  alice: {bcrypt.hashpw(b'a', bcrypt.gensalt(4)).decode()}\n"
+    )
+    settings = Settings(target="", metrics_port=0, metrics_web_config=str(tmp_path / "web.yml"))
+    async with metrics_port(guard=Guard(settings)) as connect:
+        first, *others, last = [await connect() for _ in range(6)]
+        for number, client in enumerate([first, *others, last]):
+            credentials = base64.b64encode(b"alice:%d" % number)
+            client.writer.write(GET[:-2] + b"Authorization: Basic %s\r\n\r\n" % credentials)
+            await until(lambda: checks)
+        await asyncio.sleep(0.1)
+        for client in others:
+            client.writer.close()
+        await asyncio.sleep(0.1)
+        is_free.set()
+        for client in (first, last):
+            assert b" 200 OK\r\n" in (await client.ask(b""))[0]
+    assert checks == [b"0", b"5"]
 
 
 async def test_connections_without_a_request(monkeypatch):

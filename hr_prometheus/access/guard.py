@@ -89,15 +89,15 @@ class Guard:
         if scheme.lower() == b"bearer" and access.token is not None:
             return hmac.compare_digest(credentials.strip(), access.token)
         if scheme.lower() == b"basic" and access.users:
-            return await self._is_user(access, credentials.strip())
+            return await self._is_user(access, credentials.strip(), lambda: request.transport is not None)
         return False
 
-    async def _is_user(self, access: Access, credentials: bytes) -> bool:
+    async def _is_user(self, access: Access, credentials: bytes, is_connected: Callable[[], bool]) -> bool:
         try:
             name, colon, password = b64decode(credentials, validate=True).partition(b":")
         except ValueError:
             return False
-        return bool(colon) and await self._passwords.is_right(access.users, name, password)
+        return bool(colon) and await self._passwords.is_right(access.users, name, password, is_connected)
 
 
 def _unauthorized(access: Access) -> HTTPUnauthorized:

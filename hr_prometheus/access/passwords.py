@@ -14,7 +14,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -39,10 +39,17 @@ class Passwords:
         self._checking = asyncio.Lock()
         self._waiting = 0
 
-    async def is_right(self, users: Mapping[bytes, bytes], name: bytes, password: bytes) -> bool:
+    async def is_right(
+        self,
+        users: Mapping[bytes, bytes],
+        name: bytes,
+        password: bytes,
+        is_connected: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Return whether the password is that of the user with this name. *users* are hashes by names, at least one.
 
-        An unknown one costs the time of a wrong password. Raises :exc:`TooManyPasswordsError`.
+        An unknown one costs the time of a wrong password. ``False`` without a check if the client is no longer connected
+        when its turn comes. Raises :exc:`TooManyPasswordsError`.
         """
         hashed = users.get(name) or self._decoy(users, name)
         key = self._digest(name, hashed, password)
@@ -53,6 +60,8 @@ class Passwords:
             try:
                 async with self._checking:
                     if key not in self._results:  # others may have waited with the same
+                        if not is_connected():
+                            return False
                         self._keep(key, await _check_in_thread(password, hashed) and name in users)
             finally:
                 self._waiting -= 1
