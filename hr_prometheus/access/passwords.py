@@ -1,14 +1,11 @@
-"""Checks passwords against bcrypt's hashes, one at a time and with a low priority, so that guesses take little processor time."""
+"""Checks passwords against bcrypt's hashes, one at a time, so that guesses take one processor at most."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
 from hashlib import blake2b
 from secrets import token_bytes
 from typing import TYPE_CHECKING
@@ -94,9 +91,6 @@ async def _check_in_thread(password: bytes, hashed: bytes) -> bool:
     result: Future[bool] = Future()
 
     def check() -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         try:
             is_right = bcrypt.checkpw(password[:_MOST_BYTES], hashed)
         except ValueError:
