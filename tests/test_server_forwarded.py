@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -148,6 +149,23 @@ def test_aiohttp_logs_the_client(caplog):
     request._read_bytes = b"x"
     logged(AccessLogger, request, '%a "%r" %{X-Forwarded-For}i')
     assert caplog.messages == ['203.0.113.7 "GET / HTTP/1.1" 203.0.113.7']
+
+
+async def test_what_the_parser_refuses(caplog):
+    """It is logged as well, with the address of the peer, although it has no headers."""
+    caplog.set_level("INFO", "aiohttp.access")
+    log_class = log_clients(AccessLogger, TrustedPeers(["*"]))
+    runner = web.AppRunner(web.Application(), access_log_class=log_class, access_log_format="%a %s")
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"garbage\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+        writer.close()
+    finally:
+        await runner.cleanup()
+    assert [record.getMessage() for record in caplog.records if record.name == "aiohttp.access"] == ["127.0.0.1 400"]
 
 
 def test_a_class_of_ones_own_has_all_of_the_request():

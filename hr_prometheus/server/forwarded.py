@@ -46,6 +46,8 @@ class TrustedPeers:
         search: the client is the address to the right of it. The scheme is the entry of X-Forwarded-Proto at the client's
         place, from the right, or the nearest one.
         """
+        if not request.headers:  # what aiohttp's parser refuses has a dict that is empty, and no multidict
+            return request
         if request.remote is None or not self._trusts(request.remote):
             return request
         client, place = request.remote, 0
