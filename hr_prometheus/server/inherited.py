@@ -70,6 +70,18 @@ def _take(descriptor: int, *, keep: bool) -> socket.socket:
     return sock
 
 
+def listens(sock: socket.socket) -> bool:
+    """Return whether a socket listens already, with the backlog of the process that made it."""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+
+
+def largest_backlog() -> int:
+    """Return the largest backlog that the kernel allows a socket."""
+    with suppress(OSError), open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+        return int(file.read())
+    return socket.SOMAXCONN
+
+
 def _problem(sock: socket.socket) -> str:
     """Return why nothing can be served on a socket; empty if it can."""
     if sock.type != socket.SOCK_STREAM or sock.family not in {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}:

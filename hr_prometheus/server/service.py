@@ -13,6 +13,7 @@ from aiohttp.web import GracefulExit, SockSite
 from hr_prometheus.access.guard import Guard
 from hr_prometheus.server.announcer import serving_line
 from hr_prometheus.server.application import RUNNING
+from hr_prometheus.server.inherited import largest_backlog, listens
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import metrics_thread
@@ -21,6 +22,7 @@ from hr_prometheus.server.shutdown import Shutdown
 from hr_prometheus.settings import DEFAULT_BACKLOG
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Coroutine
 
     from aiohttp.web import Application
@@ -54,7 +56,9 @@ class Service:
         drain_seconds = arguments.pop("shutdown_timeout", _DRAIN_SECONDS)
         self._drain_seconds: float = inf if drain_seconds is None else drain_seconds
         self._handles_signals: bool = arguments.pop("handle_signals", True)
-        self._site = {name: arguments.pop(name) for name in ("ssl_context", "backlog") if name in arguments}
+        self._site: dict[str, Any] = {
+            name: arguments.pop(name) for name in ("ssl_context", "backlog") if name in arguments
+        }
         for name in ("reuse_port", "reuse_address"):  # the sockets are bound
             arguments.pop(name, None)
         self._runner_arguments = arguments
@@ -123,7 +127,7 @@ class Service:
         await runner.setup()
         try:
             for sock in self._addresses.sockets:
-                await SockSite(runner, sock, **self._site).start()
+                await SockSite(runner, sock, **self._site_arguments(sock)).start()
             shutdown.runner = runner
             if signal.getsignal(signal.SIGINT) == handler:  # else the application has one of its own
                 self._handle(signal.SIGINT)
@@ -145,6 +149,14 @@ class Service:
             if shutdown.runner is not None:
                 await self._accept_no_more()
             await runner.cleanup()
+
+    def _site_arguments(self, sock: socket.socket) -> dict[str, Any]:
+        """Return the arguments of a socket's site. The backlog of an inherited one that listens is not cut down."""
+        settings = self._application.settings
+        if settings.fds and settings.backlog is None and listens(sock):
+            # A site always calls listen() again, and no call reads the backlog of every kind of socket.
+            return self._site | {"backlog": largest_backlog()}
+        return self._site
 
     async def _accept_no_more(self) -> None:
         """Leave connections alone that come from now on: asyncio drops those of the turn before it closes their socket."""

@@ -34,6 +34,7 @@ from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
 from hr_prometheus.server.in_progress import blockers_of
+from hr_prometheus.server.inherited import listens
 from hr_prometheus.server.logs import note_worker, prepare_logging, print_failure
 from hr_prometheus.server.loops import loop_factory, loop_name
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
@@ -250,6 +251,8 @@ class _Worker:
 
     def _listen(self, backlog: int) -> list[socket.socket]:
         """Listen: from now on clients are no longer refused."""
+        # Without the option an inherited socket keeps the backlog that it was given.
+        keeps_backlog = bool(self.settings.fds) and self.settings.backlog is None
         sockets = [socket.socket(fileno=descriptor) for descriptor in self.config.sockets]
         if self.config.idle:
             self.idle = IdleConnections(*self.config.idle)
@@ -257,7 +260,8 @@ class _Worker:
         for each in sockets:
             os.set_inheritable(each.fileno(), False)
             each.setblocking(False)
-            each.listen(backlog)
+            if not (keeps_backlog and listens(each)):
+                each.listen(backlog)
         return sockets
 
     async def _wait_for_connections(self, acceptor: Acceptor, seconds: float) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import aiohttp
 import pytest
@@ -116,6 +116,37 @@ def test_clients_may_come_before_the_start(serve, tcp, processes):
         serve("served:app", *options_for(tcp), *processes, pass_fds=(tcp.fileno(),))
         client.settimeout(DEADLINE)
         assert client.recv(100).startswith(b"HTTP/1.0 200 OK")
+
+
+@PROCESSES
+@LOOPS
+def test_the_backlog_of_a_socket_that_listens(serve, tmp_path, processes, loop):
+    """It is not cut down: after a stop as many clients can wait for the next process as before."""
+    with socket.socket(socket.AF_UNIX) as sock, ExitStack() as stack:
+        sock.bind(str(tmp_path / "socket"))
+        sock.listen(200)
+        service = serve("served:app", *options_for(sock), "--loop", loop, *processes, pass_fds=(sock.fileno(),))
+        assert service.stop()[0] == 0
+        for _ in range(200):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(sock.getsockname())
+
+
+@PROCESSES
+@LOOPS
+def test_the_option_of_the_backlog(serve, tmp_path, processes, loop):
+    """It holds also where the socket listens already."""
+    with socket.socket(socket.AF_UNIX) as sock, ExitStack() as stack:
+        sock.bind(str(tmp_path / "socket"))
+        sock.listen(200)
+        options = (*options_for(sock), "--loop", loop, "--backlog", "2", *processes)
+        assert serve("served:app", *options, pass_fds=(sock.fileno(),)).stop()[0] == 0
+        with pytest.raises(BlockingIOError):
+            for _ in range(200):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(sock.getsockname())
 
 
 @pytest.mark.parametrize("way", ["kill", "reload"])
