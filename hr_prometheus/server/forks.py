@@ -30,8 +30,18 @@ class ServingProcesses:
     @property
     def others_serve(self) -> bool:
         """Whether a process other than this one has begun to serve."""
+        return self._number > (self._serving_pid == os.getpid())
+
+    @property
+    def any_serves(self) -> bool:
+        """Whether this process or another one has begun to serve."""
+        return self._number > 0
+
+    @property
+    def _number(self) -> int:
+        """How many have begun to serve, at most two."""
         left = int.from_bytes(fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4)), sys.byteorder)
-        return len(_BYTES) - left > (self._serving_pid == os.getpid())
+        return len(_BYTES) - left
 
     def note_serving(self) -> bool:
         """Note that this process is about to serve, and return whether it is the first. The second one logs what that means."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.access.guard import check_access
@@ -65,16 +66,28 @@ def _run_script(target: Target, settings: Settings, announce: Callable[[str], No
         # The port of the metrics is that of the first process. The others announce a free one.
         return settings if is_first or settings.metrics_port is None else replace(settings, metrics_port=0)
 
-    with interrupts.DefaultHandler(), hold_pid_file(settings.pid_file):
+    signals = ExitStack()
+
+    def handle_signals() -> None:
+        signals.enter_context(exit_at_signals(runners.target_file.remove, serves=lambda: processes.any_serves))
+
+    with interrupts.DefaultHandler(), hold_pid_file(settings.pid_file), signals:
+        handle_signals()
         warning = start_timer(script_runners.SERVES_NOTHING_SECONDS, warn)
         runners.on_serving = warning.cancel
 
         def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
             warning.cancel()
+            # The stop has handlers of its own, which only the main thread can set.
+            is_stopped = arguments.get("handle_signals", True) and current_thread() is main_thread()
+            if is_stopped:
+                signals.close()
             try:
                 _serve(begin_serving(), announce, arguments, lambda: app)
             finally:
                 close_unawaited(app)
+                if is_stopped:
+                    handle_signals()
 
         async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
             runners.settings = begin_serving()

@@ -133,14 +133,21 @@ class ForcedExit:
 
 
 @contextmanager
-def exit_at_signals(before: Callable[[], None]) -> Iterator[None]:
+def exit_at_signals(before: Callable[[], None], *, serves: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """While an application is imported, SIGTERM and SIGHUP end the process as they do later: with exit code 0.
 
-    *before* is called first. An exception instead would be lost where Python ignores it, as in a destructor.
+    *before* is called first. An exception instead would be lost where Python ignores it, as in a destructor. Once a script
+    *serves*, its stop is its own: the signal ends it, after the same clean-up. A fork of the process is ended by the signal.
     """
+    pid = os.getpid()
 
-    def end(_number: int, _frame: object) -> None:
-        _exit_process(before)
+    def end(number: int, _frame: object) -> None:
+        if os.getpid() == pid:
+            if not serves():
+                _exit_process(before)
+            _remove_files(before)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     handled = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
     for number in handled:
@@ -155,10 +162,14 @@ def exit_at_signals(before: Callable[[], None]) -> Iterator[None]:
 
 def _exit_process(before: Callable[[], None]) -> None:
     try:
-        remove_pid_file()
-        before()
+        _remove_files(before)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
                 stream.flush()
     finally:
         os._exit(0)
+
+
+def _remove_files(before: Callable[[], None]) -> None:
+    remove_pid_file()
+    before()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
 from contextlib import ExitStack, suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from hr_prometheus.settings import LOCAL_ADDRESSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType, TracebackType
+    from types import TracebackType
     from typing import Self
 
 #: The names of the files in their directory. The star is the number of a process, and what tells it from all others.
@@ -86,10 +85,7 @@ class TargetFile:
 
 
 class ScriptTargetFile:
-    """The file of a script in a *directory*, if there is one, from when it serves until its stop, which is the script's own.
-
-    So a signal that ends the script at once, because it does not handle it, removes the file first.
-    """
+    """The file of a script in a *directory*, if there is one, from when it serves until its stop, which is the script's own."""
 
     def __init__(self, directory: str | None) -> None:
         self._directory = directory
@@ -104,17 +100,8 @@ class ScriptTargetFile:
         file = self._file.enter_context(TargetFile(self._directory, url))
         self._is_there = True
         file.publish()
-        with suppress(ValueError):  # it serves in another thread than the main one
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(number) == signal.SIG_DFL:
-                    signal.signal(number, self._end)
 
     def remove(self) -> None:
         """Remove the file, if it is there."""
         self._file.close()
         self._is_there = False
-
-    def _end(self, number: int, _frame: FrameType | None) -> None:
-        self.remove()
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)

@@ -12,6 +12,34 @@ from test_serving import get
 
 OS_REFUSED = 1
 IMPORTING = 'import time\nprint("importing", flush=True)\ntime.sleep(3600)\n'
+RUNNER = """
+import asyncio, {loop}
+from aiohttp import web
+
+async def main():
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await asyncio.Event().wait()
+
+with asyncio.Runner(loop_factory={loop}.new_event_loop) as runner:
+    runner.run(main())
+"""
+GOES_ON = """
+import time
+from aiohttp import web
+web.run_app(web.Application(), host="127.0.0.1", port=0, print=None)
+print("goes on", flush=True)
+time.sleep(3600)
+"""
+CHILD = """
+import multiprocessing, os, sys, time
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600])
+child.start()
+child.terminate()
+child.join()
+print(child.exitcode, os.path.exists(sys.argv[0].replace("script.py", "pid")), flush=True)
+"""
 
 
 @pytest.mark.parametrize("target", ["served:app", "script.py", "script_with_runners.py"])
@@ -82,6 +110,55 @@ def test_a_stop_while_the_application_is_imported(tmp_path, processes, number, c
     process.send_signal(number)
     process.communicate(timeout=DEADLINE)
     assert process.returncode == code
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_while_a_script_is_imported(tmp_path, number):
+    """It is a stop as that of an application is: the exit code is 0, and the file goes."""
+    file = tmp_path / "pid"
+    (tmp_path / "script.py").write_text(IMPORTING)
+    process = start_command("run", "script.py", "--pid-file", str(file), cwd=tmp_path)
+    assert read_line(process) == "importing\n"
+    assert file.exists()
+    process.send_signal(number)
+    assert process.communicate(timeout=DEADLINE) == ("", "")
+    assert process.returncode == 0
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_script_that_leaves_signals_alone(serve, tmp_path, number, loop):
+    """The signal ends it, whose stop is its own, but the file goes."""
+    file = tmp_path / "pid"
+    (tmp_path / "script.py").write_text(RUNNER.format(loop=loop))
+    service = serve("script.py", "--pid-file", str(file), cwd=tmp_path)
+    assert file.exists()
+    assert service.stop(number)[0] == -number
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_script_that_goes_on(serve, tmp_path, number):
+    """The file stays while it does more after it has served, until it ends."""
+    file = tmp_path / "pid"
+    (tmp_path / "script.py").write_text(GOES_ON)
+    service = serve("script.py", "--pid-file", str(file), cwd=tmp_path)
+    service.process.send_signal(number)
+    assert read_line(service.process).startswith("Stopped after ")
+    assert read_line(service.process) == "goes on\n"
+    assert file.exists()
+    assert service.stop(number)[0] == -number
+    assert not file.exists()
+
+
+def test_a_child_of_a_script(tmp_path):
+    """A signal ends it as without the command, and leaves the file to its parent."""
+    file = tmp_path / "pid"
+    (tmp_path / "script.py").write_text(CHILD)
+    done = hr_prometheus("run", "script.py", "--pid-file", str(file), cwd=tmp_path)
+    assert done.stdout.startswith(f"{-signal.SIGTERM} True\n")
     assert not file.exists()
 
 
