@@ -110,7 +110,9 @@ class ScriptRunners:
         if is_first:
             asyncio.get_running_loop().call_later(SERVES_NOTHING_SECONDS, self.check_settings)
         self._applications[app] = application
-        unused = [settings.origins[name].name for name in _UNUSED_OPTIONS if name in settings.origins]
+        given = [settings.origins[name] for name in _UNUSED_OPTIONS if name in settings.origins]
+        # The script may serve on the sockets that systemd has passed.
+        unused = [origin.name for origin in given if origin.variable != "LISTEN_FDS"]
         if is_first and unused:
             logger.warning(
                 '%s: ignored, because "%s" serves with an AppRunner of its own, at its own addresses.',

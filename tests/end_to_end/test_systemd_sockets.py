@@ -92,6 +92,7 @@ def test_a_script_with_runners_may_take_them_itself(serve, tcp, tmp_path):  # no
     )
     service = serve("script.py", cwd=tmp_path, **launch(tcp))
     assert service.url == url_of(tcp)
+    assert service.stop()[2] == ""
 
 
 @pytest.mark.parametrize(
