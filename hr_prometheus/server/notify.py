@@ -15,6 +15,8 @@ logger = logging.getLogger("hr_prometheus")
 
 #: Seconds for which a manager that does not read may hold the server up.
 _SECONDS = 0.1
+#: The shortest pause between two pings, in seconds, however short the time is that the manager waits.
+_SHORTEST_PAUSE = 0.1
 
 
 class ServiceManager:
@@ -49,19 +51,19 @@ class ServiceManager:
         seconds = _watchdog_seconds()
         if self._name and seconds and loop is not self._loop:
             self._loop = loop
-            self._ping(loop, seconds / 2)
+            self._ping(loop, max(seconds / 2, _SHORTEST_PAUSE))
 
     def _ping(self, loop: asyncio.AbstractEventLoop, pause: float) -> None:
-        self._send("WATCHDOG=1")
+        self._send("WATCHDOG=1", seconds=0)  # a manager that does not read would block the event loop each time
         loop.call_later(pause, self._ping, loop, pause)
 
-    def _send(self, *assignments: str) -> None:
+    def _send(self, *assignments: str, seconds: float = _SECONDS) -> None:
         if not self._name:
             return
         address = f"\0{self._name[1:]}" if self._name.startswith("@") else self._name
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(_SECONDS)
+                sock.settimeout(seconds)
                 sock.sendto("\n".join(assignments).encode(errors="replace"), address)
         except OSError as error:
             if not self._has_warned:
