@@ -75,8 +75,8 @@ class ScriptRunners:
     async def set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
         """Take the place of ``AppRunner.setup``, the *original*."""
         self.has_runner, began = True, monotonic()
-        self._manager.watch(asyncio.get_running_loop())
         application = self._applications.get(runner.app) or await self._instrument(runner.app)
+        self._manager.watch(asyncio.get_running_loop())  # logging is set up, should that be a warning
         arguments: Any = getattr(runner, "_kwargs", None)
         if application is not None and isinstance(arguments, dict):  # else what the parser refuses is not counted
             arguments |= runner_arguments(application, arguments)

@@ -66,7 +66,6 @@ class Service:
     def run(self, app: Coroutine[Any, Any, Application], loop: asyncio.AbstractEventLoop) -> None:
         """Serve in *loop*, and close it. Raises :exc:`KeyboardInterrupt` for an interruption before it served."""
         asyncio.set_event_loop(loop)
-        self._announcer.manager.watch(loop)
         main = loop.create_task(self._serve(app))
         shutdown = self._shutdown = Shutdown(main, self._announcer, self._drain_seconds, self._release)
         is_interrupted = False
@@ -116,6 +115,7 @@ class Service:
     async def _serve_application(self, prepared_app: Coroutine[Any, Any, Application]) -> None:
         handler = signal.getsignal(signal.SIGINT)
         app = await prepared_app
+        self._announcer.manager.watch(asyncio.get_running_loop())  # logging is set up, should that be a warning
         shutdown = self._shutdown
         runner = Runner(
             app,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
 import threading
@@ -197,4 +198,14 @@ def test_a_manager_that_is_gone(serve, processes):
     code, _, error = service.stop()
     assert code == 0
     assert error.count("/nowhere") == 1
-    assert 'NOTIFY_SOCKET="/nowhere" cannot be written to: No such file or directory.' in error
+    assert re.match(
+        r'\d.* WARNING .*NOTIFY_SOCKET="/nowhere" cannot be written to: No such file or directory\.$', error
+    )
+
+
+@pytest.mark.parametrize("target", ["served:app", "script.py", "script_with_runners.py"])
+def test_a_manager_that_is_gone_is_no_error(serve, target):
+    """So it is left out where only errors are to be logged."""
+    port = ("--port", "0") if target == "served:app" else ()
+    service = serve(target, *port, "--log-level", "error", NOTIFY_SOCKET="/nowhere", **WATCHED)
+    assert service.stop(signal.SIGINT)[2] == ""
