@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import until
 
+from hr_prometheus.server.announcer import Announcer
 from hr_prometheus.server.notify import ServiceManager
 
 
@@ -37,6 +38,19 @@ def test_without_a_manager_nothing_is_sent(monkeypatch, caplog):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     ServiceManager().ready("it serves")
     assert not caplog.records
+
+
+def test_a_reload_during_the_start(received):
+    """It is a part of the start, so that the service is ready once."""
+    with Announcer(lambda _line: None, lambda: "") as announcer:
+        announcer.begin_reload()
+        announcer.serving("it serves")
+        announcer.end_reload(has_failed=False)
+    (message,) = messages(received)
+    assert message.startswith("READY=1\nSTATUS=it serves, started in ")
+    announcer.begin_reload()
+    announcer.end_reload(has_failed=False)
+    assert [each.partition("=")[0] for each in messages(received)] == ["RELOADING", "READY"]
 
 
 def test_a_status_of_odd_bytes(received):

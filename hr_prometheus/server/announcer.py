@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Seconds after which a start is slow, and a clean-up.
 SLOW_START = 2.0
 SLOW_CLEANUP = 1.0
+#: What a manager reads before the line of the start.
+RELOAD_FAILED = "The reload has failed, see the log. As before: "
 
 
 class Announcer:
@@ -33,6 +35,7 @@ class Announcer:
         #: The reader of all lines beside the person.
         self.manager = ServiceManager()
         self._serving_line = ""
+        self._is_reloading = False
         self._stop_began = 0.0
         #: When the start began, until it is announced; by ``monotonic``.
         self._began: float | None = None
@@ -72,13 +75,15 @@ class Announcer:
         self._say(f"Reloading: {what}")
 
     def begin_reload(self) -> None:
-        """Note that a reload begins."""
-        self.manager.reloading()
+        """Note that a reload begins. One that begins before the service is ready is a part of the start."""
+        self._is_reloading = bool(self._serving_line)
+        if self._is_reloading:
+            self.manager.reloading()
 
-    def end_reload(self) -> None:
-        """Note that a reload has ended, whether or not it has succeeded."""
-        if self._serving_line and not self._stop_began:
-            self.manager.ready(self._serving_line)
+    def end_reload(self, *, has_failed: bool) -> None:
+        """Note that a reload has ended. If it *has_failed*, the application is served as before."""
+        if self._is_reloading and not self._stop_began:
+            self.manager.ready(f"{RELOAD_FAILED}{self._serving_line}" if has_failed else self._serving_line)
 
     def begin_stop(self) -> None:
         """Note that a signal stops the process. After any other stop a script may go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ logger = logging.getLogger("hr_prometheus")
 _SECONDS = 0.1
 #: The shortest pause between two pings, in seconds, however short the time is that the manager waits.
 _SHORTEST_PAUSE = 0.1
+_KEY = re.compile(r"[,;] Ctrl-C .*$")
 
 
 class ServiceManager:
@@ -30,13 +32,13 @@ class ServiceManager:
         self._has_warned = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def ready(self, status: str) -> None:
-        """Say that the server serves, with a sentence for people."""
-        self._send("READY=1", f"STATUS={status}")
+    def ready(self, line: str) -> None:
+        """Say that the server serves, with a line for people."""
+        self._send("READY=1", _status(line))
 
-    def status(self, status: str) -> None:
-        """Say what the server does, in a sentence for people."""
-        self._send(f"STATUS={status}")
+    def status(self, line: str) -> None:
+        """Say what the server does, in a line for people."""
+        self._send(_status(line))
 
     def reloading(self) -> None:
         """Say that a reload begins; :meth:`ready` is its end."""
@@ -70,6 +72,11 @@ class ServiceManager:
                 reason = error.strerror or error
                 logger.warning('NOTIFY_SOCKET="%s" cannot be written to: %s.', self._name, reason)
             self._has_warned = True
+
+
+def _status(line: str) -> str:
+    """Return the assignment of a line, without the key that stops the server: a manager has no terminal."""
+    return f"STATUS={_KEY.sub('', line)}"
 
 
 def _watchdog_seconds() -> float:

@@ -203,14 +203,15 @@ class WorkerPool:
                 successor.stop(reason, self.drain_seconds)
             return True
 
-    async def reload(self) -> None:
-        """Replace the workers, one after the other. If one cannot be replaced, the others are not tried."""
+    async def reload(self) -> bool:
+        """Replace the workers, one after the other, and return whether all were. If one was not, the others are not tried."""
         self._reload_began.set()
         self._reload_began = asyncio.Event()
         for worker in list(self.workers.values()):
             if not await self._replace(worker, RELOAD):
-                return
+                return False
         logger.log(logging.DEBUG if self._settings.reload else logging.INFO, "All workers have been replaced.")
+        return True
 
     def abandon_successor(self) -> None:
         """End the successor of a worker that is still starting; what it starts is out of date."""

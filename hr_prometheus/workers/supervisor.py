@@ -149,8 +149,8 @@ class Supervisor:
             await self._reload_requested.wait()
             self._reload_requested.clear()
             self._announcer.begin_reload()
-            await self._pool.reload()
-            self._announcer.end_reload()
+            has_failed = not await self._pool.reload()
+            self._announcer.end_reload(has_failed=has_failed)
             serving = [worker for worker in self._pool.workers.values() if worker.is_serving]
             if serving and self._pool.addresses.urls != self._announced_urls:  # a script has asked for others
                 self._announce_serving(serving[0], "1 worker")

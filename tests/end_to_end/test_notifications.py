@@ -52,6 +52,11 @@ class Manager:
         self._socket.close()
 
 
+def status_of(service) -> str:
+    """Return the line of the start, as a manager shows it."""
+    return service.announcement.removesuffix(", Ctrl-C to stop\n")
+
+
 @pytest.fixture
 def manager(request, tmp_path):
     """A service manager, at a path unless a test wants it elsewhere."""
@@ -63,9 +68,9 @@ def manager(request, tmp_path):
 @pytest.mark.parametrize("manager", ["", "@"], ids=["path", "abstract"], indirect=True)
 @PROCESSES
 def test_a_start_and_a_stop(serve, manager, processes):
-    """It is ready when the line of the start is printed, with that line as its status, and says that it stops."""
+    """It is ready when the line of the start is printed, with that line as its status, without the key, and says that it stops."""
     service = serve("served:app", "--port", "0", *processes, NOTIFY_SOCKET=manager.name)
-    ready = {"READY": "1", "STATUS": service.announcement.rstrip("\n")}
+    ready = {"READY": "1", "STATUS": status_of(service)}
     assert manager.wait_for("READY") == ready
     assert service.stop()[0] == 0
     manager.wait_for("STATUS", 2)
@@ -84,7 +89,7 @@ def test_a_slow_start(serve, tmp_path, manager, processes):
         NOTIFY_SOCKET=manager.name, WAIT_FOR=str(tmp_path / "file"),
     )  # fmt: skip
     try:
-        assert manager.wait_for("STATUS") == {"STATUS": read_line(process, skip="\0").rstrip("\n")}
+        assert manager.wait_for("STATUS") == {"STATUS": read_line(process, skip="\0").partition("; Ctrl-C")[0]}
         assert manager.number_of("READY") == 0
         (tmp_path / "file").touch()
         assert manager.wait_for("READY")["STATUS"].startswith("hr-prometheus: waiting:create_app")
@@ -118,7 +123,8 @@ def test_a_reload(serve, tmp_path, manager, works):
     service.process.send_signal(signal.SIGHUP)
     reloading = manager.wait_for("RELOADING")
     assert before <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
-    assert manager.wait_for("READY", 2) == {"READY": "1", "STATUS": service.announcement.rstrip("\n")}
+    failed = "" if works else "The reload has failed, see the log. As before: "
+    assert manager.wait_for("READY", 2) == {"READY": "1", "STATUS": failed + status_of(service)}
     assert service.stop()[0] == 0
     assert [manager.number_of(each) for each in ("RELOADING", "READY", "STOPPING")] == [1, 2, 1]
 
