@@ -106,7 +106,7 @@ class ServedApplication:
         else:
             self.has_own_middleware = True
             for text in ignored_options(settings):
-                self._note(text)
+                self.note(text)
             instrument(app, metrics_path=metrics_path, status_path=settings.status_path, **others)
         for recorder in filter(None, map(recorder_of, app.middlewares)):
             recorder.labels.policies.warn = self._warn
@@ -126,7 +126,7 @@ class ServedApplication:
                 "shares_settings": self._shares_settings,
             }
             for text in label_notices(app, self.settings, **of_application):
-                self._note(text)
+                self.note(text)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)
 
@@ -135,9 +135,9 @@ class ServedApplication:
         if self.phase == RUNNING:
             logger.warning("%s", text)
         else:
-            self._note(text)
+            self.note(text)
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """Keep a notice until the application is served. A script may start an application again before that."""
         if text not in self.notices:
             self.notices.append(text)

@@ -37,6 +37,15 @@ def _are_passed_here() -> bool:
     return os.environ.get("LISTEN_PID") == str(os.getpid())
 
 
+def foreign_socket_notices() -> list[str]:
+    """Return a sentence if systemd has passed sockets to another process than this one, as to a shell that has started it."""
+    number, pid = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
+    if not (number and pid) or _are_passed_here():
+        return []
+    advice = "Where a shell script starts the command, let it do so with exec."
+    return [f'LISTEN_FDS="{number}": ignored, because LISTEN_PID="{pid}" is another process. {advice}']
+
+
 def take_sockets(descriptors: Iterable[int], *, keep: bool = False) -> list[socket.socket]:
     """Return the sockets of inherited *descriptors*, those of Unix last, as they are bound.
 

@@ -10,6 +10,7 @@ from aiohttp.web_log import AccessLogger
 
 from hr_prometheus.server.access_log import access_log_class
 from hr_prometheus.server.forwarded import TrustedPeers, log_clients
+from hr_prometheus.server.inherited import foreign_socket_notices
 from hr_prometheus.server.logs import DefaultAccessLogger, SchemeAccessLogger
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_KEEPALIVE_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hr_prometheus.server.application import ServedApplication
+    from hr_prometheus.settings import Settings
 
 DEFAULTS = {
     "backlog": DEFAULT_BACKLOG,
@@ -41,6 +43,12 @@ def run_app_arguments(application: ServedApplication, arguments: Mapping[str, An
     }
     result = {**arguments, **{name: value for name, value in options.items() if value is not None}}
     result.pop("print", None)
+    if settings.forwarded_allow_ips and not _access_log(settings, result):
+        option = settings.origins["forwarded_allow_ips"].name
+        application.note(f"{option}: ignored, because there is no access log. Give --access-log for one.")
+    if not settings.fds:
+        for notice in foreign_socket_notices():
+            application.note(notice)
     return result | runner_arguments(application, result)
 
 
@@ -51,9 +59,7 @@ def runner_arguments(application: ServedApplication, arguments: Mapping[str, Any
     that nothing is logged to.
     """
     settings = application.settings
-    log = arguments.get("access_log", access_logger)
-    if settings.wants_access_log is not None:
-        log = access_logger if settings.wants_access_log else None
+    log = _access_log(settings, arguments)
     base = arguments.get("access_log_class", AccessLogger) if log else None
     if base is AccessLogger:
         shows_scheme = settings.forwarded_allow_ips or settings.log_format == "json"
@@ -69,3 +75,10 @@ def runner_arguments(application: ServedApplication, arguments: Mapping[str, Any
         "handler_cancellation": settings.handler_cancellation,
     }
     return result | {name: value for name, value in options.items() if value is not None}
+
+
+def _access_log(settings: Settings, arguments: Mapping[str, Any]) -> Any:
+    """Return the logger of the access log; ``None`` if there is none."""
+    if settings.wants_access_log is None:
+        return arguments.get("access_log", access_logger)
+    return access_logger if settings.wants_access_log else None

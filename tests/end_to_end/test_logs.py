@@ -340,3 +340,16 @@ def test_a_peer_without_an_address(serve, tmp_path):
         client.sendall(b"GET / HTTP/1.0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
         assert b"200 OK" in client.recv(100)
     assert service.stop()[2].endswith("INFO aiohttp.access: 203.0.113.7\n")
+
+
+@pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_proxies_without_an_access_log(serve, processes):
+    """Nothing shows their clients, which is one warning at the start."""
+    name = "HR_PROMETHEUS_FORWARDED_ALLOW_IPS"
+    service = serve("served:app", "--port", "0", *processes, **{name: "*"})
+    error = service.stop()[2]
+    assert error.count("ignored") == 1
+    text = f'{name}="*" (values are separated by spaces): ignored, because there is no access log. Give --access-log for one.'
+    assert f"{text}\n" in error
+    service = serve("served:app", "--port", "0", "--access-log", *processes, **{name: "*"})
+    assert "ignored" not in service.stop()[2]

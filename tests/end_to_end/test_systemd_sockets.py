@@ -63,11 +63,17 @@ def test_programs_of_the_application_inherit_none(serve, tcp, unix, processes): 
     assert "socket:" not in inherited
 
 
-def test_sockets_for_another_process_are_ignored(serve, tcp):  # noqa: F811
-    """As those of a service in which the command is one of several programs."""
-    service = serve("served:app", "--port", "0", **launch(tcp, pid_offset=1))
+@pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_sockets_for_another_process_are_ignored(serve, tcp, processes):  # noqa: F811
+    """As those of a service in which the command is one of several programs. It is one warning."""
+    service = serve("served:app", "--port", "0", *processes, **launch(tcp, pid_offset=1))
     assert service.url != url_of(tcp)
     assert get(service.url)[0] == 200
+    error = service.stop()[2]
+    assert error.count("ignored") == 1
+    assert (
+        f'LISTEN_FDS="1": ignored, because LISTEN_PID="{service.process.pid + 1}" is another process. Where a' in error
+    )
 
 
 def test_a_script(serve, tmp_path, tcp):  # noqa: F811
