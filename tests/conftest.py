@@ -57,11 +57,7 @@ APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened, on a machine that is busy with something else.
 DEADLINE = 60.0
 #: The files whose commands run without coverage, which would take longer than these tests and reach no other lines.
-UNMEASURED = {
-    "test_access", "test_config_file", "test_ends", "test_examples", "test_failures", "test_messages",
-    "test_observability_commands", "test_prometheus", "test_systemd_sockets", "test_top", "test_truth",
-    "test_unhappy_ends", "test_workers_failures",
-}  # fmt: skip
+UNMEASURED = {"test_config_file", "test_messages"}
 #: The Debian packages of the programs that some tests need.
 PACKAGES = {
     "chromedriver": "chromium-driver",

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-DEPTH = 300
+DEPTH = 270
 
 
 async def hello(_request: web.Request) -> web.Response:

@@ -559,6 +559,7 @@ def test_a_script_with_a_runner_of_its_own(serve, authority, tmp_path):
         "script_with_runners.py", "--metrics-port", "0", "--metrics-token-file", str(tmp_path / "token"),
         "--metrics-certfile", *zip_options(authority.issue("server")),
     )  # fmt: skip
-    service.announcement = read_line(service.process)  # the first line is the script's own
+    while "metrics on" not in service.announcement:  # the script has a line of its own
+        service.announcement = read_line(service.process)
     assert status(service.metrics_url, authority.context()) == 401
     assert status(service.metrics_url, authority.context(), **bearer(TOKEN)) == 200
