@@ -54,7 +54,7 @@ class SlotFiles:
         self._is_writable = is_writable
         self._pages: list[Page] = []
         self._offset = 0  # bytes of ".series" that have been read
-        self._inode = 0  # of that file
+        self._inode = 0  # of ".cells", which no other file can have while it is mapped
         self._next = 0  # the first cell that is free
         self.cells: dict[SeriesId, Cells] = {}
 
@@ -70,7 +70,7 @@ class SlotFiles:
         if not self.cells:
             return False
         try:
-            return os.stat(self._path + _SERIES).st_ino != self._inode or not os.path.exists(self._path + _CELLS)
+            return os.stat(self._path + _CELLS).st_ino != self._inode or not os.path.exists(self._path + _SERIES)
         except OSError:
             return True
 
@@ -78,7 +78,6 @@ class SlotFiles:
         """Read the series that were added since the last time, and return them."""
         try:
             with open(self._path + _SERIES, "rb") as file:
-                self._inode = os.fstat(file.fileno()).st_ino
                 file.seek(self._offset)
                 text = file.read()
         except FileNotFoundError:
@@ -124,7 +123,6 @@ class SlotFiles:
         own_bounds = () if bounds == metric.buckets else bounds
         line = json.dumps([metric.name, [naming.prefix, *naming.sets], own_bounds, labels, begin, size]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._inode = os.fstat(file).st_ino
         try:
             # An invalid line comes before it, so that it does not complete one that was cut short.
             if os.write(file, b"!\n" + line + b"\n") < len(line) + 3:
@@ -151,6 +149,10 @@ class SlotFiles:
                 os.posix_fallocate(file, number * _PAGE_BYTES, _PAGE_BYTES)
             elif os.fstat(file).st_size < (number + 1) * _PAGE_BYTES:  # for a reader: it was cut
                 os.truncate(self._path + _CELLS, (number + 1) * _PAGE_BYTES)
+            inode = os.fstat(file).st_ino
+            if self._pages and inode != self._inode:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path + _CELLS)
+            self._inode = inode
             access = mmap.ACCESS_WRITE if self._is_writable else mmap.ACCESS_READ
             return memoryview(mmap.mmap(file, _PAGE_BYTES, access=access, offset=number * _PAGE_BYTES)).cast("d")
         finally:

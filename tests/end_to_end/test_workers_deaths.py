@@ -113,7 +113,7 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
 
 
 async def test_a_directory_of_numbers_that_is_removed(serve, mark):
-    """It is made again, and the workers are replaced, whose other files are gone; clients are answered all the while."""
+    """It is made again, the workers are replaced, whose other files are gone, and no count of ours is lost."""
     service = serve(
         "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", *PATIENT,
         **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
@@ -130,6 +130,8 @@ async def test_a_directory_of_numbers_that_is_removed(serve, mark):
                 os.kill(random.choice(list(workers)), signal.SIGKILL)  # noqa: S311
             await until_async(lambda workers=workers: are_without(mark, *workers))
     await until_up(service, 2)
+    requests = (await settled(service))['request_count_total{method="POST",path="/",status="200"}']
+    assert client.answered - 1 <= requests <= client.answered + len(client.failures)
     assert len(client.failures) <= client.connections
     code, _, error = service.stop()
     assert (code, error.count("was removed by another process. It is made again.")) == (0, 2)
