@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Seconds after which a start is slow, and a clean-up.
 SLOW_START = 2.0
 SLOW_CLEANUP = 1.0
+#: Ends the line of a start.
+STOP_KEY = ", Ctrl-C to stop"
 #: What a manager reads before the line of the start.
 RELOAD_FAILED = "The reload has failed, see the log. As before: "
 
@@ -57,9 +59,9 @@ class Announcer:
         self._slow_start.cancel()
         self.note_serving()
         self.on_serving()
-        self._serving_line, self._began = complete_line(line, self._began), None
+        self._serving_line, self._began = with_seconds(line, self._began), None
         self.manager.ready(self._serving_line)
-        self._announce(self._serving_line)
+        self._announce(self._serving_line + STOP_KEY)
 
     def note_serving(self) -> None:
         """Note that clients are answered, before all is ready that :meth:`serving` announces."""
@@ -101,7 +103,7 @@ class Announcer:
 
     def stopping(self, reason: str, seconds: float) -> None:
         """Announce that a stop waits for *reason*, for so many *seconds* at most."""
-        self._say(f"Stopping: waiting for {reason}, at most {seconds:g} s; Ctrl-C again to stop now")
+        self._say(f"Stopping: waiting for {reason}, at most {seconds:g} s", "; Ctrl-C again to stop now")
 
     def stopped(self, unfinished: str = "") -> None:
         """Announce the end of a stop, with what is left *unfinished*."""
@@ -110,15 +112,16 @@ class Announcer:
         self._say(f"Stopped after {monotonic() - self._stop_began:.1f} s{rest}")
 
     def _starting(self) -> None:
-        self._say(f"Starting: waiting for {self._waits_for()}, {SLOW_START:g} s so far; Ctrl-C to stop")
+        self._say(f"Starting: waiting for {self._waits_for()}, {SLOW_START:g} s so far", "; Ctrl-C to stop")
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, key: str = "") -> None:
+        """Announce a line, with a *key* of the terminal, which a service manager does not have."""
         self.manager.status(line)
-        self._announce(line)
+        self._announce(line + key)
 
 
 def serving_line(what: str, urls: Iterable[str], metrics: str, loop: str) -> str:
-    """Return the line that says what is served where, by which event loop and process; :func:`complete_line` ends it.
+    """Return the line that says what is served where, by which event loop and process.
 
     *metrics* is what :func:`hr_prometheus.server.metrics_routes.where_metrics_are` returns.
     """
@@ -126,10 +129,9 @@ def serving_line(what: str, urls: Iterable[str], metrics: str, loop: str) -> str
     return f"hr-prometheus: {what} on {', '.join(urls)}, {metrics} ; {loop}, pid {os.getpid()}"
 
 
-def complete_line(line: str, began: float | None) -> str:
-    """Return a *line* of :func:`serving_line` with how long a start took that *began* then, and how the server is stopped."""
-    took = "" if began is None else f", started in {monotonic() - began:.1f} s"
-    return f"{line}{took}, Ctrl-C to stop"
+def with_seconds(line: str, began: float | None) -> str:
+    """Return a *line* of :func:`serving_line` with how long a start took that *began* then."""
+    return line if began is None else f"{line}, started in {monotonic() - began:.1f} s"
 
 
 def target_and_routes(target: str, routes: int, workers: str = "") -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -18,7 +17,6 @@ logger = logging.getLogger("hr_prometheus")
 _SECONDS = 0.1
 #: The shortest pause between two pings, in seconds, however short the time is that the manager waits.
 _SHORTEST_PAUSE = 0.1
-_KEY = re.compile(r"[,;] Ctrl-C .*$")
 
 
 class ServiceManager:
@@ -34,11 +32,11 @@ class ServiceManager:
 
     def ready(self, line: str) -> None:
         """Say that the server serves, with a line for people."""
-        self._send("READY=1", _status(line))
+        self._send("READY=1", f"STATUS={line}")
 
     def status(self, line: str) -> None:
         """Say what the server does, in a line for people."""
-        self._send(_status(line))
+        self._send(f"STATUS={line}")
 
     def reloading(self) -> None:
         """Say that a reload begins; :meth:`ready` is its end."""
@@ -72,11 +70,6 @@ class ServiceManager:
                 reason = error.strerror or error
                 logger.warning('NOTIFY_SOCKET="%s" cannot be written to: %s.', self._name, reason)
             self._has_warned = True
-
-
-def _status(line: str) -> str:
-    """Return the assignment of a line, without the key that stops the server: a manager has no terminal."""
-    return f"STATUS={_KEY.sub('', line)}"
 
 
 def _watchdog_seconds() -> float:

@@ -17,7 +17,7 @@ from hr_prometheus.access.guard import Guard
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server import interrupts
-from hr_prometheus.server.announcer import complete_line, serving_line
+from hr_prometheus.server.announcer import STOP_KEY, serving_line, with_seconds
 from hr_prometheus.server.application import ServedApplication
 from hr_prometheus.server.bind import bind_tcp, host_and_port, url_of
 from hr_prometheus.server.label_notices import shared_notices
@@ -165,9 +165,9 @@ class ScriptRunners:
             except HrPrometheusError as error:
                 logger.warning("%s", sentence_of(error, self.settings.origins))
             metrics = where_metrics_are(self.settings, urls[0], metrics_urls[0], self._metrics_sockets)
-            line = complete_line(serving_line(application.describe(), urls, metrics, loop_name(loop)), began)
+            line = with_seconds(serving_line(application.describe(), urls, metrics, loop_name(loop)), began)
             self._manager.ready(line)
-            self._announce(line)
+            self._announce(line + STOP_KEY)
             application.log_notices()
         elif runner.server is not None:  # it has not been cleaned up
             if runner.server.requests_count:  # the script listens by itself

@@ -37,7 +37,7 @@ class IdleConnections(socket.socket):
                     connection.force_close()  # which closes it here alone
 
     def listen(self, backlog: int = 0, /) -> None:
-        """Accept what is there; nobody can connect."""
+        """Accept what is there. No client can connect."""
 
     def accept(self) -> tuple[socket.socket, None]:
         """Return the next connection; raise :exc:`BlockingIOError` if there is none."""

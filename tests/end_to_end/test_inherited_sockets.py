@@ -118,19 +118,27 @@ def test_clients_may_come_before_the_start(serve, tcp, processes):
         assert client.recv(100).startswith(b"HTTP/1.0 200 OK")
 
 
+CLIENTS = 200
+
+
+def connect_clients(stack: ExitStack, sock: socket.socket) -> None:
+    """Connect to a Unix socket; raise BlockingIOError if there is no room for so many that are not accepted."""
+    for _ in range(CLIENTS):
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
+        client.setblocking(False)
+        client.connect(sock.getsockname())
+
+
 @PROCESSES
 @LOOPS
 def test_the_backlog_of_a_socket_that_listens(serve, tmp_path, processes, loop):
     """It is not cut down: after a stop as many clients can wait for the next process as before."""
     with socket.socket(socket.AF_UNIX) as sock, ExitStack() as stack:
         sock.bind(str(tmp_path / "socket"))
-        sock.listen(200)
+        sock.listen(CLIENTS)
         service = serve("served:app", *options_for(sock), "--loop", loop, *processes, pass_fds=(sock.fileno(),))
         assert service.stop()[0] == 0
-        for _ in range(200):
-            client = stack.enter_context(socket.socket(socket.AF_UNIX))
-            client.setblocking(False)
-            client.connect(sock.getsockname())
+        connect_clients(stack, sock)
 
 
 @PROCESSES
@@ -139,14 +147,11 @@ def test_the_option_of_the_backlog(serve, tmp_path, processes, loop):
     """It holds also where the socket listens already."""
     with socket.socket(socket.AF_UNIX) as sock, ExitStack() as stack:
         sock.bind(str(tmp_path / "socket"))
-        sock.listen(200)
+        sock.listen(CLIENTS)
         options = (*options_for(sock), "--loop", loop, "--backlog", "2", *processes)
         assert serve("served:app", *options, pass_fds=(sock.fileno(),)).stop()[0] == 0
         with pytest.raises(BlockingIOError):
-            for _ in range(200):
-                client = stack.enter_context(socket.socket(socket.AF_UNIX))
-                client.setblocking(False)
-                client.connect(sock.getsockname())
+            connect_clients(stack, sock)
 
 
 @pytest.mark.parametrize("way", ["kill", "reload"])
