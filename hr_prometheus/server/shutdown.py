@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from hr_prometheus.server.pid_file import remove_pid_file
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
     from hr_prometheus.server.announcer import Announcer
@@ -139,25 +139,48 @@ def exit_at_signals(before: Callable[[], None], *, serves: Callable[[], bool] = 
     *before* is called first. An exception instead would be lost where Python ignores it, as in a destructor. Once a script
     *serves*, its stop is its own: the signal ends it, after the same clean-up. A fork of the process is ended by the signal.
     """
-    pid = os.getpid()
 
     def end(number: int, _frame: object) -> None:
-        if os.getpid() == pid:
-            if not serves():
-                _exit_process(before)
-            _remove_files(before)
+        if not serves():
+            _exit_process(before)
+        _remove_files(before)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
     handled = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+
+    def restore_defaults() -> None:
+        for number in handled:
+            if signal.getsignal(number) is end:  # else the application has one of its own
+                signal.signal(number, signal.SIG_DFL)
+
+    _call_in_forks(restore_defaults, delayed=handled)
     for number in handled:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in handled:
-            if signal.getsignal(number) is end:  # else the application has one of its own
-                signal.signal(number, signal.SIG_DFL)
+        restore_defaults()
+
+
+def _call_in_forks(function: Callable[[], None], *, delayed: list[signal.Signals]) -> None:
+    """Call *function* in each fork of this process before it gets the *delayed* signals.
+
+    A fork of CPython forgets the signals that its handlers have noted before it runs, so they are blocked that long.
+    """
+    masks = threading.local()  # several threads can fork at a time
+
+    def block() -> None:
+        masks.of_thread = signal.pthread_sigmask(signal.SIG_BLOCK, delayed)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.of_thread)
+
+    def begin_child() -> None:
+        function()
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=begin_child)
 
 
 def _exit_process(before: Callable[[], None]) -> None:
