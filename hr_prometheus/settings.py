@@ -1,4 +1,4 @@
-"""The settings of ``hr-prometheus run``, and where each was typed."""
+"""The settings of ``hr-prometheus run``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hr_prometheus.errors import SettingError
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.metrics import DEFAULT_SLOW
 from hr_prometheus.names import DEFAULT_NAMES
-from hr_prometheus.written_forms import parse_allowed_values, parse_buckets, parse_fixed_routes, parse_labels
+from hr_prometheus.origins import TYPED, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
@@ -34,55 +34,6 @@ DEFAULT_BLOCKED_AFTER = 0.1
 #: Requests in its long window from which on an alert of an objective may fire. With fewer, a handful of errors is a large
 #: share.
 DEFAULT_LEAST_REQUESTS = 100
-
-
-#: The rank of what is on the command line.
-_TYPED = 3
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a setting was typed: after an *option*, as the *text* of an environment *variable*, or in a *file*.
-
-    *values* are as they were typed; that of a flag is ``true`` or ``false``. The text of a variable that *is_list* has them
-    separated by spaces. *lines* are those of the values in the file, and a single one if it is a file of variables; 0 is not
-    known.
-    """
-
-    option: str
-    values: tuple[str, ...] = ()
-    variable: str = ""
-    text: str = ""
-    is_list: bool = False
-    file: str = ""
-    lines: tuple[int, ...] = ()
-
-    @property
-    def rank(self) -> int:
-        """Which of two settings wins: one on the command line (3), else in a variable (2), else in a file (1)."""
-        return 2 if self.variable else 1 if self.file else _TYPED
-
-    @property
-    def name(self) -> str:
-        """The option alone, the variable with its whole value, or the name in the file with its line."""
-        place = f" {place_in(self.file, *self.lines[:1])}" if self.file else ""
-        if self.variable:
-            return f'{self.variable}="{self.text}"{" (values are separated by spaces)" * self.is_list}{place}'
-        return self.option.removeprefix("--") + place if self.file else self.option
-
-    def quote(self, value: str | None = None) -> str:
-        """Return the option with this one of its values, by default the first, or the variable with all of them."""
-        if self.variable or not self.values:
-            return self.name
-        value = self.values[0] if value is None else value
-        if not self.file:
-            return f'{self.option} "{value}"'
-        return f'{self.option.removeprefix("--")} "{value}" {place_in(self.file, self.lines[self.values.index(value)])}'
-
-
-def place_in(file: str, line: int = 0) -> str:
-    """Return the words for a line of a file, or for the file as a whole."""
-    return f"on line {line} of {file}" if line else f"in {file}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +126,7 @@ class Settings:
             problem = " was given with --log-config, which has formats of its own."
             raise SettingError("log_format", "--log-format", problem)
         ranks = self._rank("access_log"), self._rank("access_log_format")
-        if self.access_log is False and ranks == (_TYPED, _TYPED):
+        if self.access_log is False and ranks == (TYPED, TYPED):
             problem = " was given with --no-access-log. Leave one of them out."
             raise SettingError("access_log_format", "--access-log-format", problem)
         self._check_page()
@@ -254,7 +205,7 @@ class Settings:
             advice = f"{{}} asks for {self.workers}. Leave one of them out, or give --workers 1."
             raise SettingError("reload", "--reload", " restarts one worker, but ", (), advice, "", "workers")
         for name in ("reload_dir", "reload_include", "reload_exclude"):
-            if self._rank(name) == _TYPED and not self.reload:  # elsewhere it may wait for --reload
+            if self._rank(name) == TYPED and not self.reload:  # elsewhere it may wait for --reload
                 problem = " was given without --reload. Only --reload watches files."
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         for directory in self.reload_dirs:
@@ -292,49 +243,3 @@ class Settings:
             for name, origin in plain["origins"].items()
         }
         return cls(**values)
-
-
-#: Read values of repeatable options, to find out which of them an error is about.
-_PARSERS: dict[str, Callable[[list[str]], Any]] = {
-    "fixed_routes_parameters": parse_fixed_routes,
-    "allow_values": parse_allowed_values,
-    "extra_labels": parse_labels,
-    "buckets": parse_buckets,
-    "objective": lambda texts: [text.rpartition("=")[0] for text in texts],
-}
-
-
-def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
-    """Return an error's sentence for the person who typed the settings: it quotes the option, the variable or the file.
-
-    A policy that was not typed is the application's own, and keeps the words of the library.
-    """
-    if not isinstance(error, SettingError):
-        return str(error)
-    option = error.subject if error.subject.startswith("--") else ""
-    origin, other = (origins.get(_OPTION_NAMES.get(name, name)) for name in (error.setting, error.contradicts))
-    contradicts = "" if other is None else other.name if other.file else other.variable or other.option
-    values = [value for value in origin.values if _is_about(error, value)] if origin else []
-    if error.parts and not values:
-        return str(error)
-    has_value = not option or '"' in option
-    if origin is None or not (has_value or origin.variable or origin.file):
-        return error.command_sentence(option, contradicts)
-    return error.command_sentence(origin.quote(next(iter(values), None)) if has_value else origin.name, contradicts)
-
-
-#: The options of those settings that the library names otherwise.
-_OPTION_NAMES = {"fixed_routes_parameters": "fixed_route", "extra_labels": "label", "exclude_methods": "exclude_method"}
-
-
-def _is_about(error: SettingError, value: str) -> bool:
-    """Whether an error is about this *value* of a repeatable option, so that it has the error's parts."""
-    if value in error.parts:
-        return True
-    parse = _PARSERS.get(error.setting)
-    parsed = () if parse is None else parse([value])
-    for part in error.parts:
-        if part not in parsed:
-            return False
-        parsed = parsed[part] if isinstance(parsed, dict) else ()
-    return bool(error.parts)

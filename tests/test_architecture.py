@@ -23,6 +23,7 @@ FLOORS = (
     "buckets names",
     "labels store",
     "written_forms",
+    "origins",
     "request exposition settings",
     "access pytest_plugin",
     "middleware monitors view event_loop status",

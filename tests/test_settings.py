@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from hr_prometheus.errors import ConfigurationError, SettingError
-from hr_prometheus.settings import Origin, Settings, sentence_of
+from hr_prometheus.origins import Origin, sentence_of
+from hr_prometheus.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hr_prometheus.access.tls import TlsSettings, make_context
 from hr_prometheus.access.token import read_token
 from hr_prometheus.access.web_config import WebConfig, read_web_config
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.settings import sentence_of
+from hr_prometheus.origins import sentence_of
 
 if TYPE_CHECKING:
     import ssl

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import ConfigurationError, did_you_mean
-from hr_prometheus.settings import place_in
+from hr_prometheus.origins import place_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

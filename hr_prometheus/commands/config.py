@@ -18,14 +18,15 @@ from hr_prometheus.commands.run import run
 from hr_prometheus.commands.sources import commands_of
 from hr_prometheus.commands.streams import print_result
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, SettingError, did_you_mean
-from hr_prometheus.settings import Settings, sentence_of
+from hr_prometheus.origins import sentence_of
+from hr_prometheus.settings import Settings
 from hr_prometheus.status.address import hide_passwords
 from hr_prometheus.status.rate_table import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hr_prometheus.settings import Origin
+    from hr_prometheus.origins import Origin
 
 _HEAD = ("SETTING", "VALUE", "FROM")
 #: Characters of a column. What is longer has no room beside it in the other lines.

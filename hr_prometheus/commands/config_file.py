@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.commands.toml_lines import deepest_line, key_lines
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.settings import place_in
+from hr_prometheus.origins import place_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,7 @@ import click
 
 from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.errors import ConfigurationError, did_you_mean
-from hr_prometheus.settings import place_in
+from hr_prometheus.origins import place_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

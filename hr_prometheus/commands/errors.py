@@ -18,7 +18,7 @@ from hr_prometheus.errors import (
     SettingError,
     TargetError,
 )
-from hr_prometheus.settings import sentence_of
+from hr_prometheus.origins import sentence_of
 
 if TYPE_CHECKING:
     import click

@@ -13,7 +13,7 @@ import click
 from hr_prometheus.commands.config_file import PROJECT_FILE, TABLE
 from hr_prometheus.commands.parameters import settable_parameters
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
-from hr_prometheus.settings import Origin, sentence_of
+from hr_prometheus.origins import Origin, sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from hr_prometheus.commands.environment import VARIABLE_PREFIX
 from hr_prometheus.commands.types import FilePath, TargetName
-from hr_prometheus.settings import Origin
+from hr_prometheus.origins import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -10,8 +10,9 @@ import click
 from hr_prometheus.commands import file_options, options, server_options
 from hr_prometheus.commands.command import Command
 from hr_prometheus.errors import SettingError
+from hr_prometheus.origins import Origin
 from hr_prometheus.server.inherited import passed_descriptors
-from hr_prometheus.settings import Origin, Settings
+from hr_prometheus.settings import Settings
 
 if TYPE_CHECKING:
     from hr_prometheus.commands.streams import StandardOutput

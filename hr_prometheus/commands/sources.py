@@ -13,7 +13,7 @@ from hr_prometheus.commands.environment import load_env_file, warn_of_unknown_va
 from hr_prometheus.commands.file_settings import read_settings
 from hr_prometheus.commands.parameters import CONFIG_FILE, CONFIG_PATH, ENV_FILE, Parameter, origins_of
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.settings import place_in
+from hr_prometheus.origins import place_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,9 +30,9 @@ from hr_prometheus.labels.resources import (
 )
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metrics import BASIC, FULL, HOST
+from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.records import Records
 from hr_prometheus.server.label_notices import policies_of, recorder_in
-from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

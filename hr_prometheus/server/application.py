@@ -12,6 +12,7 @@ from hr_prometheus.errors import ConfigurationError, HrPrometheusError, SettingE
 from hr_prometheus.instrumentation import instrument
 from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.metrics import FULL
+from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import target_and_routes
@@ -20,7 +21,7 @@ from hr_prometheus.server.importer import application_error, load_attribute
 from hr_prometheus.server.label_notices import ignored_options, label_notices, policies_of_command, recorder_in
 from hr_prometheus.server.logs import configure_application_logging, log_notices
 from hr_prometheus.server.target import make_application, parse_target
-from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, sentence_of
+from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.status.view import TARGET
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from hr_prometheus.labels.extra import ExtraLabels
 from hr_prometheus.labels.policies import Policies
 from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.labels.unrecorded import is_recorded
+from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.recorder import recorder_of
-from hr_prometheus.settings import sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hr_prometheus.access.access import metrics_scheme
 from hr_prometheus.access.guard import Guard
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError
+from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import STOP_KEY, serving_line, with_seconds
@@ -28,7 +29,7 @@ from hr_prometheus.server.metrics_server import metrics_thread
 from hr_prometheus.server.notify import ServiceManager
 from hr_prometheus.server.run_app_arguments import runner_arguments
 from hr_prometheus.server.target_file import ScriptTargetFile
-from hr_prometheus.settings import DEFAULT_HOST, sentence_of
+from hr_prometheus.settings import DEFAULT_HOST
 
 if TYPE_CHECKING:
     import socket

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.origins import sentence_of
 from hr_prometheus.server.announcer import SLOW_START
 from hr_prometheus.server.target import parse_target
-from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT, sentence_of
+from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
 from hr_prometheus.workers.leftovers import end_group
