@@ -191,7 +191,7 @@ SCRAPE_DURATION = Metric(
 SCRAPE_LINES = Metric(
     "hr_prometheus_scrape_lines",
     "gauge",
-    "Lines of the latest scrape of all metrics",
+    "Lines of the latest scrape of all metrics as text",
     "lines",
     (),
 )

@@ -549,7 +549,7 @@ def in_worker(directory: str, slot: int, code: str, **changes: str) -> str:
 class Prometheus:
     """A real Prometheus, which scrapes what it is told to, four times a second."""
 
-    def __init__(self, program: str, directory: Path) -> None:
+    def __init__(self, program: str, directory: Path, *arguments: str) -> None:
         self._directory = directory
         self._jobs: dict[str, dict[str, object]] = {}
         self._rules: list[str] = []
@@ -558,7 +558,7 @@ class Prometheus:
         self.process = subprocess.Popen(
             [
                 program, f"--config.file={directory / 'prometheus.json'}", f"--storage.tsdb.path={directory / 'data'}",
-                "--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle",
+                "--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle", *arguments,
             ],
             stdout=self._log, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -657,6 +657,25 @@ def prometheus_server(
     yield server
     server.stop()
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def native_prometheus_server(
+    component: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    """A Prometheus that asks for protocol buffers, which have native histograms and exemplars."""
+    directory = tmp_path_factory.mktemp("native-prometheus")
+    server = Prometheus(component("prometheus"), directory, "--enable-feature=native-histograms,exemplar-storage")
+    yield server
+    server.stop()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def native_prometheus(native_prometheus_server: Prometheus) -> Iterator[Prometheus]:
+    """The same, which scrapes nothing yet."""
+    yield native_prometheus_server
+    native_prometheus_server.forget()
 
 
 @pytest.fixture

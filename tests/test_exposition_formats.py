@@ -19,6 +19,7 @@ from hr_prometheus.request.records import Records
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT_0 = "text/plain; version=0.0.4; charset=utf-8"
+MESSAGES = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8"
 
 # As the servers send them (scrape/scrape.go of Prometheus 2.53 and 3.5).
@@ -44,7 +45,11 @@ PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFam
         ("image/png", TEXT_0),
         (PROMETHEUS_2, f"{OPENMETRICS}; escaping=underscores"),
         (PROMETHEUS_3, f"{OPENMETRICS}; escaping=allow-utf-8"),
-        (PROTOBUF + PROMETHEUS_3, f"{OPENMETRICS}; escaping=allow-utf-8"),
+        (PROTOBUF + PROMETHEUS_2, MESSAGES),
+        (PROTOBUF.replace("q=", "escaping=allow-utf-8;q=") + PROMETHEUS_3, f"{MESSAGES}; escaping=allow-utf-8"),
+        (PROTOBUF.replace("0.7", "0.1") + PROMETHEUS_3, f"{OPENMETRICS}; escaping=allow-utf-8"),
+        (PROTOBUF.replace("delimited", "text") + PROMETHEUS_2, f"{OPENMETRICS}; escaping=underscores"),
+        (PROTOBUF.replace("io.prometheus", "io.other") + PROMETHEUS_2, f"{OPENMETRICS}; escaping=underscores"),
         (PROMETHEUS_3_TEXT, f"{TEXT_1}; escaping=allow-utf-8"),
         ("application/openmetrics-text", OPENMETRICS),
         ("application/openmetrics-text;version=1.0.0;escaping=strange", f"{OPENMETRICS}; escaping=underscores"),

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing, contextmanager
 
 import pytest
+from client_model import samples_of
 from conftest import FamiliesCollector, in_worker, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,9 @@ from hr_prometheus.multiprocess.dump import dump
 from hr_prometheus.multiprocess.slots import Slots
 
 OPENMETRICS = choose_format("application/openmetrics-text; version=1.0.0; escaping=allow-utf-8")
+PROTOBUF = choose_format(
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8"
+)
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ def gauge(name, value=1.0, **labels):
 
 
 def rendered(scrape):
-    """Return the samples of a scrape in the text format; OpenMetrics must have the same."""
+    """Return the samples of a scrape in the text format; the other formats must have the same."""
     body = TEXT.render(scrape).decode()
     text = samples(body)
     assert len(text) == sum(not line.startswith("#") for line in body.splitlines())  # none is in it twice
@@ -72,8 +76,16 @@ def rendered(scrape):
         for sample in family.samples:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
             openmetrics[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    protobuf = {}
+    for name, each, value in (
+        samples_of(PROTOBUF.render(scrape)) if scrape.names is None else ()
+    ):  # it has no selections
+        labels = ",".join(f'{label}="{text}"' for label, text in sorted(each.items()))
+        protobuf[f"{name}{{{labels}}}" if labels else name] = value
+    plain = {name for name in text if "_created" not in name}
     assert openmetrics.keys() == text.keys()
-    for name, value in openmetrics.items():
+    assert protobuf.keys() == (plain if scrape.names is None else set())
+    for name, value in [*openmetrics.items(), *protobuf.items()]:
         if not name.startswith("process_"):  # time goes on
             assert repr(value) == repr(text[name])
     return text

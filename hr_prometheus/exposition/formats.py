@@ -1,7 +1,8 @@
 """The formats of a scrape, and which of them, with gzip or without, a scraper's headers ask for.
 
-The bodies are prometheus_client's. The headers are read here, because prometheus_client 0.26 answers a version that is not
-a number with an exception, labels OpenMetrics 1.0.0 as 2.0.0 when asked for that, and ignores quality values.
+The bodies are prometheus_client's, except for protocol buffers, which it does not have. The headers are read here, because
+prometheus_client 0.26 answers a version that is not a number with an exception, labels OpenMetrics 1.0.0 as 2.0.0 when asked
+for that, and ignores quality values.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from hr_prometheus.exposition import protobuf
 from hr_prometheus.exposition.render import pieces
 from hr_prometheus.store.families import with_created
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Protocol
 
     from prometheus_client.core import Metric as Family
@@ -79,21 +81,44 @@ class Format:
         return body.removesuffix(_EOF)
 
 
+@dataclass(frozen=True)
+class ProtobufFormat(Format):
+    """Messages ``io.prometheus.client.MetricFamily``, each after its length."""
+
+    @property
+    def content_type(self) -> str:
+        """The value of the header ``Content-Type``."""
+        escaping = f"; escaping={self.escaping}" if self.escaping else ""
+        return f"{_PROTOBUF}; proto={_MESSAGE}; encoding=delimited{escaping}"
+
+    def pieces(self, registry: Collectable) -> Iterator[bytes]:
+        """Yield all samples of the registry, as :meth:`Format.pieces` does. Some pieces are empty."""
+        created = _created_is_on()
+        token = with_created.set(created)
+        try:
+            yield from protobuf.pieces(registry.collect(), self.escaping or "underscores", with_created=created)
+        finally:
+            with_created.reset(token)
+
+
 _EOF: Final = b"# EOF\n"
+_PROTOBUF: Final = "application/vnd.google.protobuf"
+_MESSAGE: Final = "io.prometheus.client.MetricFamily"
 TEXT = Format()
 
 
-def choose_format(accept: str) -> Format:
+def choose_format(accept: str, names: Collection[str] = ()) -> Format:
     """Return the format that an ``Accept`` header prefers: its highest quality value, then its first range.
 
-    There are OpenMetrics 1.0.0 and the text formats 1.0.0 and 0.0.4. Without a header, and for one that accepts none of
-    them, it is the text format 0.0.4, as with every Prometheus client (RFC 9110, 12.4.1 allows it).
+    There are protocol buffers, OpenMetrics 1.0.0 and the text formats 1.0.0 and 0.0.4. Without a header, and for one that
+    accepts none of them, it is the text format 0.0.4, as with every Prometheus client (RFC 9110, 12.4.1 allows it). A
+    selection of samples by *names* is text: a message has the whole of a histogram.
     """
     best, best_quality = TEXT, 0.0
     for media_type, parameters in _ranges(accept):
         quality = _quality(parameters)
         offered = _offered(media_type, parameters)
-        if offered is not None and quality > best_quality:
+        if offered is not None and quality > best_quality and not (names and isinstance(offered, ProtobufFormat)):
             best, best_quality = offered, quality
     return best
 
@@ -109,6 +134,8 @@ def _offered(media_type: str, parameters: dict[str, str]) -> Format | None:
     escaping = parameters.get("escaping", "underscores")
     if escaping not in _ESCAPINGS:
         escaping = "underscores"
+    if media_type == _PROTOBUF and (parameters.get("proto"), parameters.get("encoding")) == (_MESSAGE, "delimited"):
+        return ProtobufFormat(version="", escaping=escaping if "escaping" in parameters else "")
     if media_type in ("application/openmetrics-text", "application/*") and version in ("", "1.0.0"):
         return Format(is_openmetrics=True, version="1.0.0", escaping=escaping if version else "")
     if media_type == "text/plain" and version == "1.0.0":

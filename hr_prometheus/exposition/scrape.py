@@ -13,6 +13,7 @@ from aiohttp.web import HTTPServiceUnavailable
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.exposition.collectors import LIMIT, Collectors, report_failure
 from hr_prometheus.exposition.compression import gzip
+from hr_prometheus.exposition.formats import ProtobufFormat
 from hr_prometheus.exposition.loop_turn import await_turn
 from hr_prometheus.exposition.snapshot import Snapshot
 from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
@@ -101,7 +102,7 @@ class Scrapes:
         with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
             store = self_store(self._registry)
             store.observe(SCRAPE_DURATION, (), perf_counter() - began)
-            if not names:
+            if not names and not isinstance(form, ProtobufFormat):
                 page, index = store.allocate(SCRAPE_LINES, ())
                 page[index] = float(lines)
         return parts

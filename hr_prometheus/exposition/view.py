@@ -57,9 +57,9 @@ def make_view(
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             raise HTTPMethodNotAllowed(request.method, [hdrs.METH_GET, hdrs.METH_HEAD])
         accept = _joined(request, hdrs.ACCEPT)
-        form = choose_format(accept)
-        is_gzip = accepts_gzip(_joined(request, hdrs.ACCEPT_ENCODING))
         names = tuple(sorted(set(request.query.getall("name[]", []))))
+        form = choose_format(accept, names)
+        is_gzip = accepts_gzip(_joined(request, hdrs.ACCEPT_ENCODING))
         if render := render_body or _forward:
             try:
                 parts = await render(accept, names, is_gzip)

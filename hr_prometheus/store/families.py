@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 #: Writes a number as Go does, and so Prometheus.
 go_text: Callable[[float], str] = floatToGoString
 
-#: Whether families have ``_created`` samples. Only OpenMetrics has a use for them: in the text format each would be a
-#: series of its own.
+#: Whether families have ``_created`` samples. OpenMetrics and protocol buffers have a use for them: in the text format each
+#: would be a series of its own.
 with_created: ContextVar[bool] = ContextVar("with_created", default=False)
 
 

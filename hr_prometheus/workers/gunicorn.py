@@ -82,7 +82,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     scrapes = Scrapes(REGISTRY, gather)
 
     async def scrape(accept: str, names: tuple[str, ...], is_gzip: bool) -> list[bytes]:
-        return await scrapes.body(choose_format(accept), names, is_gzip=is_gzip)
+        return await scrapes.body(choose_format(accept, names), names, is_gzip=is_gzip)
 
     view.forward_to(scrape)
 

@@ -25,7 +25,7 @@ from hr_prometheus.store.files import move_waiting, store_in_files
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from hr_prometheus.metrics import Metric
     from hr_prometheus.multiprocess.collector import Scrape
@@ -62,10 +62,10 @@ class WorkerScrapes:
             restarts.add_sample(WORKER_RESTARTS.exported_name, {"worker": str(slot), "reason": reason}, float(number))
         yield restarts
 
-    async def scrape(self, accept: str, names: Iterable[str], is_gzip: bool) -> list[bytes]:
+    async def scrape(self, accept: str, names: Collection[str], is_gzip: bool) -> list[bytes]:
         """Return the body of a scrape, in parts; raise :exc:`ConnectionError` if too many are waiting."""
         try:
-            return await self._scrapes.body(choose_format(accept), tuple(names), is_gzip=is_gzip)
+            return await self._scrapes.body(choose_format(accept, names), tuple(names), is_gzip=is_gzip)
         except HTTPServiceUnavailable as error:
             raise ConnectionError((error.text or "").rstrip(".\n")) from None
 

@@ -73,10 +73,11 @@ def ours(service):
     return {key: value for key, value in samples(scrape(service)).items() if key.startswith(names)}
 
 
-@pytest.mark.parametrize("form", ["openmetrics", "text"])
+@pytest.mark.parametrize("form", ["openmetrics", "text", "protobuf"])
 @pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
-def test_prometheus_knows_what_happened(serve, prometheus, as_text, processes, form):
+def test_prometheus_knows_what_happened(serve, request, as_text, processes, form):
     """Each sample of ours arrives with its labels, odd ones too; counts are exact, and a quantile is in its bucket."""
+    prometheus = request.getfixturevalue("native_prometheus" if form == "protobuf" else "prometheus")
     service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", "--keep-values", "all", *processes)
     expected = {}
     for path, label, status, times in (
@@ -93,7 +94,7 @@ def test_prometheus_knows_what_happened(serve, prometheus, as_text, processes, f
         expected["GET", label, status] = float(times)
     assert counts(scrape(service)) == expected
     job = f"{form}{len(processes)}"  # of a job's own, so that nothing is left of another one
-    prometheus.scrape(job, service.metrics_url if form == "openmetrics" else as_text(service.metrics_url))
+    prometheus.scrape(job, as_text(service.metrics_url) if form == "text" else service.metrics_url)
     found = wait_for(
         lambda: prometheus.query(f'sum by (method, path, status) (request_count_total{{job="{job}"}})'), bool
     )
