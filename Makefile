@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # A package, a directory or git+https://github.com/aio-libs/aiohttp@BRANCH, whose parser then is the one in Python.
 NEXT ?= aiohttp
 
-.PHONY: help demo test coverage test-oldest test-next lint types wheel bench bench-plots clean
+.PHONY: help demo test coverage test-oldest test-next lint types wheel docs bench bench-plots clean
 
 help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ wheel: $(VENV)/.developed ## Build wheel and sdist, and run the installed wheel 
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
 	.venv-wheel/bin/python tests/check_wheel.py
 
+docs: $(VENV)/.documented ## Build the site of the manual into build/docs. A warning is an error.
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs auto docs build/docs
+
 bench: $(VENV)/.installed ## Measure what it costs, beside its peers (ARGS="--only overhead,scrape --rounds 5").
 	@$(BIN)/python benchmarks/run.py --json benchmarks/results.json $(ARGS)
 
@@ -69,7 +72,7 @@ bench-plots: $(VENV)/.installed ## Draw what the last "make bench" has measured,
 	$(BIN)/python benchmarks/plots.py benchmarks/results.json benchmarks/plots
 
 clean: ## Remove all that was made.
-	rm -rf .venv .venv-* dist benchmarks/plots benchmarks/results.json .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist benchmarks/plots benchmarks/results.json .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3 ..."; exit 1; }
@@ -80,4 +83,8 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.developed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@

@@ -1,4 +1,4 @@
-"""The tables of a run, for a terminal and for the README."""
+"""The tables of a run, for a terminal, for the manual and for the README."""
 
 from __future__ import annotations
 
@@ -58,17 +58,26 @@ class Column(NamedTuple):
     heading: str
 
 
-#: The columns of the README's second table; the first has all kinds of requests.
-_README_COLUMNS = (
+#: The columns of the manual's second table; the first has all kinds of requests.
+_MANUAL_COLUMNS = (
     Column("throughput", "64", "throughput kept"),
     Column("scrape", "scrape", "line of a scrape"),
     Column("stall", "100000", "longest stall"),
     Column("memory", "series", "series"),
     Column("start", "compared", "start"),
 )
-_README_VARIANTS = (
+_MANUAL_VARIANTS = (
     "empty", "basic", "full", "run-basic", "run-full", "by-hand", "published", "exporter", "opentelemetry",
 )  # fmt: skip
+#: The README's one table.
+_README_COLUMNS = (
+    Column("overhead", "plain", "a plain request"),
+    Column("overhead", "parametrised", "with parameters"),
+    Column("overhead", "file", "a file"),
+    Column("throughput", "64", "throughput kept"),
+    Column("stall", "100000", "longest stall by a scrape"),
+)
+_README_VARIANTS = ("run-full", "by-hand", "exporter", "opentelemetry")
 _OURS = ("basic", "full", "run-basic", "run-full")
 
 
@@ -120,23 +129,33 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the README's tables: requests of all kinds, and everything else."""
-    tables = []
-    for title, shape in (("a request", columns(rows, "overhead")), ("everything else", _README_COLUMNS)):
-        cells = [[title, *(column.heading for column in shape)], ["---"] * (len(shape) + 1)]
-        cells += [[label, *values] for label, values in lines(rows, shape, _README_VARIANTS)]
-        tables.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
-    return "\n\n".join(tables)
+    """Return the manual's tables: requests of all kinds, and everything else."""
+    shapes = {"a request": columns(rows, "overhead"), "everything else": _MANUAL_COLUMNS}
+    return "\n\n".join(_markdown_table(rows, title, shape, _MANUAL_VARIANTS) for title, shape in shapes.items())
 
 
-def write_readme(rows: Sequence[Row], conditions: str) -> None:
-    """Put the tables, and the conditions that they belong to, between their marks in the README."""
-    path = os.path.join(ROOT, "README.md")
+def summary(rows: Sequence[Row]) -> str:
+    """Return the README's table, a part of the manual's."""
+    return _markdown_table(rows, "", _README_COLUMNS, _README_VARIANTS)
+
+
+def _markdown_table(rows: Sequence[Row], title: str, shape: Sequence[Column], variants: Iterable[str]) -> str:
+    cells = [[title, *(column.heading for column in shape)], ["---"] * (len(shape) + 1)]
+    cells += [[label, *values] for label, values in lines(rows, shape, variants)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def write_tables(rows: Sequence[Row], conditions: str) -> None:
+    """Put the tables between their marks: those of the manual with the conditions that they belong to, and the README's."""
+    _write("docs/explanation/costs.md", f"{markdown(rows)}\n\n{conditions}.\n")
+    _write("README.md", f"{summary(rows)}\n")
+
+
+def _write(name: str, tables: str) -> None:
+    path = os.path.join(ROOT, name)
     with open(path, encoding="utf-8") as file:
         text = file.read()
     pattern = r"(<!-- costs: .*? -->\n).*?(<!-- /costs -->)"
-    changed = re.sub(
-        pattern, lambda match: match[1] + markdown(rows) + f"\n\n{conditions}.\n" + match[2], text, flags=re.DOTALL
-    )
+    changed = re.sub(pattern, lambda match: match[1] + tables + match[2], text, flags=re.DOTALL)
     with open(path, "w", encoding="utf-8") as file:
         file.write(changed)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from measures import PARTS, Bench, Row
 from peers import PEERS, install
-from report import table, write_readme
+from report import table, write_tables
 
 
 def _options() -> argparse.Namespace:
@@ -23,10 +23,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help='also the part "flat": a million requests')
     parser.add_argument("--json", metavar="FILE", help="write the numbers to a file as well")
     parser.add_argument("--read", metavar="FILE", help="measure nothing: take the numbers of such a file")
-    parser.add_argument("--readme", action="store_true", help="write the README's tables")
+    parser.add_argument(
+        "--readme", action="store_true", help="write the tables of the README and of docs/explanation/costs.md"
+    )
     options = parser.parse_args()
     if options.readme and (options.only or options.variants):
-        parser.error("--readme: the README's tables are those of a whole run; leave out --only and --variants")
+        parser.error("--readme: the tables are those of a whole run; leave out --only and --variants")
     options.only = _names(parser, "--only", options.only, [part for part in PARTS if part != "flat" or options.long])
     options.variants = _names(parser, "--variants", options.variants, list(PEERS))
     if options.rounds is not None and options.rounds < 1:
@@ -87,7 +89,7 @@ def main() -> None:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1, ensure_ascii=False)
     if options.readme:
-        write_readme(rows, results["conditions"])
+        write_tables(rows, results["conditions"])
     sys.stdout.write(table(rows) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Every metric that hr-prometheus can export, described once.
 
-Monitors, dashboards, rules, the README's table and the tests read this module; nothing else names a metric.
+Monitors, dashboards, rules, the manual's table and the tests read this module; nothing else names a metric.
 """
 
 from __future__ import annotations

@@ -63,9 +63,11 @@ PACKAGES = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "curl": "curl",
+    "nginx": "nginx-light",
     "openssl": "openssl",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "systemd-analyze": "systemd",
 }
 #: The lines of a start that is slow, as it may be on such a machine.
 SLOW_START = ("Starting: waiting for ", "Reloading: waiting for ")
@@ -440,7 +442,7 @@ def component(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Find a program that a test needs; without it the test is skipped, or fails if components are required."""
 
     def find(name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
         if path is None:
             missing = f'"{name}" is not installed (Debian: apt-get install {PACKAGES[name]})'
             if request.config.getoption("--require-components"):

@@ -1,16 +1,17 @@
-"""The README says what the program does: its tables, its code, its error messages."""
+"""The README and the manual say what the program does: their tables, their code, their error messages."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import click
 import pytest
 from conftest import DEADLINE, clean_environment, counts, samples
+from manual import DOCS, MANUAL, PAGES, README, ROOT, TUTORIAL, blocks, sentences_of
+from messages_in_the_code import REPAIR, advice_on_the_page, table_of
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus.commands.group import cli
@@ -23,14 +24,7 @@ from hr_prometheus.request.records import Records
 from hr_prometheus.request.websocket import _code_label
 from hr_prometheus.workers.process import RESTART_REASONS
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-HELP = Path(__file__).parent / "help.txt"
-
-
-def blocks(language: str) -> list[str]:
-    """Return the README's code blocks in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+REFERENCE = DOCS / "reference"
 
 
 def metrics_table() -> str:
@@ -64,45 +58,82 @@ def top_options_table() -> str:
     return options_table("top")
 
 
+def errors_table() -> str:
+    return table_of("error")
+
+
+def log_table() -> str:
+    return table_of("log")
+
+
+def help_of_commands() -> str:
+    """Return a heading and the help for each command, as a terminal of 100 columns shows it."""
+    shown = []
+    for arguments in ([], *([name] for name in sorted(cli.commands))):
+        command = [Path(sys.executable).parent / "hr-prometheus", *arguments, "--help"]
+        done = subprocess.run(
+            command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
+        )
+        shown.append(f"## `{' '.join(['hr-prometheus', *arguments])}`\n\n```text\n{done.stdout.rstrip()}\n```")
+    return "\n\n".join(shown)
+
+
+def written(pytestconfig, path: Path, name: str, text: str) -> str:
+    """Return what stands on a page between the marks of a name; with --update-docs, write *text* there."""
+    pattern = rf"(<!-- {re.escape(name)}(?:: [^\n]*)? -->\n).*?(\n<!-- /{name.partition(':')[0]} -->)"
+    page = path.read_text()
+    if pytestconfig.getoption("--update-docs"):
+        path.write_text(re.sub(pattern, lambda match: match[1] + text + match[2], page, flags=re.DOTALL))
+        pytest.skip(f"{path.name} was written")
+    return re.search(pattern, page, re.DOTALL)[0]
+
+
 @pytest.mark.parametrize(
-    ("name", "table"),
+    ("page", "name", "table"),
     [
-        ("metrics", metrics_table),
-        ("options", options_table),
-        ("observability options", observability_options_table),
-        ("top options", top_options_table),
+        ("metrics", "metrics", metrics_table),
+        ("options", "options", options_table),
+        ("options", "observability options", observability_options_table),
+        ("options", "top options", top_options_table),
+        ("errors", "errors", errors_table),
+        ("errors", "log lines", log_table),
     ],
 )
-def test_the_tables_are_those_of_the_program(pytestconfig, name, table):
-    """Every metric of the catalogue and every option of the command has its row (--update-docs writes them)."""
-    pattern = rf"(<!-- {name}: .*? -->\n).*?(\n<!-- /{name} -->)"
-    if pytestconfig.getoption("--update-docs"):
-        text = (ROOT / "README.md").read_text()
-        changed = re.sub(pattern, lambda match: match[1] + table() + match[2], text, flags=re.DOTALL)
-        (ROOT / "README.md").write_text(changed)
-        pytest.skip("the README was written")
-    assert table() in re.search(pattern, README, re.DOTALL)[0]
+def test_the_tables_are_those_of_the_program(pytestconfig, page, name, table):
+    """Each metric, option and message has its row (--update-docs writes them)."""
+    text = table()
+    assert text in written(pytestconfig, REFERENCE / f"{page}.md", name, text)
 
 
 def test_help_is_the_golden_one(pytestconfig):
     """--help is read by people: a change of it, for whichever command, is seen (--update-docs writes it)."""
-    shown = {}
-    for arguments in ([], *([name] for name in sorted(cli.commands))):
-        command = [sys.executable, "-m", "hr_prometheus", *arguments, "--help"]
-        shown[" ".join(arguments)] = subprocess.run(
-            command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
-        ).stdout
-    golden = "\n".join(
-        f"$ hr-prometheus {name} --help".replace("  ", " ") + f"\n{text}" for name, text in shown.items()
-    )
-    if pytestconfig.getoption("--update-docs"):
-        HELP.write_text(golden)
-        pytest.skip("the help was written")
-    assert golden == HELP.read_text()
+    text = help_of_commands()
+    assert text in written(pytestconfig, REFERENCE / "commands.md", "help", text)
     for name, command in cli.commands.items():
+        shown = text.partition(f"## `hr-prometheus {name}`")[2].partition("\n## ")[0]
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "help":
-                assert str(option.envvar) in re.sub(r"\n {20,}", "", shown[name])
+                assert str(option.envvar) in re.sub(r"\n {20,}", "", shown)
+
+
+def test_every_message_says_what_to_do():
+    """The message itself, or the manual beside it."""
+    for message, advice in advice_on_the_page().items():
+        assert advice or REPAIR.search(message), message
+
+
+FILES = [
+    (page, *match.groups())
+    for page, text in PAGES.items()
+    for match in re.finditer(r"<!-- file: (\S+) -->\n```(\w+)\n", text)
+]
+
+
+@pytest.mark.parametrize(("page", "file", "language"), FILES, ids=[file for _page, file, _language in FILES])
+def test_a_file_is_shown_as_it_is(pytestconfig, page, file, language):
+    """The manual shows whole files of the examples (--update-docs writes them)."""
+    text = f"```{language}\n{(ROOT / file).read_text()}```"
+    assert text in written(pytestconfig, page, f"file: {file}", text)
 
 
 SERVE_AND_SCRAPE = """
@@ -130,8 +161,8 @@ def scrape_of(tmp_path, code: str, *paths: str) -> str:
     return done.stdout
 
 
-#: Blocks that are tests are run as such, with the plugin.
-APPLICATIONS = [code for code in blocks("python") if "def test_" not in code]
+#: Blocks that are tests are run as such, with the plugin. Those that are files are the tutorial's.
+APPLICATIONS = [code for code in blocks("python") if "def test_" not in code and not code.startswith("# ")]
 
 
 @pytest.mark.parametrize("code", APPLICATIONS, ids=range(len(APPLICATIONS)))
@@ -221,17 +252,23 @@ app.middlewares.append(hrprometheus_middleware(RequestMonitor))
     assert scraped['requests_in_progress{method="GET",path="/metrics"}'] == 1
 
 
-def commands_with_output() -> list[tuple[str, str]]:
-    """Return the README's commands of ours that end, each with what it prints."""
-    commands = []
-    for block in blocks("console"):
-        commands += re.findall(r"^\$ (hr-prometheus .*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
-    return commands
+def commands_with_output() -> list[tuple[Path, str, str]]:
+    """Return the commands of ours that end, each with its page and what it prints."""
+    return [
+        (page, *match)
+        for page, text in PAGES.items()
+        if page != TUTORIAL
+        for block in blocks("console", text)
+        for match in re.findall(r"^\$ (hr-prometheus .*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    ]
 
 
-@pytest.mark.parametrize(("command", "output"), commands_with_output())
-def test_the_commands_print_what_the_readme_says(pytestconfig, command, output):
-    """Whoever looks up a message or a table finds it as it is printed."""
+COMMANDS = commands_with_output()
+
+
+@pytest.mark.parametrize(("page", "command", "output"), COMMANDS, ids=[command for _page, command, _output in COMMANDS])
+def test_the_commands_print_what_the_manual_says(pytestconfig, page, command, output):
+    """Each message and each table stands there as it is printed."""
     environment = {"HR_PROMETHEUS_PORT": "0"} if " run " in command else {}
     done = subprocess.run(
         ["/bin/sh", "-c", command.replace("hr-prometheus", f"{sys.executable} -m hr_prometheus", 1)],
@@ -242,46 +279,24 @@ def test_the_commands_print_what_the_readme_says(pytestconfig, command, output):
     codes = (0, 4) if " routes " in command else (2,) if output.startswith("Error: ") else (0,)
     assert done.returncode in codes or pytestconfig.getoption("--update-docs"), printed
     if pytestconfig.getoption("--update-docs"):
-        text = (ROOT / "README.md").read_text()
-        (ROOT / "README.md").write_text(text.replace(f"$ {command}\n{output}", f"$ {command}\n{printed}"))
-        pytest.skip("the README was written")
+        page.write_text(page.read_text().replace(f"$ {command}\n{output}", f"$ {command}\n{printed}"))
+        pytest.skip(f"{page.name} was written")
     assert printed == output
 
 
 def test_there_are_commands_to_test():
     """The pattern above finds what it is for."""
-    assert len(commands_with_output()) == 8
+    assert len(COMMANDS) == 9
 
 
-def test_every_command_and_option_is_in_the_readme():
+def test_every_command_and_option_is_in_the_manual():
     """No flag is a secret, and neither is its variable."""
     for name, command in cli.commands.items():
-        assert f"hr-prometheus {name}" in README
+        assert f"hr-prometheus {name}" in MANUAL
         for option in command.params:
             if isinstance(option, click.Option) and option.name != "help":
-                assert f"`{option.opts[-1]}" in README, option.opts
-                assert f"`{option.envvar}`" in README, option.envvar
-
-
-def test_the_links_work_on_a_package_index():
-    """Each is absolute, or leads to a heading of the README; what is ours exists in this checkout."""
-    links = re.findall(r"\]\(([^)]+)\)", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    }
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
-    ours = (urls["Homepage"] + "/", urls["Homepage"].replace("github.com", "raw.githubusercontent.com") + "/")
-    own_links = 0
-    for link in [*links, urls["Changelog"]]:
-        if link.startswith("#"):
-            assert link.removeprefix("#") in headings
-        else:
-            assert link.startswith("https://")
-        if link.startswith(ours):
-            assert (ROOT / link.partition("/master/")[2]).exists(), link
-            own_links += 1
-    assert own_links > 8
+                assert f"`{option.opts[-1]}" in MANUAL, option.opts
+                assert f"`{option.envvar}`" in MANUAL, option.envvar
 
 
 def test_what_contributing_names_is_there():
@@ -297,9 +312,9 @@ def test_what_contributing_names_is_there():
 def test_what_is_not_published_is_installed_from_a_checkout():
     """A release dates the changelog and changes the README's first command, the only one that depends on it."""
     is_released = "(unreleased)" not in re.search(r"^## .*", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
-    first = blocks("shell")[0].splitlines()[0]
+    first = blocks("shell", PAGES[README])[0].splitlines()[0]
     assert first == ("pip install hr-prometheus" if is_released else "pip install .  # in a checkout")
-    texts = [README, HELP.read_text(), *(file.read_text() for file in (ROOT / "hr_prometheus").rglob("*.py"))]
+    texts = [MANUAL, *(file.read_text() for file in (ROOT / "hr_prometheus").rglob("*.py"))]
     assert is_released or not [text for text in texts if "hr-prometheus[" in text]  # which would be an older one
 
 
@@ -312,9 +327,9 @@ def test_the_changelog_begins_with_this_version():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion(shell):
-    """The line in the README gives a script for each shell; options and their values are completed."""
+    """The line in the manual gives a script for each shell; options and their values are completed."""
     if shell == "bash":
-        assert 'eval "$(_HR_PROMETHEUS_COMPLETE=bash_source hr-prometheus)"' in README
+        assert 'eval "$(_HR_PROMETHEUS_COMPLETE=bash_source hr-prometheus)"' in MANUAL
     command = Path(sys.executable).parent / "hr-prometheus"
 
     def completed(**environment: str) -> str:
@@ -335,20 +350,20 @@ def labels_in_the_code(pattern: str) -> set[str]:
     }  # fmt: skip
 
 
-def test_the_words_that_labels_can_be_are_in_the_readme():
+def test_the_words_that_labels_can_be_are_in_the_manual():
     """Each value of a label that is a word of ours, and comes from no route and no client, is explained."""
     places = labels_in_the_code(r'(?:failed|report)\("([a-z]+)"') | labels_in_the_code(r'ERRORS, "([a-z]+)"')
     assert places >= {"labels", "begin", "end", "collector", "scrape"}
     paths_and_methods = {UNMATCHED, MALFORMED, UNKNOWN, OTHER}
     codes = {_code_label(code) for code in (999, 1006, 2000, 3000, 4000, 5000)}
     for word in {*places, *RESTART_REASONS} | paths_and_methods | codes - {"1006"} | {"server", "client"}:
-        assert f"`{word}`" in README or f'="{word}"' in README, word
-    assert "1006 without a close frame" in README
-    assert 'status="other"' in README
-    assert f"**{CLIENT_CLOSED_REQUEST}" in README
+        assert f"`{word}`" in MANUAL or f'="{word}"' in MANUAL, word
+    assert "1006 without a close frame" in MANUAL
+    assert 'status="other"' in MANUAL
+    assert f"**{CLIENT_CLOSED_REQUEST}" in MANUAL
 
 
-def test_the_series_of_a_label_are_as_many_as_the_readme_says():
+def test_the_series_of_a_label_are_as_many_as_the_manual_says():
     """What one more label costs, in the manual and in the help of --path-budget."""
     numbers = []
     for detail in DETAILS:
@@ -359,5 +374,6 @@ def test_the_series_of_a_label_are_as_many_as_the_readme_says():
         record.measure(0.1, 10, 10)
         numbers.append(sum(len(family.samples) for family in registry.collect()))
     basic, full = numbers
-    assert f"Each label costs {full}\nseries for each method it is asked for with ({basic} with" in README
-    assert f"each label costs {full} series for each method ({basic} with" in README
+    sentences = " ".join(sentences_of(MANUAL))
+    assert f"Each label costs {full} series for each method it is requested with ({basic} with" in sentences
+    assert f"each label costs {full} series for each method ({basic} with" in sentences

@@ -267,7 +267,7 @@ RANDOM = "3f9c1e7a5b2d4f60"
 
 
 def is_safe(value: str) -> bool:
-    """Say by the README's words whether a value may be kept."""
+    """Say by the manual's words whether a value may be kept."""
     digits = sum(each in "0123456789" for each in value)
     letters = sum(each.isascii() and each.isalpha() for each in value)
     others = sum(each in "-_.~" for each in value)

@@ -17,7 +17,7 @@ from hr_prometheus.pytest_plugin import RegistryMetrics
 from hr_prometheus.request.connection import exchanges_in_progress
 
 pytest_plugins = ["pytester"]
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "testing.md"
 
 
 async def answer(_request: web.Request) -> web.Response:
@@ -187,9 +187,9 @@ def test_nothing_is_imported_before_the_fixture_is_used():
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_the_test_in_the_readme(pytester, options):
+def test_the_test_in_the_manual(pytester, options):
     """It passes as it stands, and with several processes."""
-    (code,) = re.findall(r"```python\n((?:(?!```).)*hr_metrics.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n((?:(?!```).)*hr_metrics.*?)```", PAGE.read_text(), re.DOTALL)
     pytester.makepyfile(test_shop=code)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function")
     result = pytester.runpytest_subprocess(*options)

@@ -908,10 +908,11 @@ def test_statuses_without_colour(page, server, scheme):
 
 def test_the_picture_of_the_readme(page, serve, pytestconfig):
     """It is the page of the service that make demo serves, a minute after its start (--update-docs takes it)."""
-    picture = ROOT / "examples" / "status-page.png"
+    picture = ROOT / "docs" / "status-page.png"
     if not pytestconfig.getoption("--update-docs"):
         assert picture.read_bytes().startswith(b"\x89PNG")
-        assert "examples/status-page.png" in (ROOT / "README.md").read_text()
+        assert picture.stat().st_size < 150_000
+        assert "docs/status-page.png" in (ROOT / "README.md").read_text()
         page.open()
         return
     command = re.search(r"hr-prometheus (run.*)\\\n\t\t(.*) \\", (ROOT / "Makefile").read_text())
@@ -920,7 +921,7 @@ def test_the_picture_of_the_readme(page, serve, pytestconfig):
     arguments = shlex.split(" ".join(command.groups()).replace("$(PORT)", port).replace("$(METRICS_PORT)", "0"))
     service = serve(*arguments[1:], "--", "--traffic", f"http://127.0.0.1:{port}", cwd=ROOT)
     page.server.url = service.metrics_url.removesuffix("metrics")
-    metrics = {"width": 1240, "height": 1080, "deviceScaleFactor": 1, "mobile": False}
+    metrics = {"width": 1200, "height": 860, "deviceScaleFactor": 1, "mobile": False}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     page.open()
     for polls in (30, 65):

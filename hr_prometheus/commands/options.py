@@ -310,7 +310,7 @@ least_requests = output_option(
 kubernetes = output_option(
     "--kubernetes",
     is_flag=True,
-    help="Write a PodMonitor, a ServiceMonitor and annotations instead, of which one is needed.",
+    help="Write a PodMonitor, a ServiceMonitor and annotations instead. You need one of the three.",
 )
 output = output_option(
     "--output", type=FilePath(), metavar="FILE", help="Write to this file instead of standard output."

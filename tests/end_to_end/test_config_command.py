@@ -14,7 +14,7 @@ from hr_prometheus.commands.group import cli
 from hr_prometheus.commands.parameters import Parameter
 from hr_prometheus.commands.sources import commands_of
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
 COMMANDS = commands_of(click.Context(cli))
 
 
@@ -236,12 +236,12 @@ def test_words_that_are_not_understood(tmp_path, arguments, words):
     assert words in done.stderr.splitlines()[-1]
 
 
-def test_the_readme_shows_what_is_printed(tmp_path):
+def test_the_manual_shows_what_is_printed(tmp_path):
     """Its file is right, and the lines of its table are lines of the table for that file."""
-    (file,) = re.findall(r"```toml\n(# pyproject.toml\n.*?)```", README, re.DOTALL)
+    (file,) = re.findall(r"```toml\n(# pyproject.toml\n.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(file)
     assert hr_prometheus("config", "--check", cwd=tmp_path).stdout == "No errors.\n"
-    (words, lines) = re.search(r"\$ hr-prometheus config (run.*)\n((?:.*\n)*?)```", README).groups()
+    (words, lines) = re.search(r"\$ hr-prometheus config (run.*)\n((?:.*\n)*?)```", PAGE).groups()
     printed = hr_prometheus("config", *words.split(), cwd=tmp_path).stdout.splitlines()
     for line in lines.splitlines():
         assert line == "…" or line.split() in [each.split() for each in printed], line

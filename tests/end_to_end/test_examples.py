@@ -26,12 +26,12 @@ ROOT = EXAMPLES.parent
 
 
 def test_every_example_is_here():
-    """No example without a test, and none that the README does not list; gunicorn has a file of its own."""
+    """No example without a test, and none that the manual does not list; gunicorn has a file of its own."""
     text = Path(__file__).read_text() + Path(__file__).with_name("test_workers_gunicorn.py").read_text()
     for path in EXAMPLES.iterdir():
         if path.suffix in (".py", ".yml"):
             assert path.name in text
-            assert f"/examples/{path.name})" in (ROOT / "README.md").read_text()
+            assert f"/examples/{path.name})" in (ROOT / "docs" / "reference" / "examples.md").read_text()
 
 
 def test_the_service(serve):

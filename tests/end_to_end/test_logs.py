@@ -15,7 +15,7 @@ from test_serving import get
 from hr_prometheus.server.logs import check_log_config
 from hr_prometheus.settings import Settings
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "logs.md").read_text()
 PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=["one process", "workers"])
 #: Logging's own format, in a file for dictConfig.
 CONFIG = {
@@ -154,9 +154,9 @@ def test_the_worker_in_a_format_of_ones_own(serve, tmp_path, workers):
     assert access.startswith(f"[{number}] aiohttp.access 127.0.0.1")
 
 
-def test_the_readme_shows_a_file(tmp_path):
+def test_the_manual_shows_a_file(tmp_path):
     """Its example can be used."""
-    (text,) = re.findall(r"```toml\n( *version = 1\n.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```toml\n( *version = 1\n.*?)```", PAGE, re.DOTALL)
     (tmp_path / "log.toml").write_text(textwrap.dedent(text))
     done = hr_prometheus("config", "--check", "run", "a:b", "--log-config", "log.toml", cwd=tmp_path)
     assert done.stdout == "No errors.\n"

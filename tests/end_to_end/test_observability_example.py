@@ -99,9 +99,9 @@ def test_the_services_find_each_other_and_their_files(compose):
     assert f"/etc/prometheus/{read('prometheus.yml')['rule_files'][0]}" in targets
 
 
-def test_the_picture_is_in_the_readme():
+def test_the_picture_is_in_the_manual():
     """It is there, and small enough to be looked at."""
-    assert "/examples/observability/dashboard.png)" in (EXAMPLES.parent / "README.md").read_text()
+    assert "/examples/observability/dashboard.png)" in (EXAMPLES.parent / "docs" / "how-to" / "grafana.md").read_text()
     picture = (EXAMPLE / "dashboard.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) < 150_000

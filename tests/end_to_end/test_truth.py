@@ -28,7 +28,7 @@ sys.path.insert(0, str(APPS))
 from responses import create_app
 
 ROUNDS = 5
-#: aiohttp from 3.14.4 on; see "Use it as a library" in the README.
+#: aiohttp from 3.14.4 on; see docs/how-to/library.md.
 WRITES_ARE_TOLD = hasattr(AbstractStreamWriter, "on_body_write")
 
 

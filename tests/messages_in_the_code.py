@@ -1,0 +1,130 @@
+"""The messages in the package's code: of its errors, and of its warnings and errors in the log."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "hr_prometheus"
+PAGE = ROOT / "docs" / "reference" / "errors.md"
+ERRORS = {"ConfigurationError", "SettingError", "TargetError", "ServingError", "ScrapeError", "ApplicationError"}
+LEVELS = {"warning", "error", "exception", "critical"}
+
+
+def text_of(node: ast.expr, names: dict[str, ast.expr]) -> str:
+    """Return an expression as text: what is only known when it runs is ``…``."""
+    match node:
+        case ast.Constant(value=str() as text):
+            return re.sub(r"%(\.\d)?[srdfg]", "…", text)
+        case ast.JoinedStr(values=parts):
+            return "".join(text_of(part, names) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return text_of(left, names) + text_of(right, names)
+        case ast.Name(id=name) if name in names:
+            return text_of(names[name], {key: value for key, value in names.items() if key != name})
+        case _:
+            return "…"
+
+
+def messages(path: Path) -> Iterator[tuple[str, str]]:
+    """Iterate over the messages of a module: ``error`` or ``log``, and the text."""
+    tree = ast.parse(path.read_text())
+    constants = assigned(tree.body)
+    for function in [
+        tree,
+        *(each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)),
+    ]:
+        names = constants | assigned(function.body)
+        for node in ast.walk(function):
+            if not isinstance(node, ast.Call):
+                continue
+            match node.func:
+                case ast.Name(id=name) if name in ERRORS:
+                    yield "error", error_text(name, node, names)
+                case ast.Attribute(attr=level) if level in LEVELS and "log" in ast.unparse(node.func):
+                    yield "log", text_of(node.args[0], names) if node.args else ""
+
+
+def assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
+    """Return what names are given in some statements."""
+    names = {}
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                names[node.targets[0].id] = node.value
+    return names
+
+
+def error_text(name: str, call: ast.Call, names: dict[str, ast.expr]) -> str:
+    """Return the message of an error; that of a setting has its subject, problem and advice apart."""
+    if name != "SettingError":
+        return text_of(call.args[0], names) if call.args else ""
+    words = {keyword.arg: text_of(keyword.value, names) for keyword in call.keywords}
+    parts = [text_of(argument, names) for argument in call.args]
+    problem = parts[2] if len(parts) > 2 else words.get("problem", "")
+    advice = words.get("command_advice") or words.get("advice") or (parts[4] if len(parts) > 4 else "")
+    return f"…{problem}{advice}"
+
+
+#: What the modules are about, by the beginning of their paths. The first that fits counts.
+TOPICS = {
+    "server/target_file": "Scraping",
+    "server": "Target, addresses and start",
+    "workers": "Workers and reload",
+    "multiprocess": "Workers and reload",
+    "store/files": "Workers and reload",
+    "labels": "Labels and routes",
+    "names": "Metrics and monitors",
+    "buckets": "Metrics and monitors",
+    "store": "Metrics and monitors",
+    "request": "Metrics and monitors",
+    "event_loop": "Metrics and monitors",
+    "instrumentation": "Metrics and monitors",
+    "exposition": "Scraping",
+    "access": "Who may read the metrics",
+    "status": "Reading metrics with `top`",
+    "commands/top": "Reading metrics with `top`",
+    "observability": "Dashboards, rules and routes",
+    "commands/rules": "Dashboards, rules and routes",
+    "commands/dashboard": "Dashboards, rules and routes",
+    "": "Settings and files",
+}
+#: How a message says itself what to do.
+REPAIR = re.compile(
+    r"\b(Expected|Give|Leave|Choose|Take|Install|Remove|Use|Name|Start|Serve|Add|Write|Run|Instrument|Have|Did you mean|Named routes|Its "
+    r"parameters|names another|To group|Is it|leave the processes)\b"
+)
+
+
+def catalogue(kind: str) -> dict[str, list[str]]:
+    """Return the messages of a kind by topic. What has no words of its own is left out."""
+    topics: dict[str, set[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = str(path.relative_to(PACKAGE))
+        topic = next(topic for beginning, topic in TOPICS.items() if module.startswith(beginning))
+        for each, text in messages(path):
+            message = re.sub("…+", "…", text.replace("{}", "…"))
+            if each == kind and len(re.findall(r"[a-z]{2,}", message)) > 2:
+                topics.setdefault(topic, set()).add(message)
+    return {topic: sorted(topics[topic], key=lambda text: text.lstrip('…":, ').lower()) for topic in sorted(topics)}
+
+
+def advice_on_the_page() -> dict[str, str]:
+    """Return the messages on the page, and what is written beside each."""
+    return dict(re.findall(r"^\| `(.+?)` \| (.*?) ?\|$", PAGE.read_text(), re.MULTILINE))
+
+
+def table_of(kind: str) -> str:
+    """Return the tables of a kind of messages, with the advice that the page has."""
+    advice = advice_on_the_page()
+    parts = []
+    for topic, texts in catalogue(kind).items():
+        rows = [f"| `{text}` | {advice.get(text, '')} |" for text in texts]
+        parts.append("\n".join([f"### {topic}", "", "| Message | What to do |", "|---|---|", *rows]))
+    return "\n\n".join(parts)

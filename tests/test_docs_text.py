@@ -1,0 +1,107 @@
+"""The README and the manual as texts: their links, their length, their words."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+from manual import DOCS, PAGES, README, ROOT, sentences_of, without_blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def links_of(text: str) -> list[str]:
+    """Return the targets of the links outside code."""
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "`", without_blocks(text)))
+
+
+def anchors_of(text: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub and the site have them."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+OURS = (URLS["Homepage"] + "/", URLS["Homepage"].replace("github.com", "raw.githubusercontent.com") + "/")
+
+
+def leads_nowhere(link: str, page: Path) -> bool:
+    """Whether a link to something of ours leads nowhere in this checkout."""
+    path, _hash, anchor = link.partition("#")
+    if path.startswith("https://"):
+        if not path.startswith(OURS) or "/master/" not in path:
+            return False
+        target = ROOT / path.partition("/master/")[2]
+    else:
+        target = (page.parent / path).resolve() if path else page
+    return not target.exists() or bool(anchor and anchor not in anchors_of(target.read_text()))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_the_links_lead_somewhere(page):
+    """Each file and each heading is there."""
+    assert [link for link in links_of(page.read_text()) if leads_nowhere(link, page)] == []
+
+
+def test_the_links_work_on_a_package_index():
+    """Each link of the README is absolute, and so are those of the package."""
+    links = [*links_of(PAGES[README]), *URLS.values()]
+    assert [link for link in links if not link.startswith("https://") or leads_nowhere(link, README)] == []
+    assert len(links) > 20
+
+
+def test_every_page_is_in_the_index():
+    """By a link, and in the tree of the site."""
+    index = PAGES[DOCS / "index.md"]
+    for page in PAGES.keys() - {README, DOCS / "index.md"}:
+        name = page.relative_to(DOCS)
+        assert f"({name})" in index
+        assert f"\n{name.with_suffix('')}\n" in index
+
+
+def test_the_readme_is_one_page():
+    """It is read before a decision, so it is short. The manual has the rest."""
+    assert len(PAGES[README].splitlines()) <= 180
+
+
+def test_the_costs_in_the_readme_are_measured():
+    """Each cell of its table is one of the manual's, and so is the stall that it boasts of."""
+    costs = PAGES[DOCS / "explanation" / "costs.md"]
+    table = re.search(r"<!-- costs: .*? -->\n(.*?)<!-- /costs -->", PAGES[README], re.DOTALL)[1]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    for label, *values in rows:
+        lines = [line for line in costs.splitlines() if line.startswith(f"| {label} |")]
+        assert {*values} <= {cell.strip() for line in lines for cell in line.split("|")}, label
+    ours, theirs = (row[-1] for row in rows[:2])
+    assert f"[{float(ours.split()[0]):.0f} ms instead of {theirs}]" in PAGES[README]
+
+
+#: Sentences that may be long. There is none.
+LONG_SENTENCES: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_sentences_are_short(page):
+    """A tired reader understands them at once: none has more than 35 words."""
+    sentences = [each for each in sentences_of(PAGES[page]) if each not in LONG_SENTENCES]
+    assert [each for each in sentences if len(each.split()) > 35] == []
+
+
+#: Words of a private vocabulary, and clumsy phrases.
+CLUMSY = re.compile(
+    r"\b(told|found|whoever|nobody|somebody|no one|what there is|of which|none of ours|thereof)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_words_are_plain(page):
+    """The field's words, in the active voice."""
+    assert [each for each in sentences_of(PAGES[page]) if CLUMSY.search(each)] == []
