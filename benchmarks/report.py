@@ -141,7 +141,8 @@ def summary(rows: Sequence[Row]) -> str:
 
 def _markdown_table(rows: Sequence[Row], title: str, shape: Sequence[Column], variants: Iterable[str]) -> str:
     cells = [[title, *(column.heading for column in shape)], ["---"] * (len(shape) + 1)]
-    cells += [[label, *values] for label, values in lines(rows, shape, variants)]
+    for label, values in lines(rows, shape, variants):
+        cells.append([label, *(value.replace(" ", "\u00a0") for value in values)])  # a number keeps its unit
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 

@@ -28,10 +28,10 @@ REFERENCE = DOCS / "reference"
 
 
 def metrics_table() -> str:
-    rows = ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"]
+    rows = ["| Metric | |", "|---|---|"]
     for metric in METRICS:
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        rows.append(f"| `{metric.exported_name}` | {metric.type} ({metric.unit}) | {labels} | {metric.help} |")
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "no labels"
+        rows.append(f"| `{metric.exported_name}` | {metric.help}<br>{metric.type} ({metric.unit}), {labels} |")
     return "\n".join(rows)
 
 
@@ -39,14 +39,18 @@ def options_table(*commands: str) -> str:
     options = {option.name: option for command in commands or ["run"] for option in cli.commands[command].params}
     shared = {option.name for option in cli.commands["run"].params} if commands else ()
     context = click.Context(cli.commands["run"])
-    rows = ["| Option | Variable | Default | |", "|---|---|---|---|"]
+    rows = ["| Option | |", "|---|---|"]
     for option in options.values():
         if isinstance(option, click.Option) and option.name not in ("help", *shared):
             names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
             default = option.show_default if isinstance(option.show_default, str) else option.get_default(context)
             # click's own value for "no default" differs between its versions.
-            shown = f"`{default}`" if isinstance(default, str | int | float) and default not in ("", False) else ""
-            rows.append(f"| {names} | `{option.envvar}` | {shown} | {option.help} |")
+            shown = (
+                f", default `{default}`"
+                if isinstance(default, str | int | float) and default not in ("", False)
+                else ""
+            )
+            rows.append(f"| {names} | {option.help}<br>`{option.envvar}`{shown} |")
     return "\n".join(rows)
 
 
