@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+PROSE = pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+
+
 def links_of(text: str) -> list[str]:
     """Return the targets of the links outside code."""
     return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "`", without_blocks(text)))
@@ -40,11 +45,7 @@ def leads_nowhere(link: str, page: Path) -> bool:
     return not target.exists() or bool(anchor and anchor not in anchors_of(target.read_text()))
 
 
-@pytest.mark.parametrize(
-    "page",
-    [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md"))],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
+@PROSE
 def test_the_links_lead_somewhere(page):
     """Each file and each heading is there."""
     assert [link for link in links_of(page.read_text()) if leads_nowhere(link, page)] == []
@@ -87,10 +88,10 @@ def test_the_costs_in_the_readme_are_measured():
 LONG_SENTENCES: tuple[str, ...] = ()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@PROSE
 def test_the_sentences_are_short(page):
     """A tired reader understands them at once: none has more than 35 words."""
-    sentences = [each for each in sentences_of(PAGES[page]) if each not in LONG_SENTENCES]
+    sentences = [each for each in sentences_of(page.read_text()) if each not in LONG_SENTENCES]
     assert [each for each in sentences if len(each.split()) > 35] == []
 
 
@@ -101,7 +102,7 @@ CLUMSY = re.compile(
 )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@PROSE
 def test_the_words_are_plain(page):
     """The field's words, in the active voice."""
-    assert [each for each in sentences_of(PAGES[page]) if CLUMSY.search(each)] == []
+    assert [each for each in sentences_of(page.read_text()) if CLUMSY.search(each)] == []
