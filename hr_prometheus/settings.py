@@ -136,9 +136,7 @@ class Settings:
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         self._check_reload()
         if self.blocked_after is not None and not self.loop_metrics:
-            problem = (
-                " was given with --no-loop-metrics. Only where the event loop is measured it is known to be blocked."
-            )
+            problem = " was given with --no-loop-metrics. Blocks are known only where the event loop is measured."
             raise SettingError("blocked_after", "--blocked-after", problem)
         self._check_monitor()
 

@@ -97,7 +97,7 @@ TOPICS = {
 }
 #: How a message says itself what to do.
 REPAIR = re.compile(
-    r"\b(Expected|Give|Leave|Choose|Take|Install|Remove|Use|Name|Start|Serve|Add|Write|Run|Instrument|Have|Did you mean|Named routes|Its "
+    r"\b(Expected|Give|Leave|Choose|Take|Install|Remove|Restart|Use|Name|Start|Serve|Add|Write|Run|Instrument|Have|Did you mean|Named routes|Its "
     r"parameters|names another|To group|Is it|leave the processes)\b"
 )
 

@@ -125,7 +125,7 @@ def test_old_versions(read, authority):
         ("a: b: c", "line 1 of web.yml is no YAML: mapping values are not allowed here."),
         ('\na: "b\n', "line 3 of web.yml is no YAML: found unexpected end of stream."),
         ("basic_auth_users: {a: *secret}", "line 1 of web.yml is no YAML: found undefined alias."),
-        ("\0", '"web.yml" is no YAML: it has characters that are no text.'),
+        ("\0", '"web.yml" is no YAML: it has characters that YAML does not allow.'),
         ("[" * 5000, '"web.yml" is nested too deeply.'),
         ('tls_server_config: {cert_file: "\\0", key: k}', "on line 1 of web.yml cannot be read. Expected a certificate chain"),
         ('tls_server_config: {cert: "\\ud800", key: k}', "cert on line 1 of web.yml cannot be read. Expected a certificate chain"),

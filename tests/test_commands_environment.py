@@ -54,7 +54,9 @@ def test_the_variables_of_a_file(text, variables):
 )
 def test_a_line_that_is_no_variable(text, line):
     """It is named by its number, since what is in it may be a secret."""
-    with pytest.raises(ConfigurationError, match=rf"^what is on line {line} of \.env is not understood\. ") as caught:
+    with pytest.raises(
+        ConfigurationError, match=rf"^the setting on line {line} of \.env is not understood\. "
+    ) as caught:
         parse_env_file(text, ".env")
     assert "SECRET" not in str(caught.value)
 

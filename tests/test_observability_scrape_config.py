@@ -155,8 +155,8 @@ def test_kubernetes():
     ("make", "settings", "job", "sentence"),
     [
         (render_pod_monitor, {"file_sd": "."}, "shop", "--file-sd was given with --kubernetes."),
-        (render_scrape_config, {"port": 0}, "shop", "port 0 is another one each time"),
-        (render_scrape_config, {"metrics_port": 0}, "shop", "port 0 is another one each time"),
+        (render_scrape_config, {"port": 0}, "shop", "port 0 is a different port at each start"),
+        (render_scrape_config, {"metrics_port": 0}, "shop", "port 0 is a different port at each start"),
         (render_scrape_config, {"unix_path": "/run/x"}, "shop", 'on the unix socket "/run/x", .* --metrics-port 9100'),
         (render_scrape_config, {"metrics_path": "metrics"}, "shop", 'metrics_path="metrics" cannot be served'),
         (render_pod_monitor, {"host": "0.0.0.0"}, "The Shop", '--job "The Shop" cannot be a name'),  # noqa: S104

@@ -342,7 +342,7 @@ async def test_no_more_descriptors(monkeypatch, caplog):
         await until(lambda: refused == 3)
         monkeypatch.setattr(socket.socket, "accept", accept)
         assert b" 200 OK\r\n" in (await client.ask())[0]
-    assert caplog.messages == ["The metrics port cannot take a connection: Too many open files."]
+    assert caplog.messages == ["The metrics port cannot accept a connection: Too many open files."]
 
 
 async def test_a_port_that_is_refused():

@@ -183,7 +183,7 @@ def test_a_file_that_another_process_cuts(worker_records, tmp_path, caplog, suff
     counted = 'request_count_total{method="GET",path="/x",status="200"}'
     assert samples(generate_latest(collector).decode()).get(counted, 0) == 0
     (message,) = [each.getMessage() for each in caplog.records]
-    assert message.startswith("Another process has cut files of the workers' numbers")
+    assert message.startswith("Another process has truncated files of the workers' numbers")
     count(worker_records(0).request(LABELS), 200, 1.0)
     for each in (collector, CellCollector(str(tmp_path))):
         assert samples(generate_latest(each).decode())[counted] == 1

@@ -127,7 +127,7 @@ async def test_an_error_of_accept_is_logged_once(counts, monkeypatch, caplog, nu
     await until_tries(sock, 3)
     sock.errors.clear()
     assert await client == b"word"
-    assert [record.message for record in caplog.records] == ["No connection can be taken at present: refused."]
+    assert [record.message for record in caplog.records] == ["No connection can be accepted at present: refused."]
     acceptor.stop()
     await until_connections(acceptor, 0)
 

@@ -108,9 +108,7 @@ async def test_watchfiles_that_fails(tmp_path, monkeypatch, caplog):
         save = asyncio.ensure_future(anext(saves))
         (tmp_path / "app.py").write_text("x = 1")
         assert (await save).changed == [str(tmp_path / "app.py")]
-    assert (
-        "watchfiles has failed, so the times of files are looked at instead: OS file watch limit reached" in caplog.text
-    )
+    assert "watchfiles has failed, so files are polled instead: OS file watch limit reached" in caplog.text
 
 
 async def test_looks_at_all_files_take_next_to_nothing(tmp_path, monkeypatch):

@@ -106,11 +106,11 @@ class CurrentAccess:
     def _check_change(self, access: Access) -> None:
         if (access.tls is None) != (self._access.tls is None):
             raise ConfigurationError(
-                "TLS has come or gone, and a port speaks HTTP or HTTPS from its start on. Start hr-prometheus again."
+                "The new settings switch TLS on or off, which a running port cannot do. Restart hr-prometheus."
             )
         if access.is_open and not self._access.is_open:  # as an empty file says, which may only be half written
             raise ConfigurationError(
-                "No credentials are asked for any more, so that everyone could come. Start hr-prometheus again if that is meant."
+                "The new settings require no credentials, so everyone could read the metrics. Restart hr-prometheus if you intend that."
             )
 
     def _log_error(self, error: Exception) -> None:

@@ -135,7 +135,7 @@ def read_section(file: str, text: bytes, keys: Sequence[str]) -> Section:
         problem = re.sub("(alias|tag handle) .*", r"\1", str(error.problem))  # what follows may be part of a secret
         raise ConfigurationError(f"{_place(file, line)} is no YAML: {problem}.") from None
     except yaml.YAMLError:
-        raise ConfigurationError(f"{_place(file)} is no YAML: it has characters that are no text.") from None
+        raise ConfigurationError(f"{_place(file)} is no YAML: it has characters that YAML does not allow.") from None
     except RecursionError:
         raise ConfigurationError(f"{_place(file)} is nested too deeply.") from None
     return Section(file, node, keys)

@@ -79,7 +79,7 @@ def parse_env_file(text: str, path: str) -> dict[str, tuple[str, int]]:
         entry = _ENTRY.match(text, position)
         if entry is None or "\0" in entry[0]:
             raise ConfigurationError(
-                f"what is {place_in(path, line)} is not understood. Expected NAME=VALUE, with quotes around a value that has "
+                f"the setting {place_in(path, line)} is not understood. Expected NAME=VALUE, with quotes around a value that has "
                 "quotes, line breaks, or a # after a space."
             )
         position = entry.end()

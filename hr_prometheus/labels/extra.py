@@ -67,7 +67,7 @@ class Label:
         if not is_list or not allowed or not all(isinstance(value, str) for value in allowed):
             raise ConfigurationError(
                 f"the allowed values of a label are {allowed!r}. Expected a list of texts, for example "
-                '["web", "ios"]: without one there is no end of series.'
+                '["web", "ios"]: without a list the number of series has no bound.'
             )
         self.function = function
         self.allowed = {value: valid_text(value) for value in allowed}
@@ -202,7 +202,7 @@ def _label(name: str, source: str) -> Label:
     values = [value.strip() for value in listed.split(",")]
     if not argument or not equals or not all(values):
         example = f"{kind}:{argument or _EXAMPLES[kind]}=web,ios" if kind != HOST else "host:a.example,b.example"
-        problem = f" has no list of values. Clients choose what they send, so there would be no end of series. Expected, for example, {name}={example}."
+        problem = f" has no list of values. Clients choose what they send, so the number of series would have no bound. Expected, for example, {name}={example}."
         raise _error(name, source, problem)
     if kind == HOST:
         return Label(_host, [_without_port(value) for value in values])

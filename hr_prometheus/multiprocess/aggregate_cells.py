@@ -46,7 +46,7 @@ class CellCollector:
     def _drop_cut(self) -> None:
         """Leave out the files that another process has cut, whose cells may be anything."""
         logger.error(
-            "Another process has cut files of the workers' numbers in %s; what was in them begins at zero.",
+            "Another process has truncated files of the workers' numbers in %s. Their numbers restart at zero.",
             self._directory,
         )
         self._slots = {path: slot for path, slot in self._slots.items() if not slot.are_cut()}

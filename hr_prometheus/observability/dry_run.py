@@ -54,7 +54,7 @@ def load_application(settings: Settings, *, start: bool = False) -> tuple[Applic
         if not results:
             raise
     if not results:
-        raise TargetError(f'"{settings.target}" has ended itself before it gave an application, so it has no routes.')
+        raise TargetError(f'"{settings.target}" exited before it returned an application, so it has no routes.')
     result, has_runner = results[0]
     if isinstance(result, HrPrometheusError):
         raise result

@@ -117,5 +117,5 @@ def _address(settings: Settings) -> tuple[str, int, str]:
     elif settings.certfile is not None:
         scheme = "https"
     if port == 0:
-        raise ConfigurationError("port 0 is another one each time, so it cannot be configured. Choose a port.")
+        raise ConfigurationError("port 0 is a different port at each start, so it cannot be configured. Choose a port.")
     return host, DEFAULT_PORT if port is None else port, scheme

@@ -90,7 +90,7 @@ class Listener:
             return
         except OSError as error:  # as a rule there are no more descriptors
             if not self._is_refused:
-                logger.error("The metrics port cannot take a connection: %s.", error.strerror)  # noqa: TRY400
+                logger.error("The metrics port cannot accept a connection: %s.", error.strerror)  # noqa: TRY400
             self._is_refused = True
             self._pause(sock, _RETRY)
             return

@@ -187,7 +187,7 @@ class Acceptor:
         except OSError as error:
             # As a rule there are no more descriptors. The client waits, or another process accepts it.
             if not self._is_refused:
-                logger.error("No connection can be taken at present: %s.", error.strerror)  # noqa: TRY400
+                logger.error("No connection can be accepted at present: %s.", error.strerror)  # noqa: TRY400
             self._is_refused = True
             if sock not in self._resting:
                 self._rest(sock, RETRY)

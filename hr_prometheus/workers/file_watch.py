@@ -54,7 +54,7 @@ class FileWatch:
                     async for _ in notifications:
                         yield
             except Exception as error:  # noqa: BLE001  # of several types; the system may allow no more watches
-                logger.warning("watchfiles has failed, so the times of files are looked at instead: %s", error)
+                logger.warning("watchfiles has failed, so files are polled instead: %s", error)
         while True:
             await asyncio.sleep(_STEP)
             now = monotonic()

@@ -372,7 +372,10 @@ def test_a_web_configuration_that_changes(serve, tmp_path, workers):
     file.write_text("")
     assert status(service.metrics_url) == 401
     assert status(service.metrics_url, **basic("bob", "bob")) == 200
-    assert "No credentials are asked for any more, so that everyone could come." in service.process.stderr.readline()
+    assert (
+        "The new settings require no credentials, so everyone could read the metrics."
+        in service.process.stderr.readline()
+    )
     assert service.stop() == (0, "", "")
 
 
@@ -383,9 +386,7 @@ def test_tls_that_comes(serve, authority, tmp_path):
     service = serve(*ARGUMENTS, "--metrics-web-config", write_config(file))
     write_config(file, tls_server_config={"cert_file": certificate, "key_file": key})
     assert status(service.metrics_url, **basic("alice", "alice")) == 200
-    assert (
-        "TLS has come or gone, and a port speaks HTTP or HTTPS from its start on." in service.process.stderr.readline()
-    )
+    assert "The new settings switch TLS on or off, which a running port cannot do." in service.process.stderr.readline()
 
 
 def test_headers_and_a_rate_limit(serve, tmp_path):

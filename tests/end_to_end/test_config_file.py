@@ -239,7 +239,7 @@ def test_a_table_of_a_project_that_is_wrong(tmp_path, content, words):
         (["--config", "shop/pyproject.toml"], '--config "shop/pyproject.toml" has no table [tool.hr-prometheus]. Expected the settings in one.'),
         (["--config", "shop/hr.toml", "--no-config"], "--config was given with --no-config. Leave one of them out."),
         (["--env-file", "none"], '--env-file "none": No such file or directory. Expected a file with lines of NAME=VALUE.'),
-        (["--env-file", "shop/env"], "what is on line 2 of shop/env is not understood. Expected NAME=VALUE"),
+        (["--env-file", "shop/env"], "the setting on line 2 of shop/env is not understood. Expected NAME=VALUE"),
     ],
 )  # fmt: skip
 def test_a_file_that_was_chosen(tmp_path, arguments, words):

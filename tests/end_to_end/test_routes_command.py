@@ -142,7 +142,7 @@ def test_too_many_series():
         (["factories:returns_nothing_async"], 2, "its value is None"),
         (["served:app", "--allow-values", "get_cell_neighbour=north"], 2, "is not understood. Expected NAME.PARAM="),
         (["served:app", "--allow-values", "get_cell_neighbour.up=a"], 2, 'has no parameter "up"'),
-        (["factories:exits"], 2, "has ended itself before it gave an application"),
+        (["factories:exits"], 2, "exited before it returned an application"),
         (["runs_nothing.py"], 2, "its value is None"),
         (["served:app", "--app-dir", "none"], 2, '--app-dir "none" is not a directory'),
     ],

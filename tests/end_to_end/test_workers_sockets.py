@@ -127,7 +127,7 @@ async def test_no_descriptors_left(serve, mark, loop):
     code, _, error = service.stop()
     assert code == 0
     assert error.count("The numbers of new series cannot be written ([Errno 24] Too many open files") == 1
-    assert error.count("No connection can be taken at present: Too many open files.") >= 1
+    assert error.count("No connection can be accepted at present: Too many open files.") >= 1
     assert error.count("\n") < 5
 
 
