@@ -12,6 +12,7 @@ smartquotes = False  # options begin with two hyphens
 myst_heading_anchors = 3  # the same anchors as on GitHub
 autodoc_typehints = "none"  # the signature of instrument() is long enough
 python_maximum_signature_line_length = 100
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 
 html_theme = "furo"

@@ -74,16 +74,28 @@ def instrument(
 
     This is what ``hr-prometheus run`` does to an application. Call it before the application is started.
 
-    *metrics_path* is the path of the metrics route, or ``None`` for no route, and *status_path* that of the status page.
-    *buckets* are upper bounds in seconds, or a mapping of route names to theirs, in which ``*`` is every other route; *detail*
-    is ``full`` or ``basic``. *names* are the name sets of the request metrics: ``seed``, ``http``, ``otel``. With
-    *latency_by_status* latencies have the label ``outcome``: ``error`` for a status from 500 on, else ``ok``. These,
-    *metric_prefix* and *registry* belong to the default monitor, and to one that inherits it. A *request_monitor* of your own has its own metrics, and *registry* is then only what the metrics route shows. The other
-    options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
+    Where the metrics are, and the status page:
 
-    With *loop_metrics* the event loop is measured while the application is up, in part by a thread. *blocked_after* is for
-    how many seconds one thing may hold the loop before that is counted and blamed on its route; 0 counts nothing. The status page
-    lists requests that took *slow* seconds or more; with 0 it lists only those that failed.
+    - *metrics_path*: the path of the metrics route, or ``None`` for no route.
+    - *status_path*: the path of the status page, or ``None`` for no page.
+    - *slow*: from how many seconds on the status page lists a request: 1 by default. 0 lists only those that failed.
+
+    For the default monitor, and for one that inherits it:
+
+    - *detail*: ``full``, the default, or ``basic``.
+    - *buckets*: upper bounds of latencies in seconds. Or a mapping of route names to their bounds, in which ``*`` is every other route.
+    - *latency_by_status*: gives latencies the label ``outcome``: ``error`` for a status from 500 on, else ``ok``.
+    - *names*: the name sets of the request metrics: ``seed``, the default, ``http``, ``otel``.
+    - *metric_prefix*: stands before their names.
+    - *registry*: where the metrics are registered. With a *request_monitor* of your own, it is only what the metrics route shows.
+
+    For the event loop:
+
+    - *loop_metrics*: measures the event loop while the application is up, in part by a thread.
+    - *blocked_after*: for how many seconds one thing may hold the loop before that counts as a block of its route: a tenth
+      by default. 0 counts nothing.
+
+    The other options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
 
     An application that carries the middleware already keeps it, with its own options, and is not counted
     twice. A metrics route that it has, or a status page, is left as it is.

@@ -44,21 +44,26 @@ def hrprometheus_middleware(
 ) -> Middleware:
     """Make a middleware that records every request of an application.
 
-    *request_monitor* is the class of the monitors, by default
-    :class:`~hr_prometheus.monitors.RequestMonitor`; *monitor_args* are handed to it with each request.
-    Among them ``fixed_routes_parameters`` (also spelled ``fixed_routes_parameter``) maps route names to the
-    parameters that the path label shows as ``{name}``, and with the default monitor ``buckets`` (seconds),
-    ``metric_prefix``, ``registry``, ``detail`` (``basic`` or ``full``), ``names`` and ``latency_by_status`` choose the metrics;
-    see :func:`~hr_prometheus.instrument`.
+    What the label ``path`` shows:
 
-    *allow_values* maps route names to parameters and these to the values that the path label keeps; any other value
-    of such a parameter is ``other``. Of other parameters *keep_values* ``safe`` keeps what looks neither like a secret nor like
-    a person and shows the rest as ``{name}``; ``all`` keeps everything. *path_budget* is how many distinct path labels a route may have before further ones are recorded under its
-    template. Requests whose path label matches one of the shell patterns in *exclude* are not recorded, and none with one of
-    the methods in *exclude_methods*, such as ``OPTIONS``.
+    - *fixed_routes_parameters* (also spelled *fixed_routes_parameter*): maps route names to the parameters that are shown as
+      ``{name}``.
+    - *allow_values*: maps route names to parameters, and these to the values that are kept. Any other value is ``other``.
+    - *keep_values*: ``safe``, the default, keeps other values that look neither like a secret nor like a person. ``all`` keeps everything.
+    - *path_budget*: how many distinct path labels a route may have, 100 by default. Further paths are recorded under its template.
 
-    *extra_labels* of the default monitor's metrics map names to sources, such as ``handler``, ``const:shop`` or
-    ``header:X-Client=web,ios``, or to a :class:`~hr_prometheus.Label` with a function of your own.
+    What is recorded:
+
+    - *exclude*: shell patterns. Requests whose path label matches one are not recorded.
+    - *exclude_methods*: methods that are not recorded, such as ``OPTIONS``.
+    - *extra_labels*: maps names of labels to sources, such as ``handler``, ``const:shop`` or ``header:X-Client=web,ios``, or to a
+      :class:`~hr_prometheus.Label` with a function of your own. They belong to the default monitor.
+
+    Who records:
+
+    - *request_monitor*: the class of the monitors, by default :class:`~hr_prometheus.monitors.RequestMonitor`.
+    - *monitor_args*: arguments for that class. The default one takes *detail* (here ``basic`` by default), *buckets*,
+      *latency_by_status*, *names*, *metric_prefix* and *registry*, as :func:`~hr_prometheus.instrument` does.
 
     Put it first in ``middlewares``, so that it is the outermost. Raises
     :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.
