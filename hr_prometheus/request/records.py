@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 #: The status of most requests; those in progress are counted as if they will have it.
 USUAL_STATUS = "200"
+#: The bounds of sizes, whole as the sizes are: Python compares two integers faster than an integer and a float.
+_SIZE_BOUNDS = tuple(int(bound) for bound in SIZE_BUCKETS)
 
 
 class Records:
@@ -214,11 +216,11 @@ class DetailedRequestRecord(RequestRecord):
             page[first] += first_byte  # as above
             page[bucket] += 1.0
         if sent is not None:
-            bucket = sent_first + 1 + bisect_left(SIZE_BUCKETS, sent)
+            bucket = sent_first + 1 + bisect_left(_SIZE_BOUNDS, sent)
             sent_page[sent_first] += sent
             sent_page[bucket] += 1.0
         if received:
-            bucket = received_first + 1 + bisect_left(SIZE_BUCKETS, received)
+            bucket = received_first + 1 + bisect_left(_SIZE_BOUNDS, received)
             received_page[received_first] += received
             received_page[bucket] += 1.0
         elif received is not None:  # most requests have no body
