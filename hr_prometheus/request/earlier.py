@@ -12,7 +12,11 @@ from hr_prometheus.request.exchange import Exchange
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aiohttp.web import Request
     from multidict import CIMultiDict
+
+    from hr_prometheus.request.connection import Connection
+    from hr_prometheus.request.recorder import Record, Recorder
 
 
 class EarlierExchange(Exchange):
@@ -20,16 +24,15 @@ class EarlierExchange(Exchange):
 
     _write: Callable[..., Awaitable[None]]
 
-    def observe(self) -> None:
-        """Take the place of the writer's methods."""
-        writer = self.writer
-        try:
+    def __init__(
+        self, recorder: Recorder, record: Record, request: Request, writer: Any, connection: Connection
+    ) -> None:
+        """Observe the *writer*, and each of its writes."""
+        with suppress(AttributeError):  # it may take no attributes
             writer.on_body_write = getattr(writer, "on_body_write", None)
+        super().__init__(recorder, record, request, writer, connection)
+        if not self.is_blind:
             self._write, writer.write = writer.write, self.write
-        except AttributeError as error:
-            self.be_blind(error)
-        else:
-            super().observe()
             self.observe_end()
 
     def release(self) -> None:

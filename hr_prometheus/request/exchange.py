@@ -18,7 +18,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.hdrs import CONTENT_ENCODING, METH_HEAD
-from aiohttp.web import StreamResponse
 
 from hr_prometheus.request.aiohttp_features import HEADS_ARE_BUFFERED, MISSING_NAMES
 from hr_prometheus.request.body import NO_BODY, EncodedBody, status_in
@@ -28,14 +27,13 @@ from hr_prometheus.request.incomplete import (
     is_bodiless,
     response_of,
     status_after_task,
-    status_of_outcome,
 )
 from hr_prometheus.request.websocket import begin_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp.web import Request
+    from aiohttp.web import Request, StreamResponse
     from multidict import CIMultiDict
 
     from hr_prometheus.request.connection import Connection
@@ -52,6 +50,8 @@ class Exchange:
 
     began: float
     _write_headers: Callable[[str, CIMultiDict[str]], Awaitable[None]]
+    _our_write_headers: object = None  #: what the writer has in the place of its own: each access makes a method anew
+    _our_send_headers: object = None
     length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
     written_at = 0.0  #: when the latest part was handed to the transport
     output_size = 0  #: bytes of the head and the body that the writer has reported
@@ -69,8 +69,16 @@ class Exchange:
     websocket: WebSocketConnection | None = None
 
     def __init__(
-        self, recorder: Recorder, record: Record, request: Request, writer: Any, connection: Connection
+        self,
+        recorder: Recorder,
+        record: Record,
+        request: Request,
+        writer: Any,
+        connection: Connection,
+        *,
+        outer: Exchange | None = None,
     ) -> None:
+        """Observe the *writer*, unless the exchange of a middleware of ours further out, *outer*, does."""
         self.recorder = recorder
         self.record = record
         self.request = request
@@ -90,16 +98,15 @@ class Exchange:
         # The writer's own methods. The exchange takes the place of ``write_headers`` for each request, of these if need be.
         self._send_headers: Callable[[], None] | None = None
         self._write_eof: Callable[[bytes], Awaitable[None]] | None = None
-
-    def observe(self) -> None:
-        """Take the place of the writer's ``write_headers`` and ``on_body_write``."""
-        writer = self.writer
+        if outer is not None:
+            return
         try:
             self.also, writer.on_body_write = writer.on_body_write, self
-            self._write_headers, writer.write_headers = writer.write_headers, self.write_headers
+            self._write_headers = writer.write_headers
+            self._our_write_headers = writer.write_headers = self.write_headers
             if getattr(self._write_headers, "__self__", None) is not writer:
                 self.is_wrapped = True
-        except AttributeError as error:
+        except Exception as error:  # noqa: BLE001  # whatever the writer is, the request is answered
             self.be_blind(error)
 
     def observe_end(self) -> None:
@@ -128,22 +135,20 @@ class Exchange:
         try:
             if writer.on_body_write is self:
                 writer.on_body_write = self.also or seen
-            if writer.write_headers == self.write_headers:
+            if writer.write_headers is self._our_write_headers:
                 del writer.write_headers
-            if self._send_headers is not None and writer.send_headers == self.send_headers:
+            if self._send_headers is not None and writer.send_headers is self._our_send_headers:
                 del writer.send_headers
             if self._write_eof is not None and writer.write_eof == self.write_eof:
                 del writer.write_eof
             if self.is_wrapped:
-                self._restore()
+                for name in ("write_headers", "send_headers", "write_eof"):
+                    original = getattr(self, f"_{name}")
+                    if original is not None and getattr(original, "__self__", None) is not writer:
+                        vars(writer).setdefault(name, original)
         except AttributeError:  # it could not be observed
             pass
-
-    def _restore(self) -> None:
-        for name in ("write_headers", "send_headers", "write_eof"):
-            original = getattr(self, f"_{name}")
-            if original is not None and getattr(original, "__self__", None) is not self.writer:
-                vars(self.writer).setdefault(name, original)
+        self._our_write_headers = self._our_send_headers = None  # they refer to this exchange as well
 
     def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> Awaitable[None]:
         """Note the status and the length, and have the writer write the head to its buffer."""
@@ -162,7 +167,8 @@ class Exchange:
                     self.observe_end()
                     self.watch()
                 elif self._send_headers is None:
-                    self._send_headers, writer.send_headers = writer.send_headers, self.send_headers
+                    self._send_headers = writer.send_headers
+                    self._our_send_headers = writer.send_headers = self.send_headers
                 if not length or status in NO_BODY or self.request.method == METH_HEAD:
                     self._expect_no_length(status_line)
                 if writer.on_body_write is not self:
@@ -206,7 +212,11 @@ class Exchange:
         else:
             self.sent += self.encoded.written(output_size, is_last=self.is_last)
         if self.sent == self.length or self.is_last:
-            self.complete(now)
+            self.is_complete = True
+            if self.waits or not self.status:  # without a status no head was seen
+                self.watch()
+            else:
+                self.finish(self.status, now)
         elif self.task is None or self.task.done():
             self.watch()
         elif self.connection.tls and self.connection.tls.is_reset():
@@ -252,12 +262,8 @@ class Exchange:
             # For the size of a file, perhaps, that the operating system has sent. A middleware before ours may send another response.
             is_sent = self.headers is not None and getattr(self.returned, "headers", None) is self.headers
             self.response, self.waits = (self.returned, False) if is_sent else (self.response, True)
-        self.complete(now)
-
-    def complete(self, now: float) -> None:
-        """Record the end: the last byte was handed to a transport that was still connected."""
         self.is_complete = True
-        if self.waits or not self.status:  # without a status no head was seen
+        if self.waits or not self.status:  # as above
             self.watch()
         else:
             self.finish(self.status, now)
@@ -294,15 +300,6 @@ class Exchange:
             self.finish(status, perf_counter())
         else:
             self.last_status = status
-
-    def note_outcome(self, outcome: object) -> None:
-        """Take the response that the handler has returned or raised, or its error, which may be the end."""
-        if self.connection.is_direct:
-            self.finish(status_of_outcome(self, outcome), perf_counter())
-        elif isinstance(outcome, StreamResponse):
-            self.response, self.waits = outcome, False
-            if self.is_complete:
-                self.complete(self.written_at)
 
     def give_up(self) -> None:
         """Record the end of a request whose connection has ended, or goes on to another one."""

@@ -6,11 +6,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.hdrs import UPGRADE
+from aiohttp.web import StreamResponse
 
 from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED
 from hr_prometheus.request.connection import connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
 from hr_prometheus.request.exchange import Exchange
+from hr_prometheus.request.incomplete import status_of_outcome
 from hr_prometheus.request.loop_time import count_loop_time
 from hr_prometheus.request.websocket import expect_upgrade
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiohttp.typedefs import Handler
-    from aiohttp.web import Request, StreamResponse
+    from aiohttp.web import Request
 
     from hr_prometheus.request.recorder import Record, Recorder
     from hr_prometheus.store.cells import Cells
@@ -53,7 +55,10 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
         exchange: Exchange | None = None
         try:
             writer: Any = request.writer
-            connection = connections.get(getattr(request, "task", None)) or open_connection(request)
+            try:
+                connection = connections[request.task]
+            except (KeyError, AttributeError):
+                connection = open_connection(request)
             outer = connection.exchange
             if outer is not None and outer.writer is writer:  # a middleware of ours further out has begun it
                 record = _join(recorder, outer, request)
@@ -62,7 +67,6 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
                     outer.give_up()
                 record = lookup(request) or record_of(request) or _NOT_RECORDED
                 exchange = make_exchange(recorder, record, request, writer, connection)
-                exchange.observe()
                 if is_full and UPGRADE in request.headers:
                     expect_upgrade(exchange)
                 exchange.began = perf_counter()
@@ -88,7 +92,7 @@ def _join(recorder: Recorder, outer: Exchange, request: Request) -> Record:
     if any(each.recorder.records_like(recorder) for each in (outer, *outer.inner)):
         return _NOT_RECORDED
     record = recorder.record_of(request) or _NOT_RECORDED
-    exchange = Exchange(recorder, record, request, outer.writer, outer.connection)
+    exchange = Exchange(recorder, record, request, outer.writer, outer.connection, outer=outer)
     if recorder.is_full and UPGRADE in request.headers:
         expect_upgrade(outer)
     exchange.began = perf_counter()
@@ -105,7 +109,17 @@ async def _await_response(exchange: Exchange, handler: Handler) -> StreamRespons
     try:
         response = await handler(exchange.request)
     except BaseException as error:
-        exchange.note_outcome(error)
+        _note_outcome(exchange, error)
         raise
-    exchange.note_outcome(response)
+    _note_outcome(exchange, response)
     return response
+
+
+def _note_outcome(exchange: Exchange, outcome: object) -> None:
+    """Take the response that the handler has returned or raised, or its error, which may be the end."""
+    if exchange.connection.is_direct:
+        exchange.finish(status_of_outcome(exchange, outcome), perf_counter())
+    elif isinstance(outcome, StreamResponse):
+        exchange.response, exchange.waits = outcome, False
+        if exchange.is_complete and exchange.status:
+            exchange.finish(exchange.status, exchange.written_at)
