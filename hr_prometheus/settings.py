@@ -29,6 +29,8 @@ DEFAULT_SHUTDOWN_TIMEOUT = 10.0
 DEFAULT_KEEPALIVE_TIMEOUT = 75.0
 #: Seconds.
 DEFAULT_WORKER_TIMEOUT = 30.0
+#: Seconds.
+DEFAULT_BOOT_TIMEOUT = 60.0
 #: Seconds for which one thing may hold the event loop.
 DEFAULT_BLOCKED_AFTER = 0.1
 #: Requests in its long window from which on an alert of an objective may fire. With fewer, a handful of errors is a large
@@ -71,6 +73,7 @@ class Settings:
     # the workers; None: one process, without a supervisor
     workers: int | None = None
     worker_timeout: float | None = None
+    boot_timeout: float | None = None
     max_requests: int | None = None
     # the restart of one worker when a file changes
     reload: bool = False
@@ -130,8 +133,8 @@ class Settings:
             problem = " was given with --no-access-log. Leave one of them out."
             raise SettingError("access_log_format", "--access-log-format", problem)
         self._check_page()
-        for name, value in (("worker_timeout", self.worker_timeout), ("max_requests", self.max_requests)):
-            if self.workers is None and not self.reload and value is not None:
+        for name in ("worker_timeout", "boot_timeout", "max_requests"):
+            if self.workers is None and not self.reload and getattr(self, name) is not None:
                 problem = " was given without --workers. Only --workers starts the supervisor that it is for."
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         self._check_reload()

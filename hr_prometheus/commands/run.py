@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @server_options.pid_file
 @server_options.workers
 @server_options.worker_timeout
+@server_options.boot_timeout
 @server_options.max_requests
 @server_options.reload
 @server_options.reload_dir

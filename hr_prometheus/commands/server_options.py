@@ -9,6 +9,7 @@ from hr_prometheus.commands.types import FilePath, Seconds, WholeNumber
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
+    DEFAULT_BOOT_TIMEOUT,
     DEFAULT_HOST,
     DEFAULT_KEEPALIVE_TIMEOUT,
     DEFAULT_LOG_FORMAT,
@@ -157,6 +158,13 @@ worker_timeout = workers_option(
     metavar="SECONDS",
     show_default=f"{DEFAULT_WORKER_TIMEOUT:g}",
     help="Replace a worker whose event loop has been blocked for so long; 0 never does.",
+)
+boot_timeout = workers_option(
+    "--boot-timeout",
+    type=Seconds(example=DEFAULT_BOOT_TIMEOUT),
+    metavar="SECONDS",
+    show_default=f"{DEFAULT_BOOT_TIMEOUT:g}",
+    help="Kill a worker that has not started within so long, and try again; 0 never does.",
 )
 max_requests = workers_option(
     "--max-requests",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 from functools import lru_cache
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARY = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_PYTHON = 2
+_FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 
 
 class Place(NamedTuple):
@@ -30,19 +33,28 @@ class Place(NamedTuple):
 
 def place_of(frames: Sequence[FrameType]) -> Place:
     """Return the innermost place in the application's own code, else in an installed package, else anywhere."""
-    kinds = [_kind(frame.f_code.co_filename) for frame in frames]
-    frame = frames[kinds.index(min(kinds))]
-    return Place(_relative(frame.f_code.co_filename), frame.f_lineno or 0, frame.f_code.co_name)
+    return _innermost([Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name) for frame in frames])
+
+
+def place_in(stack: str) -> Place | None:
+    """Return the same for a *stack* as faulthandler writes it; ``None`` if it is only in Python's code and ours."""
+    places = [Place(file, int(line), function) for file, line, function in _FRAME.findall(stack)]
+    return _innermost(places) if any(_kind(place.file) < _PYTHON for place in places) else None
+
+
+def _innermost(places: Sequence[Place]) -> Place:
+    place = min(places, key=lambda each: _kind(each.file))  # the first one of its kind
+    return place._replace(file=_relative(place.file))
 
 
 @lru_cache(maxsize=1024)
 def _kind(file: str) -> int:
-    """Return 0 for an application's own code, 1 for that of installed packages, 2 for Python's and ours."""
+    """Return 0 for an application's own code, 1 for that of installed packages, ``_PYTHON`` for Python's and ours."""
     if file.startswith(("<", _PACKAGE)):  # the first is of no file, as in what dataclasses make
-        return 2
+        return _PYTHON
     if any(part in file for part in _INSTALLED):
         return 1
-    return 2 if file.startswith(_LIBRARY) else 0
+    return _PYTHON if file.startswith(_LIBRARY) else 0
 
 
 @lru_cache(maxsize=1024)

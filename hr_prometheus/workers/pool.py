@@ -14,11 +14,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import ServingError
-from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.origins import sentence_of
 from hr_prometheus.server.announcer import SLOW_START
 from hr_prometheus.server.target import parse_target
-from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT, DEFAULT_WORKER_TIMEOUT
+from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
 from hr_prometheus.workers.leftovers import end_group
@@ -29,15 +28,16 @@ from hr_prometheus.workers.process import (
     REMOVE,
     SIGNAL,
     STOP,
+    TIMEOUT,
     WorkerProcess,
     describe_exit_code,
 )
-from hr_prometheus.workers.stacks import describe_blocked, requests_in_progress
 from hr_prometheus.workers.tasks import BackgroundTasks, wait_for_any
+from hr_prometheus.workers.timeouts import Timeouts
 from hr_prometheus.written_forms import MOST_WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from hr_prometheus.multiprocess.slots import Slots
     from hr_prometheus.server.bind import BoundAddresses
@@ -93,10 +93,13 @@ class WorkerPool:
         #: In which idle connections wait for the next worker.
         self._idle = socket.socketpair() if settings.reload else ()
         self._replacing = asyncio.Lock()
-        self._successor: WorkerProcess | None = None
+        #: Whether the last successor that could not serve has hung.
+        self._has_hung = False
+        self.reload_requested = asyncio.Event()
         #: Set by the next reload.
         self._reload_began = asyncio.Event()
         self._backoff = Backoff(settings.workers or 1)
+        self._timeouts = Timeouts(settings, slots.path)
         self._tasks, self._leftovers = BackgroundTasks(), BackgroundTasks()
 
     async def start(self, slot: int, reason: str = "") -> WorkerProcess:
@@ -113,6 +116,7 @@ class WorkerPool:
             worker.fail(error)
         else:
             await worker.start(self._settings.target, self._config(slot))
+            self._tasks.start(self._timeouts.watch_boot(worker))
             if reason == RELOAD:
                 asyncio.get_running_loop().call_later(SLOW_START, self._check_start, worker)
         return worker
@@ -143,7 +147,7 @@ class WorkerPool:
         self._tasks.start(self._keep(worker))
 
     async def _keep(self, worker: WorkerProcess) -> None:
-        slot, reload_began = worker.slot, self._reload_began
+        slot, reload_began, cause = worker.slot, self._reload_began, EXIT
         while True:
             code = await worker.end
             waits_for_save = self._settings.reload and worker.will_restart and not worker.has_served
@@ -154,16 +158,16 @@ class WorkerPool:
                 break
             if worker.failure is None:
                 logger.warning("Worker %d (pid %d) has ended, by %s.", slot, worker.pid, describe_exit_code(code))
-            if waits_for_save:
-                self.has_failed = True
-                await wait_for_any(self.stopping, reload_began)
-            else:
-                await wait_for_any(self.stopping, seconds=self._pause(worker))
+            self.has_failed = self.has_failed or waits_for_save
+            # A reload may bring what it has lacked.
+            await wait_for_any(self.stopping, reload_began, seconds=None if waits_for_save else self._pause(worker))
             if self.stopping.is_set() or self.workers.get(slot) is not worker:  # it was removed meanwhile
                 return
-            self.restarts[slot, worker.reason or (EXIT if code >= 0 else SIGNAL)] += 1
+            if worker.pid:
+                cause = worker.reason or (EXIT if code >= 0 else SIGNAL)
             reload_began = self._reload_began
             worker = await self.start(slot, RELOAD if waits_for_save else "")
+            self.restarts[slot, cause] += bool(worker.pid)
         del self.workers[slot]
         if worker.reason == STOP:
             self.failure = self.failure or worker.failure
@@ -183,9 +187,10 @@ class WorkerPool:
                 return True
             if self._settings.reload:
                 old.pause()
-            self._successor = successor = await self.start(self._free_slot(), reason)
+            successor = await self.start(self._free_slot(), reason)
             self.has_failed = not await successor.boot
             if self.has_failed:
+                self._has_hung = successor.reason == TIMEOUT
                 del self.workers[successor.slot]
                 if self._settings.reload:
                     old.resume()
@@ -205,19 +210,40 @@ class WorkerPool:
             return True
 
     async def reload(self) -> bool:
-        """Replace the workers, one after the other, and return whether all were. If one was not, the others are not tried."""
+        """Replace the workers, one after the other, and return whether all were. If one was not, the others are not tried.
+
+        If its successor has hung, it and they are tried later.
+        """
         self._reload_began.set()
         self._reload_began = asyncio.Event()
-        for worker in list(self.workers.values()):
+        workers = list(self.workers.values())
+        for number, worker in enumerate(workers):
             if not await self._replace(worker, RELOAD):
+                if self._has_hung and not self._settings.reload:
+                    await wait_for_any(self.stopping, self.reload_requested, seconds=FIRST_PAUSE)
+                    if not self.reload_requested.is_set():
+                        self._tasks.start(self._replace_in_the_end(workers[number:], RELOAD))
                 return False
         logger.log(logging.DEBUG if self._settings.reload else logging.INFO, "All workers have been replaced.")
         return True
 
-    def abandon_successor(self) -> None:
-        """End the successor of a worker that is still starting; what it starts is out of date."""
-        if self._successor is not None and not self._successor.boot.done():
-            self._successor.stop(RELOAD, self.drain_seconds)
+    async def _replace_in_the_end(self, workers: Sequence[WorkerProcess], reason: str) -> None:
+        """Replace *workers*, trying again after longer and longer pauses. A reload gives way to a further one."""
+        reload_began = self._reload_began
+        for worker in workers:
+            pause = FIRST_PAUSE
+            while not await self._replace(worker, reason):
+                await wait_for_any(self.stopping, self._reload_began, seconds=pause)
+                if self.stopping.is_set() or (reason == RELOAD and reload_began.is_set()):
+                    return
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def request_reload(self) -> None:
+        """Have the workers replaced. Those that are still starting begin anew, since what they start is out of date."""
+        self.reload_requested.set()
+        for worker in self.workers.values():
+            if not worker.boot.done():
+                worker.stop(RELOAD, self.drain_seconds)
 
     def _on_sockets(self, bound: ScriptSockets) -> None:
         """Keep the sockets of a script for the next worker, in place of those that it has asked for before."""
@@ -228,13 +254,7 @@ class WorkerPool:
         self._script_request = bound.request
 
     def _on_request_limit(self, worker: WorkerProcess) -> None:
-        async def replace() -> None:
-            pause = FIRST_PAUSE
-            while not await self._replace(worker, MAX_REQUESTS):
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
-
-        self._tasks.start(replace())
+        self._tasks.start(self._replace_in_the_end([worker], MAX_REQUESTS))
 
     def add(self) -> None:
         """Start one more worker, if there may be one."""
@@ -258,27 +278,8 @@ class WorkerPool:
         return next(slot for slot in count() if slot not in self.workers)
 
     async def watch(self) -> None:
-        """Kill workers that do not answer. Time in which this process did not run either does not count."""
-        timeout = self._settings.worker_timeout
-        if timeout is None:
-            timeout = 0.0 if self._settings.reload else DEFAULT_WORKER_TIMEOUT  # a debugger blocks
-        interval = min(1.0, timeout / 4)
-        while timeout:
-            await asyncio.sleep(interval)
-            for worker in self.workers.values():
-                if worker.is_serving and worker.unanswered * interval >= timeout:
-                    self._tasks.start(self._kill_blocked(worker, timeout))
-                elif worker.is_serving:
-                    worker.ping()
-
-    async def _kill_blocked(self, worker: WorkerProcess, seconds: float) -> None:
-        try:
-            requests = requests_in_progress(os.path.join(self._slots.path, identifier(worker.slot)))
-            stacks = await worker.give_up()
-            text = "Worker %d (pid %d) has not answered for %g s. %s"
-            logger.error(text, worker.slot, worker.pid, seconds, describe_blocked(requests, stacks))
-        finally:
-            worker.kill()
+        """Kill workers that do not answer."""
+        await self._timeouts.watch(self.workers.values())
 
     def reap(self) -> None:
         """Reap every child that has ended, and as process 1 of a container every orphan."""

@@ -149,8 +149,8 @@ class WorkerProcess:
 
     @property
     def will_restart(self) -> bool:
-        """Whether its slot gets another worker when it has ended."""
-        return self.reason in {"", TIMEOUT}
+        """Whether its slot gets another worker when it has ended. One that has not served has no successor for a reload."""
+        return self.reason in {"", TIMEOUT} or (self.reason == RELOAD and not self.has_served)
 
     def ping(self) -> None:
         """Ask whether it still answers."""
@@ -243,7 +243,7 @@ class WorkerProcess:
     def _on_message(self, kind: str, value: Any) -> None:
         if kind == "pong":
             self.unanswered = 0
-        elif kind == "ready":
+        elif kind == "ready" and self.reason != TIMEOUT:  # it was too late
             self.routes, self.notices, self.loop = value
             sockets = None if self._handover is None else self._handover.take()
             if sockets is not None and self._on_sockets is not None:

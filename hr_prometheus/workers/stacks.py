@@ -15,6 +15,7 @@ from textwrap import indent
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from hr_prometheus.event_loop.place import place_in
 from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.server.in_progress import RequestInProgress, describe_requests
 from hr_prometheus.store.cells import in_progress
@@ -87,3 +88,11 @@ def describe_blocked(requests: Sequence[RequestInProgress], stacks: str) -> str:
     if not stacks:
         return f"{text}It has not written its stacks; a stopped process cannot."
     return f"{text}Its stacks:\n{indent(stacks, '    ')}"
+
+
+def describe_place(stacks: str) -> str:
+    """Return a clause for where the main thread of a worker is: in the application's code, or in the event loop."""
+    if not stacks:
+        return ""
+    place = place_in(stacks.partition("\n\n")[0])
+    return "; it waits in its event loop" if place is None else f"; it is at {place}"

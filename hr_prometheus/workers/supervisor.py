@@ -43,7 +43,6 @@ class Supervisor:
         self._announced_urls: list[str] = []
         self._pool = WorkerPool(settings, addresses, slots, counts, self._answer, on_slow_start=self._on_slow_start)
         self._scrapes = WorkerScrapes(slots.path, self._pool.workers, self._pool.restarts)
-        self._reload_requested = asyncio.Event()
         self._tasks = BackgroundTasks()
         self._terminal = Terminal()
 
@@ -120,6 +119,9 @@ class Supervisor:
         """Start the first worker, whose failure is the end, unless the next save may repair it."""
         pool, reason = self._pool, ""
         while not await (worker := await pool.start(0, reason)).boot:
+            if worker.reason == RELOAD:
+                pool.reload_requested.clear()
+                continue
             if not (self._settings.reload and isinstance(worker.failure, ApplicationError)):
                 pool.failure = pool.failure or worker.failure
                 pool.stopping.set()
@@ -127,8 +129,8 @@ class Supervisor:
             pool.has_failed = True
             self._announcer.note_failed_start()
             logger.error("The next save starts it again: %s", pool.describe(worker.failure))
-            await wait_for_any(pool.stopping, self._reload_requested)
-            self._reload_requested.clear()
+            await wait_for_any(pool.stopping, pool.reload_requested)
+            pool.reload_requested.clear()
             reason = RELOAD
         pool.has_failed = False
         return worker
@@ -136,8 +138,7 @@ class Supervisor:
     def _on_save(self, what: str) -> None:
         if not self._pool.stopping.is_set():
             self._announcer.reloading(what)
-            self._pool.abandon_successor()
-            self._reload_requested.set()
+            self._pool.request_reload()
 
     def _on_slow_start(self, worker: WorkerProcess) -> None:
         self._announcer.reloading(
@@ -146,8 +147,8 @@ class Supervisor:
 
     async def _reload(self) -> None:
         while True:
-            await self._reload_requested.wait()
-            self._reload_requested.clear()
+            await self._pool.reload_requested.wait()
+            self._pool.reload_requested.clear()
             self._announcer.begin_reload()
             has_failed = not await self._pool.reload()
             self._announcer.end_reload(has_failed=has_failed)
@@ -164,7 +165,7 @@ class Supervisor:
                 self._slots.restore()
                 if self._slots.restored != restored:
                     restored = self._slots.restored
-                    self._reload_requested.set()
+                    self._pool.request_reload()
             except ServingError as error:
                 self._pool.failure = error
                 self._pool.stop()
@@ -181,7 +182,7 @@ class Supervisor:
 
     def _hang_up(self) -> None:
         if not self._terminal.is_shared:
-            self._reload_requested.set()
+            self._pool.request_reload()
         elif not self._pool.stopping.is_set():  # the shell and the system send one each
             self._stop()
 

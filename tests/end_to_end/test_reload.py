@@ -217,6 +217,24 @@ def test_the_first_start_may_fail(served, app, tmp_path):
     assert output.startswith("Stopped after")
 
 
+def test_the_first_start_may_hang(app, tmp_path):
+    """The next save starts it anew."""
+    app.write_text(APPLICATION.replace("def create():\n", "def create():\n    import time\n    time.sleep(3600)\n"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hr_prometheus", "run", "app:create", "--reload", "--port", "0"],
+        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert read_line(process, skip="nothing").startswith(SLOW_START)
+        app.write_text(APPLICATION)
+        assert read_line(process) == RELOADING
+        assert read_line(process).startswith("hr-prometheus: app:create (1 route, 1 worker) on http://127.0.0.1:")
+        process.terminate()
+        assert process.communicate(timeout=DEADLINE)[1] == ""
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_stop_before_the_repair(app, tmp_path, number, code):
     """It ends at once, as before any start."""

@@ -85,6 +85,14 @@ def test_an_application_that_is_killed_while_it_starts(failure):
     )
 
 
+def test_a_first_start_that_hangs(failure):
+    """It is the application's failure, after --boot-timeout."""
+    code, error = failure("waiting:create_app", "--boot-timeout", "1", WAIT_FOR="/nowhere")
+    assert code == FAILED
+    assert error.startswith('Error: the application "waiting:create_app" has not started within 1 s')
+    assert error.count("\n") == 1
+
+
 def test_an_application_that_leaves_a_thread_behind(failure):
     """It does not keep the command from ending."""
     status, error = failure("many:create_app_and_thread")
@@ -116,7 +124,7 @@ def test_wrong_options(failure, arguments, sentence):
     assert sentence in error
 
 
-@pytest.mark.parametrize("option", [("--worker-timeout", "3"), ("--max-requests", "3")])
+@pytest.mark.parametrize("option", [("--worker-timeout", "3"), ("--boot-timeout", "3"), ("--max-requests", "3")])
 def test_options_of_workers_without_workers(option):
     """They would do nothing."""
     done = hr_prometheus("run", "served:app", *option)
