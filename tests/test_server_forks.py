@@ -27,6 +27,16 @@ def test_the_second_process_warns(caplog, monkeypatch):
     assert '"script.py" serves with several processes that it has started itself.' in caplog.text
 
 
+def test_a_script_that_closes_all_descriptors():
+    """It serves as ever, and knows of no other process."""
+    code = (
+        "import os\nfrom hr_prometheus.server.forks import ServingProcesses\nprocesses = ServingProcesses('script.py')\n"
+        "os.closerange(3, 1000)\nassert processes.note_serving() and processes.any_serves and not processes.others_serve"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("how", ["run_app", "runner"])
 @pytest.mark.parametrize("has_metrics_port", [False, True])
 def test_a_script_that_forks(how, has_metrics_port):

@@ -8,6 +8,8 @@ import os
 import sys
 import termios
 
+from hr_prometheus.server.own_sockets import is_of
+
 logger = logging.getLogger("hr_prometheus")
 
 _BYTES = b"12"
@@ -16,7 +18,8 @@ _BYTES = b"12"
 class ServingProcesses:
     """The processes in which a script serves: the one that makes this object, and those that it forks.
 
-    They share a pipe with two bytes: the first process to serve reads one, and the second the other.
+    They share a pipe with two bytes: the first process to serve reads one, and the second the other. If the script closes the
+    pipe, as ``os.closerange`` does, each process knows only of itself.
     """
 
     def __init__(self, script: str) -> None:
@@ -26,6 +29,7 @@ class ServingProcesses:
         self._bytes, writer = os.pipe()
         os.write(writer, _BYTES)
         os.close(writer)
+        self._status = os.fstat(self._bytes)
 
     @property
     def others_serve(self) -> bool:
@@ -40,6 +44,8 @@ class ServingProcesses:
     @property
     def _number(self) -> int:
         """How many have begun to serve, at most two."""
+        if not is_of(self._bytes, self._status):
+            return int(self._serving_pid == os.getpid())
         left = int.from_bytes(fcntl.ioctl(self._bytes, termios.FIONREAD, bytes(4)), sys.byteorder)
         return len(_BYTES) - left
 
@@ -48,7 +54,7 @@ class ServingProcesses:
         if self._serving_pid == os.getpid():
             return self._is_first
         self._serving_pid = os.getpid()
-        byte = os.read(self._bytes, 1)
+        byte = os.read(self._bytes, 1) if is_of(self._bytes, self._status) else b"1"
         self._is_first = byte == b"1"
         if byte == b"2":
             logger.warning(

@@ -62,7 +62,8 @@ def remove_pid_file() -> None:
     if file.pid == os.getpid() and _is_at(file.path, file.descriptor):
         with suppress(OSError):
             os.unlink(file.path)
-    os.close(file.descriptor)
+    with suppress(OSError):  # the application has closed it
+        os.close(file.descriptor)
 
 
 def _lock(path: str) -> int:
@@ -101,7 +102,7 @@ def _check_content(path: str, descriptor: int) -> None:
 def _is_at(path: str, descriptor: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
+    except OSError:
         return False
 
 

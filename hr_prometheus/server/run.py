@@ -17,6 +17,7 @@ from hr_prometheus.server.forks import ServingProcesses
 from hr_prometheus.server.logs import prepare_logging
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
+from hr_prometheus.server.own_sockets import OwnSockets
 from hr_prometheus.server.pid_file import hold_pid_file
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.script import run_script
@@ -135,8 +136,12 @@ def _serve(
         if settings.file_sd is not None:
             file = stack.enter_context(TargetFile(settings.file_sd, addresses.metrics_url))
             announcer.on_serving, announcer.on_closing = file.publish, file.withdraw
+        own_sockets = OwnSockets(settings.target, [*addresses.sockets, *addresses.metrics_sockets])
         with nullcontext() if application.is_script else exit_at_signals(stack.close):
-            value = load()
+            try:
+                value = load()
+            finally:
+                own_sockets.check()
         metrics_path = None if addresses.metrics_sockets else settings.metrics_path
         app = application.prepare(value, metrics_path=metrics_path)
         try:

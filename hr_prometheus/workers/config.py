@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+#: The exit code of a worker that cannot say why it fails, because the application has closed its control channel.
+DISCONNECTED = 113
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:

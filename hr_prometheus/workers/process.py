@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
 from hr_prometheus.server.in_progress import Blockers, RequestInProgress
+from hr_prometheus.server.own_sockets import closed_error
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 from hr_prometheus.workers.channel import Channel
+from hr_prometheus.workers.config import DISCONNECTED
 from hr_prometheus.workers.handover import Handover
 from hr_prometheus.workers.stacks import StackFile
 
@@ -85,11 +87,13 @@ class WorkerProcess:
         self._on_request_limit, self._on_sockets = on_request_limit, on_sockets
         self._channel = Channel(self._on_message, on_question, self._on_close)
         self._process: subprocess.Popen[bytes] | None = None
+        self._target = ""
         self._stacks: StackFile | None = None
         self._handover: Handover | None = None
 
     async def start(self, target: str, config: WorkerConfig) -> None:
         """Start the process and send its *config*; if the system refuses, that is its failure."""
+        self._target = target
         try:
             self._stacks = StackFile()
             self._handover = None if self._on_sockets is None else Handover()
@@ -216,7 +220,9 @@ class WorkerProcess:
         if not self.boot.done():
             if self.failure is None and not self.reason:  # it has sent no failure
                 self.failure = SystemExit(self._code)
-                if self._code < 0:
+                if self._code == DISCONNECTED:
+                    self.failure = closed_error(self._target)
+                elif self._code < 0:
                     cause = describe_exit_code(self._code)
                     self.failure = ApplicationError(f"the application was ended by {cause} while it started.")
             self.boot.set_result(False)

@@ -37,6 +37,7 @@ from hr_prometheus.server.in_progress import blockers_of
 from hr_prometheus.server.inherited import listens
 from hr_prometheus.server.logs import note_worker, prepare_logging, print_failure
 from hr_prometheus.server.loops import loop_factory, loop_name
+from hr_prometheus.server.own_sockets import OwnSockets
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.server.script import run_script
@@ -46,7 +47,7 @@ from hr_prometheus.status.view import gather_recent_with
 from hr_prometheus.store.files import move_waiting, store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
-from hr_prometheus.workers.config import WorkerConfig
+from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
 from hr_prometheus.workers.handover import take_script_addresses
 from hr_prometheus.workers.idle_connections import IdleConnections
 from hr_prometheus.workers.stacks import write_stacks_to
@@ -84,6 +85,8 @@ def _run(config: WorkerConfig, connection: socket.socket) -> None:
     except HrPrometheusError as error:
         if isinstance(error, ApplicationError):
             print_failure(error, Settings.from_json(config.settings))
+        if connection.fileno() < 0:
+            raise SystemExit(DISCONNECTED) from None
         with suppress(OSError):
             connection.setblocking(True)
             _send_failure(connection, error)
@@ -107,6 +110,7 @@ class _Worker:
         self.arguments: dict[str, Any] = dict(DEFAULTS)
         # The channel has a duplicate, so that a failure can still be sent when the event loop is closed.
         self.connection = connection
+        self.own_sockets = OwnSockets(self.target.text, [connection])
         self.channel = Channel(self._on_message, self._on_question, self.stop)
         self.stopping = asyncio.Event()
         self.is_replaced = False
@@ -132,7 +136,10 @@ class _Worker:
         if self.application.is_script:
             run_script(self.target, settings.arguments, settings.app_dir, self._run_app, self._refuse_runner)
         else:
-            value = load_target(self.target, settings.arguments, settings.app_dir)
+            try:
+                value = load_target(self.target, settings.arguments, settings.app_dir)
+            finally:
+                self.own_sockets.check()
             self._run(value, loop_factory(settings.loop))
 
     def _run_app(self, app: Application | Awaitable[Application], **arguments: Any) -> None:
@@ -144,6 +151,7 @@ class _Worker:
             )
         loop = arguments.pop("loop", None)
         try:
+            self.own_sockets.check()
             self.config = take_script_addresses(self.config, self.settings, arguments)
             self.arguments = arguments
             new_event_loop = (lambda: loop) if loop is not None else asyncio.new_event_loop

@@ -20,6 +20,10 @@ def failure(*arguments: str, **environment: str) -> tuple[int, str]:
 
 SENTENCES = [
     (
+        ["closes_descriptors:create_app"], FAILED,
+        'Error: the application "closes_descriptors:create_app" has closed sockets that it has not opened, as os.closerange does.',
+    ),
+    (
         ["served:"], USAGE,
         'Error: the target "served:" is not understood. Expected "module:attribute", "path/to/file.py:attribute" '
         'or a script, "path/to/script.py".',
