@@ -92,10 +92,10 @@ class Announcer:
         self.note_stop()
         self.manager.stopping()
 
-    def note_stop(self) -> None:
-        """Note that the stop begins; only the first call counts."""
+    def note_stop(self, began: float | None = None) -> None:
+        """Note that the stop begins, or *began* then by ``monotonic``; only the first call counts."""
         self._slow_start.cancel()
-        self._stop_began = self._stop_began or monotonic()
+        self._stop_began = self._stop_began or began or monotonic()
 
     def is_serving(self) -> bool:
         """Return whether clients are answered, and no stop has begun."""

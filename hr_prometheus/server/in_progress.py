@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: How many requests in progress, or other reasons, are named.
 _MOST_NAMED = 3
+CLEANUP = "the application's clean-up"
 
 
 class RequestInProgress(NamedTuple):
@@ -92,7 +93,7 @@ def blockers_of(loop: asyncio.AbstractEventLoop) -> Blockers:
             if "request" in variables and "start" in variables:  # the task of a connection
                 requests.append(_in_progress(variables["request"], variables["start"], loop.time()))
         elif module.startswith("hr_prometheus."):
-            reasons.append("the application's clean-up")
+            reasons.append(CLEANUP)
         elif not module.startswith(("asyncio.", "uvloop.")):
             reasons.append(f"the task {getattr(coroutine, '__qualname__', task.get_name())}")
     if not (requests or reasons):

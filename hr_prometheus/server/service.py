@@ -131,6 +131,8 @@ class Service:
             shutdown.runner = runner
             if signal.getsignal(signal.SIGINT) == handler:  # else the application has one of its own
                 self._handle(signal.SIGINT)
+            if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:  # it would outlive every stop
+                self._handle(signal.SIGTERM)
             self._application.phase = RUNNING
             what, loop = self._application.describe(), loop_name(asyncio.get_running_loop())
             addresses = self._addresses

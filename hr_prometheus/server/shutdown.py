@@ -7,20 +7,23 @@ import os
 import signal
 import sys
 import threading
+import time
+from _thread import start_new_thread
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
-from hr_prometheus.server.in_progress import blockers_of, describe_requests
+from hr_prometheus.server.in_progress import CLEANUP, blockers_of, describe_requests
 from hr_prometheus.server.pid_file import remove_pid_file
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from hr_prometheus.server.announcer import Announcer
-    from hr_prometheus.server.in_progress import RequestInProgress
+    from hr_prometheus.server.in_progress import Blockers, RequestInProgress
     from hr_prometheus.server.runner import Runner
 
 #: Seconds for tasks that go on when they have been cancelled, after a second signal.
@@ -44,6 +47,8 @@ class Shutdown:
         self.forced_exit = ForcedExit(self._prepare_forced_exit)
         #: Set by the first signal.
         self.requested = asyncio.Event()
+        #: How many signals wait for the event loop.
+        self._unseen_signals = 0
         #: Whether there was a second signal.
         self.is_hurried = False
         #: The runner, while the application is served.
@@ -55,6 +60,35 @@ class Shutdown:
             if number != signal.SIGHUP or signal.getsignal(number) == signal.SIG_DFL:
                 with suppress(NotImplementedError, ValueError, RuntimeError):  # not in this thread or by this loop
                     self._loop.add_signal_handler(number, self._on_signal, number)
+                    self._watch(number)
+
+    def _watch(self, number: int) -> None:
+        """Have Python call a handler as well, which it does while something blocks the event loop."""
+        handler_of_loop = signal.getsignal(number)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if callable(handler_of_loop):
+                handler_of_loop(number, frame)
+            if not (self.requested.is_set() or (self._unseen_signals and number == signal.SIGHUP)):
+                self._unseen_signals += 1
+                # A handler may interrupt any code, and so the holder of a lock that threading takes to start a thread.
+                start_new_thread(self._stop_if_blocked, (self._unseen_signals,))
+
+        signal.signal(number, note)
+        signal.siginterrupt(number, False)
+
+    def _stop_if_blocked(self, signals: int) -> None:
+        """Limit the time of a stop that the event loop has not begun, because something blocks it."""
+        time.sleep(SLOW_CLEANUP)
+        if self.requested.is_set():
+            return
+        if signals > 1:
+            self.give_up()
+            return
+        seconds = self._drain_seconds + CLEANUP_SECONDS
+        self._announcer.note_stop(time.monotonic() - SLOW_CLEANUP)
+        self._announcer.stopping(self._blockers().describe(), seconds)
+        self.forced_exit.schedule(seconds - SLOW_CLEANUP)
 
     def _on_signal(self, number: int) -> None:
         if not self.requested.is_set():
@@ -94,8 +128,14 @@ class Shutdown:
         if self._slow_cleanup is not None:
             self._slow_cleanup.cancel()
 
-    def _prepare_forced_exit(self) -> None:
+    def _blockers(self) -> Blockers:
         blockers = blockers_of(self._loop)
+        if self.requested.is_set():
+            return blockers
+        return blockers._replace(reasons=[each for each in blockers.reasons if each != CLEANUP])  # it has not begun
+
+    def _prepare_forced_exit(self) -> None:
+        blockers = self._blockers()
         if any(blockers) or not self._announcer.has_stopped:  # else only the interpreter is slow to end
             self._announcer.stopped(blockers.describe())
         self._release()
@@ -103,7 +143,7 @@ class Shutdown:
     def _announce_if_slow(self, seconds: float) -> None:
         self.close()
         self._slow_cleanup = start_timer(
-            SLOW_CLEANUP, lambda: self._announcer.stopping(blockers_of(self._loop).describe(), seconds)
+            SLOW_CLEANUP, lambda: self._announcer.stopping(self._blockers().describe(), seconds)
         )
 
 
@@ -116,12 +156,14 @@ class ForcedExit:
     def __init__(self, before: Callable[[], None]) -> None:
         self._before = before
         self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
 
     def schedule(self, seconds: float) -> None:
         """End the process after these seconds from now, instead of at another time; ``inf`` is never."""
-        self.cancel()
-        if seconds < inf:
-            self._timer = start_timer(seconds, self._exit)
+        with self._lock:
+            self.cancel()
+            if seconds < inf:
+                self._timer = start_timer(seconds, self._exit)
 
     def cancel(self) -> None:
         """Let the process go on."""

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP
-from hr_prometheus.server.in_progress import Blockers, describe_requests
+from hr_prometheus.server.in_progress import CLEANUP, Blockers, describe_requests
 from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def _announce_slow_cleanup(announcer: Announcer, workers: Collection[Worke
     requests: list[RequestInProgress] = []
     reasons: dict[str, list[str]] = {}
     for worker in slow:
-        blockers = worker.blockers or Blockers([], ["the application's clean-up"])
+        blockers = worker.blockers or Blockers([], [CLEANUP])
         requests += blockers.requests
         for reason in blockers.reasons:
             reasons.setdefault(reason, []).append(f"worker {worker.slot}")

@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import contextlib
+import signal
 import sys
 import time
 
@@ -27,6 +28,15 @@ async def in_a_thread(_request: web.Request) -> web.Response:
     return web.Response()
 
 
+async def block(_request: web.Request) -> web.Response:
+    sys.stdout.write("blocking request begun\n")
+    time.sleep(3600)
+
+
+async def ignores(_app: web.Application) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 async def waits(_app: web.Application) -> None:
     await asyncio.sleep(3600)
 
@@ -45,6 +55,13 @@ def requests() -> web.Application:
     app = web.Application()
     app.router.add_get("/stuck", stuck)
     app.router.add_get("/thread", in_a_thread)
+    app.router.add_get("/block", block)
+    return app
+
+
+def ignoring() -> web.Application:
+    app = web.Application()
+    app.on_startup.append(ignores)
     return app
 
 

@@ -104,6 +104,24 @@ def test_a_request_that_does_not_end(serve, path):
     assert re.fullmatch(last, service.farewell.splitlines()[-1])
 
 
+def test_a_request_that_blocks_the_event_loop(serve):
+    """The stop has its time and five seconds for the clean-up all the same, as if the loop ran."""
+    service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "0.5")
+    with connect(service, "/block"):
+        assert service.stop() == (0, "", "")
+    assert re.fullmatch(
+        r"Stopping: waiting for 1 request \(GET /block, \d+ s\), at most 5\.5 s; Ctrl-C again to stop now\n"
+        r"Stopped after (5\.[5-9]|[6-9]\.\d|\d\d\.\d) s, without waiting for 1 request \(GET /block, \d+ s\)\n",
+        service.farewell,
+    )
+
+
+def test_a_start_up_that_ignores_sigterm(serve):
+    """The signal is the service manager's: it stops the process."""
+    service = serve("hanging:ignoring", "--port", "0")
+    assert service.stop() == (0, "", "")
+
+
 def test_a_request_that_does_not_end_at_a_second_signal(serve):
     """The stop is at once, whatever the shutdown timeout is."""
     service = serve("hanging:requests", "--port", "0", "--shutdown-timeout", "3600")
