@@ -114,6 +114,9 @@ class WorkerPool:
             self._slots.reclaim(slot)
         except ServingError as error:
             worker.fail(error)
+            if not any(each.is_alive for each in self.workers.values()):  # clients would wait for none
+                self.failure = self.failure or error
+                self.stop()
         else:
             await worker.start(self._settings.target, self._config(slot))
             self._tasks.start(self._timeouts.watch_boot(worker))
@@ -156,7 +159,7 @@ class WorkerPool:
                 logger.error("Worker %d has failed%s: %s", slot, hint, self.describe(worker.failure))
             if not worker.will_restart:
                 break
-            if worker.failure is None:
+            if worker.failure is None and worker.reason != RELOAD:
                 logger.warning("Worker %d (pid %d) has ended, by %s.", slot, worker.pid, describe_exit_code(code))
             self.has_failed = self.has_failed or waits_for_save
             # A reload may bring what it has lacked.

@@ -149,6 +149,21 @@ def test_a_directory_of_numbers_that_cannot_be_made_again(serve, tmp_path):
     assert last.startswith(f'Error: the numbers of the workers cannot be kept ("{place}/')
 
 
+def test_the_last_worker_whose_numbers_cannot_be_kept(serve, mark):
+    """The command ends, as without the directory; here a file of it is in the way."""
+    service = serve(
+        "many:create_app", "--workers", "1", "--port", "0", **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark}
+    )
+    (worker,) = slots(mark).values()
+    (directory,) = (path for path in Path(mark).iterdir() if path.is_dir())
+    (directory / "w0.series").unlink(missing_ok=True)
+    (directory / "w0.series").mkdir()
+    os.kill(worker, signal.SIGKILL)
+    code, _, error = service.end()
+    assert code == 1
+    assert error.splitlines()[-1].startswith(f'Error: the numbers of the workers cannot be kept ("{directory}')
+
+
 async def test_the_gauge_of_a_killed_worker_is_zero(serve, mark, tmp_path):
     """The requests that a worker had begun end with it."""
     service = serve("many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0", **{MARK: mark})
