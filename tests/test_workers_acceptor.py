@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import resource
 import socket
 import ssl
 
@@ -11,6 +13,7 @@ import pytest
 from aiohttp import web
 from conftest import DEADLINE
 
+from hr_prometheus.errors import ServingError
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 
@@ -82,6 +85,21 @@ def test_the_smallest_count(counts):
     assert counts.smallest() == 5
     counts.clear(3)
     assert counts.smallest() == 0
+
+
+async def test_a_worker_without_descriptors_does_not_begin(counts):
+    """It could answer hardly anybody, and would count nothing."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 3, limits[1]))
+    try:
+        with pytest.raises(
+            ServingError, match=r"no more than [0-3] further files: Too many open files. Expected room for 8"
+        ):
+            Acceptor(Echo, [], counts, 0, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_connections_are_counted_until_they_are_closed(counts):

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hr_prometheus.errors import ServingError
 from hr_prometheus.workers.tasks import BackgroundTasks
 from hr_prometheus.written_forms import MOST_WORKERS
 
@@ -35,6 +36,8 @@ REST = 0.001
 SHORT_LIVED = 1.0
 #: Seconds after which a process tries again when the operating system has refused it a connection.
 RETRY = 1.0
+#: How many files a worker has to be able to open when it begins to serve.
+_LEAST_DESCRIPTORS = 8
 #: How many connections a stop accepts from a socket at most: more wait only in a flood.
 _MOST_WAITING = 4096
 #: A stop waits for TLS so many times, for a part of its time: while the loop is blocked no more than one part passes.
@@ -100,12 +103,31 @@ class _Connection(socket.socket):
             self.on_close = None
 
 
+def _check_descriptors() -> None:
+    spare: list[int] = []
+    try:
+        while len(spare) < _LEAST_DESCRIPTORS:
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise ServingError(
+            f"a worker can open no more than {len(spare)} further files: {error.strerror}. Expected room for "
+            f"{_LEAST_DESCRIPTORS}, for connections and new series; raise the limit, for example with ulimit -n 1024."
+        ) from error
+    finally:
+        for each in spare:
+            os.close(each)
+
+
 class Acceptor:
-    """Accepts connections from listening sockets and hands them to aiohttp's server."""
+    """Accepts connections from listening sockets and hands them to aiohttp's server.
+
+    Raises :exc:`~hr_prometheus.errors.ServingError` if this process can hardly open any more files.
+    """
 
     def __init__(
         self, server: Server, sockets: Sequence[socket.socket], counts: Counts, slot: int, tls: ssl.SSLContext | None
     ) -> None:
+        _check_descriptors()
         self._server, self._sockets, self._counts, self._slot, self._tls = server, sockets, counts, slot, tls
         self._loop = asyncio.get_running_loop()
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
