@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from hr_prometheus.metrics import REQUEST_COUNT
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
+from hr_prometheus.names import DEFAULT_NAMING
 from hr_prometheus.request.records import Records
+from hr_prometheus.store.cells import ReadableAllocator, SeriesId
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import allocators
 
@@ -37,6 +40,22 @@ def test_the_numbers_of_all_slots_are_summed(worker_records, tmp_path):
     assert sums['request_latency_bucket{le="0.01",method="GET",path="/x"}'] == 0
     assert sums['request_latency_bucket{le="0.025",method="GET",path="/x"}'] == 3
     assert sums['response_size_bytes_sum{method="GET",path="/x"}'] == 300
+
+
+def test_cells_of_the_reader_itself_are_added(worker_records, tmp_path):
+    """They are in no file, and outlive the cut of those of the workers."""
+    own, records = ReadableAllocator(), worker_records(0)
+    collector = CellCollector(str(tmp_path), own)
+    counted = SeriesId(REQUEST_COUNT, DEFAULT_NAMING, (), ("GET", "/x", "200"))
+    for total in (2, 1):
+        count(records.request(LABELS), 200, 1.0)
+        if total == 2:
+            page, first = own.allocate(counted)
+            page[first] += 1.0
+        else:
+            os.truncate(tmp_path / "w0.cells", 0)
+        sums = samples(generate_latest(collector).decode())
+        assert sums['request_count_total{method="GET",path="/x",status="200"}'] == total
 
 
 def test_histograms_with_different_buckets_are_not_mixed(worker_records, tmp_path):

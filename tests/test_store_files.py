@@ -190,6 +190,23 @@ def test_a_file_that_another_process_cuts(worker_records, tmp_path, caplog, suff
     assert len(caplog.records) == 1
 
 
+def test_a_file_that_was_cut_and_has_grown_again(worker_records, tmp_path, caplog):
+    """By the next worker, beyond where it was cut: each series has its own numbers, and none of another one."""
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    collector = CellCollector(str(tmp_path))
+    list(collector.collect())
+    for suffix in (".cells", ".series"):
+        os.truncate(tmp_path / f"w0{suffix}", 0)
+    records = worker_records(0)
+    for number in range(1, 5):
+        for _ in range(number):
+            count(records.request(("GET", f"/{number}")), 200, 1.0)
+    numbers = samples(generate_latest(collector).decode())
+    requests = {name: value for name, value in numbers.items() if name.startswith("request_count_total")}
+    assert requests == {f'request_count_total{{method="GET",path="/{n}",status="200"}}': n for n in range(1, 5)}
+    assert len(caplog.records) == 1
+
+
 def test_a_worker_outlives_the_cut_of_its_file(worker_records, tmp_path):
     """From the next scrape on, which makes the file as long as it was."""
     record = worker_records(0).request(LABELS)

@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hr_prometheus.store.cells import ReadableAllocator
 from hr_prometheus.store.exported import ExportedFamilies
 from hr_prometheus.store.files import SlotFiles, slot_paths
 
@@ -19,10 +20,15 @@ logger = logging.getLogger("hr_prometheus")
 
 
 class CellCollector:
-    """The sums of the cells of all slots in a *directory*, as a collector for prometheus_client."""
+    """The sums of the cells of all slots in a *directory*, as a collector for prometheus_client.
 
-    def __init__(self, directory: str) -> None:
+    *own* are cells of this process that are added to them. They are in no file, whose cut would end the process.
+    """
+
+    def __init__(self, directory: str, own: ReadableAllocator | None = None) -> None:
         self._directory = directory
+        self._own = own or ReadableAllocator()
+        self._own_read = 0
         self._slots: dict[str, SlotFiles] = {}
         self._gone: list[SlotFiles] = []
         self._exported = ExportedFamilies()
@@ -37,6 +43,9 @@ class CellCollector:
         for path in slot_paths(self._directory):
             if path not in self._slots:
                 self._slots[path] = SlotFiles(path, is_writable=False)
+        for series, cells in self._own.series[self._own_read :]:
+            self._exported.add(series, cells)
+            self._own_read += 1
         for slot in self._slots.values():
             with suppress(OSError, ValueError):  # a file that was cut
                 for series, cells in slot.read():
@@ -50,7 +59,7 @@ class CellCollector:
             self._directory,
         )
         self._slots = {path: slot for path, slot in self._slots.items() if not slot.are_cut()}
-        self._exported = ExportedFamilies()
+        self._exported, self._own_read = ExportedFamilies(), 0
         for slot in (*self._slots.values(), *self._gone):
             for series, cells in slot.cells.items():
                 self._exported.add(series, cells)

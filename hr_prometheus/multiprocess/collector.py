@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from hr_prometheus.exposition.formats import Collectable
     from hr_prometheus.multiprocess.function_gauges import SampleId
+    from hr_prometheus.store.cells import ReadableAllocator
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -51,14 +52,21 @@ class MultiProcessCollector:
     """Collects the numbers of a supervisor and its workers.
 
     *directory* is that of the slots. *own* are collectors whose families have the label ``worker`` already, if they need
-    it. *is_compacting* says whether a scrape compacts the files of processes that have ended, for which no other process
+    it. *own_cells* are added to those of the slots. *is_compacting* says whether a scrape compacts the files of processes that have ended, for which no other process
     may read the directory.
     """
 
-    def __init__(self, directory: str, own: Iterable[Collectable] = (), *, is_compacting: bool = True) -> None:
+    def __init__(
+        self,
+        directory: str,
+        own: Iterable[Collectable] = (),
+        *,
+        own_cells: ReadableAllocator | None = None,
+        is_compacting: bool = True,
+    ) -> None:
         self._directory = directory
         self._is_compacting = is_compacting
-        self._own = (*own, CellCollector(directory))
+        self._own = (*own, CellCollector(directory, own_cells))
         self._values = ValueCollector(directory)
         self._function_gauges = FunctionGauges()
         self._logged: set[object] = set()

@@ -88,6 +88,20 @@ class MemoryAllocator:
         return ()
 
 
+class ReadableAllocator(MemoryAllocator):
+    """The same, for another reader than the stores: ``series`` has all that were allocated, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.series: list[tuple[SeriesId, Cells]] = []
+
+    def allocate(self, series: SeriesId) -> Cells:
+        """Return the cells of a new series."""
+        cells = super().allocate(series)
+        self.series.append((series, cells))
+        return cells
+
+
 def series_size(metric: Metric, bounds: Sequence[float]) -> int:
     """Return the number of cells of a series."""
     return cells_before_first(metric) + (len(bounds) + 3 if metric.type == "histogram" else 2)

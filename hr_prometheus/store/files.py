@@ -54,15 +54,17 @@ class SlotFiles:
         self._is_writable = is_writable
         self._pages: list[Page] = []
         self._offset = 0  # bytes of ".series" that have been read
+        self._last_line = b""  # the last of them
         self._inode = 0  # of ".cells", which no other file can have while it is mapped
         self._next = 0  # the first cell that is free
         self.cells: dict[SeriesId, Cells] = {}
 
     def are_cut(self) -> bool:
-        """Whether one of the files is shorter than what was read of it."""
-        with suppress(OSError):
-            is_shorter = os.stat(self._path + _SERIES).st_size < self._offset
-            return is_shorter or os.stat(self._path + _CELLS).st_size < len(self._pages) * _PAGE_BYTES
+        """Whether one of the files is shorter than what was read of it, or was so before others wrote more."""
+        with suppress(OSError), open(self._path + _SERIES, "rb") as file:
+            file.seek(self._offset - len(self._last_line))
+            is_other = file.read(len(self._last_line)) != self._last_line
+            return is_other or os.stat(self._path + _CELLS).st_size < len(self._pages) * _PAGE_BYTES
         return False
 
     def are_gone(self) -> bool:
@@ -90,6 +92,7 @@ class SlotFiles:
                 if series is not None:
                     added.append((series, self.cells[series]))
         self._offset += len(text) - len(rest)
+        self._last_line = lines[-1] + b"\n" if lines else self._last_line
         return added
 
     def _read_line(self, line: bytes) -> SeriesId | None:

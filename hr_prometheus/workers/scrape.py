@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,8 @@ from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
 from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import serve_metrics
-from hr_prometheus.store.files import move_waiting, store_in_files
+from hr_prometheus.store.cells import ReadableAllocator
+from hr_prometheus.store.store import allocators
 
 if TYPE_CHECKING:
     import socket
@@ -46,8 +46,8 @@ class WorkerScrapes:
     ) -> None:
         self._workers, self._restarts = workers, restarts
         # The supervisor's own counts are added to those of the workers.
-        store_in_files(os.path.join(directory, "supervisor"))
-        self._collector = MultiProcessCollector(directory, [self])
+        own_cells = allocators[REGISTRY] = ReadableAllocator()
+        self._collector = MultiProcessCollector(directory, [self], own_cells=own_cells)
         self._scrapes = Scrapes(REGISTRY, self._gather)
         self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
 
@@ -102,7 +102,6 @@ class WorkerScrapes:
         self._collector.close()
 
     async def _gather(self) -> Scrape:
-        move_waiting()
         return self._collector.scrape(*await self._ask())
 
     async def _ask(self) -> tuple[dict[int, object], dict[int, int]]:

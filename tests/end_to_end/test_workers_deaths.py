@@ -149,6 +149,26 @@ def test_a_directory_of_numbers_that_cannot_be_made_again(serve, tmp_path):
     assert last.startswith(f'Error: the numbers of the workers cannot be kept ("{place}/')
 
 
+async def test_files_of_numbers_that_another_process_cuts(serve, mark):
+    """The supervisor goes on, and what was counted since is right."""
+    service = serve(
+        "many:create_app", "--workers", "1", "--port", "0", "--metrics-port", "0", *PATIENT, is_measured=False,
+        **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
+    )  # fmt: skip
+    assert await ask(service.url)
+    await settled(service)
+    (victim,) = slots(mark).values()
+    for file in Path(mark).glob("*/*"):
+        os.truncate(file, 0)
+    with suppress(ProcessLookupError):  # what it writes next ends it
+        os.kill(victim, signal.SIGKILL)
+    await until_async(lambda: victim not in slots(mark).values())
+    await until_up(service, 1)
+    assert await ask(service.url)
+    assert (await settled(service))['request_count_total{method="POST",path="/",status="200"}'] == 1
+    assert service.stop()[0] == 0
+
+
 def test_the_last_worker_whose_numbers_cannot_be_kept(serve, mark):
     """The command ends, as without the directory; here a file of it is in the way."""
     service = serve(
