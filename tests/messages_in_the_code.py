@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,33 +33,40 @@ def text_of(node: ast.expr, names: dict[str, ast.expr]) -> str:
             return "…"
 
 
-def messages(path: Path) -> Iterator[tuple[str, str]]:
-    """Iterate over the messages of a module: ``error`` or ``log``, and the text."""
-    tree = ast.parse(path.read_text())
-    constants = assigned(tree.body)
-    for function in [
-        tree,
-        *(each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)),
-    ]:
-        names = constants | assigned(function.body)
-        for node in ast.walk(function):
-            if not isinstance(node, ast.Call):
-                continue
+@cache
+def messages(path: Path) -> list[tuple[str, str]]:
+    """Return the messages of a module: ``error`` or ``log``, and the text."""
+    return list(_messages(ast.parse(path.read_text()), {}))
+
+
+def _messages(
+    scope: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef, outer: dict[str, ast.expr]
+) -> Iterator[tuple[str, str]]:
+    """Iterate over the messages in a scope and in the functions in it, which know its names."""
+    values = assignments(scope)
+    nodes = [*scope.body]
+    while nodes:
+        node = nodes.pop(0)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _messages(node, outer | {name: value for _line, name, value in values})
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Call):
+            names = outer | {name: value for line, name, value in values if line < node.lineno}
             match node.func:
                 case ast.Name(id=name) if name in ERRORS:
                     yield "error", error_text(name, node, names)
-                case ast.Attribute(attr=level) if level in LEVELS and "log" in ast.unparse(node.func):
-                    yield "log", text_of(node.args[0], names) if node.args else ""
+                case ast.Attribute(attr=level) if level in LEVELS and node.args and "log" in ast.unparse(node.func):
+                    yield "log", text_of(node.args[0], names)
 
 
-def assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
-    """Return what names are given in some statements."""
-    names = {}
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-                names[node.targets[0].id] = node.value
-    return names
+def assignments(scope: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> list[tuple[int, str, ast.expr]]:
+    """Return the names that are given in a scope, with their lines, in their order."""
+    return sorted(
+        (node.lineno, node.targets[0].id, node.value)
+        for node in ast.walk(scope)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    )
 
 
 def error_text(name: str, call: ast.Call, names: dict[str, ast.expr]) -> str:

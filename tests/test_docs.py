@@ -320,6 +320,7 @@ def test_what_is_not_published_is_installed_from_a_checkout():
     assert first == ("pip install hr-prometheus" if is_released else "pip install .  # in a checkout")
     texts = [MANUAL, *(file.read_text() for file in (ROOT / "hr_prometheus").rglob("*.py"))]
     assert is_released or not [text for text in texts if "hr-prometheus[" in text]  # which would be an older one
+    assert not (is_released and re.search(r'pip install "?\.', MANUAL))
 
 
 def test_the_changelog_begins_with_this_version():
