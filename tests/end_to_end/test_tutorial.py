@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, clean_environment, wait_for
+from conftest import DEADLINE, clean_environment, read_line, wait_for
 from manual import TUTORIAL
 
 STEPS = re.findall(r"^```(\w+)\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
@@ -49,11 +49,12 @@ class Learner:
         variables = dict(word.split("=") for word in shlex.split(command) if re.match(r"[A-Z]+=", word))
         words = [word for word in shlex.split(command) if not re.match(r"[A-Z]+=", word)]
         process = subprocess.Popen(
-            words, cwd=self.directory, env=self.environment | variables, stdout=subprocess.PIPE, text=True
-        )
+            words, cwd=self.directory, env=self.environment | variables,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         self.started[program] = process
         if output:
-            self.compare(process.stdout.readline(), output)
+            self.compare(read_line(process), output)
 
     def do(self, command: str, output: str) -> None:
         """Run a command until it prints what it shall: not all is there at once."""
