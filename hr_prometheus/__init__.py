@@ -2,6 +2,7 @@
 
 TYPE_CHECKING = False  # nothing is imported here: until it is, Ctrl-C is Python's
 if TYPE_CHECKING:
+    from hr_prometheus.client.trace_config import client_trace_config
     from hr_prometheus.errors import ApplicationError, ConfigurationError, HrPrometheusError, ServingError, TargetError
     from hr_prometheus.instrumentation import instrument
     from hr_prometheus.labels.extra import Label
@@ -20,6 +21,7 @@ __all__ = [
     "ServingError",
     "TargetError",
     "access_log_class",
+    "client_trace_config",
     "hrprometheus_middleware",
     "hrprometheus_status_view",
     "hrprometheus_view",
@@ -36,6 +38,7 @@ _HOMES = {
     "ServingError": "errors",
     "TargetError": "errors",
     "access_log_class": "server.access_log",
+    "client_trace_config": "client.trace_config",
     "hrprometheus_middleware": "middleware",
     "hrprometheus_status_view": "status.view",
     "hrprometheus_view": "view",

@@ -130,6 +130,89 @@ WEBSOCKET_CLOSES = Metric(
     "connections",
     ("path", "code", "by"),
 )
+CLIENT_REQUEST_LATENCY = Metric(
+    "client_request_latency",
+    "histogram",
+    "Seconds from the beginning of a request that the application sends until the end of the response's body, or its failure",
+    "seconds",
+    ("client", "method", "host"),
+    LATENCY_BUCKETS,
+)
+CLIENT_REQUEST_FIRST_BYTE_LATENCY = Metric(
+    "client_request_first_byte_latency",
+    "histogram",
+    "Seconds from the beginning of a request that the application sends until the head of the response, after redirects",
+    "seconds",
+    ("client", "method", "host"),
+    LATENCY_BUCKETS,
+)
+CLIENT_REQUEST_COUNT = Metric(
+    "client_request_count",
+    "counter",
+    "Requests of the application ended, by the status of the response; error: without one",
+    "requests",
+    ("client", "method", "host", "status"),
+)
+CLIENT_REQUEST_ERRORS = Metric(
+    "client_request_errors",
+    "counter",
+    "Requests of the application that failed, before the response's head or in its body",
+    "requests",
+    ("client", "host", "reason"),
+)
+CLIENT_REQUESTS_IN_PROGRESS = Metric(
+    "client_requests_in_progress",
+    "gauge",
+    "Requests of the application begun and not yet ended",
+    "requests",
+    ("client", "host"),
+)
+CLIENT_RESPONSE_SIZE = Metric(
+    "client_response_size_bytes",
+    "histogram",
+    "Bytes of responses' bodies that the application received, as they were sent: compressed, without chunk framing",
+    "bytes",
+    ("client", "method", "host"),
+    SIZE_BUCKETS,
+)
+CLIENT_REDIRECTS = Metric(
+    "client_redirects",
+    "counter",
+    "Redirects that requests of the application followed, by the host that they were sent to first",
+    "redirects",
+    ("client", "host"),
+)
+CLIENT_CONNECTION_WAIT = Metric(
+    "client_connection_wait_seconds",
+    "histogram",
+    "Seconds for which requests of the application waited for a connection because the pool had none free, of those that did",
+    "seconds",
+    ("client",),
+    LATENCY_BUCKETS,
+)
+CLIENT_CONNECTIONS = Metric(
+    "client_connections",
+    "counter",
+    "Connections that requests of the application were sent on: new ones, and reused ones of the pool",
+    "connections",
+    ("client", "how"),
+)
+CLIENT_CONNECT = Metric(
+    "client_connect_seconds",
+    "histogram",
+    "Seconds that new connections of the application's client took, with look-up and TLS",
+    "seconds",
+    ("client",),
+    LATENCY_BUCKETS,
+)
+CLIENT_DNS = Metric(
+    "client_dns_seconds",
+    "histogram",
+    "Seconds that look-ups of names for the application's client took, of those that were not cached",
+    "seconds",
+    ("client",),
+    LATENCY_BUCKETS,
+)
 LOOP_LAG = Metric(
     "asyncio_event_loop_lag_seconds",
     "histogram",
@@ -216,6 +299,13 @@ BASIC_METRICS = (REQUEST_LATENCY, REQUEST_COUNT, REQUESTS_IN_PROGRESS)
 DETAIL_METRICS = (REQUEST_FIRST_BYTE_LATENCY, REQUEST_SIZE, RESPONSE_SIZE)
 WEBSOCKET_METRICS = (WEBSOCKETS_IN_PROGRESS, WEBSOCKET_DURATION, WEBSOCKET_CLOSES)
 FULL_METRICS = (*DETAIL_METRICS, REQUEST_LOOP_TIME, *WEBSOCKET_METRICS)
+#: The metrics of the requests that the application sends: those of each request, and those of connections.
+CLIENT_REQUEST_METRICS = (
+    CLIENT_REQUEST_LATENCY, CLIENT_REQUEST_FIRST_BYTE_LATENCY, CLIENT_REQUEST_COUNT, CLIENT_REQUEST_ERRORS,
+    CLIENT_REQUESTS_IN_PROGRESS, CLIENT_RESPONSE_SIZE, CLIENT_REDIRECTS,
+)  # fmt: skip
+CLIENT_CONNECTION_METRICS = (CLIENT_CONNECTION_WAIT, CLIENT_CONNECTIONS, CLIENT_CONNECT, CLIENT_DNS)
+CLIENT_METRICS = CLIENT_REQUEST_METRICS + CLIENT_CONNECTION_METRICS
 #: The metrics of the event loop: those that are counted, and the one that is looked up at a scrape.
 COUNTED_LOOP_METRICS = (LOOP_LAG, LOOP_CPU, LOOP_BLOCKED, LOOP_BLOCKED_SECONDS)
 LOOP_METRICS = (*COUNTED_LOOP_METRICS, LOOP_TASKS)
@@ -225,7 +315,7 @@ SELF_METRICS = (ERRORS, FOLDED_REQUESTS)
 SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
 #: The metrics of its workers, if it has any.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
-METRICS = BASIC_METRICS + FULL_METRICS + LOOP_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
+METRICS = BASIC_METRICS + FULL_METRICS + CLIENT_METRICS + LOOP_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
 #: The gauges of things in progress, by the histogram that observes their end.
 IN_PROGRESS = {metric.ends_in: metric for metric in METRICS if metric.ends_in is not None}
 

@@ -24,7 +24,7 @@ FLOORS = (
     "labels store",
     "written_forms",
     "origins",
-    "request exposition settings",
+    "client request exposition settings",
     "access pytest_plugin",
     "middleware monitors view event_loop status",
     "instrumentation multiprocess",

@@ -21,6 +21,7 @@ def test_the_public_names():
         "ServingError",
         "TargetError",
         "access_log_class",
+        "client_trace_config",
         "hrprometheus_middleware",
         "hrprometheus_status_view",
         "hrprometheus_view",

@@ -49,6 +49,7 @@ def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Set
         settings.metric_prefix,
         detail=settings.detail or FULL,
         has_loop_metrics=settings.loop_metrics,
+        has_client_metrics=False,
         names=settings.names,
         buckets=LatencyBuckets(settings.buckets),
         latency_by_status=settings.latency_by_status,

@@ -76,46 +76,24 @@ def share_labels(directory: str) -> None:
     _shared = SharedLabels(os.path.join(directory, "labels"))
 
 
-class PathBudget:
-    """The path labels of one route pattern, at most *limit*, in this process or in all that share their labels.
+class Budget:
+    """Labels that have a place, at most *limit*, in this process or in all that share their labels.
 
-    *host* is the domain of the route's application. *fold_counter* is called with the *template* and returns
-    what counts a request that is folded into it. The warning of the first one offers to fix the *parameter* of the route *name*.
+    It is that of the *template* in the domain *host*.
     """
 
-    __slots__ = (
-        "_fold_counter",
-        "_has_warned",
-        "_host",
-        "_limit",
-        "_name",
-        "_parameter",
-        "_shared",
-        "_template",
-        "labels",
-    )
+    __slots__ = ("_host", "_limit", "_shared", "_template", "labels")
 
-    def __init__(
-        self,
-        limit: int,
-        host: str,
-        template: str,
-        fold_counter: Callable[[str], Callable[[], object]],
-        *,
-        name: str,
-        parameter: str,
-    ) -> None:
+    def __init__(self, limit: int, host: str, template: str) -> None:
         self._shared = _shared
         #: The labels that have a place.
         self.labels = set() if _shared is None else _shared.labels_of(limit, host, template)
-        self._limit, self._host, self._template, self._fold_counter = limit, host, template, fold_counter
-        self._name, self._parameter = name, parameter
-        self._has_warned = False
+        self._limit, self._host, self._template = limit, host, template
 
     def admit(self, label: str) -> bool:
-        """Give a new label a place; return whether it has one."""
-        if self.is_spent:
-            return False
+        """Give a label a place; return whether it has one."""
+        if label in self.labels or self.is_spent:
+            return label in self.labels
         if self._shared is None:
             self.labels.add(label)
         else:
@@ -127,6 +105,31 @@ class PathBudget:
     def is_spent(self) -> bool:
         """Whether no further label will have a place."""
         return len(self.labels) >= self._limit
+
+
+class PathBudget(Budget):
+    """The path labels of one route pattern.
+
+    *host* is the domain of the route's application. *fold_counter* is called with the *template* and returns
+    what counts a request that is folded into it. The warning of the first one offers to fix the *parameter* of the route *name*.
+    """
+
+    __slots__ = ("_fold_counter", "_has_warned", "_name", "_parameter")
+
+    def __init__(
+        self,
+        limit: int,
+        host: str,
+        template: str,
+        fold_counter: Callable[[str], Callable[[], object]],
+        *,
+        name: str,
+        parameter: str,
+    ) -> None:
+        super().__init__(limit, host, template)
+        self._fold_counter = fold_counter
+        self._name, self._parameter = name, parameter
+        self._has_warned = False
 
     def fold(self) -> Callable[[], object]:
         """Count a request that is folded, and warn of the first one when the budget is spent. Return what counts the next."""

@@ -10,6 +10,7 @@ from hr_prometheus.buckets import DEFAULT_BUCKETS
 from hr_prometheus.labels.resources import escaped
 from hr_prometheus.metrics import (
     BASIC_METRICS,
+    CLIENT_METRICS,
     ERROR,
     FULL,
     FULL_METRICS,
@@ -54,6 +55,7 @@ class ApplicationMetrics:
     matchers: tuple[str, ...] = ()
     detail: str = FULL
     has_loop_metrics: bool = True
+    has_client_metrics: bool = True
     names: tuple[str, ...] = DEFAULT_NAMES
     buckets: LatencyBuckets = DEFAULT_BUCKETS
     latency_by_status: bool = False
@@ -63,6 +65,8 @@ class ApplicationMetrics:
         """Whether the application has a metric."""
         if metric in LOOP_METRICS:
             return self.has_loop_metrics
+        if metric in CLIENT_METRICS:
+            return self.has_client_metrics
         return self.detail == FULL or metric not in FULL_METRICS
 
     def where(self, *matchers: str) -> ApplicationMetrics:

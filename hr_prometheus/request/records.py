@@ -10,6 +10,7 @@ from aiohttp import EMPTY_PAYLOAD
 
 from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.labels.statuses import status_label
 from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
@@ -311,8 +312,3 @@ class SplitRecord:
     def finish(self, status: str, seconds: float, exchange: HasRequest | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
         self._move(exchange, status).finish(status, seconds)
-
-
-def status_label(status: str) -> str:
-    """Return the label of a status, which may come from a client by way of a handler."""
-    return status if len(status) == 3 and status.isdecimal() and "100" <= status <= "599" else "other"

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.metrics import (
     BASIC_METRICS,
+    CLIENT_METRICS,
     COUNTED_LOOP_METRICS,
     FULL_METRICS,
     LATENCY_BUCKETS,
@@ -153,6 +154,11 @@ def loop_store(registry: CollectorRegistry) -> Store:
     return _registered(registry, Store(COUNTED_LOOP_METRICS))
 
 
+def client_store(registry: CollectorRegistry) -> Store:
+    """Return the store of the client's metrics in *registry*, as :func:`self_store` does."""
+    return _registered(registry, Store(CLIENT_METRICS))
+
+
 def check_registry(registry: object) -> None:
     """Check that *registry* can register collectors and collect, as prometheus_client's does."""
     if not all(callable(getattr(registry, name, None)) for name in ("register", "collect")):
@@ -198,6 +204,9 @@ def _taken(candidate: Store, duplicates: Iterable[str], stores: Iterable[Store])
             own, others = (",".join(each.naming.sets) for each in (store, candidate))
             problem = f': the metric "{name}" exists already under the names "{own}", so it cannot have "{others}". Use the same names, another metric prefix or another registry.'
             return SettingError("names", "", problem)
+    if candidate.metrics == CLIENT_METRICS:  # which have no prefix
+        problem = f': the application already has a metric named "{name}". Give those of its client a registry: '
+        return SettingError("client_metrics", "", problem, advice="client_trace_config(registry=CollectorRegistry()).")
     return SettingError(
         "metric_prefix",
         "",

@@ -1,0 +1,1 @@
+"""The requests that an application sends with aiohttp's client."""

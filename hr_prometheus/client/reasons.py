@@ -1,0 +1,76 @@
+"""Why a request of a client failed: from what its caller saw to a label."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from typing import TYPE_CHECKING
+
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorDNSError,
+    ClientConnectorError,
+    ClientHttpProxyError,
+    ClientOSError,
+    ClientPayloadError,
+    ClientResponseError,
+    ClientSSLError,
+    ServerDisconnectedError,
+    ServerFingerprintMismatch,
+    TooManyRedirects,
+)
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
+
+#: The status of a request that got no head of a response.
+NO_STATUS = "error"
+OTHER = "other"
+
+#: The reasons, by the exceptions that stand for them. The first that fits counts: a failed look-up is a failed connection, too.
+_REASONS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
+    ("timeout", (TimeoutError,)),
+    ("cancelled", (asyncio.CancelledError, GeneratorExit)),
+    ("dns", (ClientConnectorDNSError,)),
+    ("tls", (ssl.SSLError, ssl.CertificateError, ClientSSLError, ServerFingerprintMismatch)),
+    ("connect", (ClientConnectorError, ClientHttpProxyError)),
+    ("cut", (ServerDisconnectedError, ClientOSError, ClientPayloadError)),
+)
+REASONS = (*(reason for reason, _ in _REASONS), OTHER)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the reason that an exception stands for."""
+    return next((reason for reason, kinds in _REASONS if isinstance(error, kinds)), OTHER)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the status of the response for which *error* was raised; ``None`` if there was none.
+
+    ``raise_for_status`` raises for one. aiohttp raises the same for a head that it cannot parse, and names the cause; a proxy's
+    status, and that of the last of too many redirects, are not the request's.
+    """
+    if not isinstance(error, ClientResponseError) or isinstance(error, (ClientHttpProxyError, TooManyRedirects)):
+        return None
+    return error.status if error.__cause__ is None else None
+
+
+def error_of_body(content: StreamReader) -> BaseException | None:
+    """Return what broke a body off before its end; ``None`` if it is complete, or if its reader had enough.
+
+    aiohttp notes a connection that breaks or is silent. A timeout of the whole request, and a cancellation, only its reader
+    sees: they are being raised out of *content* while the response is closed.
+    """
+    if content.is_eof():
+        return None
+    error = content.exception()
+    if error is not None and type(error) is not ClientConnectionError:  # which the reader's own close() leaves
+        return error
+    error = sys.exc_info()[1]
+    traceback = None if error is None else error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_locals.get("self") is content:
+            return error
+        traceback = traceback.tb_next
+    return None

@@ -1,0 +1,510 @@
+"""The requests of a client: what is recorded of each is what its caller saw."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+import sys
+import time
+from contextlib import asynccontextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp.abc import AbstractResolver
+from conftest import samples, until
+from prometheus_client import CollectorRegistry, generate_latest
+
+from hr_prometheus import client_trace_config
+
+#: Seconds by which what is recorded may differ from what the caller measured.
+_EXACT = 0.005
+#: How often a case is tried until a busy machine has not come between the two.
+_TRIES = 20
+_DELAY = 0.03
+_TLS = Path(__file__).parent / "tls"
+_CERTIFICATE = str(_TLS / "certificate.pem"), str(_TLS / "key.pem")
+
+
+async def whole(_request):
+    await asyncio.sleep(_DELAY)
+    return web.Response(text="0123456789")
+
+
+async def parts(request):
+    """Two parts, with a delay before each."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(2):
+        await asyncio.sleep(_DELAY)
+        await response.write(b"01234")
+    return response
+
+
+async def cut(request):
+    response = web.StreamResponse(headers={"Content-Length": "10"})
+    await response.prepare(request)
+    await response.write(b"01234")
+    await asyncio.sleep(_DELAY)
+    request.transport.abort()
+    return response
+
+
+async def endless(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"01234")
+    await asyncio.sleep(60)
+    return response
+
+
+async def silent(_request):
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+async def redirect(_request):
+    raise web.HTTPFound("/redirect/2")
+
+
+async def redirect_again(_request):
+    await asyncio.sleep(_DELAY)
+    raise web.HTTPFound("/whole")
+
+
+async def loop_of_redirects(_request):
+    raise web.HTTPFound("/loop_of_redirects")
+
+
+async def missing(_request):
+    raise web.HTTPNotFound
+
+
+async def websocket(request):
+    response = web.WebSocketResponse()
+    await response.prepare(request)
+    await response.send_str("hello")
+    async for _ in response:
+        pass
+    return response
+
+
+async def disconnect(request):
+    request.transport.close()
+    return web.Response()
+
+
+async def upload(request):
+    return web.Response(text=str(len(await request.read())))
+
+
+HANDLERS = (
+    whole, parts, cut, endless, silent, redirect, loop_of_redirects, missing, websocket, disconnect, upload,
+)  # fmt: skip
+
+
+@pytest.fixture
+async def server(aiohttp_server):
+    app = web.Application(client_max_size=1 << 24)
+    for handler in HANDLERS:
+        app.router.add_route("*", f"/{handler.__name__}", handler)
+    app.router.add_get("/redirect/2", redirect_again)
+    return await aiohttp_server(app, shutdown_timeout=0.01)
+
+
+@asynccontextmanager
+async def raw_server(answer=b"", context=None):
+    """A server that takes connections, and answers with some bytes."""
+
+    async def connected(_reader, writer):
+        writers.append(writer)
+        writer.write(answer)
+
+    writers = []
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        for writer in writers:
+            writer.close()
+        server.close()
+
+
+class NoNames(AbstractResolver):
+    """Knows no host."""
+
+    async def resolve(self, *_host, **_family):
+        await asyncio.sleep(_DELAY)
+        raise OSError(-2, "Name or service not known")
+
+    async def close(self):
+        pass
+
+
+# -- the cases: each makes one request of a session, and returns its response, if it has one
+
+
+async def read_whole(session, url):
+    async with session.get(url / "parts") as response:
+        assert await response.read() == b"0123401234"
+        return response
+
+
+async def read_streamed(session, url):
+    async with session.get(url / "parts") as response:
+        assert [part async for part in response.content.iter_any()] == [b"01234", b"01234"]
+        return response
+
+
+async def is_not_read(session, url):
+    response = await session.get(url / "parts")
+    await until(lambda: response.closed)
+    return response
+
+
+async def is_released(session, url):
+    response = await session.get(url / "endless")
+    await asyncio.sleep(_DELAY)
+    response.release()
+    return response
+
+
+async def is_closed(session, url):
+    response = await session.get(url / "endless")
+    await asyncio.sleep(_DELAY)
+    response.close()
+    return response
+
+
+async def is_cut(session, url):
+    async with session.get(url / "cut") as response:
+        await response.read()
+
+
+async def is_cut_while_streamed(session, url):
+    async with session.get(url / "cut") as response:
+        async for _ in response.content.iter_any():
+            pass
+
+
+async def times_out_in_connect(session, _url):
+    async with raw_server() as port:  # which does not answer in TLS
+        await session.get(f"https://127.0.0.1:{port}/", timeout=ClientTimeout(connect=_DELAY))
+
+
+async def times_out_in_the_pool(session, url):
+    other = ClientSession(connector=session.connector, connector_owner=False)
+    async with other, other.get(url / "endless"):
+        await session.get(url / "whole", timeout=ClientTimeout(connect=_DELAY))
+
+
+async def times_out_in_the_head(session, url):
+    await session.get(url / "silent", timeout=ClientTimeout(total=_DELAY))
+
+
+async def times_out_in_the_body(session, url):
+    async with session.get(url / "endless", timeout=ClientTimeout(total=_DELAY)) as response:
+        await response.read()
+
+
+async def times_out_while_streamed(session, url):
+    async with session.get(url / "endless", timeout=ClientTimeout(total=_DELAY)) as response:
+        async for _ in response.content.iter_any():
+            pass
+
+
+async def is_silent_in_the_body(session, url):
+    async with session.get(url / "endless", timeout=ClientTimeout(sock_read=_DELAY)) as response:
+        await response.text()
+
+
+async def has_no_address(session, url):
+    await session.get(url.with_host("nowhere.example"))
+
+
+@cache
+def tls_context():
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*_CERTIFICATE)
+    return context
+
+
+async def has_a_wrong_certificate(session, _url):
+    async with raw_server(context=tls_context()) as port:
+        await session.get(f"https://127.0.0.1:{port}/")
+
+
+async def is_cancelled(session, url):
+    asyncio.get_running_loop().call_later(_DELAY, asyncio.current_task().cancel)
+    await session.get(url / "silent")
+
+
+async def is_cancelled_in_the_body(session, url):
+    asyncio.get_running_loop().call_later(_DELAY, asyncio.current_task().cancel)
+    async with session.get(url / "endless") as response:
+        await response.read()
+
+
+async def is_redirected(session, url):
+    async with session.get(url / "redirect") as response:
+        await response.read()
+        assert len(response.history) == 2
+        return response
+
+
+async def is_refused(session, url):
+    async with raw_server() as port:
+        pass
+    await session.get(url.with_port(port))
+
+
+async def is_disconnected(session, url):
+    await session.post(url / "disconnect")
+
+
+async def is_malformed(session, _url):
+    async with raw_server(b"no HTTP\r\n\r\n") as port:
+        await session.get(f"http://127.0.0.1:{port}/")
+
+
+async def raises_for_status(session, url):
+    await session.get(url / "missing", raise_for_status=True)
+
+
+async def has_no_body(session, url):
+    async with session.head(url / "whole") as response:
+        return response
+
+
+async def is_answered_before_it_is_sent(session, url):
+    async def slowly():
+        yield b"0" * 1000
+        await asyncio.sleep(60)
+
+    async with session.post(url / "missing", data=slowly()) as response:
+        await response.read()
+        return response
+
+
+async def is_redirected_for_ever(session, url):
+    await session.get(url / "loop_of_redirects", max_redirects=3)
+
+
+async def fails_for_another_reason(session, url):
+    with suppress(KeyError):
+        async with session.get(url / "endless") as response:
+            raise KeyError
+    return response
+
+
+async def is_left_because_another_times_out(session, url):
+    with suppress(TimeoutError):
+        async with session.get(url / "endless") as response, ClientSession() as other:
+            await (await other.get(url / "endless", timeout=ClientTimeout(total=_DELAY))).read()
+    return response
+
+
+#: What the caller sees of each: the status, the reason if it fails, and the class of the exception.
+CASES = {
+    read_whole: ("200", None, None),
+    read_streamed: ("200", None, None),
+    is_not_read: ("200", None, None),
+    is_released: ("200", None, None),
+    is_closed: ("200", None, None),
+    is_cut: ("200", "cut", aiohttp.ClientPayloadError),
+    is_cut_while_streamed: ("200", "cut", aiohttp.ClientPayloadError),
+    times_out_in_connect: ("error", "timeout", aiohttp.ConnectionTimeoutError),
+    times_out_in_the_pool: ("error", "timeout", aiohttp.ConnectionTimeoutError),
+    times_out_in_the_head: ("error", "timeout", TimeoutError),
+    times_out_in_the_body: ("200", "timeout", TimeoutError),
+    times_out_while_streamed: ("200", "timeout", TimeoutError),
+    is_silent_in_the_body: ("200", "timeout", aiohttp.SocketTimeoutError),
+    has_no_address: ("error", "dns", aiohttp.ClientConnectorDNSError),
+    has_a_wrong_certificate: ("error", "tls", aiohttp.ClientConnectorCertificateError),
+    is_cancelled: ("error", "cancelled", asyncio.CancelledError),
+    is_cancelled_in_the_body: ("200", "cancelled", asyncio.CancelledError),
+    is_redirected: ("200", None, None),
+    is_refused: ("error", "connect", aiohttp.ClientConnectorError),
+    is_disconnected: ("error", "cut", aiohttp.ServerDisconnectedError),
+    is_malformed: ("error", "other", aiohttp.ClientResponseError),
+    raises_for_status: ("404", None, aiohttp.ClientResponseError),
+    has_no_body: ("200", None, None),
+    is_answered_before_it_is_sent: ("404", None, None),
+    is_redirected_for_ever: ("error", "other", aiohttp.TooManyRedirects),
+    fails_for_another_reason: ("200", None, None),
+    is_left_because_another_times_out: ("200", None, None),
+}
+
+
+def total(numbers, name, **labels):
+    """Return the sum of a metric's series with these labels."""
+    return sum(
+        value
+        for key, value in numbers.items()
+        if key.partition("{")[0] == name and all(f'{label}="{each}"' in key for label, each in labels.items())
+    )
+
+
+def scrape(registry):
+    return samples(generate_latest(registry).decode())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+async def test_what_is_recorded_is_what_the_caller_saw(case, server):
+    """Status, reason and seconds are those of the caller, and nothing stays in progress."""
+    status, reason, kind = CASES[case]
+    for _ in range(_TRIES):
+        registry = CollectorRegistry()
+        connector = TCPConnector(
+            limit=1 if case is times_out_in_the_pool else 0, resolver=NoNames() if case is has_no_address else None
+        )
+        async with ClientSession(
+            connector=connector, trace_configs=[client_trace_config(registry=registry)]
+        ) as session:
+            began = time.perf_counter()
+            (seen,) = await asyncio.gather(case(session, server.make_url("/")), return_exceptions=True)
+            seconds = time.perf_counter() - began
+        numbers = scrape(registry)
+        if kind is None:
+            assert str(seen.status) == status
+        else:
+            assert isinstance(seen, kind)
+        assert total(numbers, "client_requests_in_progress") == 0
+        assert total(numbers, "client_request_count_total") == 1
+        assert total(numbers, "client_request_count_total", status=status) == 1
+        assert total(numbers, "client_request_errors_total") == (reason is not None)
+        assert total(numbers, "client_request_errors_total", reason=reason) == (reason is not None)
+        assert total(numbers, "client_request_latency_count") == 1
+        assert total(numbers, "client_request_first_byte_latency_count") == (status != "error")
+        recorded = total(numbers, "client_request_latency_sum")
+        if abs(seconds - recorded) < _EXACT:
+            return
+    pytest.fail(f"{recorded} seconds are recorded, and the caller waited for {seconds}")
+
+
+@pytest.fixture
+async def session(registry):
+    async with ClientSession(trace_configs=[client_trace_config(registry=registry)]) as session:
+        yield session
+
+
+async def test_a_response_that_is_dropped_ends_with_its_connection(server, registry):
+    """A body that nobody reads keeps its connection, and is in progress, until the session has closed it."""
+    async with ClientSession(trace_configs=[client_trace_config(registry=registry)]) as session:
+        await session.get(server.make_url("/endless"))
+        gc.collect()
+        assert total(scrape(registry), "client_requests_in_progress") == 1
+    await until(lambda: gc.collect() >= 0 and not total(scrape(registry), "client_requests_in_progress"))
+    assert total(scrape(registry), "client_request_count_total", status="200") == 1
+
+
+async def test_sizes_are_those_of_bodies(server, session, registry):
+    """A size is that of what was received, also of a body that is cut."""
+    url = server.make_url("/")
+    await read_whole(session, url)
+    await is_redirected(session, url)
+    with suppress(aiohttp.ClientPayloadError):
+        await is_cut(session, url)
+    numbers = scrape(registry)
+    assert total(numbers, "client_response_size_bytes_sum") == 25
+    assert total(numbers, "client_response_size_bytes_count") == 3
+
+
+async def test_redirects_are_hops_of_one_request(server, session, registry):
+    """Two redirects are two, and one request."""
+    await is_redirected(session, server.make_url("/"))
+    numbers = scrape(registry)
+    assert total(numbers, "client_redirects_total") == 2
+    assert total(numbers, "client_request_count_total") == 1
+    assert (
+        total(numbers, "client_connections_total", how="new") + total(numbers, "client_connections_total", how="reused")
+        == 3
+    )
+
+
+async def test_websockets_are_counted_and_not_timed(server, session, registry):
+    """A WebSocket is a request with the status 101, and in progress no more when it is open."""
+    async with session.ws_connect(server.make_url("/websocket")) as websocket:
+        assert await websocket.receive_str() == "hello"
+        numbers = scrape(registry)
+        assert total(numbers, "client_request_count_total", status="101") == 1
+        assert total(numbers, "client_requests_in_progress") == 0
+    with suppress(aiohttp.WSServerHandshakeError):
+        await session.ws_connect(server.make_url("/whole"))
+    numbers = scrape(registry)
+    assert total(numbers, "client_request_count_total") == 2
+    assert (
+        total(numbers, "client_request_latency_count")
+        == total(numbers, "client_request_count_total", status="200")
+        == 1
+    )
+    assert total(numbers, "client_requests_in_progress") == 0
+
+
+async def test_the_wait_for_a_connection_is_measured(server, registry):
+    """Requests that the pool makes wait are observed once, whether they get a connection or not."""
+    connector = TCPConnector(limit=1)
+    async with ClientSession(connector=connector, trace_configs=[client_trace_config(registry=registry)]) as session:
+        url = server.make_url("/whole")
+        await asyncio.gather(session.get(url), session.get(url), session.get(url))
+        numbers = scrape(registry)
+        assert total(numbers, "client_connection_wait_seconds_count") == 2
+        assert total(numbers, "client_connection_wait_seconds_sum") >= 2 * _DELAY
+        assert total(numbers, "client_connections_total", how="new") == 1
+        assert total(numbers, "client_connections_total", how="reused") == 2
+        assert total(numbers, "client_connect_seconds_count") == 1
+        async with session.get(server.make_url("/endless")):
+            with suppress(aiohttp.ConnectionTimeoutError):
+                await session.get(url, timeout=ClientTimeout(connect=_DELAY))
+        assert total(scrape(registry), "client_connection_wait_seconds_count") == 3
+
+
+async def test_look_ups_are_measured(server, registry):
+    """A name that is looked up is observed, and one that the cache has is not."""
+    connector = TCPConnector(force_close=True)
+    async with ClientSession(connector=connector, trace_configs=[client_trace_config(registry=registry)]) as session:
+        for _ in range(2):
+            await session.get(server.make_url("/whole").with_host("localhost"))
+    numbers = scrape(registry)
+    assert total(numbers, "client_connections_total", how="new") == 2
+    assert total(numbers, "client_dns_seconds_count") == 1
+
+
+async def test_a_trace_of_the_applications_may_fail(server, registry):
+    """Where another trace fails the request, at its start or after its head, it has ended once."""
+
+    async def fail(*_signal):
+        raise LookupError
+
+    for signal in ("on_request_start", "on_request_end"):
+        other = aiohttp.TraceConfig()
+        getattr(other, signal).append(fail)
+        configs = [client_trace_config(registry=registry), other]
+        async with ClientSession(trace_configs=configs) as session:
+            with pytest.raises(LookupError):
+                await session.get(server.make_url("/whole"))
+        gc.collect()
+    numbers = scrape(registry)
+    assert total(numbers, "client_requests_in_progress") == 0
+    assert total(numbers, "client_request_count_total") == 2
+
+
+async def test_nothing_is_kept_of_requests(server, session):
+    """Memory stays as it is, however many requests are sent, answered, failed and left."""
+    url = server.make_url("/")
+
+    async def send(number):
+        for _ in range(number):
+            for path in ("upload", "missing"):
+                (await session.post(url / path, data=b"0123")).release()
+            with suppress(aiohttp.ServerDisconnectedError):
+                await is_disconnected(session, url)
+        gc.collect()
+
+    await send(30)
+    before = sys.getallocatedblocks()
+    await send(150)
+    assert sys.getallocatedblocks() - before < 150  # of 450 requests
