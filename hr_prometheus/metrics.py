@@ -322,5 +322,8 @@ IN_PROGRESS = {metric.ends_in: metric for metric in METRICS if metric.ends_in is
 #: The levels of detail: the first is the middleware's default, the second the command's.
 BASIC, FULL = DETAILS = ("basic", "full")
 
+#: Which client sessions the command measures: those that the application keeps, or all.
+KEPT_SESSIONS, ALL_SESSIONS = CLIENT_SESSIONS = ("kept", "all")
+
 #: From how many seconds on a request is slow, by default.
 DEFAULT_SLOW = 1.0

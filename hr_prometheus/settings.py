@@ -114,6 +114,8 @@ class Settings:
     extra_labels: Mapping[str, str] = field(default_factory=dict)
     loop_metrics: bool = True
     blocked_after: float | None = None
+    #: Which client sessions are measured: ``kept`` or ``all``.
+    client_metrics: str | None = None
     slow: float = DEFAULT_SLOW
     #: Where the settings were typed, by the names of their options; a default has none.
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -242,3 +242,20 @@ def test_any_file_is_right_or_one_sentence(table, name):
         except ConfigurationError as error:
             assert "\n" not in str(error)
             assert str(error).endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--client-metrics", "a:b"], "kept"),
+        (["a:b", "--client-metrics"], "kept"),
+        (["--client-metrics", "all", "a:b"], "all"),
+        (["--client-metrics=all", "a:b"], "all"),
+        (["--client-metrics", "--port", "1", "a:b", "--", "--client-metrics"], "kept"),
+        (["a:b", "--", "--client-metrics"], None),
+    ],
+)
+def test_an_option_may_have_its_value_left_out(words, value):
+    """It takes no other word for its value, and what is typed behind -- is the application's."""
+    params = context("run", *words, target=()).params
+    assert (params["target"], params["client_metrics"]) == ("a:b", value)

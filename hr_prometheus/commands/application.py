@@ -49,7 +49,7 @@ def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Set
         settings.metric_prefix,
         detail=settings.detail or FULL,
         has_loop_metrics=settings.loop_metrics,
-        has_client_metrics=False,
+        has_client_metrics=settings.client_metrics is not None,
         names=settings.names,
         buckets=LatencyBuckets(settings.buckets),
         latency_by_status=settings.latency_by_status,

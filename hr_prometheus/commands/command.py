@@ -15,6 +15,7 @@ from hr_prometheus.commands.parameters import (
     OUTPUT,
     SERVER,
     WORKERS,
+    complete_bare_options,
     origins_of,
 )
 from hr_prometheus.commands.sources import read_files
@@ -39,8 +40,9 @@ class Command(click.Command):
 
         If a file has the target, all that is typed behind ``--`` are its arguments.
         """
+        end = args.index("--") if "--" in args else len(args)
+        args = [*complete_bare_options(self, args[:end]), *args[end:]]
         if self.reads_files and not ctx.resilient_parsing:
-            end = args.index("--") if "--" in args else len(args)
             opts = self.make_parser(ctx).parse_args(args[:end])[0]
             help_option = self.get_help_option(ctx)
             if not (help_option and opts.get(str(help_option.name))) and read_files(ctx, opts):

@@ -23,6 +23,7 @@ from hr_prometheus.settings import Settings
 @options.metrics_path
 @options.series
 @options.loop_metrics
+@options.client_metrics
 @file_options.files
 def dashboard(job: str, output: str | None, **values: Any) -> None:
     """Write a Grafana dashboard: of any application, or with a row for each route of TARGET; see `run` for TARGET and ARGS.

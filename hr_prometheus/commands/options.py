@@ -16,7 +16,7 @@ from hr_prometheus.commands.parameters import (
 from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.commands.types import FilePath, Seconds, TargetName, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
-from hr_prometheus.metrics import DEFAULT_SLOW, DETAILS, FULL, LATENCY_BUCKETS
+from hr_prometheus.metrics import CLIENT_SESSIONS, DEFAULT_SLOW, DETAILS, FULL, KEPT_SESSIONS, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, DEFAULT_LEAST_REQUESTS
 from hr_prometheus.written_forms import (
@@ -233,6 +233,13 @@ blocked_after = metrics_option(
     show_default=f"{DEFAULT_BLOCKED_AFTER:g}",
     help="For how long a step of a request or a task may hold the event loop, before that counts as a block of its route; "
     "0 counts none.",
+)
+client_metrics = metrics_option(
+    "--client-metrics",
+    type=click.Choice(CLIENT_SESSIONS),
+    bare=KEPT_SESSIONS,
+    help="Measure the requests that the application sends with the ClientSessions which it keeps under its keys (kept, also "
+    "without a value), or with all that are made (all).",
 )
 
 

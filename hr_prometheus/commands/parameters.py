@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import replace
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,7 @@ from hr_prometheus.commands.types import FilePath, TargetName
 from hr_prometheus.origins import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 OUTPUT = "Output"
 APPLICATION = "Application"
@@ -113,7 +114,10 @@ class Argument(Parameter, click.Argument):
 
 
 class Option(Parameter, click.Option):
-    """An option with an environment variable, in a *section* of the help. *parse* reads a value that is given."""
+    """An option with an environment variable, in a *section* of the help. *parse* reads a value that is given.
+
+    One of several choices may be left out on the command line, where *bare* is its value then.
+    """
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class Option(Parameter, click.Option):
         is_settable: bool = True,
         takes_numbers: bool = False,
         takes_table: bool = False,
+        bare: str | None = None,
         **attributes: Any,
     ) -> None:
         if parse is not None:
@@ -130,6 +135,7 @@ class Option(Parameter, click.Option):
         super().__init__(*args, **attributes)
         self.section, self.parse = section, parse
         self.is_settable, self.takes_numbers, self.takes_table = is_settable, takes_numbers, takes_table
+        self.bare = bare
         self.envvar = VARIABLE_PREFIX + self.setting.upper()
         self.show_envvar = True
 
@@ -137,6 +143,19 @@ class Option(Parameter, click.Option):
         """Return the option as it was typed, for an error of click's."""
         origin = None if ctx is None else origins_of(ctx).get(self.setting)
         return self.option if origin is None else origin.quote()
+
+
+def complete_bare_options(command: click.Command, args: Sequence[str]) -> list[str]:
+    """Return arguments with the values that options have been left without: click would take the next word for one."""
+    bare = {each.option: each for each in command.params if isinstance(each, Option) and each.bare is not None}
+    complete = []
+    for word, following in zip_longest(args, args[1:], fillvalue=""):
+        option = bare.get(word)
+        if option is not None and isinstance(option.type, click.Choice) and following not in option.type.choices:
+            complete.append(f"{word}={option.bare}")
+        else:
+            complete.append(word)
+    return complete
 
 
 def settable_parameters(command: click.Command) -> dict[str, Parameter]:

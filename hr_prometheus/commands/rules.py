@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @options.metrics_path
 @options.series
 @options.loop_metrics
+@options.client_metrics
 @file_options.files
 def rules(
     *,

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @options.monitor
 @options.loop_metrics
 @options.blocked_after
+@options.client_metrics
 @file_options.files
 @click.pass_obj
 def run(output: StandardOutput, /, **values: Any) -> None:

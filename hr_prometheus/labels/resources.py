@@ -87,15 +87,18 @@ def hosts(app: Application) -> dict[AbstractResource, str]:
     return {resource: domain for below, domain in domains(app).items() for resource in all_resources(below)}
 
 
-def has_start_up(app: Application) -> bool:
-    """Whether an application, or one below it, has start-up handlers or contexts of its own, which may add routes."""
+def all_applications(app: Application) -> Iterator[Application]:
+    """Yield an application and those below it, as far as their routers list them."""
     apps = [app]
     for each in apps:  # which grows
-        if are_foreign([*each.on_startup, *each.cleanup_ctx]):
-            return True
+        yield each
         if has_list_of_routes(each):
             apps += [below for _, below in _resources(each) if below is not None]
-    return False
+
+
+def has_start_up(app: Application) -> bool:
+    """Whether an application, or one below it, has start-up handlers or contexts of its own, which may add routes."""
+    return any(are_foreign([*each.on_startup, *each.cleanup_ctx]) for each in all_applications(app))
 
 
 def are_foreign(handlers: Iterable[object]) -> bool:

@@ -11,12 +11,13 @@ from aiohttp import hdrs
 from hr_prometheus.errors import ConfigurationError, HrPrometheusError, SettingError, TargetError
 from hr_prometheus.instrumentation import instrument
 from hr_prometheus.labels.resources import all_resources, has_start_up
-from hr_prometheus.metrics import FULL
+from hr_prometheus.metrics import FULL, KEPT_SESSIONS
 from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import target_and_routes
 from hr_prometheus.server.bind import address_error
+from hr_prometheus.server.client_sessions import measure_kept
 from hr_prometheus.server.importer import application_error, load_attribute
 from hr_prometheus.server.label_notices import ignored_options, label_notices, policies_of_command, recorder_in
 from hr_prometheus.server.logs import configure_application_logging, log_notices
@@ -83,6 +84,8 @@ class ServedApplication:
         app.on_startup.insert(0, self._enter(STARTING))
         app.on_startup.append(self._enter(LISTENING))
         app.on_startup.append(self._find_notices)
+        if settings.client_metrics == KEPT_SESSIONS:
+            app.on_startup.append(self._measure_client)
         self.app = app
         return app
 
@@ -130,6 +133,10 @@ class ServedApplication:
                 self.note(text)
         except Exception:  # a resource of the application's own may be anything, and nothing depends on this
             logger.debug("The routes could not be looked at.", exc_info=True)
+
+    async def _measure_client(self, app: Application) -> None:
+        if notice := measure_kept(app, self.settings):
+            self.note(notice)
 
     def _warn(self, error: ConfigurationError) -> None:
         text = sentence_of(error, self.settings.origins)

@@ -13,6 +13,7 @@ from hr_prometheus.server import interrupts, script_runners
 from hr_prometheus.server.announcer import Announcer, start_timer
 from hr_prometheus.server.application import ServedApplication
 from hr_prometheus.server.bind import bind_addresses
+from hr_prometheus.server.client_sessions import measure_all
 from hr_prometheus.server.forks import ServingProcesses
 from hr_prometheus.server.logs import prepare_logging
 from hr_prometheus.server.loops import loop_factory
@@ -47,10 +48,11 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     check_paths(settings)
     check_access(settings)
     prepare_logging(settings)
-    if target.attribute is None:
-        _run_script(target, settings, announce)
-    else:
-        _serve(settings, announce, None, lambda: load_target(target, settings.arguments, settings.app_dir))
+    with measure_all(settings):
+        if target.attribute is None:
+            _run_script(target, settings, announce)
+        else:
+            _serve(settings, announce, None, lambda: load_target(target, settings.arguments, settings.app_dir))
 
 
 def _run_script(target: Target, settings: Settings, announce: Callable[[str], None]) -> None:

@@ -1,7 +1,7 @@
 """Runs a target without an attribute, a script, as ``__main__``.
 
-Meanwhile ``aiohttp.web.run_app`` and ``AppRunner.setup`` are replaced. These are the two substitutions that
-hr-prometheus makes, and only the launcher makes them.
+Meanwhile ``aiohttp.web.run_app`` and ``AppRunner.setup`` are replaced. With ``--client-metrics=all``, which replaces
+``ClientSession.__init__``, these are the substitutions that hr-prometheus makes, and only the launcher makes them.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
+from hr_prometheus.server.client_sessions import measure_all
 from hr_prometheus.server.in_progress import blockers_of
 from hr_prometheus.server.inherited import listens
 from hr_prometheus.server.logs import note_worker, prepare_logging, print_failure
@@ -133,14 +134,15 @@ class _Worker:
         share_labels(config.directory)
         view.forward_to(self._scrape)
         gather_recent_with(self._recent)
-        if self.application.is_script:
-            run_script(self.target, settings.arguments, settings.app_dir, self._run_app, self._refuse_runner)
-        else:
-            try:
-                value = load_target(self.target, settings.arguments, settings.app_dir)
-            finally:
-                self.own_sockets.check()
-            self._run(value, loop_factory(settings.loop))
+        with measure_all(settings):
+            if self.application.is_script:
+                run_script(self.target, settings.arguments, settings.app_dir, self._run_app, self._refuse_runner)
+            else:
+                try:
+                    value = load_target(self.target, settings.arguments, settings.app_dir)
+                finally:
+                    self.own_sockets.check()
+                self._run(value, loop_factory(settings.loop))
 
     def _run_app(self, app: Application | Awaitable[Application], **arguments: Any) -> None:
         """Take the place of ``web.run_app`` in a script."""

@@ -1,0 +1,39 @@
+"""``--client-metrics``: the client sessions that are measured."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from hr_prometheus.client.sessions import kept_sessions, measure_new_sessions, measure_session
+from hr_prometheus.client.trace_config import client_trace_config
+from hr_prometheus.metrics import ALL_SESSIONS
+
+if TYPE_CHECKING:
+    from aiohttp.web import Application
+
+    from hr_prometheus.settings import Settings
+
+logger = logging.getLogger("hr_prometheus")
+
+
+def measure_all(settings: Settings) -> AbstractContextManager[None]:
+    """Measure all sessions that are made in the block, if the settings ask for that."""
+    return measure_new_sessions(client_trace_config()) if settings.client_metrics == ALL_SESSIONS else nullcontext()
+
+
+def measure_kept(app: Application, settings: Settings) -> str | None:
+    """Measure the sessions that a started application keeps, and log how many; return a notice if there is none."""
+    name = settings.origins["client_metrics"].name if "client_metrics" in settings.origins else "--client-metrics"
+    sessions = kept_sessions(app)
+    if not sessions:
+        return (
+            f"{name}: the application keeps no ClientSession under its keys after its start-up, so none is measured. "
+            f"Keep one as app[KEY], or measure all: --client-metrics={ALL_SESSIONS}."
+        )
+    config = client_trace_config()
+    for session in sessions:
+        measure_session(session, config)
+    logger.info("%s: %d client session%s measured.", name, len(sessions), " is" if len(sessions) == 1 else "s are")
+    return None

@@ -1,0 +1,92 @@
+"""The client sessions that the command measures: those that an application keeps, or all."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from aiohttp import ClientSession, web
+from conftest import samples
+from prometheus_client import REGISTRY, generate_latest
+
+from hr_prometheus import client_trace_config
+from hr_prometheus.client.sessions import kept_sessions, measure_new_sessions, measure_session
+from hr_prometheus.server.client_sessions import measure_all, measure_kept
+from hr_prometheus.settings import Settings
+
+
+class Service:
+    """What an application may keep a session in."""
+
+    def __init__(self, session):
+        self._session, self.others = session, "a session"
+
+
+@pytest.fixture
+async def url(aiohttp_server):
+    return (await aiohttp_server(web.Application())).make_url("/")
+
+
+def requests(registry) -> float:
+    """Return the number of requests that were counted."""
+    lines = samples(generate_latest(registry).decode()).items()
+    return sum(value for key, value in lines if key.startswith("client_request_count_total"))
+
+
+async def test_kept_sessions_are_found_wherever_an_application_keeps_them():
+    """Under its keys and those of sub-applications, in lists and objects; once each, and none that is closed."""
+    async with ClientSession() as one, ClientSession() as two, ClientSession() as three, ClientSession() as four:
+        app, below, deepest = web.Application(), web.Application(), web.Application()
+        app[web.AppKey("ONE", ClientSession)] = one
+        app["closed"] = closed = ClientSession()
+        await closed.close()
+        app["again"], app["name"] = {"one": one}, "a session"
+        below["service"] = Service(two)
+        deepest["several"] = [three, None, four]
+        below.add_subapp("/deepest", deepest)
+        app.add_subapp("/below", below)
+        assert kept_sessions(app) == [one, two, three, four]
+        assert kept_sessions(web.Application()) == []
+
+
+async def test_a_session_is_measured_once(url, registry):
+    """A session with a configuration of ours keeps that alone; new sessions have it from the start, and only in the block."""
+    config = client_trace_config(registry=registry)
+    with measure_new_sessions(config):
+        for options in ({}, {"trace_configs": None}, {"trace_configs": [client_trace_config(registry=registry)]}):
+            async with ClientSession(**options) as session:
+                measure_session(session, config)
+                await session.get(url)
+                await session.get(url)
+    assert requests(registry) == 6
+    async with ClientSession() as session:
+        await session.get(url)
+    assert requests(registry) == 6
+
+
+async def test_the_command_says_how_many_sessions_are_measured(url, caplog):
+    """It finds them after the start-up; without any it says what to do."""
+    caplog.set_level(logging.INFO)
+    settings = Settings(target="x", client_metrics="kept")
+    app = web.Application()
+    notice = measure_kept(app, settings)
+    assert "the application keeps no ClientSession under its keys after its start-up" in notice
+    assert "--client-metrics=all" in notice
+    with measure_all(settings):
+        async with ClientSession() as app["one"], ClientSession() as app["two"]:
+            assert not app["one"].trace_configs
+            assert measure_kept(app, settings) is None
+            before = requests(REGISTRY)
+            await app["one"].get(url)
+            assert requests(REGISTRY) == before + 1
+    messages = [record.message for record in caplog.records if record.name == "hr_prometheus"]
+    assert messages == ["--client-metrics: 2 client sessions are measured."]
+
+
+async def test_the_command_can_measure_all(url):
+    """Sessions that the application keeps nowhere are measured, too."""
+    before = requests(REGISTRY)
+    with measure_all(Settings(target="x", client_metrics="all")):
+        async with ClientSession() as session:
+            await session.get(url)
+    assert requests(REGISTRY) == before + 1
