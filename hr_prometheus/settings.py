@@ -116,6 +116,7 @@ class Settings:
     blocked_after: float | None = None
     #: Which client sessions are measured: ``kept`` or ``all``.
     client_metrics: str | None = None
+    client_by_route: bool = False
     slow: float = DEFAULT_SLOW
     #: Where the settings were typed, by the names of their options; a default has none.
     origins: Mapping[str, Origin] = field(default_factory=dict)
@@ -143,6 +144,9 @@ class Settings:
         if self.blocked_after is not None and not self.loop_metrics:
             problem = " was given with --no-loop-metrics. Blocks are known only where the event loop is measured."
             raise SettingError("blocked_after", "--blocked-after", problem)
+        if self.client_by_route and self.client_metrics is None:
+            problem = " was given without --client-metrics, whose metrics it gives a label. Give both."
+            raise SettingError("client_by_route", "--client-by-route", problem)
         self._check_monitor()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 
@@ -10,8 +11,9 @@ from aiohttp import ClientSession, web
 from conftest import samples
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from hr_prometheus import ConfigurationError, client_trace_config
+from hr_prometheus import ConfigurationError, client_trace_config, hrprometheus_middleware
 from hr_prometheus.client import trace_config
+from hr_prometheus.labels.served import notes
 from hr_prometheus.metrics import CLIENT_METRICS
 
 
@@ -145,6 +147,41 @@ async def test_a_configuration_can_be_added_to_a_session(registry, url):
         await session.get(url)
     assert hosts_of(registry) == {f"127.0.0.1:{url.port}": 1}
     assert trace_config.is_ours(config)
+
+
+async def test_calls_can_have_the_path_of_the_request_that_is_served(aiohttp_client, registry, url, monkeypatch):
+    """Also in tasks that it starts and on a connection that is reused; what is sent outside of requests has none."""
+    monkeypatch.setattr("hr_prometheus.labels.served.notes.are_taken", False)
+    config = client_trace_config(by_route=True, hosts={"127.0.0.1": "back"}, registry=registry)
+
+    async def call(_request):
+        async with ClientSession(trace_configs=[config]) as session:
+            await session.get(url)
+            await asyncio.create_task(_try(session, url))
+        return web.Response()
+
+    app = web.Application(middlewares=[hrprometheus_middleware(registry=registry, exclude=["/excluded"])])
+    for path in ("/a", "/b", "/excluded"):
+        app.router.add_get(path, call)
+    client = await aiohttp_client(app)
+    for path in ("/a", "/b", "/a", "/excluded"):
+        assert (await client.get(path)).status == 200
+    await call(None)
+    numbers = samples(generate_latest(registry).decode())
+    labels = 'client="default",host="back",method="GET"'
+    counts = [
+        numbers[f'client_request_count_total{{{labels},{path}status="200"}}']
+        for path in ('path="/a",', 'path="/b",', "")
+    ]
+    assert counts == [4, 2, 4]
+    assert numbers['client_requests_in_progress{client="default",host="back",path="/a"}'] == 0
+
+
+async def test_middlewares_note_no_path_that_nothing_asks_for(registry):
+    """Requests pay for it only then."""
+    before = notes.are_taken
+    client_trace_config(registry=registry)
+    assert notes.are_taken is before
 
 
 async def _try(session, url):

@@ -17,6 +17,7 @@ from hr_prometheus.settings import Settings
         ({"log_config": "log.json", "log_format": "json"}, "--log-format was given with --log-config"),
         ({"metrics_host": "0.0.0.0"}, "--metrics-host was given without --metrics-port"),  # noqa: S104
         ({"fds": (3,), "port": 0}, "--port was given with fd, whose sockets are bound already. Leave it out."),
+        ({"client_by_route": True}, "--client-by-route was given without --client-metrics"),
         ({"monitor": "m:M", "buckets": {"*": (1.0,)}}, "given with --buckets, which only the default monitor"),
         (
             {"monitor": "m:M", "metric_prefix": "my_", "detail": "full"},

@@ -14,6 +14,7 @@ from hr_prometheus.client.hosts import DEFAULT_HOST_BUDGET, OTHER, HostLabels
 from hr_prometheus.client.records import CallRecord
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.methods import METHODS, UNKNOWN
+from hr_prometheus.labels.served import notes, served_path
 from hr_prometheus.metrics import CLIENT_CONNECT, CLIENT_CONNECTION_WAIT, CLIENT_CONNECTIONS, CLIENT_DNS
 from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.store import client_store
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
 DEFAULT_CLIENT = "default"
+#: The label of the request that is served meanwhile.
+PATH = "path"
 _EVENT = "Recording a request of the client failed; the request itself goes on"
 
 #: The trace configurations of ours.
@@ -37,19 +40,23 @@ def client_trace_config(
     client: str = DEFAULT_CLIENT,
     hosts: Mapping[str, str] | None = None,
     host_budget: int = DEFAULT_HOST_BUDGET,
+    by_route: bool = False,
     registry: CollectorRegistry = REGISTRY,
 ) -> TraceConfig:
     """Make a trace configuration that records the requests of the sessions that have it.
 
     ``ClientSession(trace_configs=[client_trace_config()])``; one can be in several sessions. *client* is a label of all
     their metrics. *hosts* maps hosts, or hosts and ports, to the names that the label ``host`` has for them. Of other hosts
-    the first *host_budget* keep their own, and further ones are ``other``.
+    the first *host_budget* keep their own, and further ones are ``other``. With *by_route* what is sent while a request is
+    served has the label ``path`` of that request, if a middleware of ours records it.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.
     """
     if not isinstance(client, str) or not client:
         raise ConfigurationError(f'client is {client!r}. Expected a name, for example "payments".')
-    recorder = _CallRecorder(client, HostLabels(client, hosts, host_budget), registry)
+    recorder = _CallRecorder(client, HostLabels(client, hosts, host_budget), registry, by_route=by_route)
+    if by_route:
+        notes.are_taken = True
     # Any callable makes the context, whatever its annotation says.
     config = TraceConfig(cast("type[SimpleNamespace]", Call))
     for signal, record in (
@@ -104,14 +111,14 @@ def _guarded(
 class _CallRecorder:
     """Records what the signals say, in the series of one *client*."""
 
-    def __init__(self, client: str, hosts: HostLabels, registry: CollectorRegistry) -> None:
-        self._client, self._hosts = client, hosts
+    def __init__(self, client: str, hosts: HostLabels, registry: CollectorRegistry, *, by_route: bool) -> None:
+        self._client, self._hosts, self._by_route = client, hosts, by_route
         self._store = client_store(registry)
         self._report = failures_of(registry).report
-        #: By method and the host of the URL; those of hosts without a place are not kept here.
-        self._records: dict[tuple[str, str | None], CallRecord] = {}
+        #: By method, the host of the URL and the path of the request served; those of hosts without a place are not kept here.
+        self._records: dict[tuple[str, str | None, str], CallRecord] = {}
         #: By labels.
-        self._records_by_labels: dict[tuple[str, str], CallRecord] = {}
+        self._records_by_labels: dict[tuple[str, str, str], CallRecord] = {}
         #: The connections of the pool, and those that are made.
         self._reused = self._store.allocate(CLIENT_CONNECTIONS, (client, "reused"))
         self._new = self._store.allocate(CLIENT_CONNECTIONS, (client, "new"))
@@ -123,17 +130,20 @@ class _CallRecorder:
     def begin(self, call: Call, params: Any) -> None:
         """Begin a request."""
         method, url = params.method, params.url
-        record = self._records.get((method, url.host_port_subcomponent)) or self._record_of(method, url)
+        path = served_path.get() if self._by_route else ""
+        record = self._records.get((method, url.host_port_subcomponent, path)) or self._record_of(method, url, path)
         call.begin(record, self.failed)
 
-    def _record_of(self, method: str, url: URL) -> CallRecord:
-        host = self._hosts.label(url)
-        labels = (method if method in METHODS else UNKNOWN, OTHER if host is None else host)
-        record = self._records_by_labels.get(labels)
+    def _record_of(self, method: str, url: URL, path: str) -> CallRecord:
+        place = self._hosts.label(url)
+        label, host = method if method in METHODS else UNKNOWN, OTHER if place is None else place
+        record = self._records_by_labels.get((label, host, path))
         if record is None:
-            record = self._records_by_labels[labels] = CallRecord(self._store, self._client, *labels)
-        if host is not None and method in METHODS:  # there is no end of others
-            self._records[method, url.host_port_subcomponent] = record
+            extra = (PATH, path) if path else ()
+            record = CallRecord(self._store, self._client, label, host, extra)
+            self._records_by_labels[label, host, path] = record
+        if place is not None and label == method:  # there is no end of others
+            self._records[method, url.host_port_subcomponent, path] = record
         return record
 
     def queue(self, call: Call, _params: object) -> None:

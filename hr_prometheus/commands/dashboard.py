@@ -24,6 +24,7 @@ from hr_prometheus.settings import Settings
 @options.series
 @options.loop_metrics
 @options.client_metrics
+@options.client_by_route
 @file_options.files
 def dashboard(job: str, output: str | None, **values: Any) -> None:
     """Write a Grafana dashboard: of any application, or with a row for each route of TARGET; see `run` for TARGET and ARGS.

@@ -241,6 +241,11 @@ client_metrics = metrics_option(
     help="Measure the requests that the application sends with the ClientSessions which it keeps under its keys (kept, also "
     "without a value), or with all that are made (all).",
 )
+client_by_route = metrics_option(
+    "--client-by-route",
+    is_flag=True,
+    help="Give these metrics the label path of the request that is served meanwhile.",
+)
 
 
 def series(function: Callable[..., None]) -> Callable[..., None]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @options.series
 @options.loop_metrics
 @options.client_metrics
+@options.client_by_route
 @file_options.files
 def rules(
     *,

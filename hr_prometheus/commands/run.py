@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 @options.loop_metrics
 @options.blocked_after
 @options.client_metrics
+@options.client_by_route
 @file_options.files
 @click.pass_obj
 def run(output: StandardOutput, /, **values: Any) -> None:

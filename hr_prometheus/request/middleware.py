@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.hdrs import UPGRADE
 from aiohttp.web import StreamResponse
 
+from hr_prometheus.labels.served import note_path, notes
 from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED
 from hr_prometheus.request.connection import connections, open_connection
 from hr_prometheus.request.earlier import EarlierExchange
@@ -72,11 +73,11 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
                 exchange.began = perf_counter()
                 record.begin(exchange)
                 connection.exchange = exchange
+                if notes.are_taken:
+                    note_path(record.labels)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the client
             recorder.failed("begin", error)
-            if exchange is not None:
-                exchange.is_over = True
-                exchange.release()
+            _abandon(exchange)
             return handler(request)
         if exchange is not None and (exchange.waits or connection.is_direct):
             return _await_response(exchange, handler)
@@ -85,6 +86,13 @@ def make_middleware(recorder: Recorder) -> Callable[[Request, Handler], Awaitabl
         return handler(request)
 
     return record_request
+
+
+def _abandon(exchange: Exchange | None) -> None:
+    """Record no more of a request whose beginning has failed."""
+    if exchange is not None:
+        exchange.is_over = True
+        exchange.release()
 
 
 def _join(recorder: Recorder, outer: Exchange, request: Request) -> Record:

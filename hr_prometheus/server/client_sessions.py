@@ -11,6 +11,7 @@ from hr_prometheus.client.trace_config import client_trace_config
 from hr_prometheus.metrics import ALL_SESSIONS
 
 if TYPE_CHECKING:
+    from aiohttp import TraceConfig
     from aiohttp.web import Application
 
     from hr_prometheus.settings import Settings
@@ -20,7 +21,7 @@ logger = logging.getLogger("hr_prometheus")
 
 def measure_all(settings: Settings) -> AbstractContextManager[None]:
     """Measure all sessions that are made in the block, if the settings ask for that."""
-    return measure_new_sessions(client_trace_config()) if settings.client_metrics == ALL_SESSIONS else nullcontext()
+    return measure_new_sessions(_config(settings)) if settings.client_metrics == ALL_SESSIONS else nullcontext()
 
 
 def measure_kept(app: Application, settings: Settings) -> str | None:
@@ -32,8 +33,12 @@ def measure_kept(app: Application, settings: Settings) -> str | None:
             f"{name}: the application keeps no ClientSession under its keys after its start-up, so none is measured. "
             f"Keep one as app[KEY], or measure all: --client-metrics={ALL_SESSIONS}."
         )
-    config = client_trace_config()
+    config = _config(settings)
     for session in sessions:
         measure_session(session, config)
     logger.info("%s: %d client session%s measured.", name, len(sessions), " is" if len(sessions) == 1 else "s are")
     return None
+
+
+def _config(settings: Settings) -> TraceConfig:
+    return client_trace_config(by_route=settings.client_by_route)
