@@ -54,7 +54,9 @@ def test_a_metric_that_is_added_has_panels(monkeypatch, metric, expected):
 def test_the_level_of_detail():
     """With the basic level there is no section without metrics."""
     titles = [section.title for section in sections(ApplicationMetrics(detail="basic"), [])]
-    assert titles == ["Overview", "Requests", "Routes", "Event loop", "Workers", "hr-prometheus itself"]
+    assert titles == [
+        "Overview", "Requests", "Routes", "Event loop", "Outgoing calls", "Workers", "hr-prometheus itself",
+    ]  # fmt: skip
 
 
 def test_without_loop_metrics():
@@ -62,6 +64,20 @@ def test_without_loop_metrics():
     without = sections(ApplicationMetrics(detail="basic", has_loop_metrics=False), [])
     assert "Event loop" not in [section.title for section in without]
     assert not [expression for expression in queries(without) if "event_loop" in expression]
+
+
+def test_outgoing_calls():
+    """The dashboard says which host is slow, and which routes wait for it, if that is measured."""
+    without = queries(sections(ApplicationMetrics(has_client_metrics=False), []))
+    assert not [expression for expression in without if "client_" in expression]
+    own, by_route = (queries(sections(ApplicationMetrics(has_calls_by_route=each), [])) for each in (False, True))
+    slow = (
+        "topk(10, histogram_quantile(0.95, sum by (client, host, le) (rate("
+        'client_request_latency_bucket{job=~"$job",instance=~"$instance"}[$__rate_interval]))) > 0)'
+    )
+    assert slow in own
+    (added,) = set(by_route) - set(own)
+    assert "sum by (path, host) (rate(client_request_latency_sum{" in added
 
 
 def test_a_section_for_each_route(table):

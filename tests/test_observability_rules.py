@@ -104,7 +104,7 @@ def test_no_alert_that_could_not_fire(percentage, windows):
     """A low objective has no limit above 90 % of the requests."""
     (objective,) = service_levels(percentages=[percentage]).objectives
     assert [rate.long for rate in burn_rates(objective)] == windows
-    assert len(alerts(service_levels(percentages=[percentage]))) == len(windows) + 7
+    assert len(alerts(service_levels(percentages=[percentage]))) == len(windows) + 9
 
 
 def test_latencies():
@@ -183,3 +183,16 @@ def test_without_loop_metrics_there_is_no_alert_for_the_loop():
     text = render_rules(service_levels(application=ApplicationMetrics(has_loop_metrics=False)))
     assert "EventLoopBlocked" not in text
     assert "event_loop" not in text
+
+
+def test_outgoing_calls_are_recorded_by_host_and_have_alerts():
+    """Without the client's metrics there are neither."""
+    text = render_rules(service_levels())
+    for name in (
+        "job_client_host:client_request_latency:quantile_rate5m", "job_client_host:client_request_count:errors_ratio_rate5m",
+        "OutgoingCallsFail", "OutgoingCallsSlow",
+    ):  # fmt: skip
+        assert text.count(name)
+    without = render_rules(service_levels(application=ApplicationMetrics(has_client_metrics=False)))
+    assert "client_" not in without
+    assert "OutgoingCalls" not in without

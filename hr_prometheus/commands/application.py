@@ -50,6 +50,7 @@ def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Set
         detail=settings.detail or FULL,
         has_loop_metrics=settings.loop_metrics,
         has_client_metrics=settings.client_metrics is not None,
+        has_calls_by_route=settings.client_by_route,
         names=settings.names,
         buckets=LatencyBuckets(settings.buckets),
         latency_by_status=settings.latency_by_status,

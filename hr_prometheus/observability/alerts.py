@@ -78,6 +78,7 @@ def alerts(levels: ServiceLevels) -> list[Alert]:
     ]
     return [
         *of_objectives,
+        *_of_calls(levels.metrics),
         *_of_event_loop(levels.metrics, levels.job),
         *_of_scrapes(levels.job),
         *_of_workers(levels.metrics),
@@ -107,6 +108,30 @@ def _burns(levels: ServiceLevels, kind: str, objective: Objective, rate: BurnRat
         requests = f"300 * sum_over_time({REQUESTS}5m{{{matchers}}}[{rate.long}:5m])"
         conditions.append(f"{requests} >= {levels.least_requests}")
     return "\nand\n".join(conditions)
+
+
+def _of_calls(application: ApplicationMetrics) -> list[Alert]:
+    latency, by = metrics.CLIENT_REQUEST_LATENCY, ["job", "client", "host"]
+    if not application.has(latency):
+        return []
+    return [
+        Alert(
+            "OutgoingCallsFail",
+            TICKET,
+            f"{application.call_error_ratio('10m', by)}\n> 0.05",
+            f"More than 5 % of the calls of {_JOB} to {{{{ $labels.host }}}} fail.",
+            "They get a 5xx or no complete response. The label reason of client_request_errors_total says why.",
+            "5m",
+        ),
+        Alert(
+            "OutgoingCallsSlow",
+            TICKET,
+            f"{application.quantile(0.5, latency, '10m', by)}\n> {metrics.DEFAULT_SLOW:g}",
+            f"Half of the calls of {_JOB} to {{{{ $labels.host }}}} take more than {metrics.DEFAULT_SLOW:g} s.",
+            "Where client_connection_wait_seconds has observations, they wait for a connection of the pool.",
+            "5m",
+        ),
+    ]
 
 
 def _of_event_loop(application: ApplicationMetrics, job: str) -> list[Alert]:

@@ -59,6 +59,7 @@ def sections(application: ApplicationMetrics, table: Sequence[Row]) -> list[Sect
         "Requests": metrics.BASIC_METRICS,
         "First bytes and sizes": metrics.DETAIL_METRICS,
         "WebSockets": metrics.WEBSOCKET_METRICS,
+        "Outgoing calls": metrics.CLIENT_METRICS,
         "Workers": metrics.WORKER_METRICS,
     }
     loop_metrics = (metrics.REQUEST_LOOP_TIME, *metrics.LOOP_METRICS)
@@ -67,6 +68,8 @@ def sections(application: ApplicationMetrics, table: Sequence[Row]) -> list[Sect
     result = [Section("Overview", tuple(_overview(application)))]
     for title, members in groups.items():
         panels = [panel for metric in members if application.has(metric) for panel in _panels(application, metric)]
+        if members is metrics.CLIENT_METRICS:
+            panels = [*_hosts(application), *panels]
         if panels:
             result.append(Section(title, tuple(panels)))
     result.insert(2, Section("Routes", tuple(_routes(application.where(PATH)))))
@@ -107,6 +110,24 @@ def _routes(application: ApplicationMetrics) -> Iterator[Panel]:
     ):
         legend = _legend(application, metrics.REQUEST_COUNT, labels)
         yield Panel("bars", title, "", unit, (Query(expression, legend),))
+
+
+def _hosts(application: ApplicationMetrics) -> Iterator[Panel]:
+    """Yield the slowest and the most failing hosts that an application calls, and the routes that wait for them."""
+    latency, by = metrics.CLIENT_REQUEST_LATENCY, ["client", "host"]
+    if not application.has(latency):
+        return
+    slow = f"topk({TOP}, {application.quantile(0.95, latency, WINDOW, by)} > 0)"
+    failing = f"topk({TOP}, (\n{application.call_error_ratio(WINDOW, by)}\n) > 0)"
+    for title, unit, expression in (
+        ("Slowest hosts (95th percentile)", "seconds", slow),
+        ("Most failing hosts (share of 5xx and failures)", "share", failing),
+    ):
+        yield Panel("bars", title, "", unit, (Query(expression, "{{client}} {{host}}"),))
+    if application.has_calls_by_route:
+        spent = f"topk({TOP}, {application.rate(latency, WINDOW, ['path', 'host'], '_sum')} > 0)"
+        title, help_text = "Calls that routes wait for, by route and host", "The mean number of them at a time."
+        yield Panel("graph", title, help_text, "calls", (Query(spent, "{{path}} {{host}}"),))
 
 
 def _event_loop(application: ApplicationMetrics) -> Iterator[Panel]:

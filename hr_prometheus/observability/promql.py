@@ -11,6 +11,8 @@ from hr_prometheus.labels.resources import escaped
 from hr_prometheus.metrics import (
     BASIC_METRICS,
     CLIENT_METRICS,
+    CLIENT_REQUEST_COUNT,
+    CLIENT_REQUEST_ERRORS,
     ERROR,
     FULL,
     FULL_METRICS,
@@ -56,6 +58,7 @@ class ApplicationMetrics:
     detail: str = FULL
     has_loop_metrics: bool = True
     has_client_metrics: bool = True
+    has_calls_by_route: bool = False
     names: tuple[str, ...] = DEFAULT_NAMES
     buckets: LatencyBuckets = DEFAULT_BUCKETS
     latency_by_status: bool = False
@@ -131,7 +134,8 @@ class ApplicationMetrics:
     def bucket_rate(self, metric: Metric, window: str, by: Sequence[str] = ()) -> str:
         """Return how fast the buckets of a histogram grow. What several routes have together are the bounds of all."""
         together, is_by_route = self, set(self.route_labels) <= set(by)
-        if metric.buckets is LATENCY_BUCKETS and self.buckets.by_route and not (self.one_route or is_by_route):
+        has_route_buckets = metric.buckets is LATENCY_BUCKETS and metric not in CLIENT_METRICS and self.buckets.by_route
+        if has_route_buckets and not (self.one_route or is_by_route):
             bounds = map(go_text, (*self.buckets.common, float("inf")))
             together = self.where(f"le=~{quote('|'.join(map(escaped, bounds)))}")
         return together.rate(metric, window, [*by, "le"], "_bucket")
@@ -145,6 +149,13 @@ class ApplicationMetrics:
         all_requests = self.rate(REQUEST_COUNT, window, by)
         errors = self.where(SERVER_ERRORS).rate(REQUEST_COUNT, window, by)
         return f"({errors} or 0 * {all_requests})\n/\n{all_requests}"
+
+    def call_error_ratio(self, window: str, by: Sequence[str]) -> str:
+        """Return the share of the client's requests that failed or were answered with a 5xx, 0 if none was."""
+        calls = self.rate(CLIENT_REQUEST_COUNT, window, by)
+        errors = self.where(SERVER_ERRORS).rate(CLIENT_REQUEST_COUNT, window, by)
+        failures = self.rate(CLIENT_REQUEST_ERRORS, window, by)
+        return f"(({errors} or 0 * {calls}) + ({failures} or 0 * {calls}))\n/\n{calls}"
 
 
 def sum_by(labels: Sequence[str]) -> str:

@@ -176,7 +176,19 @@ def _test_without_objective(alert: Alert, simulation: _Simulation) -> dict[str, 
     killed = counter(metrics.WORKER_RESTARTS, "_x20 1 2 3x40", worker="0", reason="signal")
     reloaded = counter(metrics.WORKER_RESTARTS, "0+1x60", worker="0", reason="reload")
     held = counter(metrics.LOOP_BLOCKED_SECONDS, "0+6x60", method="GET", path="/report")
+    host = {"client": "default", "host": "stock"}
+    calls = application.where(*(equal(*label) for label in host.items()), equal("method", "GET"))
+    failing = [
+        (calls.where(equal("status", status)).selector(metrics.CLIENT_REQUEST_COUNT), "0+10x60")
+        for status in ("200", "503")
+    ]
+    slow = [
+        (calls.where(equal("le", bound)).selector(metrics.CLIENT_REQUEST_LATENCY, "_bucket"), f"0+{count}x60")
+        for bound, count in (("1.0", 4), ("2.5", 10), ("+Inf", 10))
+    ]
     series, labels = {
+        "OutgoingCallsFail": ([(up, "1x60"), *failing], of_job | host),
+        "OutgoingCallsSlow": ([(up, "1x60"), *slow], of_job | host),
         "EventLoopBlocked": (held, of_instance),
         "HrPrometheusNothingScraped": ([], of_job),
         "HrPrometheusScrapesFail": ([(up, "1 0 0 " * 20)], of_instance),

@@ -27,7 +27,7 @@ _ALL, _BAD = REQUESTS, "hr_prometheus:bad_requests:rate"
 def render_rules(levels: ServiceLevels) -> str:
     """Return a Prometheus rule file. The same service levels make the same file, byte for byte."""
     groups: list[Any] = [
-        list(_route_records(levels.metrics)),
+        [*_route_records(levels.metrics), *_host_records(levels.metrics)],
         list(_objective_records(levels)),
         [_alert(each) for each in alerts(levels)],
     ]
@@ -54,6 +54,21 @@ def _route_records(application: ApplicationMetrics) -> Iterator[dict[str, Any]]:
     by, errors = ["job", "path"], f"errors_ratio_rate{WINDOW}"
     name = _record_name(application, metrics.REQUEST_COUNT, by, errors)
     yield {"record": name, "expr": application.error_ratio(WINDOW, by)}
+
+
+def _host_records(application: ApplicationMetrics) -> Iterator[dict[str, Any]]:
+    """Yield the recording rules of the hosts that the application calls: the quantiles of latencies, and the share of failures."""
+    latency, by = metrics.CLIENT_REQUEST_LATENCY, ["job", "client", "host"]
+    if not application.has(latency):
+        return
+    for share in QUANTILES:
+        yield {
+            "record": _record_name(application, latency, by, f"quantile_rate{WINDOW}"),
+            "labels": {"quantile": f"{share:g}"},
+            "expr": application.quantile(share, latency, WINDOW, by),
+        }
+    name = _record_name(application, metrics.CLIENT_REQUEST_COUNT, by, f"errors_ratio_rate{WINDOW}")
+    yield {"record": name, "expr": application.call_error_ratio(WINDOW, by)}
 
 
 def _quantile_records(application: ApplicationMetrics, metric: metrics.Metric) -> Iterator[dict[str, Any]]:
