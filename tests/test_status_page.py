@@ -21,6 +21,7 @@ from conftest import DEADLINE, count, samples, wait_for
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from selenium import webdriver
 
+from hr_prometheus.client.records import CallRecord
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import (
     HOST,
@@ -37,6 +38,7 @@ from hr_prometheus.metrics import (
 from hr_prometheus.names import NAME_SETS, Naming, exports_of
 from hr_prometheus.request.records import Records
 from hr_prometheus.status.view import TARGET, make_status_view
+from hr_prometheus.store.store import client_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -997,7 +999,8 @@ def test_other_names(page, server, options):
         assert details[f"p{q * 100:.0f}"] == page.tile(f"Latency, p{q * 100:.0f}").replace("ms", " ms") == expected
     assert (details["Sent"][:15], details["Received"][:15]) == ("100 B a request", "10 B a request")
     assert details["Event loop"].startswith("1.0 ms a request")
-    asked = [name for name in server.names if re.search("request|response", name) and not name.startswith("hr_")]
+    others = ("hr_", "client_")
+    asked = [name for name in server.names if re.search("request|response", name) and not name.startswith(others)]
     assert len(asked) == 7  # those of one set
     assert all(name.startswith(options.get("prefix", "")) for name in asked)
 
@@ -1279,3 +1282,29 @@ def test_workers_and_the_event_loop(page, server):
     assert page.cell("GET /block", "loop").endswith("%")
     page.click("#table .route")
     assert page.details()["Event loop"].startswith("300 ms a request")
+
+
+def test_outgoing_calls(page, server):
+    """The slowest host that the application calls comes first; those that are not measured have no section."""
+    page.open()
+    assert page.run("return document.querySelector('#outgoing').hidden")
+    store = client_store(server.registry)
+    calls = [CallRecord(store, client, "GET", host, extra) for client, host, extra in (
+        ("default", "fast.example", ()), ("payments", "slow.example", ("path", "/a")), ("payments", "slow.example", ()),
+    )]  # fmt: skip
+    server.record("/", 1)
+    page.poll()
+    for record, seconds in zip(calls, (0.02, 2.0, 2.0), strict=True):
+        for _ in range(10):
+            record.begin()
+            record.end("200", None, seconds, 10)
+    calls[1].begin()
+    for status, reason in (("503", None), ("error", "timeout"), ("200", "cut")):
+        calls[0].begin()
+        calls[0].end(status, reason, 0.02, None)
+    calls[0].begin()
+    page.poll()
+    cells = page.texts("#outgoing tbody td")
+    assert [cells[index] for index in (0, 2, 3, 6)] == ["payments slow.example", "0", "1.75 s", "1"]
+    assert [cells[index] for index in (7, 9, 13)] == ["fast.example", "23 %", "1"]
+    assert cells[10].endswith(" ms")

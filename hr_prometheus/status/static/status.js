@@ -45,7 +45,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   ];
 
   // What a window has of a route, before the buckets of its latencies. The sum of these comes last, as it goes with them.
-  const SUMS = ["sent", "received", "loop", "blocked", "blockedSeconds", "latency"];
+  const SUMS = ["sent", "received", "loop", "blocked", "blockedSeconds", "failed", "latency"];
   const SUM = Object.fromEntries(SUMS.map((name, index) => [name, CLASSES.length + index]));
   const BUCKETS = CLASSES.length + SUMS.length;
 
@@ -638,6 +638,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     constructor() {
       this.range = 300;
       this.routes = new Map();
+      this.hosts = new Map(); // those that the application calls: their numbers are of the same kinds as a route's
       this.bounds = []; // those that the latencies of all routes have, which alone can be added up
       this.common = new Map(); // the bounds of a route → the places of the common ones among them
       this.points = []; // one a poll: its time, and what has grown since the one before
@@ -666,6 +667,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         ...[...requests].map((name) => prefix + name),
         "asyncio_event_loop_lag_seconds_bucket", "asyncio_event_loop_cpu_seconds_total", "asyncio_event_loop_tasks",
         "asyncio_event_loop_blocked_total", "asyncio_event_loop_blocked_seconds_total",
+        "client_request_count_total", "client_request_latency_bucket", "client_request_errors_total", "client_requests_in_progress",
         "hr_prometheus_worker_up", "hr_prometheus_worker_restarts_total", "hr_prometheus_errors_total",
         "hr_prometheus_folded_requests_total", "process_start_time_seconds", "process_cpu_seconds_total",
         "process_resident_memory_bytes", "process_open_fds", "python_info",
@@ -682,6 +684,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
           return this.route(labels).sums.place("blocked");
         case "asyncio_event_loop_blocked_seconds_total":
           return this.route(labels).sums.place("blockedSeconds");
+        case "client_request_count_total":
+        case "client_request_latency_bucket":
+        case "client_request_errors_total":
+        case "client_requests_in_progress":
+          return this.locateCalls(name, labels);
         case "asyncio_event_loop_lag_seconds_bucket":
           return this.lag;
         case "asyncio_event_loop_cpu_seconds_total":
@@ -727,6 +734,24 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
     }
 
+    locateCalls(name, { client, host, status }) {
+      if (client === undefined || host === undefined) return null; // the application's own
+      const key = `${client}\n${host}`;
+      // The client that most applications have needs no name.
+      if (!this.hosts.has(key)) this.hosts.set(key, new Route(client === "default" ? "" : client, host, ""));
+      const calls = this.hosts.get(key);
+      switch (name) {
+        case "client_request_count_total":
+          return calls.statuses.place(status ?? "");
+        case "client_request_latency_bucket":
+          return calls.latencies;
+        case "client_request_errors_total":
+          return calls.sums.place("failed");
+        default:
+          return [calls.gauges, 0];
+      }
+    }
+
     route({ method = "", path = "", host = "" }) {
       const key = `${method}\n${path}\n${host}`;
       let route = this.routes.get(key);
@@ -747,6 +772,11 @@ Label values are chosen by clients, so nothing is ever written to the document a
       return new Map(values.filter(([, value]) => !Object.is(value, -0)));
     }
 
+    /** Return routes and hosts. */
+    all() {
+      return [...this.routes.values(), ...this.hosts.values()];
+    }
+
     /** Return the routes that have numbers, which those of an answer that could not be read have not. */
     measured() {
       return [...this.routes.values()].filter((route) => route.windows);
@@ -754,7 +784,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     /** Read the text of a poll that was answered at *time*, in epoch seconds. */
     async read(text, time) {
-      const routes = [...this.routes.values()];
+      const routes = this.all();
       const counters = [this.lag, this.loop, this.restarts, this.own, this.cpu];
       const gauges = [...routes.map((route) => route.gauges), ...[...this.gauges.values()].flatMap((values) => [...values.values()])];
       const before = gauges.map(([value]) => value);
@@ -781,7 +811,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         this.isReading = false;
       }
       let isReset = this.hasRestarted();
-      if (isReset) for (const each of [...this.routes.values(), ...counters]) each.restart();
+      if (isReset) for (const each of [...this.all(), ...counters]) each.restart();
       for (const each of counters) each.settle(isFirst);
       const seconds = isFirst ? 0 : time - this.lastPoll;
       const step = Math.floor(time / STEP_S);
@@ -790,8 +820,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       const parts = partsOf(time - seconds, time);
       if (isGap) for (const [back] of parts) this.unwatched.add(step - back);
       for (const old of this.unwatched) if (old <= step - STEPS) this.unwatched.delete(old);
-      let hasRequests = false;
-      for (const route of this.routes.values()) {
+      for (const route of this.all()) {
         if (route.settle(isFirst)) isReset = true;
         route.windows ??= new Windows(route.growth.length, step, this.steps);
         route.windows.advance(step);
@@ -799,8 +828,8 @@ Label values are chosen by clients, so nothing is ever written to the document a
           route.grown = step;
           route.windows.add(route.growth, parts);
         }
-        hasRequests ||= route.statuses.last.some(Boolean);
       }
+      const hasRequests = [...this.routes.values()].some((route) => route.statuses.last.some(Boolean));
       // After a restart there are none until the first request, whose metrics may have other names.
       if (!hasRequests) this.naming = { set: null, prefix: this.naming.prefix };
       this.findCommonBounds(step);
@@ -909,7 +938,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
 
     setRange(range) {
       this.range = range;
-      for (const route of this.routes.values()) route.windows?.resize(this.steps);
+      for (const route of this.all()) route.windows?.resize(this.steps);
     }
 
     /** Return the seconds that the windows cover: fewer than the range while the page is young. */
@@ -1743,6 +1772,21 @@ Label values are chosen by clients, so nothing is ever written to the document a
     }
   }
 
+  /** The hosts that the application calls, the slowest first. */
+  function drawOutgoing() {
+    const section = byId("outgoing");
+    const hosts = [...model.hosts.values()].filter((host) => host.windows);
+    section.hidden = !hosts.length;
+    const latency = (host) => host.quantile(0.95) ?? -1;
+    hosts.sort((one, other) => latency(other) - latency(one) || (one.label < other.label ? -1 : 1));
+    rows(section, ["Host", "Calls/s", "Failed", "p50", "p95", "p99", "In progress"], hosts.map((host) => {
+      const { sum } = host.windows;
+      const failed = host.count() ? (sum[C5XX] + sum[SUM.failed]) / host.count() : null;
+      const times = [0.5, 0.95, 0.99].map((q) => showSeconds(host.quantile(q), host.bounds));
+      return [host.label, showNumber(perSecond(host.count())), [showShare(failed), failed ? "bad" : ""], ...times, showCount(host.gauges[0])];
+    }));
+  }
+
   // The reasons of hr_prometheus_worker_restarts_total.
   const RESTART_WORDS = {
     timeout: "did not answer in time",
@@ -1892,6 +1936,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
     page.progress.set(times, [points.map((point) => point.inProgress ?? null)], options);
     table.draw();
     page.loop.draw(options, points, times);
+    drawOutgoing();
     page.processes.draw();
   }
 
