@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from commands import HERE, Helper
-from peers import PEERS, interpreter
+from peers import CLIENTS, PEERS, interpreter
 from variants import KINDS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def multiples(times: Times, part: str) -> list[Row]:
 
 def overhead(bench: Bench) -> list[Row]:
     """What a request costs over the bare application, for each kind of request and response."""
-    part, names = "overhead", [name for name in PEERS if name not in ("bare", "empty")]
+    part, names = "overhead", [name for name in PEERS if name not in ("bare", "empty", *CLIENTS)]
     times: Times = defaultdict(lambda: defaultdict(list))
     with _workers(bench.chosen(*names)) as workers:
         for worker, variants in workers.values():
@@ -126,6 +126,26 @@ def overhead(bench: Bench) -> list[Row]:
                     for name, seconds in worker.call("rounds", case=case, requests=_REQUESTS, count=_AT_ONCE).items():
                         times[environment, case][name] += seconds
     return multiples(times, part) + bench.absent(part, names, list(KINDS))
+
+
+def calls(bench: Bench) -> list[Row]:
+    """What an outgoing call costs over that of a bare session, to a server in the same process."""
+    part = "calls"
+    times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    with _workers(bench.chosen(*CLIENTS)) as workers:
+        for worker, (_, _, *names) in workers.values():
+            for name in ("bare", *names):
+                worker.call("prepare_calls", variant=name)
+        for _ in bench.turns(part, 100):
+            for environment, (worker, _) in workers.items():
+                for name, seconds in worker.call("calls", requests=_REQUESTS).items():
+                    times[environment][name].append(seconds)
+    rows = [Row(part, "bare", "call", 1e6 * median(times[""]["bare"]), "µs")]
+    for own in times.values():
+        for name in own.keys() - {"bare"}:
+            over = median(one - bare for one, bare in zip(own[name], own["bare"], strict=True))
+            rows.append(Row(part, name, "over", 1e6 * over, "µs"))
+    return rows + bench.absent(part, CLIENTS, ["over"])
 
 
 def growth(bench: Bench) -> list[Row]:
@@ -311,6 +331,7 @@ def _start(command: Callable[[str], Sequence[str]]) -> float:
 
 PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "overhead": overhead,
+    "calls": calls,
     "growth": growth,
     "throughput": throughput,
     "scrape": scrape,

@@ -16,7 +16,11 @@ _ENVIRONMENTS = os.path.join(ROOT, ".venv-bench")
 _REQUIREMENTS = {
     "published": ["hr-prometheus==0.2.0"],
     "exporter": ["aiohttp-prometheus-exporter==0.2.4"],
-    "opentelemetry": ["opentelemetry-instrumentation-aiohttp-server", "opentelemetry-exporter-prometheus"],
+    "opentelemetry": [
+        "opentelemetry-instrumentation-aiohttp-server",
+        "opentelemetry-instrumentation-aiohttp-client",
+        "opentelemetry-exporter-prometheus",
+    ],
 }
 
 
@@ -41,7 +45,12 @@ PEERS = {
     "published-custom": Peer("hr-prometheus 0.2.0, custom monitor", "published"),
     "exporter": Peer("aiohttp-prometheus-exporter 0.2.4", "exporter"),
     "opentelemetry": Peer("OpenTelemetry", "opentelemetry"),
+    "empty-client": Peer("an empty TraceConfig"),
+    "client": Peer("hr-prometheus, client_trace_config"),
+    "opentelemetry-client": Peer("OpenTelemetry, client", "opentelemetry"),
 }
+#: Those that measure outgoing calls.
+CLIENTS = ("empty-client", "client", "opentelemetry-client")
 
 
 def interpreter(environment: str) -> str:

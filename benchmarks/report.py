@@ -26,6 +26,7 @@ class Section:
 
 SECTIONS = {
     "overhead": Section("A request, over the bare application, × empty middleware", KINDS),
+    "calls": Section("An outgoing call of a bare session, and over that", {"call": "a call", "over": "over that"}),
     "growth": Section(
         "The same with more routes", {"10": "10 routes", "1000": "1,000 routes", "10000": "10,000 routes"}
     ),

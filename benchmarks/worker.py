@@ -16,6 +16,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from calls import Calls
 from commands import obey
 from prometheus_client import generate_latest
 from variants import ANSWERED, Variant, make_runner, requests
@@ -45,6 +46,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._subjects: dict[tuple[str, str], Subject] = {}
+        self._calls: dict[str, Calls] = {}
         self._random = random.Random(1)  # noqa: S311  # it orders rounds
         self._longest = 0.0
         self._ticker: asyncio.Task[None] | None = None
@@ -83,6 +85,21 @@ class Worker:
                 await subject.wire.exchange(batch)
                 times[variant].append((time.process_time() - began) / requests)
             gc.collect()
+        return times
+
+    async def prepare_calls(self, variant: str) -> None:
+        """Start a client, and send its first request."""
+        calls = self._calls[variant] = await Calls.prepare(variant)
+        await calls.send(_WARM)
+
+    async def calls(self, requests: int) -> dict[str, float]:
+        """Return the seconds that a request takes with each client, in one round."""
+        times = {}
+        for variant, calls in self._random.sample(list(self._calls.items()), len(self._calls)):
+            await calls.send(_WARM)
+            began = time.process_time()
+            await calls.send(requests)
+            times[variant] = (time.process_time() - began) / requests
         return times
 
     async def fill(self, variant: str, number: int) -> None:

@@ -32,7 +32,7 @@ def row(part: str, variant: str, case: str, value: float | None, unit: str = "×
 def test_every_part_has_its_numbers(tmp_path):
     """One round of the parts that need no network has a number for each variant and kind, and the table shows them."""
     results = tmp_path / "results.json"
-    only = ("--only", "overhead,throughput,scrape,memory,start", "--variants", "empty,run-full,by-hand")
+    only = ("--only", "overhead,calls,throughput,scrape,memory,start", "--variants", "empty,run-full,by-hand,client")
     done = bench("--rounds", 1, "--json", results, *only)
     assert done.returncode == 0, done.stderr
     values = {
@@ -43,6 +43,8 @@ def test_every_part_has_its_numbers(tmp_path):
             for variant in ("run-full", "by-hand"):
                 assert (part, variant, case) in values
     assert values["overhead", "bare", "plain"] > 0
+    assert values["calls", "bare", "call"] > 0
+    assert ("calls", "client", "over") in values
     assert values["throughput", "run-full", "1000"] > 0
     assert values["start", "run-full", "compared"] > 0
     for heading in ("with signal", "64 connections", "GET /metrics", "bytes", "aiohttp.web"):
