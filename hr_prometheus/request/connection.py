@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from hr_prometheus.request.exchange import Exchange
 
 if TYPE_CHECKING:
-    from aiohttp.web import Request
+    from aiohttp.web import Request, WebSocketResponse
     from prometheus_client import CollectorRegistry
+
+    from hr_prometheus.request.recorder import Recorder
 
 
 class TlsSocket:
@@ -75,3 +77,9 @@ def exchanges_in_progress(registry: CollectorRegistry) -> set[Exchange]:
     begun = [connection.exchange for connection in list(connections.values()) if connection.exchange is not None]
     every = {each for exchange in begun for each in (exchange, *exchange.inner)}
     return {each for each in every if each.record.labels and each.recorder.registry is registry}
+
+
+def open_websockets(recorder: Recorder) -> list[WebSocketResponse]:
+    """Return the open WebSockets of a recorder, as far as it counts them: with full detail, and if they are not left out."""
+    websockets = [each.websocket for each in exchanges_in_progress(recorder.registry) if each.recorder is recorder]
+    return [each.response for each in websockets if each is not None and each.response is not None]

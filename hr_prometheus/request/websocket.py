@@ -77,7 +77,8 @@ class WebSocketConnection:
     def __init__(self, record: WebSocketRecord, request: Request, response: WebSocketResponse | None) -> None:
         self._record = record
         self._request = request
-        self._response: Any = response
+        #: ``None`` where it is not known.
+        self.response = response
         self._began = perf_counter()
         self._is_open = True
         record.begin()
@@ -88,7 +89,7 @@ class WebSocketConnection:
 
     async def close(self, *args: Any, **options: Any) -> Any:
         """Close the WebSocket as its own method does, and note who began it."""
-        response = self._response
+        response: Any = self.response
         transport = self._request.transport
         by, sent = CLIENT, None
         is_connected = transport is not None and not transport.is_closing()
@@ -103,7 +104,7 @@ class WebSocketConnection:
     def finish(self, response: object) -> None:
         """Record the end of a WebSocket that was not closed, now that its handler has ended with *response* or an error."""
         code: int | None = getattr(response, "close_code", None)
-        if self._response is None:
+        if self.response is None:
             self.end(code, UNKNOWN)
         else:
             self.end(code, SERVER if self._request.transport is not None else CLIENT)
@@ -118,8 +119,8 @@ class WebSocketConnection:
         """Record the end, the first time."""
         if self._is_open:
             self._is_open = False
-            if self._response is not None:
-                self._response.__dict__.pop("close", None)
+            if self.response is not None:
+                self.response.__dict__.pop("close", None)
             self._record.end(perf_counter() - self._began, _ABNORMAL if code is None else code, by)
 
 

@@ -6,16 +6,22 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiohttp.web import RequestHandler
+
 from hr_prometheus.labels.resources import UNMATCHED, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiohttp.web import Request, RequestHandler, Server
+    from aiohttp.web import Request, Server
 
 #: How many requests in progress, or other reasons, are named.
 _MOST_NAMED = 3
 CLEANUP = "the application's clean-up"
+#: Whether this version of aiohttp shows which connections are idle.
+SHOWS_IDLE = all(hasattr(RequestHandler, name) for name in ("_waiter", "_messages", "_request_in_progress"))
+#: The connections that have received only a part of a request's head, where that is watched.
+partial_heads: set[RequestHandler] = set()
 
 
 class RequestInProgress(NamedTuple):
@@ -57,18 +63,33 @@ def requests_in_progress(server: Server) -> list[RequestInProgress]:
     return requests
 
 
-def idle_connections(server: Server) -> list[RequestHandler]:
-    """Return the connections that wait for a request, their first or the next one.
+def is_waiting(connection: RequestHandler) -> bool:
+    """Whether a connection waits for a request, or for the rest of its head.
 
-    aiohttp has no public place for that either; what another version of it does not show is left out. A request that has
+    aiohttp has no public place for that either; in another version of it no connection may seem to. A request that has
     arrived is no longer among the messages, and not yet in progress, until its task runs; but then nothing waits for it.
     """
-    idle = []
-    for connection in server.connections:
-        waiter = getattr(connection, "_waiter", None)
-        if waiter is not None and not waiter.done() and not getattr(connection, "_messages", True):
-            idle.append(connection)
-    return idle
+    waiter = getattr(connection, "_waiter", None)
+    return waiter is not None and not waiter.done() and not getattr(connection, "_messages", True)
+
+
+def idle_connections(server: Server) -> list[RequestHandler]:
+    """Return the connections that wait for a request, their first or the next one, and have nothing left to send."""
+    return [
+        each
+        for each in server.connections
+        if is_waiting(each)
+        and each not in partial_heads
+        and each.transport is not None
+        and not each.transport.get_write_buffer_size()
+    ]
+
+
+def is_busy(server: Server) -> bool:
+    """Whether a server has connections that are open, or requests whose clients have left."""
+    return any(
+        each.transport is not None or getattr(each, "_request_in_progress", False) for each in server.connections
+    )
 
 
 def describe_requests(requests: Iterable[RequestInProgress]) -> str:

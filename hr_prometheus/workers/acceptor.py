@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
-    from aiohttp.web import Server
-
 logger = logging.getLogger("hr_prometheus")
 
 #: Seconds for which a process rests; event loops count in milliseconds.
@@ -40,6 +38,7 @@ RETRY = 1.0
 _LEAST_DESCRIPTORS = 8
 #: How many connections a stop accepts from a socket at most: more wait only in a flood.
 _MOST_WAITING = 4096
+_POLL_SECONDS = 0.02
 #: A stop waits for TLS so many times, for a part of its time: while the loop is blocked no more than one part passes.
 _DRAIN_SLICES = 10
 
@@ -119,13 +118,18 @@ def _check_descriptors() -> None:
 
 
 class Acceptor:
-    """Accepts connections from listening sockets and hands them to aiohttp's server.
+    """Accepts connections from listening sockets, and gives each a protocol of *server*, such as aiohttp's.
 
     Raises :exc:`~hr_prometheus.errors.ServingError` if this process can hardly open any more files.
     """
 
     def __init__(
-        self, server: Server, sockets: Sequence[socket.socket], counts: Counts, slot: int, tls: ssl.SSLContext | None
+        self,
+        server: Callable[[], asyncio.Protocol],
+        sockets: Sequence[socket.socket],
+        counts: Counts,
+        slot: int,
+        tls: ssl.SSLContext | None,
     ) -> None:
         _check_descriptors()
         self._server, self._sockets, self._counts, self._slot, self._tls = server, sockets, counts, slot, tls
@@ -160,6 +164,12 @@ class Acceptor:
                 await asyncio.wait(self._handshakes, timeout=seconds / _DRAIN_SLICES if self._tls else None)
         for task in self._handshakes:
             task.cancel()
+
+    async def until_empty(self, seconds: float) -> None:
+        """Wait until there are no connections, or for so many *seconds*."""
+        end = self._loop.time() + seconds
+        while self.connections and self._loop.time() < end:  # noqa: ASYNC110  # seldom needed
+            await asyncio.sleep(_POLL_SECONDS)
 
     def pause(self) -> None:
         """Accept no connections for a while. They wait, or another process accepts them."""

@@ -17,7 +17,6 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from aiohttp import hdrs
 from prometheus_client import REGISTRY
 
 from hr_prometheus import errors
@@ -28,7 +27,6 @@ from hr_prometheus.labels.fold import share_labels
 from hr_prometheus.multiprocess.dump import dump, slow_calls
 from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
-from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
@@ -40,7 +38,7 @@ from hr_prometheus.server.logs import note_worker, prepare_logging, print_failur
 from hr_prometheus.server.loops import loop_factory, loop_name
 from hr_prometheus.server.own_sockets import OwnSockets
 from hr_prometheus.server.run_app_arguments import DEFAULTS, run_app_arguments
-from hr_prometheus.server.runner import Runner
+from hr_prometheus.server.runner import Runner, end_connection
 from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
@@ -221,6 +219,7 @@ class _Worker:
             drain_seconds=drain_seconds,
             on_drain=lambda requests: self.channel.send("draining", requests),
             on_cleanup=self._on_cleanup,
+            give_idle=self._give_idle,
             **arguments,
         )
         await runner.setup()
@@ -240,7 +239,7 @@ class _Worker:
             await self.stopping.wait()
             if self.is_replaced:  # other workers accept the connections that wait
                 acceptor.stop()
-                await self._wait_for_connections(acceptor, min(REPLACE_SECONDS, drain_seconds))
+                await acceptor.until_empty(min(REPLACE_SECONDS, drain_seconds))
             else:
                 await acceptor.drain(min(HANDSHAKE_SECONDS, drain_seconds))
         finally:
@@ -274,12 +273,6 @@ class _Worker:
                 each.listen(backlog)
         return sockets
 
-    async def _wait_for_connections(self, acceptor: Acceptor, seconds: float) -> None:
-        time = asyncio.get_running_loop().time
-        end = time() + seconds
-        while acceptor.connections and time() < end:  # noqa: ASYNC110  # aiohttp has no event for it
-            await asyncio.sleep(_POLL_SECONDS)
-
     def _watch_heads(self) -> None:
         app = self.application.app
         for recorder in filter(None, map(recorder_of, app.middlewares if app is not None else ())):
@@ -287,8 +280,7 @@ class _Worker:
 
     def _on_head(self, status: str, headers: CIMultiDict[str]) -> None:
         if self.is_replaced or self.is_paused:
-            if status != SWITCHING_PROTOCOLS:
-                headers[hdrs.CONNECTION] = "close"
+            end_connection(status, headers)
         elif self.max_requests is not None and self.server.requests_count >= self.max_requests:
             self.max_requests = None
             self.channel.send("request limit reached")
@@ -298,12 +290,16 @@ class _Worker:
         self.is_paused = True
         self._watch_heads()
         self.acceptor.pause()
-        self._give_idle_connections()
+        self._poll_idle()
 
-    def _give_idle_connections(self) -> None:
+    def _poll_idle(self) -> None:
+        if self.is_paused:
+            self._give_idle()
+            asyncio.get_running_loop().call_later(_POLL_SECONDS, self._poll_idle)
+
+    def _give_idle(self) -> None:
         if self.is_paused and self.idle is not None:
             self.idle.take_from(self.server)
-            asyncio.get_running_loop().call_later(_POLL_SECONDS, self._give_idle_connections)
 
     def stop(self) -> None:
         """Serve the requests in progress and end; called by signals, the supervisor, and its absence."""
@@ -321,6 +317,7 @@ class _Worker:
             self.acceptor.start()
         elif kind in {"stop", "replace"}:
             self.is_replaced = kind == "replace"
+            self.is_paused = self.is_paused and self.is_replaced  # else there is no successor that serves
             self._watch_heads()
             self.stop()
 
