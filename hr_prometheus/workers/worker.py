@@ -48,6 +48,7 @@ from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
 from hr_prometheus.workers.handover import take_script_addresses
+from hr_prometheus.workers.head_watch import watch_heads
 from hr_prometheus.workers.idle_connections import IdleConnections
 from hr_prometheus.workers.stacks import write_stacks_to
 
@@ -227,8 +228,8 @@ class _Worker:
         self.server = runner.server
         try:
             sockets = self._listen(backlog)
-            acceptor = Acceptor(self.server, sockets, Counts(self.config.counts), self.config.slot, tls)
-            self.acceptor = acceptor
+            factory = self.server if self.idle is None else watch_heads(self.server)
+            acceptor = self.acceptor = Acceptor(factory, sockets, Counts(self.config.counts), self.config.slot, tls)
             self.start_up = None
             self.application.phase = RUNNING
             if self.max_requests is not None:
@@ -293,8 +294,8 @@ class _Worker:
         self._poll_idle()
 
     def _poll_idle(self) -> None:
+        self._give_idle()
         if self.is_paused:
-            self._give_idle()
             asyncio.get_running_loop().call_later(_POLL_SECONDS, self._poll_idle)
 
     def _give_idle(self) -> None:
