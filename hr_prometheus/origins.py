@@ -31,6 +31,8 @@ class Origin:
     is_list: bool = False
     file: str = ""
     lines: tuple[int, ...] = ()
+    #: Whether it follows from the setting that was typed there, so that no error is about it.
+    is_derived: bool = False
 
     @property
     def rank(self) -> int:

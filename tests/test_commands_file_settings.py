@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from unittest import mock
 
 import click
@@ -167,6 +168,19 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch, name, key):
         value = [path] if parameter.is_list else path
         (tmp_path / "hr-prometheus.toml").write_text(f"{key} = {json.dumps(value)}\n")
         assert origins_of(context(name))[parameter.setting].values == (expected,)
+
+
+def test_paths_in_a_pipe_are_relative_to_the_current_directory():
+    """As in --config <(generate), whose path is that of a descriptor."""
+    reader, writer = os.pipe()
+    os.write(writer, b"target = 'app.py'\npid-file = 'pid'\n")
+    os.close(writer)
+    origins = origins_of(context("run", "--config", f"/dev/fd/{reader}", target=()))
+    os.close(reader)
+    assert {name: origin.values for name, origin in origins.items() if origin.file} == {
+        "target": ("app.py",),
+        "pid_file": ("pid",),
+    }
 
 
 def test_every_file_or_directory_is_relative():

@@ -34,8 +34,8 @@ class ConfigFile:
 
     @property
     def directory(self) -> str:
-        """The directory that paths in the file are relative to; empty for the current one."""
-        return os.path.dirname(self.path)
+        """The directory that paths in the file are relative to; empty for the current one, as if it is a shell's pipe."""
+        return os.path.dirname(self.path) if os.path.isfile(self.path) else ""
 
     def line_of(self, *keys: str | int) -> int:
         """Return the line of the key or item with this path, or of what it is in; 0 is not known."""

@@ -66,6 +66,7 @@ def _sentence(error: HrPrometheusError, ctx: click.Context) -> str:
     settings = error.settings if isinstance(error, ServingError) else ()
     places = list(quote_origins_in(sentence, ctx, settings))
     target = origins.get("target")
-    if isinstance(error, TargetError) and target is not None and target.file and target.name not in places:
-        places.insert(0, target.name)  # the sentence may have a part of it
+    if isinstance(error, TargetError) and target is not None and target.file:
+        is_quoted = target.name in places or target.quote() in sentence
+        places = [target.name] * (not is_quoted) + places  # the sentence may have a part of it
     return f"{sentence} ({', '.join(places)})" if places else sentence

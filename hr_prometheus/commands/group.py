@@ -22,6 +22,7 @@ from hr_prometheus.commands.run import run
 from hr_prometheus.commands.scrape_config import scrape_config
 from hr_prometheus.commands.streams import (
     StandardOutput,
+    cut_quotes,
     exit_at_closed_pipe,
     fill_closed_descriptors,
 )
@@ -79,13 +80,14 @@ class Group(click.Group):
 
 
 def _raise_without_passwords(error: click.UsageError) -> NoReturn:
-    """Raise a usage error, which repeats what was typed, without the password of a URL."""
+    """Raise a usage error, which repeats what was typed, without the password of a URL and the rest of a long value."""
     text = error.format_message()
-    if "@" not in text:
+    shorter = cut_quotes(text)
+    if "@" not in text and shorter == text:
         raise error
     from hr_prometheus.status.address import hide_passwords  # seldom needed
 
-    raise click.UsageError(hide_passwords(text), error.ctx) from None
+    raise click.UsageError(hide_passwords(shorter), error.ctx) from None
 
 
 def _is_module(name: str) -> bool:

@@ -82,7 +82,9 @@ class Parameter(click.Parameter):
 
     def resolve(self, text: str, directory: str) -> str:
         """Return the value that *text* means in a configuration file in a *directory*."""
-        return self.type.resolve(text, directory) if isinstance(self.type, FilePath | TargetName) else text
+        if isinstance(self.type, FilePath | TargetName):
+            return self.type.resolve(text, directory)
+        return text
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         """Return the value, and note where it was typed, for errors and warnings."""
@@ -175,7 +177,7 @@ def quote_origins_in(text: str, ctx: click.Context, settings: Collection[str] = 
     Those that it quotes already are left out. If the *settings* that it is about are known, others are left out as well.
     """
     for setting, origin in origins_of(ctx).items():
-        if settings and setting not in settings:
+        if origin.is_derived or (settings and setting not in settings):
             continue
         values = (origin.text,) * (not origin.is_list) if origin.variable else origin.values if origin.file else ()
         words = [value for value in values if value and value in text]  # few of what may be thousands

@@ -75,7 +75,8 @@ def _set_defaults(
     if is_typed:
         origins.pop("arguments", None)  # which are for another target
     elif "target" in origins and file.directory:  # where its modules are
-        origins.setdefault("app-dir", replace(origins["target"], option="--app-dir", values=(file.directory,)))
+        app_dir = replace(origins["target"], option="--app-dir", values=(file.directory,), is_derived=True)
+        origins.setdefault("app-dir", app_dir)
     ctx.meta[CONFIG_PATH], ctx.meta[CONFIG_FILE] = file.path, origins
     ctx.default_map = {
         name: list(origins[each.key].values) if each.is_list else origins[each.key].values[0]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: Characters of a value in an error or a warning.
+_LONGEST_QUOTE = 300
 
 
 class ClosedOutput(io.TextIOBase):
@@ -93,7 +97,17 @@ def print_warning(text: str) -> None:
     _print("Warning", "yellow", text)
 
 
+def cut_quotes(text: str) -> str:
+    """Return *text* with the beginning of each quoted value that is long."""
+
+    def cut(quote: re.Match[str]) -> str:
+        return quote[0] if len(quote[1]) <= _LONGEST_QUOTE else f'"{quote[1][:_LONGEST_QUOTE]}…"'
+
+    return re.sub('"([^"]*)"', cut, text)
+
+
 def _print(kind: str, colour: str, text: str) -> None:
+    text = cut_quotes(text)
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed
         click.echo(f"{click.style(f'{kind}:', fg=colour, bold=True)} {text}", err=True, color=colors())
 

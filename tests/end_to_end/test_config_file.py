@@ -321,12 +321,14 @@ def test_a_link_to_nothing_in_a_project_of_others(tmp_path):
 )
 @pytest.mark.parametrize("workers", ["", "workers = 1"])
 def test_a_target_that_is_wrong(tmp_path, target, workers):
-    """The sentence ends with its line, whichever part of the target it quotes."""
+    """The sentence names its line once: where it quotes the target, or at its end if it quotes a part."""
     shutil.copy(APPS / "served.py", tmp_path)
     (tmp_path / "hr-prometheus.toml").write_text(f"\ntarget = '{target}'\nport = 0\n[run]\n{workers}\n")
     done = hr_prometheus("run", cwd=tmp_path)
-    assert not is_one_sentence(done)  # its end is the place
-    assert done.stderr.endswith(" (target on line 2 of hr-prometheus.toml)\n")
+    is_at_end = not is_one_sentence(done)
+    assert f'target "{target}" on line 2 of hr-prometheus.toml' in done.stderr or is_at_end
+    assert done.stderr.endswith(" (target on line 2 of hr-prometheus.toml)\n") == is_at_end
+    assert done.stderr.count("on line") == 1
 
 
 def test_an_address_that_is_wrong(tmp_path):
