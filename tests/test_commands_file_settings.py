@@ -170,6 +170,18 @@ def test_paths_are_relative_to_the_file(tmp_path, monkeypatch, name, key):
         assert origins_of(context(name))[parameter.setting].values == (expected,)
 
 
+@pytest.mark.parametrize("key", ["reload-include", "reload-exclude"])
+def test_patterns_of_paths_are_relative_to_the_file(tmp_path, monkeypatch, key):
+    """Those of names stay as they are; the name of the file's directory is no pattern."""
+    (tmp_path / "[a]" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "[a]" / "b")
+    (tmp_path / "[a]" / "hr-prometheus.toml").write_text(f"{key} = ['gen/*.py', '/srv/*.py', '*.html']\n")
+    assert origins_of(context("run"))[key.replace("-", "_")].values == ("../gen/*.py", "/srv/*.py", "*.html")
+    monkeypatch.chdir(tmp_path)
+    values = origins_of(context("run", "--config", "[a]/hr-prometheus.toml"))[key.replace("-", "_")].values
+    assert values == ("[[]a]/gen/*.py", "/srv/*.py", "*.html")
+
+
 def test_paths_in_a_pipe_are_relative_to_the_current_directory():
     """As in --config <(generate), whose path is that of a descriptor."""
     reader, writer = os.pipe()

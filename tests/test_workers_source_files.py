@@ -186,6 +186,16 @@ def test_what_is_excluded(tmp_path, monkeypatch, pattern):
     assert saves(files) == (["c.py"], [])
 
 
+def test_a_current_directory_whose_name_looks_like_a_pattern(tmp_path, monkeypatch):
+    """It is none."""
+    (tmp_path / "[a]").mkdir()
+    monkeypatch.chdir(tmp_path / "[a]")
+    files = SourceFiles(["."], exclude=["gen/*.py"])
+    write(tmp_path / "[a]" / "gen" / "a.py")
+    write(tmp_path / "[a]" / "b.py")
+    assert saves(files) == (["b.py"], [])
+
+
 def test_excluded_files(tmp_path):
     """By their names."""
     files = SourceFiles([str(tmp_path)], exclude=["*_pb2.py"])

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from hr_prometheus.commands.environment import VARIABLE_PREFIX
-from hr_prometheus.commands.types import FilePath, TargetName
+from hr_prometheus.commands.types import FilePath, PathPattern, TargetName
 from hr_prometheus.origins import Origin
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Parameter(click.Parameter):
 
     def resolve(self, text: str, directory: str) -> str:
         """Return the value that *text* means in a configuration file in a *directory*."""
-        if isinstance(self.type, FilePath | TargetName):
+        if isinstance(self.type, FilePath | PathPattern | TargetName):
             return self.type.resolve(text, directory)
         return text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from hr_prometheus.commands.parameters import development_option, server_option, workers_option
-from hr_prometheus.commands.types import FilePath, Seconds, WholeNumber
+from hr_prometheus.commands.types import FilePath, PathPattern, Seconds, WholeNumber
 from hr_prometheus.server.loops import LOOPS
 from hr_prometheus.settings import (
     DEFAULT_BACKLOG,
@@ -190,12 +190,14 @@ reload_dir = development_option(
 )
 reload_include = development_option(
     "--reload-include",
+    type=PathPattern(),
     multiple=True,
     metavar="PATTERN",
     help="Watch files that match this shell pattern, too, beside *.py: '*.html'. Repeatable.",
 )
 reload_exclude = development_option(
     "--reload-exclude",
+    type=PathPattern(),
     multiple=True,
     metavar="PATTERN",
     help="Do not watch files and directories that match this shell pattern: tests, 'static/*.py'. Repeatable.",

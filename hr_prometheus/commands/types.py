@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from math import inf
 from typing import Any
@@ -56,6 +57,14 @@ class FilePath(click.Path):
     def resolve(self, text: str, directory: str) -> str:
         """Return the path that *text* means in a configuration file in a *directory*."""
         return os.path.join(directory, text)
+
+
+class PathPattern(click.types.StringParamType):
+    """A shell pattern of names or, with a slash, of paths: these are relative as that of :class:`FilePath` is."""
+
+    def resolve(self, text: str, directory: str) -> str:
+        """Return the pattern that *text* means in a configuration file in a *directory*, whose own name is no pattern."""
+        return os.path.join(glob.escape(directory), text) if os.sep in text else text
 
 
 class TargetName(click.types.StringParamType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from dataclasses import dataclass
@@ -152,7 +153,9 @@ class SourceFiles:
 def _comparable(pattern: str) -> str:
     """Return a pattern with a slash as one of absolute paths."""
     pattern = pattern.rstrip(os.sep) or os.sep
-    return os.path.abspath(pattern) if os.sep in pattern else pattern
+    if os.sep not in pattern:
+        return pattern
+    return os.path.normpath(os.path.join(glob.escape(os.getcwd()), pattern))
 
 
 def _matches(entry: os.DirEntry[str], patterns: Sequence[str]) -> bool:
