@@ -5,7 +5,7 @@ import os
 import pytest
 
 from hr_prometheus.errors import ServingError
-from hr_prometheus.server.pid_file import hold_pid_file
+from hr_prometheus.server.pid_file import check_pid_file, hold_pid_file
 
 
 @pytest.mark.parametrize("left", [None, "", "99999999\n"])
@@ -69,4 +69,17 @@ def test_files_that_cannot_be_held(tmp_path):
         with pytest.raises(ServingError) as caught, hold_pid_file(str(tmp_path / name)):
             pass
         assert str(caught.value) == f'--pid-file "{tmp_path / name}": {words}'
+        with pytest.raises(ServingError) as checked:
+            check_pid_file(str(tmp_path / name))
+        assert str(checked.value) == str(caught.value)
     assert (tmp_path / "app.py").read_text() == "import os\n"
+
+
+def test_a_check_makes_and_changes_no_file(tmp_path):
+    """Of one that there is, and of one that there can be."""
+    check_pid_file(None)
+    with hold_pid_file(str(tmp_path / "held")):
+        check_pid_file(str(tmp_path / "held"))
+        assert (tmp_path / "held").read_text() == f"{os.getpid()}\n"
+        check_pid_file(str(tmp_path / "new"))
+        assert os.listdir(tmp_path) == ["held"]

@@ -17,8 +17,7 @@ from hr_prometheus.commands.parameters import CONFIG_PATH, ENV_FILE, Parameter, 
 from hr_prometheus.commands.run import run
 from hr_prometheus.commands.sources import commands_of
 from hr_prometheus.commands.streams import print_result
-from hr_prometheus.errors import ConfigurationError, HrPrometheusError, SettingError, did_you_mean
-from hr_prometheus.origins import sentence_of
+from hr_prometheus.errors import HrPrometheusError, did_you_mean
 from hr_prometheus.settings import Settings
 from hr_prometheus.status.address import hide_passwords
 from hr_prometheus.status.rate_table import escape_unprintable
@@ -98,7 +97,11 @@ def config(
     commands = commands_of(ctx)
     if command is not None and command not in commands:
         ctx.fail(f'No such command "{command}".{did_you_mean(command, commands)}')
-    contexts = [_make_context(ctx, commands[name], arguments) for name in ([command] if command else commands)]
+    is_complete = check and command is not None
+    contexts = [
+        _make_context(ctx, commands[name], arguments, is_complete=is_complete)
+        for name in ([command] if command else commands)
+    ]
     rows: dict[_Row, list[str]] = {}
     for context in contexts:
         for row in _rows(context):
@@ -112,12 +115,17 @@ def config(
         print_result("No errors.")
 
 
-def _make_context(ctx: click.Context, command: click.Command, arguments: Sequence[str]) -> click.Context:
-    """Return the context that a command has with *arguments* and the files of this one. A target may be missing."""
+def _make_context(
+    ctx: click.Context, command: click.Command, arguments: Sequence[str], *, is_complete: bool
+) -> click.Context:
+    """Return the context that a command has with *arguments* and the files of this one.
+
+    A target may be missing, unless the arguments are those that it *is_complete* with.
+    """
     command = copy.copy(command)
     command.params = [copy.copy(parameter) for parameter in command.params]
     for parameter in command.params:
-        parameter.required = False
+        parameter.required = parameter.required and is_complete
     files = []
     for name in ("config", "no_config", "env_file"):
         origin = origins_of(ctx).get(name)
@@ -128,8 +136,8 @@ def _make_context(ctx: click.Context, command: click.Command, arguments: Sequenc
     parent.meta[ENV_FILE] = ctx.meta.setdefault(ENV_FILE, {})  # which the first of them sets
     try:
         return command.make_context(command.name, [*files, *arguments], parent=parent)
-    except SettingError as error:
-        raise ConfigurationError(sentence_of(error, origins_of(parent))) from error
+    except HrPrometheusError as error:
+        exit_with(error, parent)
     except click.NoSuchOption as error:
         if any(error.option_name in parameter.opts for parameter in ctx.command.params):
             ctx.fail(f'"{error.option_name}" is an option of {ctx.command.name}. Give it before "{command.name}".')

@@ -14,9 +14,10 @@ from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
 from hr_prometheus.server.application import middleware_options, monitor_errors
 from hr_prometheus.server.bind import check_addresses
 from hr_prometheus.server.importer import file_path
-from hr_prometheus.server.logs import check_log_config
+from hr_prometheus.server.log_objects import check_log_objects
 from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
+from hr_prometheus.server.pid_file import check_pid_file
 from hr_prometheus.server.target import parse_target, script_with_workers_error
 from hr_prometheus.server.tls import tls_context
 
@@ -33,7 +34,7 @@ def check_metrics(settings: Settings) -> None:
 
 def check_server(settings: Settings) -> None:
     """Check all that ``run`` reads before it imports the application or takes an address. Raises what it raises then."""
-    target = parse_target(settings.target) if settings.target else None
+    target = parse_target(settings.target) if settings.target or "target" in settings.origins else None
     if target is None or target.attribute is None:  # a script may have a Unix socket of its own
         check_addresses(replace(settings, unix_mode=None))
     else:
@@ -45,7 +46,8 @@ def check_server(settings: Settings) -> None:
     if settings.monitor is not None:
         with monitor_errors():
             parse_target(settings.monitor)
-    check_log_config(settings)
+    check_log_objects(settings)
+    check_pid_file(settings.pid_file)
     loop_factory(settings.loop)
     tls_context(settings)
     check_access(settings)

@@ -111,18 +111,18 @@ def prepare_logging(settings: Settings) -> None:
 def check_log_config(settings: Settings) -> None:
     """Check that the file of ``--log-config`` can be read. What its handlers need is only known when they are made."""
     if settings.log_config is not None:
-        _read_config(settings.log_config)
+        read_log_config(settings.log_config)
 
 
 def configure_logging(settings: Settings) -> None:
     """Log to standard error, unless logging is set up already, or as the file of ``--log-config`` says."""
     if settings.log_config is not None:
-        config = {"disable_existing_loggers": False, **_read_config(settings.log_config)}
+        config = {"disable_existing_loggers": False, **read_log_config(settings.log_config)}
         try:
             logging.config.dictConfig(config)
         except (ValueError, TypeError, AttributeError, ImportError) as error:
             reason = error.__cause__ or error
-            raise _config_error(
+            raise log_config_error(
                 settings.log_config, f"cannot be used: {error}{f' ({reason})' * (reason is not error)}."
             ) from error
         for each in (logging.root, *logging.root.manager.loggerDict.values()):
@@ -133,22 +133,23 @@ def configure_logging(settings: Settings) -> None:
         logging.basicConfig(level=level, handlers=[_stream_handler(settings)])
 
 
-def _read_config(path: str) -> dict[str, Any]:
+def read_log_config(path: str) -> dict[str, Any]:
+    """Return the dictionary in a file of ``--log-config``. Raises :exc:`~hr_prometheus.errors.ConfigurationError`."""
     try:
         with open(path, "rb") as file:
             text = file.read().decode()
         config: Any = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
     except OSError as error:
-        raise _config_error(path, f"{error.strerror}.") from error
+        raise log_config_error(path, f"{error.strerror}.") from error
     except ValueError as error:
-        raise _config_error(path, f"cannot be read: {error}.") from error
+        raise log_config_error(path, f"cannot be read: {error}.") from error
     except RecursionError as error:
-        raise _config_error(path, "cannot be read: it is nested too deeply.") from error
+        raise log_config_error(path, "cannot be read: it is nested too deeply.") from error
     if not isinstance(config, dict) or "version" not in config:
-        raise _config_error(path, "has no version.")
+        raise log_config_error(path, "has no version.")
     problem = _shape_problem(config)
     if problem:
-        raise _config_error(path, f"cannot be used: {problem}.")
+        raise log_config_error(path, f"cannot be used: {problem}.")
     return config
 
 
@@ -173,7 +174,8 @@ def _shape_problem(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _config_error(path: str, problem: str) -> SettingError:
+def log_config_error(path: str, problem: str) -> SettingError:
+    """Return the error for a file of ``--log-config``."""
     expected = "Expected a dictionary for logging.config.dictConfig, in JSON or, in a file whose name ends with .toml, in TOML."
     return SettingError("log_config", f'--log-config "{path}"', f": {problem} {expected}")
 

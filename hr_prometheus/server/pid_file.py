@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -43,14 +44,34 @@ def hold_pid_file(path: str | None) -> Iterator[None]:
     except ServingError:
         raise
     except OSError as error:
-        raise _error(
-            path, f"{error.strerror or error}. Expected a file in a directory that can be written to."
-        ) from error
+        raise _os_error(path, error) from error
     os.register_at_fork(after_in_child=remove_pid_file)  # else the lock would live as long as the child
     try:
         yield
     finally:
         remove_pid_file()
+
+
+def check_pid_file(path: str | None) -> None:
+    """Check that there can be such a file, whoever has it now. Raises what :func:`hold_pid_file` raises for it."""
+    if path is None:
+        return
+    real_path = os.path.realpath(path)
+    directory = os.path.dirname(real_path)
+    try:
+        if os.path.exists(real_path):
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            try:
+                _check_content(path, descriptor)
+            finally:
+                os.close(descriptor)
+        elif not os.access(os.path.join(directory, ""), os.W_OK | os.X_OK):
+            os.stat(os.path.join(directory, ""))  # it may be no directory
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except ServingError:
+        raise
+    except OSError as error:
+        raise _os_error(path, error) from error
 
 
 def remove_pid_file() -> None:
@@ -104,6 +125,10 @@ def _is_at(path: str, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except OSError:
         return False
+
+
+def _os_error(path: str, error: OSError) -> ServingError:
+    return _error(path, f"{error.strerror or error}. Expected a file in a directory that can be written to.")
 
 
 def _error(path: str, problem: str) -> ServingError:

@@ -103,7 +103,7 @@ def test_a_setting_that_differs_between_commands(tmp_path):
         ("prot = 1", '"prot" on line 1 of hr-prometheus.toml is not a setting'),
     ],
 )
-@pytest.mark.parametrize("arguments", [["--check"], [], ["--check", "run"]], ids=str)
+@pytest.mark.parametrize("arguments", [["--check"], [], ["--check", "run", "a:b"]], ids=str)
 def test_a_setting_that_is_wrong(tmp_path, content, sentence, arguments):
     """It is an error, with --check and without; settings that only contradict each other are shown before it."""
     (tmp_path / "hr-prometheus.toml").write_text(content)
@@ -123,7 +123,7 @@ WRONG = [
     ("--access-log-format", "%Q"), ("--access-log-format", "%a", "--no-access-log"), ("--forwarded-allow-ips", "proxy"),
     ("--reload-dir", "nowhere"), ("--reload", "--reload-dir", "nowhere"), ("--host", "localhost:80"),
     ("--metrics-port", "0", "--metrics-certfile", "no.pem"), ("--metrics-port", "0", "--metrics-token-file", "none"),
-    ("--metrics-port", "0", "--metrics-web-config", "no.pem"), ("--metrics-token-file", "no.pem"),
+    ("--metrics-port", "0", "--metrics-web-config", "no.pem"), ("--metrics-token-file", "no.pem"), ("--pid-file", "none/pid"),
 ]  # fmt: skip
 
 
@@ -147,11 +147,11 @@ def test_what_run_refuses_before_the_application_is_imported(tmp_path, options):
             ["run", "app.py", "--workers", "2"],
             '--workers: "app.py" is a script, whose addresses are known only when it has run.',
         ),
-        (["run", "--port", "7001", "--metrics-port", "7001"], "--metrics-port 7001 is the application's port."),
+        (["run", "a:b", "--port", "7001", "--metrics-port", "7001"], "--metrics-port 7001 is the application's port."),
         (["run", "a:b()"], 'the target "a:b()" has parentheses.'),
         (["rules", "--label", "a-b=handler"], '--label "a-b=handler" cannot be the name of a label.'),
         (["scrape-config", "--metrics-path", "x"], '--metrics-path "x" cannot be served.'),
-        (["routes", "--buckets", "5,1"], '--buckets "5,1": invalid buckets.'),
+        (["routes", "a:b", "--buckets", "5,1"], '--buckets "5,1": invalid buckets.'),
     ],
 )
 def test_other_settings_that_are_checked(tmp_path, arguments, sentence):
@@ -164,8 +164,8 @@ def test_other_settings_that_are_checked(tmp_path, arguments, sentence):
 def test_the_permissions_of_a_socket_that_a_script_may_have(tmp_path):
     """They are right for a script, and for a target that is not typed yet."""
     (tmp_path / "app.py").touch()
-    for target in ((), ("app.py",)):
-        done = hr_prometheus("config", "--check", "run", "--unix-mode", "660", *target, cwd=tmp_path)
+    for command in ((), ("run", "app.py")):
+        done = hr_prometheus("config", "--check", *command, cwd=tmp_path, HR_PROMETHEUS_UNIX_MODE="660")
         assert done.stdout == "No errors.\n"
 
 
@@ -179,6 +179,23 @@ def test_a_certificate_that_a_command_does_not_read(tmp_path):
         "PEM format.\n"
     )
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("port = 0", "Error: Missing argument 'TARGET'. Type it, or have it as target in a configuration file.\n"),
+        ("target = ''", 'Error: the target "" on line 1 of hr-prometheus.toml is not understood.'),
+        ("env-file = 'no.env'", "(env-file on line 1 of hr-prometheus.toml)\n"),
+    ],
+)
+def test_what_is_missing_in_the_file(tmp_path, content, words):
+    """It is what run says."""
+    (tmp_path / "hr-prometheus.toml").write_text(content)
+    (tmp_path / "no.env").write_text("x\n")
+    done = hr_prometheus("config", "--check", "run", cwd=tmp_path)
+    assert words in done.stderr
+    assert (done.stderr, done.returncode) == (hr_prometheus("run", cwd=tmp_path).stderr, 2)
 
 
 def test_nothing_is_imported_or_written(tmp_path):
