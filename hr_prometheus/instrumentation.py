@@ -62,6 +62,7 @@ def instrument(
     names: Sequence[str] = DEFAULT_NAMES,
     detail: str = FULL,
     latency_by_status: bool = False,
+    native_histograms: bool | str = False,
     exclude: Iterable[str] = (),
     exclude_methods: Collection[str] = (),
     extra_labels: Mapping[str, str | Label] | None = None,
@@ -85,6 +86,8 @@ def instrument(
     - *detail*: ``full``, the default, or ``basic``.
     - *buckets*: upper bounds of latencies in seconds. Or a mapping of route names to their bounds, in which ``*`` is every other route.
     - *latency_by_status*: gives latencies the label ``outcome``: ``error`` for a status from 500 on, else ``ok``.
+    - *native_histograms*: keeps the histograms of requests as native ones as well. A scrape of protocol buffers has one series
+      in place of each classic histogram, or both of them with ``both``.
     - *names*: the name sets of the request metrics: ``seed``, the default, ``http``, ``otel``.
     - *metric_prefix*: stands before their names.
     - *registry*: where the metrics are registered. With a *request_monitor* of your own, it is only what the metrics route shows.
@@ -127,6 +130,7 @@ def instrument(
         "names": names,
         "detail": detail,
         "latency_by_status": latency_by_status,
+        "native_histograms": native_histograms,
     }
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
         _warn_of_ignored(options | of_default_monitor | {"request_monitor": request_monitor})

@@ -6,7 +6,7 @@ Monitors, dashboards, rules, the manual's table and the tests read this module; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 #: Upper bounds of the latency buckets, in seconds, as published by hr-prometheus 0.2.0
 #: (they are prometheus_client's defaults). The bucket ``+Inf`` is implied.
@@ -28,12 +28,32 @@ OK, ERROR = "ok", "error"
 SPLITTING_LABELS = frozenset({OUTCOME, STATUS, URL_SCHEME})
 
 
+class NativeBuckets(NamedTuple):
+    """The buckets of a native histogram: from ``2**low`` to ``2**high``, ``2**schema`` of them for each doubling.
+
+    The bucket of zero has all below, and there is one more for all above.
+    """
+
+    schema: int
+    low: int
+    high: int
+
+
+#: From 0.49 milliseconds to 64 seconds, each bucket 9 % wider than the one before it.
+NATIVE_LATENCY_BUCKETS = NativeBuckets(3, -11, 6)
+#: From one byte to 4 GiB, each bucket 41 % wider than the one before it.
+NATIVE_SIZE_BUCKETS = NativeBuckets(1, -1, 32)
+#: For connections that stay open: from half a second to 36 hours, as finely as latencies.
+NATIVE_CONNECTION_BUCKETS = NativeBuckets(3, -1, 17)
+
+
 @dataclass(frozen=True, eq=False)  # compared by identity, which is fast: each exists once and is a key of dictionaries
 class Metric:
     """One metric family.
 
     *name* is the family's name: a counter's samples carry ``_total`` behind it. *unit* is for people;
-    it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A gauge of things in progress may
+    it is not part of the published names and so is not exported as OpenMetrics ``UNIT``. A histogram may have *native*
+    buckets as well. A gauge of things in progress may
     have *ends_in*: the histogram with the same labels that observes each of them at its end.
 
     A series may have more labels than its metric. What identifies it is the values of the metric's *labels*, and then the
@@ -47,6 +67,7 @@ class Metric:
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = ()
     ends_in: Metric | None = None
+    native: NativeBuckets | None = None
 
     @property
     def exported_name(self) -> str:
@@ -61,6 +82,7 @@ REQUEST_LATENCY = Metric(
     "seconds",
     ("method", "path"),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 REQUEST_COUNT = Metric(
     "request_count",
@@ -84,6 +106,7 @@ REQUEST_FIRST_BYTE_LATENCY = Metric(
     "seconds",
     ("method", "path"),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 REQUEST_SIZE = Metric(
     "request_size_bytes",
@@ -92,6 +115,7 @@ REQUEST_SIZE = Metric(
     "bytes",
     ("method", "path"),
     SIZE_BUCKETS,
+    native=NATIVE_SIZE_BUCKETS,
 )
 RESPONSE_SIZE = Metric(
     "response_size_bytes",
@@ -100,6 +124,7 @@ RESPONSE_SIZE = Metric(
     "bytes",
     ("method", "path"),
     SIZE_BUCKETS,
+    native=NATIVE_SIZE_BUCKETS,
 )
 REQUEST_LOOP_TIME = Metric(
     "request_loop_seconds",
@@ -122,6 +147,7 @@ WEBSOCKET_DURATION = Metric(
     "seconds",
     ("path",),
     CONNECTION_BUCKETS,
+    native=NATIVE_CONNECTION_BUCKETS,
 )
 WEBSOCKET_CLOSES = Metric(
     "websocket_closes",

@@ -107,6 +107,8 @@ class Settings:
     #: The name sets of the request metrics.
     names: tuple[str, ...] = DEFAULT_NAMES
     latency_by_status: bool = False
+    #: ``only`` or ``both``, for protocol buffers without the classic histograms or with them.
+    native_histograms: str | None = None
     detail: str | None = None
     exclude: tuple[str, ...] = ()
     exclude_methods: tuple[str, ...] = ()
@@ -200,6 +202,7 @@ class Settings:
         of_default = {
             "--buckets": self.buckets, "--names": self.names != DEFAULT_NAMES, "--metric-prefix": self.metric_prefix,
             "--detail": self.detail, "--label": self.extra_labels, "--latency-by-status": self.latency_by_status,
+            "--native-histograms": self.native_histograms,
         }  # fmt: skip
         names = {origin.option: origin.name for origin in self.origins.values()}
         given = " and ".join(names.get(option, option) for option in of_default if of_default[option])

@@ -114,3 +114,17 @@ def samples_of(body: bytes) -> list[tuple[str, dict[str, str], float]]:
             else:
                 samples.append((family.name, labels, number.value))
     return samples
+
+
+def native_buckets_of(histogram) -> dict[int, int]:
+    """Return the counts of the buckets above zero by their indexes, as the specification of native histograms reads them."""
+    deltas = iter(histogram.positive_delta)
+    buckets, index, count = {}, 0, 0
+    for span in histogram.positive_span:
+        index += span.offset
+        for _ in range(span.length):
+            count += next(deltas)
+            buckets[index] = count
+            index += 1
+    assert list(deltas) == []
+    return {index: count for index, count in buckets.items() if count}

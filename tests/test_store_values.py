@@ -49,6 +49,16 @@ def test_the_numbers_are_in_the_files_of_prometheus_client(registry, tmp_path, p
         assert numbers['request_latency_sum{method="GET",path="/"}'] == 0.02
 
 
+def test_there_are_no_native_histograms(registry, tmp_path, process):
+    """Others read the files, and they know none: asked for, they are left out."""
+    store = basic_store(registry, native="only")
+    store.observe(REQUEST_LATENCY, LABELS, 0.02)
+    own = samples(generate_latest(registry).decode())
+    for numbers in (of_all_processes(tmp_path), own):
+        assert len([name for name in numbers if name.startswith("request_latency_bucket")]) == 15
+        assert numbers['request_latency_bucket{le="0.025",method="GET",path="/"}'] == 1
+
+
 def test_a_forked_process_begins_at_zero(registry, tmp_path, process, monkeypatch):
     """Its numbers are in files of its own, and no request of its parent is in progress in it."""
     store = basic_store(registry)

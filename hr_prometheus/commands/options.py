@@ -19,6 +19,7 @@ from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metrics import CLIENT_SESSIONS, DEFAULT_SLOW, DETAILS, FULL, KEPT_SESSIONS, LATENCY_BUCKETS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, DEFAULT_LEAST_REQUESTS
+from hr_prometheus.store.bounds import MODES
 from hr_prometheus.written_forms import (
     parse_allowed_values,
     parse_buckets,
@@ -202,6 +203,16 @@ latency_by_status = metrics_option(
 )
 
 
+native_histograms = metrics_option(
+    "--native-histograms",
+    type=click.Choice(MODES),
+    bare=MODES[0],
+    metavar="[both]",
+    help="Keep the histograms of requests as native ones as well: a Prometheus that asks for these gets one series for each, or the "
+    "classic ones too with --native-histograms=both. Other scrapes have the classic ones.",
+)
+
+
 def _check_prefix(ctx: click.Context, _option: click.Parameter, prefix: str) -> str:
     if prefix.isidentifier() and not prefix.endswith("_") and not ctx.resilient_parsing:
         typed = origins_of(ctx)["metric_prefix"].quote()
@@ -251,7 +262,7 @@ client_by_route = metrics_option(
 def series(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that decide the names, the labels and the number of an application's series."""
     of_labels = fixed_route, allow_values, keep_values, path_budget, exclude, exclude_method, label
-    decorators = *of_labels, detail, buckets, latency_by_status, names, metric_prefix
+    decorators = *of_labels, detail, buckets, latency_by_status, native_histograms, names, metric_prefix
     for decorator in reversed(decorators):  # as if they stood above the function one by one
         function = decorator(function)
     return function

@@ -51,9 +51,9 @@ class Names:
         return wire.message(field, content)
 
 
-def metric(*parts: bytes) -> bytes:
-    """Return a ``Metric`` of these parts, as a field of its family."""
-    return b"".join((_METRIC, wire.varint(sum(map(len, parts))), *parts))
+def metric(labels: bytes, number: bytes) -> bytes:
+    """Return a ``Metric`` of its labels and its number, as a field of its family."""
+    return b"".join((_METRIC, wire.varint(len(labels) + len(number)), labels, number))
 
 
 def delimited(name: bytes, documentation: str, kind: str, unit: str, slices: Iterable[bytes]) -> Iterator[bytes]:
@@ -65,7 +65,7 @@ def delimited(name: bytes, documentation: str, kind: str, unit: str, slices: Ite
     for each in slices:
         metrics.append(each)
         yield b""
-    if metrics:
+    if any(metrics):
         head = name + wire.text(2, documentation) + wire.whole(3, _TYPES[kind])
         if unit:
             head += wire.text(5, unit)

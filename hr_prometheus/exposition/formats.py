@@ -105,6 +105,7 @@ _EOF: Final = b"# EOF\n"
 _PROTOBUF: Final = "application/vnd.google.protobuf"
 _MESSAGE: Final = "io.prometheus.client.MetricFamily"
 TEXT = Format()
+PROTOBUF = ProtobufFormat(version="", escaping="allow-utf-8")
 
 
 def choose_format(accept: str, names: Collection[str] = ()) -> Format:

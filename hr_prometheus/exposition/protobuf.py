@@ -6,13 +6,15 @@ a counter has ``_total`` in its name, and the count of a histogram stands for it
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.client_model import Names, delimited, metric
+from hr_prometheus.exposition.native_buckets import native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
 from hr_prometheus.names import named_labels
+from hr_prometheus.store.bounds import BOTH, NativeBounds, classic_bounds, cumulative_counts
 from hr_prometheus.store.families import StoredFamily
 
 if TYPE_CHECKING:
@@ -71,9 +73,8 @@ def _slices(family: StoredFamily, labels: _Labels, *, with_created: bool) -> Ite
     for part in family.parts:
         encode = _encoder(family, part, with_created=with_created)
         for start in range(0, len(part.series), _SERIES):
-            series = [(values, encode(page, first)) for values, (page, first) in part.series[start : start + _SERIES]]
-            if metrics := [metric(labels[values], numbers) for values, numbers in series if numbers]:
-                yield b"".join(metrics)
+            series = part.series[start : start + _SERIES]
+            yield b"".join([metric(labels[values], numbers) for values, cells in series if (numbers := encode(*cells))])
 
 
 def _encoder(family: StoredFamily, part: Part, *, with_created: bool) -> Encode:
@@ -91,25 +92,38 @@ def _encoder(family: StoredFamily, part: Part, *, with_created: bool) -> Encode:
 
 
 def _histogram_encoder(family: StoredFamily, part: Part, *, with_created: bool) -> Encode:
-    cells = len(part.bounds) + 2
-    template = [b"", b"", _SUM, b"", b""]
-    for bound in part.bounds:
-        template += (b"", wire.double(2, bound))
-    buckets = slice(5, None, 2)
+    bounds = part.bounds
+    size = len(bounds) + 2
+    native = native_encoder(bounds) if isinstance(bounds, NativeBounds) else None
+    classic = _classic_encoder(bounds) if not isinstance(bounds, NativeBounds) or bounds.mode == BOTH else None
 
     def encode(page: Page, first: int) -> bytes:
-        total, *counts = list(page[first : first + cells])  # at one moment: another thread may be writing
-        *cumulative, count = accumulate(counts)
+        cells = list(page[first : first + size])  # at one moment: another thread may be writing
+        fields: list[bytes] = []
+        count = 0.0
+        if native is not None:
+            count = native(cells, fields)
+        if classic is not None:
+            count = classic(cells, fields)
         if family.may_be_empty and not count:
             return b""
-        places = template.copy()
-        places[0] = _COUNT
-        places[1] = wire.varint(int(count))
-        places[3] = wire.pack_double(total)
         if with_created:
-            places[4] = wire.timestamp(15, page[first + cells])
-        places[buckets] = map(_bucket, cumulative)
-        return wire.message(7, b"".join(places))
+            fields.append(wire.timestamp(15, page[first + size]))
+        return wire.message(7, b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(cells[0]), *fields)))
+
+    return encode
+
+
+def _classic_encoder(bounds: tuple[float, ...]) -> Callable[[list[float], list[bytes]], float]:
+    """Return what adds the fields of the classic buckets of some cells, the sum first, and returns their count."""
+    template = [part for bound in classic_bounds(bounds) for part in (b"", wire.double(2, bound))]
+
+    def encode(cells: list[float], fields: list[bytes]) -> float:
+        *counts, count = cumulative_counts(bounds, islice(cells, 1, None))
+        places = template.copy()
+        places[::2] = map(_bucket, counts)
+        fields += places
+        return count
 
     return encode
 

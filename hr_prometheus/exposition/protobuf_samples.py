@@ -77,7 +77,7 @@ def _slices(kind: _Kind, groups: Iterable[_Group], names: Names) -> Iterator[byt
         labels = names.labels(group.labels)
         for number, timestamp in kind.encode(group, names):
             time = b"" if timestamp is None else wire.whole(6, int(float(timestamp) * 1000))
-            metrics.append(metric(labels, number, time))
+            metrics.append(metric(labels, number + time))
         if len(metrics) >= _METRICS:
             yield b"".join(metrics)
             metrics.clear()

@@ -6,11 +6,11 @@ text of a series is one format string, made once for the family, filled with its
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.store.bounds import classic_bounds, cumulative_counts
 from hr_prometheus.store.families import StoredFamily, go_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def pieces(
         if isinstance(family, StoredFamily) and not is_escaped and ":" not in family.name:
             yield generate(Families(Family(family.name, family.documentation, family.type)))
             for part in family.parts:
-                template = _template(family, part.bounds, with_created=with_created)
+                template = _template(family, classic_bounds(part.bounds), with_created=with_created)
                 for start in range(0, len(part.series), _SERIES):
                     yield _lines(family, part, template, start, with_created=with_created).encode()
         elif len(family.samples) <= _SAMPLES:
@@ -81,26 +81,26 @@ def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_
     """Return the lines of the next series of ours, from number *start* on."""
     own = family.export.labels
     names = sorted((name, index) for index, name in enumerate(own))
-    buckets = len(part.bounds) + 1 if family.type == "histogram" else 0
-    samples = family.sample_names(part.bounds, with_created=with_created)
+    cells = len(part.bounds) + 1 if family.type == "histogram" else 0
+    samples = family.sample_names(classic_bounds(part.bounds), with_created=with_created)
     selected = [index for index, name in enumerate(samples) if family.selects(name)]
-    is_before_le = bool(buckets) and any(each < _LE for each in names)
+    is_before_le = bool(cells) and any(each < _LE for each in names)
     lines = []
     for values, (page, first) in part.series[start : start + _SERIES]:
         text, label_names = template, names
         if len(values) > len(own) or is_before_le:
             extra = [(name, len(own) + 2 * index + 1) for index, name in enumerate(values[len(own) :: 2])]
             label_names = sorted([*names, *extra])
-            if buckets and (first_names := [each for each in label_names if each < _LE]):
+            if cells and (first_names := [each for each in label_names if each < _LE]):
                 # prometheus_client sorts the labels, and these are before "le".
                 first_labels = [f'{name}="{_escaped(values[index])}",' for name, index in first_names]
                 text = template.replace("{", "".join(["{", *first_labels]).replace("%", "%%"))
                 label_names = label_names[len(first_names) :]
         labels = ",".join([f'{name}="{_escaped(values[index])}"' for name, index in label_names])
-        last = first + buckets
-        if buckets:
+        last = first + cells
+        if cells:
             total, *counts = list(page[first : last + 1])  # at one moment: another thread may be writing
-            numbers = [*map(_counts.__getitem__, accumulate(counts))]
+            numbers = [*map(_counts.__getitem__, cumulative_counts(part.bounds, counts))]
             if family.may_be_empty and numbers[-1] == "0.0":
                 continue
             numbers += (numbers[-1], _number(total))

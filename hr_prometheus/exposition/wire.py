@@ -38,6 +38,11 @@ varint: Callable[[int], bytes] = _Varints().__getitem__
 pack_double: Callable[[float], bytes] = struct.Struct("<d").pack
 
 
+def zigzag(number: int) -> bytes:
+    """Return a number of the types ``sint32`` and ``sint64``, in which small negative ones are short."""
+    return varint(number * 2 if number >= 0 else -number * 2 - 1)
+
+
 def tag(field: int, wire_type: int) -> bytes:
     """Return the tag of a field."""
     return varint(field << 3 | wire_type)
@@ -55,7 +60,7 @@ def double(field: int, number: float) -> bytes:
 
 def message(field: int, content: bytes) -> bytes:
     """Return a field with a message, or with bytes."""
-    return b"".join((tag(field, BYTES), varint(len(content)), content))
+    return b"".join((varint(field << 3 | BYTES), varint(len(content)), content))
 
 
 def text(field: int, content: str) -> bytes:
@@ -71,8 +76,9 @@ def timestamp(field: int, seconds: float) -> bytes:
     if not isfinite(seconds):
         return b""
     whole_seconds, milliseconds = divmod(round(seconds * 1000), 1000)
-    content = b"".join((_SECONDS, varint(whole_seconds), _NANOSECONDS, varint(milliseconds * 1_000_000)))
-    return message(field, content)
+    first, second = varint(whole_seconds), varint(milliseconds * 1_000_000)
+    size = varint(len(first) + len(second) + 2)
+    return b"".join((varint(field << 3 | BYTES), size, _SECONDS, first, _NANOSECONDS, second))
 
 
 _SECONDS, _NANOSECONDS = tag(1, VARINT), tag(2, VARINT)

@@ -13,7 +13,7 @@ from aiohttp.web import View
 from prometheus_client import CollectorRegistry
 
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.exposition.formats import TEXT
+from hr_prometheus.exposition.formats import PROTOBUF, TEXT
 from hr_prometheus.labels.exclusions import covers
 from hr_prometheus.labels.extra import ExtraLabels
 from hr_prometheus.labels.methods import UNKNOWN, check_methods
@@ -33,6 +33,7 @@ from hr_prometheus.metrics import BASIC, FULL, HOST
 from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.records import Records
 from hr_prometheus.server.label_notices import policies_of, recorder_in
+from hr_prometheus.store.bounds import BOTH, ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,9 +58,9 @@ class Row:
 
     *parameters* maps each parameter to its policy. In *label* a parameter whose values are kept is ``<name>``. *regex* is a
     regular expression for a Prometheus matcher, which matches all path labels of the route. *methods* of a class-based view
-    are those that its class defines. *labels* counts path labels. *series*, and their *bytes* in the text format, are those of
-    all labels, extra ones as well, and methods (seven for ``*``), each answered with five statuses. *host* is the domain of
-    the application that the route belongs to, if it has one.
+    are those that its class defines. *labels* counts path labels. *series*, and their *bytes* in the text format, or with
+    native histograms in protocol buffers, are those of all labels, extra ones as well, and methods (seven for ``*``), each
+    answered with five statuses. *host* is the domain of the application that the route belongs to, if it has one.
     """
 
     methods: tuple[str, ...]
@@ -92,6 +93,7 @@ def settings_of(app: Application, settings: Settings) -> Settings:
             "names": records.naming.sets,
             "buckets": records.buckets.as_mapping(),
             "latency_by_status": records.latency_by_status,
+            "native_histograms": records.native or None,
         }
     return replace(settings, **own)
 
@@ -191,15 +193,32 @@ def _cost(
         detail=detail,
         names=settings.names,
         latency_by_status=settings.latency_by_status,
+        native_histograms=settings.native_histograms or False,
     )
-    record = records.request(("DELETE", *labels), route)
+    _record_statuses(records, ("DELETE", *labels), route)
+    samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
+    series, size = len(samples), sum(map(len, samples))
+    if records.native:
+        stores = [store for store in (records.basic, records.full) if store is not None]
+        parts = [
+            (family.type, len(part.series)) for store in stores for family in store.collect() for part in family.parts
+        ]
+        native = sum(length for kind, length in parts if records.native == ONLY or kind == "histogram")
+        series = native + (series if records.native == BOTH else 0)
+        size = -len(PROTOBUF.render(registry))
+        _record_statuses(records, ("delete", *labels), route)
+        size += len(PROTOBUF.render(registry))
+    count = number * sum(len(usual_methods(settings)) if method == hdrs.METH_ANY else 1 for method in methods)
+    return count * series, count * size
+
+
+def _record_statuses(records: Records, labels: tuple[str, ...], route: str | None) -> None:
+    """Record a request with each of the statuses."""
+    record = records.request(labels, route)
     for status in STATUSES:
         record.begin()
         record.finish(str(status), 0.1)
     record.measure(0.1, 1000, 0)
-    samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
-    count = number * sum(len(usual_methods(settings)) if method == hdrs.METH_ANY else 1 for method in methods)
-    return count * len(samples), count * sum(map(len, samples))
 
 
 def usual_methods(settings: Settings) -> list[str]:

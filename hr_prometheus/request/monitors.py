@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from hr_prometheus.buckets import Buckets
     from hr_prometheus.request.exchange import Exchange
-    from hr_prometheus.request.records import RequestRecord, SplitRecord
+    from hr_prometheus.request.records import RequestRecord
+    from hr_prometheus.request.split_record import SplitRecord
     from hr_prometheus.store.cells import Cells
 
     class HasStatus(Protocol):
@@ -146,8 +147,9 @@ class RequestMonitor(BaseRequestMonitor):
 
     The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
     names, which are those of the name sets *names*; *buckets* are the upper bounds of the latencies in seconds, or a mapping
-    of route names to theirs. *latency_by_status* splits latencies by outcome. With *detail* ``full`` there are the first
-    byte and the sizes as well; only the middleware knows WebSockets from other requests.
+    of route names to theirs. *latency_by_status* splits latencies by outcome. With *native_histograms*, ``True`` or ``both``,
+    histograms are native ones as well. With *detail* ``full`` there are the first byte and the sizes; only the middleware
+    knows WebSockets from other requests.
     """
 
     _entered = 0  # how often it was counted as in progress
@@ -165,6 +167,7 @@ class RequestMonitor(BaseRequestMonitor):
         detail: str = BASIC,
         names: Sequence[str] = DEFAULT_NAMES,
         latency_by_status: bool = False,
+        native_histograms: bool | str = False,
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
         route: Any = None
@@ -172,7 +175,10 @@ class RequestMonitor(BaseRequestMonitor):
         if isinstance(buckets, Mapping):
             route = request.match_info.route.name
             hashable = tuple((name, tuple(bounds)) for name, bounds in buckets.items())
-        self._records = _records(registry, metric_prefix, hashable, detail, tuple(names), latency_by_status)
+        self._records = _records(
+            registry, hashable, prefix=metric_prefix, detail=detail, names=tuple(names),
+            latency_by_status=latency_by_status, native_histograms=native_histograms,
+        )  # fmt: skip
         self._record = _record(self._records, self.request_description + self._extra, route)
         self._began = time.perf_counter()
 
@@ -198,23 +204,9 @@ class RequestMonitor(BaseRequestMonitor):
 
 
 @lru_cache(maxsize=32)
-def _records(  # noqa: PLR0917  # a cache has positions
-    registry: CollectorRegistry,
-    prefix: str,
-    buckets: tuple[Any, ...],
-    detail: str,
-    names: tuple[str, ...],
-    latency_by_status: bool,  # as above
-) -> Records:
+def _records(registry: CollectorRegistry, buckets: tuple[Any, ...], **options: Any) -> Records:
     is_by_route = bool(buckets) and isinstance(buckets[0], tuple)
-    return Records(
-        registry,
-        prefix=prefix,
-        buckets=dict(buckets) if is_by_route else buckets,
-        detail=detail,
-        names=names,
-        latency_by_status=latency_by_status,
-    )
+    return Records(registry, buckets=dict(buckets) if is_by_route else buckets, **options)
 
 
 @lru_cache(maxsize=4096)

@@ -67,7 +67,7 @@ class RecordsByExtraLabel(dict[str, Any]):
 #: The arguments of the default monitor that :class:`Records` takes, and its names for them.
 _RECORD_OPTIONS = {
     "metric_prefix": "prefix", "buckets": "buckets", "detail": "detail", "names": "names",
-    "latency_by_status": "latency_by_status",
+    "latency_by_status": "latency_by_status", "native_histograms": "native_histograms",
 }  # fmt: skip
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD
 
 from hr_prometheus.buckets import LatencyBuckets
-from hr_prometheus.errors import ConfigurationError, did_you_mean
+from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.labels.statuses import status_label
 from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
-    ERROR,
     FULL,
     LATENCY_BUCKETS,
-    OK,
-    OUTCOME,
     REQUEST_COUNT,
     REQUEST_FIRST_BYTE_LATENCY,
     REQUEST_LATENCY,
@@ -26,36 +22,25 @@ from hr_prometheus.metrics import (
     REQUEST_SIZE,
     RESPONSE_SIZE,
     SIZE_BUCKETS,
-    STATUS,
-    URL_SCHEME,
 )
 from hr_prometheus.names import DEFAULT_NAMES, Naming, checked_names, checked_prefix
 from hr_prometheus.request.body import await_body, received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
+from hr_prometheus.request.split_record import SplitRecord
+from hr_prometheus.store.bounds import BOTH, OFF, ONLY, cell_bounds, classic_bounds
 from hr_prometheus.store.store import basic_store, full_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Protocol
+    from collections.abc import Sequence
 
-    from aiohttp.web import BaseRequest
     from prometheus_client import CollectorRegistry
 
     from hr_prometheus.buckets import Buckets
     from hr_prometheus.request.exchange import Exchange
+    from hr_prometheus.request.split_record import HasRequest
     from hr_prometheus.store.cells import Cells, Page
     from hr_prometheus.store.store import Store
 
-    class HasRequest(Protocol):
-        """What stands for one request: an exchange or a monitor."""
-
-        @property
-        def request(self) -> BaseRequest:
-            """The request."""
-
-
-#: The status of most requests; those in progress are counted as if they will have it.
-USUAL_STATUS = "200"
 #: The bounds of sizes, whole as the sizes are: Python compares two integers faster than an integer and a float.
 _SIZE_BOUNDS = tuple(int(bound) for bound in SIZE_BUCKETS)
 
@@ -64,7 +49,8 @@ class Records:
     """The records of the requests and WebSockets in one registry, under one prefix.
 
     *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds, of all routes or by route
-    name; *names* are name sets. With *latency_by_status* latencies are split by outcome.
+    name; *names* are name sets. With *latency_by_status* latencies are split by outcome. With *native_histograms* all histograms
+    are native ones as well, which protocol buffers have in place of the classic ones, or with them if it is ``both``.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for wrong options and for names that are taken.
     """
 
@@ -77,6 +63,7 @@ class Records:
         detail: str = BASIC,
         names: Sequence[str] = DEFAULT_NAMES,
         latency_by_status: bool = False,
+        native_histograms: bool | str = False,
     ) -> None:
         if detail not in DETAILS:
             raise ConfigurationError(
@@ -85,8 +72,10 @@ class Records:
         self.naming = Naming(checked_prefix(prefix), checked_names(names))
         self.buckets = LatencyBuckets(buckets)
         self.latency_by_status = latency_by_status
-        self.basic = basic_store(registry, naming=self.naming, buckets=self.buckets.others)
-        self.full = full_store(registry, naming=self.naming, buckets=self.buckets.others) if detail == FULL else None
+        self.native = _checked_mode(native_histograms)
+        options: dict[str, Any] = {"naming": self.naming, "buckets": self.buckets.others, "native": self.native}
+        self.basic = basic_store(registry, **options)
+        self.full = full_store(registry, **options) if detail == FULL else None
 
     def request(self, labels: tuple[str, ...], route: str | None = None) -> RequestRecord | SplitRecord:
         """Return a record of the requests with these labels: method, path, and names and values of extra ones.
@@ -102,7 +91,26 @@ class Records:
         """Return a record with one histogram of latencies, whose series has the labels *split* as well."""
         if self.full is None:
             return RequestRecord(self, labels, bounds, split)
-        return DetailedRequestRecord(self, labels, bounds, split, self.full)
+        kind = NativeRequestRecord if self.native else DetailedRequestRecord
+        return kind(self, labels, bounds, split, self.full)
+
+
+def _checked_mode(native_histograms: object) -> str:
+    """Return the mode of native histograms. Raises :exc:`~hr_prometheus.errors.ConfigurationError` for anything else."""
+    if native_histograms is True:
+        return ONLY
+    if not native_histograms:
+        return OFF
+    if native_histograms not in (ONLY, BOTH):
+        problem = " is not understood. Expected True, False or "
+        raise SettingError(
+            "native_histograms",
+            f"native_histograms={native_histograms!r}",
+            problem,
+            advice='"both".',
+            command_advice="both.",
+        )
+    return str(native_histograms)
 
 
 class _StatusCells(dict[str, "tuple[Page, int]"]):
@@ -123,18 +131,20 @@ class _StatusCells(dict[str, "tuple[Page, int]"]):
 class RequestRecord:
     """The numbers of the requests with one method and path.
 
-    ``latency`` is the first cell of their histogram on ``page``. The cell before it counts the requests that have begun.
+    ``latency`` is the first cell of their histogram on ``page``, ``bounds`` are those of its cells, and ``classic`` those of its
+    classic buckets. The cell before it counts the requests that have begun.
     """
 
-    __slots__ = ("bounds", "labels", "latency", "loop_time", "page", "statuses")
+    __slots__ = ("bounds", "classic", "labels", "latency", "loop_time", "page", "statuses")
 
     def __init__(
         self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...]
     ) -> None:
         self.labels = labels
         self.loop_time: Cells | None = None
-        cells, self.bounds = records.basic.allocate_histogram(REQUEST_LATENCY, labels + split, bounds)
+        cells, bounds = records.basic.allocate_histogram(REQUEST_LATENCY, labels + split, bounds)
         self.page, self.latency = cells
+        self.bounds, self.classic = cell_bounds(bounds), classic_bounds(bounds)
         self.statuses = _StatusCells(records.basic, labels)
 
     def begin(self, _exchange: HasRequest | None = None) -> None:
@@ -209,7 +219,13 @@ class DetailedRequestRecord(RequestRecord):
         if received is None:
             await_body(content, self._received)
 
-    def measure(self, first_byte: float | None, sent: int | None, received: int | None) -> None:
+    def measure(
+        self,
+        first_byte: float | None,
+        sent: int | None,
+        received: int | None,
+        size_bounds: tuple[float, ...] = _SIZE_BOUNDS,
+    ) -> None:
         """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
         page, first, sent_page, sent_first, received_page, received_first = self._cells or self._make_cells()
         if first_byte is not None:
@@ -217,11 +233,11 @@ class DetailedRequestRecord(RequestRecord):
             page[first] += first_byte  # as above
             page[bucket] += 1.0
         if sent is not None:
-            bucket = sent_first + 1 + bisect_left(_SIZE_BOUNDS, sent)
+            bucket = sent_first + 1 + bisect_left(size_bounds, sent)
             sent_page[sent_first] += sent
             sent_page[bucket] += 1.0
         if received:
-            bucket = received_first + 1 + bisect_left(_SIZE_BOUNDS, received)
+            bucket = received_first + 1 + bisect_left(size_bounds, received)
             received_page[received_first] += received
             received_page[bucket] += 1.0
         elif received is not None:  # most requests have no body
@@ -231,84 +247,35 @@ class DetailedRequestRecord(RequestRecord):
         self.measure(None, None, size)
 
     def _make_cells(self) -> tuple[Page, int, Page, int, Page, int]:
-        page, first = self.store.allocate(REQUEST_FIRST_BYTE_LATENCY, self.labels, self.bounds)
+        page, first = self.store.allocate(REQUEST_FIRST_BYTE_LATENCY, self.labels, self.classic)
         sent, sent_first = self.store.allocate(RESPONSE_SIZE, self.labels)
         received, received_first = self.store.allocate(REQUEST_SIZE, self.labels)
         self._cells = page, first, sent, sent_first, received, received_first
         return self._cells
 
 
-class _RecordsByStatus(dict[str, RequestRecord]):
-    """The records of the requests with the same labels and the same scheme, by status. Several may have one record."""
+class NativeRequestRecord(DetailedRequestRecord):
+    """The same, where sizes are native histograms as well, with cells of their own."""
 
-    def __init__(self, make: Callable[[tuple[str, ...]], RequestRecord], records: Records, scheme: str) -> None:
-        self._make = make
-        self._by_outcome, self._by_status = records.latency_by_status, records.naming.is_by_status
-        self._scheme = scheme
-        self._records: dict[tuple[str, ...], RequestRecord] = {}
-        self.usual = self[USUAL_STATUS]  #: in which a request is in progress
+    __slots__ = ("_size_bounds",)
 
-    def __missing__(self, status: str) -> RequestRecord:
-        label = status_label(status)
-        split: tuple[str, ...] = ()
-        if self._by_outcome:
-            split += OUTCOME, OK if label < "500" else ERROR
-        if self._by_status:
-            split += STATUS, label, URL_SCHEME, self._scheme
-        if split not in self._records:
-            self._records[split] = self._make(split)
-        if label == status:  # there is no end of others
-            self[status] = self._records[split]
-        return self._records[split]
+    def __init__(
+        self,
+        records: Records,
+        labels: tuple[str, ...],
+        bounds: tuple[float, ...],
+        split: tuple[str, ...],
+        store: Store,
+    ) -> None:
+        super().__init__(records, labels, bounds, split, store)
+        self._size_bounds = cell_bounds(store.bounds(RESPONSE_SIZE))
 
-
-class SplitRecord:
-    """The numbers of the requests with one method and path, whose latencies are split by outcome, or by status and scheme.
-
-    There is a record for each. A request is in progress in that of the usual status. If it ends with another one, it moves.
-    """
-
-    def __init__(self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
-        self.labels = labels
-        self._make = partial(_RecordsByStatus, partial(records.unsplit, labels, bounds), records)
-        self._http = self._make("http")
-        self._has_schemes = records.naming.is_by_status
-        self._https: _RecordsByStatus | None = None
-        self.loop_time, self.measure = self._http.usual.loop_time, self._http.usual.measure
-        self.store = records.full
-
-    def _of(self, exchange: HasRequest | None) -> _RecordsByStatus:
-        if not self._has_schemes or exchange is None or exchange.request.scheme != "https":
-            return self._http
-        if self._https is None:
-            self._https = self._make("https")
-        return self._https
-
-    def begin(self, exchange: HasRequest | None = None) -> None:
-        """Count one request more in progress."""
-        self._of(exchange).usual.begin()
-
-    def leave(self, exchange: HasRequest | None = None) -> None:
-        """Count one request less in progress, and nothing else."""
-        self._of(exchange).usual.leave()
-
-    def _move(self, exchange: HasRequest | None, status: str) -> RequestRecord:
-        """Have a request go over to the record of its *status*, and return that."""
-        records = self._of(exchange)
-        try:
-            record = records[status]
-        except BaseException:
-            records.usual.leave()
-            raise
-        if record is not records.usual:
-            records.usual.leave()
-            record.begin()
-        return record
-
-    def end(self, exchange: Exchange, status: str, seconds: float) -> None:
-        """Count a request in progress as ended with *status* after some *seconds*."""
-        self._move(exchange, status).end(exchange, status, seconds)
-
-    def finish(self, status: str, seconds: float, exchange: HasRequest | None = None) -> None:
-        """Count a request in progress as ended, without an exchange."""
-        self._move(exchange, status).finish(status, seconds)
+    def measure(
+        self,
+        first_byte: float | None,
+        sent: int | None,
+        received: int | None,
+        _size_bounds: tuple[float, ...] = (),
+    ) -> None:
+        """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
+        DetailedRequestRecord.measure(self, first_byte, sent, received, self._size_bounds)

@@ -8,7 +8,8 @@ from aiohttp.web import Response
 
 from hr_prometheus.labels.methods import UNKNOWN
 from hr_prometheus.labels.resources import MALFORMED
-from hr_prometheus.request.records import RequestRecord, SplitRecord
+from hr_prometheus.request.records import RequestRecord
+from hr_prometheus.request.split_record import SplitRecord
 
 if TYPE_CHECKING:
     from aiohttp.web import BaseRequest, Request, StreamResponse

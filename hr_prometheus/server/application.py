@@ -199,6 +199,7 @@ def middleware_options(settings: Settings) -> dict[str, Any]:
         "metric_prefix": settings.metric_prefix,
         "names": settings.names,
         "latency_by_status": settings.latency_by_status,
+        "native_histograms": settings.native_histograms or False,
         "detail": settings.detail or FULL,
         "exclude": settings.exclude,
         "exclude_methods": settings.exclude_methods,

@@ -4,7 +4,8 @@ A cell is one double, and a page is a sequence of cells: a list in memory, which
 that is mapped into memory. The cells of a series are, in this order:
 
 - of a counter or gauge: the value, and the time of its creation;
-- of a histogram: the sum, a count for each bucket (not cumulative, ``+Inf`` last), and the time of its creation;
+- of a histogram: the sum, a count for each bucket (not cumulative, ``+Inf`` last), and the time of its creation; where it is
+  a native histogram as well, the buckets are finer than those that are exported (:mod:`hr_prometheus.store.bounds`);
 - of a histogram that a gauge ends in, such as ``request_latency``: the count of what has begun, and then the same.
 
 The *first* cell of a series is that of its value or sum. Times are in seconds since the epoch.
@@ -57,7 +58,7 @@ _TRIES = 10
 
 
 class SeriesId(NamedTuple):
-    """The identity of a series: its metric, how that is named, a histogram's bounds, the values of its labels."""
+    """The identity of a series: its metric, how that is named, the bounds of a histogram's cells, the values of its labels."""
 
     metric: Metric
     naming: Naming
@@ -75,13 +76,15 @@ class MemoryAllocator:
     def allocate(self, series: SeriesId) -> Cells:
         """Return the cells of a new series."""
         size = series_size(series.metric, series.bounds)
-        if self._next + size > len(self._page):
-            self._page = [0.0] * max(PAGE_CELLS, size)
-            self._next = 0
-        begin = self._next
-        self._next += size
-        self._page[begin + size - 1] = time.time()
-        return self._page, begin + cells_before_first(series.metric)
+        if size > PAGE_CELLS // 2:  # one that has a page of its own wastes nothing of others
+            page, begin = [0.0] * size, 0
+        else:
+            if self._next + size > len(self._page):
+                self._page, self._next = [0.0] * PAGE_CELLS, 0
+            page, begin = self._page, self._next
+            self._next += size
+        page[begin + size - 1] = time.time()
+        return page, begin + cells_before_first(series.metric)
 
     def existing(self, _metric: Metric, _naming: Naming) -> Iterable[SeriesId]:
         """Return nothing: memory begins empty."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.metrics import IN_PROGRESS, METRICS
 from hr_prometheus.names import exports_of
+from hr_prometheus.store.bounds import common_bounds
 from hr_prometheus.store.cells import cells_before_first, in_progress, series_size
 from hr_prometheus.store.families import Part, StoredFamily
 
@@ -56,7 +57,7 @@ class ExportedFamilies:
             else:
                 continue
             # A worker may have been started with other buckets.
-            common = tuple(bound for bound in others if bound in bounds)
+            common = common_bounds(others, bounds)
             parts.setdefault(common, _Part()).sums[labels] = [*sources, source]
             part.series.pop(labels, None)
             if common != others:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import Metric as Family
@@ -12,6 +11,7 @@ from prometheus_client.utils import floatToGoString
 
 from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.names import named_labels
+from hr_prometheus.store.bounds import classic_bounds, cumulative_counts
 from hr_prometheus.store.cells import has_observations
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ with_created: ContextVar[bool] = ContextVar("with_created", default=False)
 
 
 class Part(NamedTuple):
-    """The series of a family that have the same *bounds*: the upper bounds of a histogram's buckets."""
+    """The series of a family that have the same *bounds*: those of the cells of a histogram."""
 
     bounds: tuple[float, ...]
     series: SeriesList
@@ -116,7 +116,8 @@ class StoredFamily(Family):
                 return
             created = first + len(bounds) + 2
             total, *counts = list(page[first:created])  # at one moment: another thread may be writing
-            for bound, count in zip((*bounds, float("inf")), accumulate(counts), strict=True):
+            buckets = (*classic_bounds(bounds), float("inf"))
+            for bound, count in zip(buckets, cumulative_counts(bounds, counts), strict=True):
                 yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, count)
             yield Sample(f"{self.name}_count", labels, count)
             yield Sample(f"{self.name}_sum", labels, total)

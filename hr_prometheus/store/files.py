@@ -22,6 +22,7 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.metrics import IN_PROGRESS, METRICS
 from hr_prometheus.names import Naming, checked_names
+from hr_prometheus.store.bounds import MODES, NativeBounds, classic_bounds, native_bounds
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId, cells_before_first, in_progress, series_size
 from hr_prometheus.store.store import allocators, collect_hooks
 
@@ -96,13 +97,18 @@ class SlotFiles:
         return added
 
     def _read_line(self, line: bytes) -> SeriesId | None:
-        name, (prefix, *sets), bounds, labels, begin, size = json.loads(line)
+        name, (prefix, *sets), classic, labels, begin, size, *mode = json.loads(line)
         if not (0 <= begin <= begin + size <= (begin // _PAGE_CELLS + 1) * _PAGE_CELLS):
             return None
         self._next = max(self._next, begin + size)
         metric = _METRICS[name]
         naming = Naming(prefix, checked_names(sets))
-        series = SeriesId(metric, naming, tuple(bounds) or metric.buckets, tuple(labels))
+        bounds = tuple(classic) or metric.buckets
+        if mode:
+            if metric.native is None or mode[0] not in MODES:
+                return None
+            bounds = native_bounds(bounds, metric.native, mode[0])
+        series = SeriesId(metric, naming, bounds, tuple(labels))
         if metric.ends_in is not None or size != series_size(metric, series.bounds):
             return None
         page, index = self._locate(begin)
@@ -123,8 +129,10 @@ class SlotFiles:
             page[cell] = 0.0
         self._next = begin + size  # also where the line fails: it may have been written whole
         # The line comes before the numbers: cells that no line names stay zero.
-        own_bounds = () if bounds == metric.buckets else bounds
-        line = json.dumps([metric.name, [naming.prefix, *naming.sets], own_bounds, labels, begin, size]).encode()
+        classic = classic_bounds(bounds)
+        own_bounds = () if classic == metric.buckets else classic
+        mode = [bounds.mode] if isinstance(bounds, NativeBounds) else []
+        line = json.dumps([metric.name, [naming.prefix, *naming.sets], own_bounds, labels, begin, size, *mode]).encode()
         file = os.open(self._path + _SERIES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             # An invalid line comes before it, so that it does not complete one that was cut short.

@@ -27,6 +27,7 @@ from hr_prometheus.metrics import (
     SELF_METRICS,
 )
 from hr_prometheus.names import DEFAULT_NAMING, exports_of
+from hr_prometheus.store.bounds import OFF, cell_bounds, classic_bounds, native_bounds
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId
 from hr_prometheus.store.exported import ExportedFamilies
 from hr_prometheus.store.families import StoredFamily
@@ -52,15 +53,22 @@ class Store:
     """The numbers of some metrics, as a collector for a prometheus_client registry.
 
     *naming* is how the metrics are named, and *buckets* are the upper bounds, in seconds, of the histograms that have the
-    catalogue's latency buckets.
+    catalogue's latency buckets. *native* is the mode of native histograms, if there are any.
     """
 
     def __init__(
-        self, metrics: Sequence[Metric], *, naming: Naming = DEFAULT_NAMING, buckets: Sequence[float] = LATENCY_BUCKETS
+        self,
+        metrics: Sequence[Metric],
+        *,
+        naming: Naming = DEFAULT_NAMING,
+        buckets: Sequence[float] = LATENCY_BUCKETS,
+        native: str = OFF,
     ) -> None:
         self.metrics = tuple(metrics)
         self.naming = naming
         self.latency_buckets = tuple(buckets)
+        self.native = native
+        self._native = native
         self._lock = Lock()
         self._allocator: Allocator = MemoryAllocator()
         self._series: dict[tuple[Metric, tuple[str, ...]], tuple[Cells, tuple[float, ...]]] = {}
@@ -69,13 +77,23 @@ class Store:
     def use(self, allocator: Allocator) -> None:
         """Have cells from *allocator*, and the series that it has already. To be called before the first series is made."""
         self._allocator = allocator
+        if isinstance(allocator, ValueAllocator):  # whose cells others read
+            self._native = OFF
         for metric in self.metrics:
             for series in allocator.existing(metric, self.naming):
-                self.allocate(metric, series.labels, series.bounds)
+                classic = classic_bounds(series.bounds)
+                if series.bounds == self.bounds(metric, classic):  # else its process had another mode
+                    self.allocate(metric, series.labels, classic)
 
     def buckets(self, metric: Metric) -> tuple[float, ...]:
         """Return the upper bounds of a histogram's buckets, without ``+Inf``, where a series has none of its own."""
         return self.latency_buckets if metric.buckets is LATENCY_BUCKETS else metric.buckets
+
+    def bounds(self, metric: Metric, classic: tuple[float, ...] | None = None) -> tuple[float, ...]:
+        """Return the bounds of the cells of a histogram whose buckets have the *classic* ones, or those of the metric."""
+        if classic is None:
+            classic = self.buckets(metric)
+        return native_bounds(classic, metric.native, self._native) if self._native and metric.native else classic
 
     def allocate(self, metric: Metric, labels: tuple[str, ...], bounds: tuple[float, ...] | None = None) -> Cells:
         """Return the page and the first cell of one series, which the first call makes.
@@ -89,14 +107,14 @@ class Store:
     def allocate_histogram(
         self, metric: Metric, labels: tuple[str, ...], bounds: tuple[float, ...] | None = None
     ) -> tuple[Cells, tuple[float, ...]]:
-        """Do the same, and return the bounds of the series as well: *bounds*, or those with which it was made."""
+        """Do the same, and return the bounds of the cells as well: those for *bounds*, or those with which it was made."""
         key = metric, labels
         try:
             return self._series[key]
         except KeyError:
             with self._lock:
                 if key not in self._series:
-                    series = SeriesId(metric, self.naming, self.buckets(metric) if bounds is None else bounds, labels)
+                    series = SeriesId(metric, self.naming, self.bounds(metric, bounds), labels)
                     cells = self._allocator.allocate(series)
                     self._exported.add(series, cells)
                     self._series[key] = cells, series.bounds
@@ -104,8 +122,8 @@ class Store:
 
     def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
         """Observe a *value*, in the metric's unit, for one series of a histogram."""
-        page, first = self.allocate(metric, labels)
-        bucket = first + 1 + bisect_left(self.buckets(metric), value)
+        (page, first), bounds = self.allocate_histogram(metric, labels)
+        bucket = first + 1 + bisect_left(cell_bounds(bounds), value)
         page[first] += value  # no call between the two, so that other threads see both or neither
         page[bucket] += 1.0
 
@@ -127,21 +145,29 @@ _stores: WeakKeyDictionary[CollectorRegistry, dict[tuple[str, ...], Store]] = We
 
 
 def basic_store(
-    registry: CollectorRegistry, *, naming: Naming = DEFAULT_NAMING, buckets: Sequence[float] = LATENCY_BUCKETS
+    registry: CollectorRegistry,
+    *,
+    naming: Naming = DEFAULT_NAMING,
+    buckets: Sequence[float] = LATENCY_BUCKETS,
+    native: str = OFF,
 ) -> Store:
     """Return the store of the basic request metrics in *registry*; the first call registers it.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if another collector has taken one of the names,
-    or if the store exists with other buckets.
+    or if the store exists with other buckets, or with another mode of native histograms.
     """
-    return _registered(registry, Store(BASIC_METRICS, naming=naming, buckets=buckets))
+    return _registered(registry, Store(BASIC_METRICS, naming=naming, buckets=buckets, native=native))
 
 
 def full_store(
-    registry: CollectorRegistry, *, naming: Naming = DEFAULT_NAMING, buckets: Sequence[float] = LATENCY_BUCKETS
+    registry: CollectorRegistry,
+    *,
+    naming: Naming = DEFAULT_NAMING,
+    buckets: Sequence[float] = LATENCY_BUCKETS,
+    native: str = OFF,
 ) -> Store:
     """Return the store of what ``detail="full"`` adds, as :func:`basic_store` does for the basic metrics."""
-    return _registered(registry, Store(FULL_METRICS, naming=naming, buckets=buckets))
+    return _registered(registry, Store(FULL_METRICS, naming=naming, buckets=buckets, native=native))
 
 
 def self_store(registry: CollectorRegistry) -> Store:
@@ -191,6 +217,14 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
             "",
             f': the metric "{names[0]}" exists already with the buckets {_listed(store.latency_buckets)}, so it cannot '
             f"have {_listed(candidate.latency_buckets)}. Use the same buckets, another metric prefix or another registry.",
+        )
+    if store.native != candidate.native:
+        own, others = (f"native histograms ({each.native})" if each.native else "none" for each in (store, candidate))
+        raise SettingError(
+            "native_histograms",
+            "",
+            f': the metric "{names[0]}" exists already with {own}, so it cannot have {others}. Use the same, another metric '
+            "prefix or another registry.",
         )
     return store
 

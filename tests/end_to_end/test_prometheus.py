@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections import Counter
 from decimal import Decimal
+from functools import partial
 from uuid import uuid4
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -114,6 +115,34 @@ def test_prometheus_knows_what_happened(serve, request, as_text, processes, form
     assert bool(prometheus.query(f'request_count_created{{job="{job}"}}')) == (form == "openmetrics")
     (target,) = prometheus.get("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
+
+
+@pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_native_histograms(serve, native_prometheus, prometheus, processes):
+    """Who asks for them has exact counts, quantiles within 5 % and seven series a label; others go on as before."""
+    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", "--native-histograms", *processes)
+    for path, times in (("/", 7), ("/slow", 1), ("/broken", 2)):
+        for _ in range(times):
+            get(service.url + path)
+    wait_for(lambda: sum(counts(scrape(service)).values()), lambda total: total == 10)
+    text, job = samples(scrape(service)), f"native{len(processes)}"
+    expected = {(("path", "/"),): 7, (("path", "/slow"),): 1, (("path", "/broken"),): 2}
+    for server, each in (
+        (native_prometheus, "histogram_count(request_latency{JOB})"),
+        (prometheus, "request_latency_count{JOB}"),
+    ):
+        server.scrape(job, service.metrics_url)
+        query = "sum by (path) (" + each.replace("JOB", f'job="{job}"') + ")"
+        assert wait_for(partial(server.query, query), bool) == expected
+        (target,) = server.get("targets")["activeTargets"]
+        assert (target["health"], target["lastError"]) == ("up", "")
+    slow = f'{{job="{job}",path="/slow"}}'
+    (quantile,) = native_prometheus.query(f"histogram_quantile(0.5, request_latency{slow})").values()
+    assert quantile == pytest.approx(text['request_latency_sum{method="GET",path="/slow"}'], rel=0.05)
+    assert native_prometheus.query(f'count({{job="{job}",path="/slow",method="GET"}})') == {(): 7}
+    assert native_prometheus.query(f"request_latency_bucket{slow}") == {}
+    assert len(prometheus.query(f"request_latency_bucket{slow}")) == 15
+    assert prometheus.query(f'histogram_count(request_latency{{job="{job}"}})') == {}
 
 
 def names():
