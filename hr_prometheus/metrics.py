@@ -300,7 +300,7 @@ SCRAPE_DURATION = Metric(
 SCRAPE_LINES = Metric(
     "hr_prometheus_scrape_lines",
     "gauge",
-    "Lines of the latest scrape of all metrics as text",
+    "Lines of the latest scrape of all metrics; of one in protocol buffers, its series",
     "lines",
     (),
 )

@@ -6,11 +6,12 @@ import zlib
 
 import pytest
 from aiohttp import web
+from client_model import parse
 from conftest import DEADLINE, samples
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from hr_prometheus.exposition import collectors, loop_turn, scrape
-from hr_prometheus.exposition.formats import TEXT, choose_format
+from hr_prometheus.exposition.formats import PROTOBUF, TEXT, choose_format
 from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 
@@ -134,13 +135,16 @@ async def test_a_collector_that_fails(registry, collector, caplog):
 
 
 async def test_the_instrument_measures_itself(registry, collector):
-    """The next scrape shows how long the last one took and how many lines it had; a part of all has no say in that."""
+    """The next scrape shows how long the last one took and how many lines or series it had; a part of all has no say in that."""
     scrapes = Scrapes(registry)
     first = b"".join(await scrapes.body(TEXT, (), is_gzip=False))
     await scrapes.body(TEXT, ("many",), is_gzip=False)
     values = samples(b"".join(await scrapes.body(TEXT, (), is_gzip=False)).decode())
     assert values["hr_prometheus_scrape_lines"] == first.count(b"\n")
     assert values["hr_prometheus_scrape_duration_seconds_count"] == 2
+    messages = parse(b"".join(await scrapes.body(PROTOBUF, (), is_gzip=False)))
+    values = samples(b"".join(await scrapes.body(TEXT, (), is_gzip=False)).decode())
+    assert values["hr_prometheus_scrape_lines"] == sum(len(family.metric) for family in messages) > 1000
     assert values["hr_prometheus_scrape_duration_seconds_sum"] > 0
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from prometheus_client.openmetrics.exposition import ALLOWUTF8, escape_label_name, escape_metric_name
 
 from hr_prometheus.exposition import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Exemplar
 
@@ -51,12 +51,24 @@ class Names:
         return wire.message(field, content)
 
 
+class Piece(bytes):
+    """A part of a body, and the *number* of metrics in it."""
+
+    number: int
+
+    def __new__(cls, metrics: Sequence[bytes] = (), head: bytes = b"") -> Self:
+        """Make a piece of some metrics, or of what comes before them."""
+        self = super().__new__(cls, b"".join((head, *metrics)))
+        self.number = len(metrics)
+        return self
+
+
 def metric(labels: bytes, number: bytes) -> bytes:
     """Return a ``Metric`` of its labels and its number, as a field of its family."""
     return b"".join((_METRIC, wire.varint(len(labels) + len(number)), labels, number))
 
 
-def delimited(name: bytes, documentation: str, kind: str, unit: str, slices: Iterable[bytes]) -> Iterator[bytes]:
+def delimited(name: bytes, documentation: str, kind: str, unit: str, slices: Iterable[Piece]) -> Iterator[Piece]:
     """Yield a ``MetricFamily`` after its length, unless *slices*, which are some of its metrics each, are none.
 
     The length is known at the end. So there is an empty piece for each slice that is encoded, and then come all slices.
@@ -64,10 +76,10 @@ def delimited(name: bytes, documentation: str, kind: str, unit: str, slices: Ite
     metrics = []
     for each in slices:
         metrics.append(each)
-        yield b""
+        yield Piece()
     if any(metrics):
         head = name + wire.text(2, documentation) + wire.whole(3, _TYPES[kind])
         if unit:
             head += wire.text(5, unit)
-        yield wire.varint(len(head) + sum(map(len, metrics))) + head
+        yield Piece(head=wire.varint(len(head) + sum(map(len, metrics))) + head)
         yield from metrics

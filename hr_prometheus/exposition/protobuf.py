@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from hr_prometheus.exposition import wire
-from hr_prometheus.exposition.client_model import Names, delimited, metric
+from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
 from hr_prometheus.exposition.native_buckets import native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
 from hr_prometheus.names import named_labels
@@ -37,7 +37,7 @@ _MOST_LABELS = 4096
 _VALUE, _COUNT, _SUM = wire.tag(1, wire.FIXED64), wire.tag(1, wire.VARINT), wire.tag(2, wire.FIXED64)
 
 
-def pieces(families: Iterable[Family], escaping: str, *, with_created: bool) -> Iterator[bytes]:
+def pieces(families: Iterable[Family], escaping: str, *, with_created: bool) -> Iterator[Piece]:
     """Yield the messages of *families*, in pieces of a millisecond or less each. Some are empty.
 
     *escaping* is how names are rewritten that are not plain. *with_created*: families of ours have their times of creation.
@@ -68,13 +68,13 @@ class _Labels(dict[tuple[str, ...], bytes]):
         return labels
 
 
-def _slices(family: StoredFamily, labels: _Labels, *, with_created: bool) -> Iterator[bytes]:
+def _slices(family: StoredFamily, labels: _Labels, *, with_created: bool) -> Iterator[Piece]:
     """Yield the metrics of a family of ours, some at a time."""
     for part in family.parts:
         encode = _encoder(family, part, with_created=with_created)
         for start in range(0, len(part.series), _SERIES):
             series = part.series[start : start + _SERIES]
-            yield b"".join([metric(labels[values], numbers) for values, cells in series if (numbers := encode(*cells))])
+            yield Piece([metric(labels[values], numbers) for values, cells in series if (numbers := encode(*cells))])
 
 
 def _encoder(family: StoredFamily, part: Part, *, with_created: bool) -> Encode:

@@ -6,7 +6,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hr_prometheus.exposition import wire
-from hr_prometheus.exposition.client_model import delimited, metric
+from hr_prometheus.exposition.client_model import Piece, delimited, metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +42,7 @@ class _Group:
         return wire.timestamp(field, self.value("_created", 0.0)) if "_created" in self.samples else b""
 
 
-def families_of(family: Family, names: Names) -> Iterator[bytes]:
+def families_of(family: Family, names: Names) -> Iterator[Piece]:
     """Yield the messages of a family: its own, and one for each name of samples that its type does not have.
 
     Native histograms are left out, as prometheus_client's text leaves them out.
@@ -52,7 +52,7 @@ def families_of(family: Family, names: Names) -> Iterator[bytes]:
     others: dict[str, list[_Group]] = {}
     for number, sample in enumerate(family.samples):
         if not number % _SAMPLES:
-            yield b""
+            yield Piece()
         suffix = kind.suffix_of(family, sample)
         if sample.native_histogram is not None:
             continue
@@ -70,7 +70,7 @@ def families_of(family: Family, names: Names) -> Iterator[bytes]:
         yield from delimited(names.family(name), family.documentation, kind.type, family.unit, slices)
 
 
-def _slices(kind: _Kind, groups: Iterable[_Group], names: Names) -> Iterator[bytes]:
+def _slices(kind: _Kind, groups: Iterable[_Group], names: Names) -> Iterator[Piece]:
     """Yield the metrics of some groups, some at a time."""
     metrics = []
     for group in groups:
@@ -79,10 +79,10 @@ def _slices(kind: _Kind, groups: Iterable[_Group], names: Names) -> Iterator[byt
             time = b"" if timestamp is None else wire.whole(6, int(float(timestamp) * 1000))
             metrics.append(metric(labels, number + time))
         if len(metrics) >= _METRICS:
-            yield b"".join(metrics)
-            metrics.clear()
+            yield Piece(metrics)
+            metrics = []
     if metrics:
-        yield b"".join(metrics)
+        yield Piece(metrics)
 
 
 class _Kind(NamedTuple):

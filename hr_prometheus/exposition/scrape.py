@@ -11,9 +11,9 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPServiceUnavailable
 
 from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.exposition.client_model import Piece
 from hr_prometheus.exposition.collectors import LIMIT, Collectors, report_failure
 from hr_prometheus.exposition.compression import gzip
-from hr_prometheus.exposition.formats import ProtobufFormat
 from hr_prometheus.exposition.loop_turn import await_turn
 from hr_prometheus.exposition.snapshot import Snapshot
 from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
@@ -102,7 +102,7 @@ class Scrapes:
         with suppress(ConfigurationError, OSError):  # the application may have taken a name; a disk may be full
             store = self_store(self._registry)
             store.observe(SCRAPE_DURATION, (), perf_counter() - began)
-            if not names and not isinstance(form, ProtobufFormat):
+            if not names:
                 page, index = store.allocate(SCRAPE_LINES, ())
                 page[index] = float(lines)
         return parts
@@ -124,12 +124,12 @@ class Scrapes:
 
 
 async def _render_in_turns(form: Format, registry: Collectable, rest: float) -> tuple[list[bytes], int]:
-    """Return a body in parts, and the number of its lines. Others run after each turn, for *rest* seconds or once."""
+    """Return a body in parts, and the number of its lines, or of its metrics. Others run after each turn, for *rest* seconds or once."""
     parts: list[bytes] = []
     part, lines = bytearray(), 0
     turn = perf_counter()
     for piece in form.pieces(registry):
-        lines += piece.count(b"\n")
+        lines += piece.number if isinstance(piece, Piece) else piece.count(b"\n")
         part += piece
         if len(part) >= _PART:
             parts.append(bytes(part))
