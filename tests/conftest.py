@@ -607,9 +607,11 @@ class Prometheus:
             return json.load(response)["data"]
 
     def query(self, expression: str) -> dict[tuple[tuple[str, str], ...], float]:
-        """Return what an expression is now: the value by the labels, sorted and without the name."""
+        """Return what an expression is now: the value, or a histogram's count, by the labels, sorted and without the name."""
         return {
-            tuple(sorted(item for item in each["metric"].items() if item[0] != "__name__")): float(each["value"][1])
+            tuple(sorted(item for item in each["metric"].items() if item[0] != "__name__")): float(
+                each["value"][1] if "value" in each else each["histogram"][1]["count"]
+            )
             for each in self.get("query", query=expression)["result"]
         }
 

@@ -114,6 +114,29 @@ def test_latencies_without_errors(names, matcher):
     )
 
 
+@pytest.mark.parametrize("names", ["seed", "otel"])
+def test_native_histograms_need_no_buckets(names):
+    """Quantiles, counts and sums are taken from the histogram itself, whatever classic bounds routes have."""
+    buckets = LatencyBuckets({"*": [0.5, 1, 2], "report": [1, 2, 60]})
+    application = ApplicationMetrics(names=(names,), native_histograms=True, buckets=buckets)
+    latency, count = metrics.REQUEST_LATENCY, metrics.REQUEST_COUNT
+    family, route = application.family(latency), application.label(latency, "path")
+    assert application.route_labels == ("path",)
+    assert application.quantile(0.5, latency, "5m", ["path"]) == (
+        f"histogram_quantile(0.5, sum by ({route}) (rate({family}{{}}[5m])))"
+    )
+    sizes = application.selector(metrics.RESPONSE_SIZE)
+    assert application.rate(metrics.RESPONSE_SIZE, "5m", suffix="_sum") == f"sum (histogram_sum(rate({sizes}[5m])))"
+    assert (
+        application.rate(count, "5m")
+        == {
+            "seed": "sum (rate(request_count_total{}[5m]))",
+            "otel": f"sum (histogram_count(rate({family}{{}}[5m])))",
+        }[names]
+    )
+    assert "_bucket{}[5m])" in application.quantile(0.5, metrics.LOOP_LAG, "5m")
+
+
 def test_routes_with_bounds_of_their_own():
     """Together they have the bounds in common; each by itself has its own."""
     buckets = LatencyBuckets({"*": [0.5, 1, 2], "report": [1, 2, 60]})

@@ -97,6 +97,21 @@ def test_a_least_number_of_requests():
     assert "300" not in render_rules(service_levels(least_requests=0))
 
 
+def test_latencies_in_native_histograms():
+    """Any latency that they can tell will do; without requests nothing is slow, and nothing becomes NaN."""
+    levels = service_levels(latency=0.3, buckets=None, application=ApplicationMetrics(native_histograms=True))
+    rules = yaml.safe_load(render_rules(levels))["groups"][1]["rules"]
+    (slow,) = [rule["expr"] for rule in rules if rule["record"].startswith("hr_prometheus:bad_requests:rate")][1:]
+    fraction = (
+        'histogram_fraction(-1, 0.3, sum by (job) (\n  rate(request_latency{job="shop",'
+        'path!~"unmatched|malformed|/metrics"}[5m])\n))'
+    )
+    every = 'sum by (job) (hr_prometheus:requests:rate5m{job="shop",objective="latency",route="*"})'
+    assert slow == f"{every} * (1 - {fraction}) >= 0\nor 0 * {every}"
+    with pytest.raises(ConfigurationError, match=r'--latency "300" is beyond the native histograms'):
+        service_levels(latency=300, buckets=None)
+
+
 @pytest.mark.parametrize(
     ("percentage", "windows"), [("99.9", ["1h", "6h", "3d"]), ("90", ["6h", "3d"]), ("50", ["3d"])]
 )

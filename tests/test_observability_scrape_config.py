@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,38 @@ def test_promtool_agrees(tmp_path, promtool, settings, expected):
     (tmp_path / "prometheus.yml").write_text(text)
     done = promtool("check", "config", tmp_path / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields", "comment"),
+    [
+        ((None, None), [], ""),
+        ((None, "2"), [], ""),
+        ((None, "3"), ["convert_classic_histograms_to_nhcb"], "Each classic histogram becomes one series"),
+        (("only", None), [], "give --prometheus 2 or 3"),
+        (("only", "2"), [], "Start Prometheus with --enable-feature=native-histograms"),
+        (("both", "2"), [], "scrape_classic_histograms: true keeps the classic histograms"),
+        (("only", "3"), ["scrape_native_histograms"], "Before Prometheus 3.8"),
+        (("both", "3"), ["scrape_native_histograms", "always_scrape_classic_histograms"], "Before Prometheus 3.8"),
+    ],
+)
+def test_one_series_for_each_histogram(tmp_path, promtool, asked, fields, comment):
+    """The fields are those of the Prometheus that is chosen; what else it needs stands above them."""
+    mode, version = asked
+    settings = Settings(target="", native_histograms=mode, host="0.0.0.0")  # noqa: S104
+    text = render_scrape_config(settings, "shop", version)
+    (config,) = yaml.safe_load(text)["scrape_configs"]
+    assert [name for name, value in config.items() if value is True] == fields
+    assert comment in text
+    monitors = [document["spec"] for document in yaml.safe_load_all(render_pod_monitor(settings, "shop", version))][:2]
+    for spec in monitors:
+        assert [name.lower() for name, value in spec.items() if value is True] == [
+            name.replace("_", "").removeprefix("always") for name in fields
+        ]
+    if version != "3" or re.search(r"version 3\.([89]|\d\d)", promtool("--version").stdout):
+        (tmp_path / "prometheus.yml").write_text(text)
+        done = promtool("check", "config", tmp_path / "prometheus.yml")
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 USERS = "basic_auth_users: {alice: $2b$04$abcdefghijklmnopqrstuuvI9x8PQ3rdpWsQlz1UyDLq1EX0l5lZu}\n"

@@ -54,9 +54,10 @@ def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Set
         names=settings.names,
         buckets=LatencyBuckets(settings.buckets),
         latency_by_status=settings.latency_by_status,
+        native_histograms=bool(settings.native_histograms),
     )
     for name, bounds in application.buckets.by_route.items():
-        if not set(bounds).intersection(application.buckets.others):
+        if not application.native_histograms and not set(bounds).intersection(application.buckets.others):
             print_warning(
                 f'The buckets of the route "{name}" have no bound in common with those of other routes, so what is shown of '
                 "several routes together has no quantiles. Keep some bounds in common."

@@ -330,6 +330,12 @@ least_requests = output_option(
     show_default=True,
     help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
 )
+prometheus = output_option(
+    "--prometheus",
+    type=click.Choice(["2", "3"]),
+    help="The major version of Prometheus. Write what gives it one series for each histogram: a native one with "
+    "--native-histograms, and with 3 else one that it makes of the classic buckets.",
+)
 kubernetes = output_option(
     "--kubernetes",
     is_flag=True,

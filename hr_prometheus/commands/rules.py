@@ -57,11 +57,19 @@ def rules(
     from hr_prometheus.observability.rules import render_rules
 
     application, rows, settings = load_metrics(Settings(**values))
+    if tests is not None and application.native_histograms:
+        raise ConfigurationError(
+            "--tests was given with native histograms, which promtool's tests cannot simulate. Leave --tests out."
+        )
     levels = ServiceLevels(
         application=application,
         job=job,
         objectives=objectives_of(
-            objectives, rows, settings.metrics_path, latencies=latencies, buckets=application.buckets
+            objectives,
+            rows,
+            settings.metrics_path,
+            latencies=latencies,
+            buckets=None if application.native_histograms else application.buckets,
         ),
         least_requests=least_requests,
     )

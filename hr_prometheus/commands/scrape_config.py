@@ -16,6 +16,7 @@ from hr_prometheus.settings import Settings
 @options.output
 @options.kubernetes
 @options.file_sd
+@options.prometheus
 @options.job
 @server_options.host
 @server_options.port
@@ -29,11 +30,12 @@ from hr_prometheus.settings import Settings
 @options.metrics_keyfile
 @options.metrics_token_file
 @options.metrics_web_config
+@options.native_histograms
 @file_options.files
-def scrape_config(*, kubernetes: bool, output: str | None, job: str, **values: Any) -> None:
+def scrape_config(*, kubernetes: bool, output: str | None, job: str, prometheus: str | None, **values: Any) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""
     from hr_prometheus.observability.scrape_config import render_pod_monitor, render_scrape_config
 
     settings = Settings(target="", **values)
     render = render_pod_monitor if kubernetes else render_scrape_config
-    write_outputs({"--output": (output, render(settings, job))}, settings)
+    write_outputs({"--output": (output, render(settings, job, prometheus))}, settings)

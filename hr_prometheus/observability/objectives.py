@@ -11,6 +11,7 @@ from hr_prometheus.buckets import DEFAULT_BUCKETS, LatencyBuckets
 from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.labels.policies import ALL
 from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, escaped
+from hr_prometheus.metrics import NATIVE_LATENCY_BUCKETS
 from hr_prometheus.observability.promql import equal, example_label, route_matchers
 from hr_prometheus.observability.yaml_text import quote
 from hr_prometheus.settings import DEFAULT_LEAST_REQUESTS
@@ -50,7 +51,7 @@ class Objective:
 
     @property
     def latency_bucket(self) -> str | None:
-        """The label ``le`` of the bucket of the requests that are fast enough."""
+        """The label ``le`` of the classic bucket of the requests that are fast enough."""
         return None if self.latency is None else go_text(self.latency)
 
     def rate(
@@ -59,7 +60,7 @@ class Objective:
         """Return the rate of a metric of its requests, with more *matchers*, by job."""
 
         def rate(selection: tuple[str, ...]) -> str:
-            return f"rate({application.where(*selection, *matchers).selector(metric, suffix)}[{window}])"
+            return application.where(*selection, *matchers).series_rate(metric, window, suffix)
 
         selections = "\n  or ".join(map(rate, self.selections))
         exclusions = "".join(f"\n  unless {rate(each)}" for each in self.exclusions)
@@ -118,7 +119,7 @@ def objectives_of(
     metrics_path: str,
     *,
     latencies: Mapping[str, float] | None = None,
-    buckets: LatencyBuckets = DEFAULT_BUCKETS,
+    buckets: LatencyBuckets | None = DEFAULT_BUCKETS,
 ) -> list[Objective]:
     """Return the objective of the application and those of its routes.
 
@@ -126,9 +127,11 @@ def objectives_of(
     and requests that match no route, belong to none: neither Prometheus nor a scanner shall make an outage look small.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for a route that is not in the table, and for a latency that is no
-    bound of the *buckets* of its routes.
+    bound of the *buckets* of its routes. ``None`` is native histograms, which any latency between their ends will do for.
     """
     latencies = latencies or {}
+    if buckets is None:
+        _check_native_latencies(latencies)
     names = (budgets.keys() | latencies.keys()) - {ALL}
     objectives = []
     for name in sorted(names):
@@ -136,7 +139,8 @@ def objectives_of(
         if not rows:
             raise _unknown_route(name, budgets, latencies, table)
         latency = latencies.get(name, latencies.get(ALL))
-        _check_latency(latency, buckets.of(name), name, is_own=name in latencies)
+        if buckets is not None:
+            _check_latency(latency, buckets.of(name), name, is_own=name in latencies)
         selections = tuple(route_matchers(row, table) for row in rows)
         budget = budgets.get(name, budgets[ALL])
         objectives.append(Objective(name, budget, selections, (), *_example(rows[0]), latency))
@@ -144,8 +148,9 @@ def objectives_of(
     others = [row for row in table if row.name not in names and example_label(row) not in not_judged]
     if table and not others:
         return objectives
-    for other in dict.fromkeys([None, *(row.name for row in others)]):
-        _check_latency(latencies.get(ALL), buckets.of(other), other if other in buckets.by_route else None)
+    if buckets is not None:
+        for other in dict.fromkeys([None, *(row.name for row in others)]):
+            _check_latency(latencies.get(ALL), buckets.of(other), other if other in buckets.by_route else None)
     labels = _example(others[0]) if others else ("/", "GET", "")
     selection = (f"path!~{quote('|'.join(map(escaped, not_judged)))}",)
     exclusions = tuple(selection for objective in objectives for selection in objective.selections)
@@ -167,6 +172,18 @@ def _check_latency(latency: float | None, bounds: Sequence[float], route: str | 
         f"its bounds. Take {nearest}{of_route and f' with --latency {of_route}SECONDS'}, or add it to --buckets, here and where "
         "the application is run.",
     )
+
+
+def _check_native_latencies(latencies: Mapping[str, float]) -> None:
+    """Check that native histograms tell the requests that take longer than these latencies from others."""
+    least, most = 2.0**NATIVE_LATENCY_BUCKETS.low, 2.0**NATIVE_LATENCY_BUCKETS.high
+    for name, latency in latencies.items():
+        if not least <= latency <= most:
+            raise SettingError(
+                "latency",
+                f'--latency "{f"{name}=" * (name != ALL)}{latency:g}"',
+                f" is beyond the native histograms. Choose one from {least:.2g} to {most:g} seconds.",
+            )
 
 
 def format_percent(share: Decimal) -> str:

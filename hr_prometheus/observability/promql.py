@@ -48,7 +48,8 @@ class ApplicationMetrics:
 
     *prefix* goes before the names of the request metrics. They are those of the first of the name sets *names* that has one.
     Every selector has the *matchers*. *detail* is how much the application measures of its requests. *buckets* are those of its
-    latencies, which all requests share if the matchers select *one_route*. *latency_by_status* splits latencies by outcome.
+    latencies, which all requests share if the matchers select *one_route*. *latency_by_status* splits latencies by outcome. With *native_histograms* those of requests are native ones, which need no
+    buckets.
 
     Matchers and labels are given by the names that hr-prometheus has for them. Those of the name set appear in a query.
     """
@@ -62,6 +63,7 @@ class ApplicationMetrics:
     names: tuple[str, ...] = DEFAULT_NAMES
     buckets: LatencyBuckets = DEFAULT_BUCKETS
     latency_by_status: bool = False
+    native_histograms: bool = False
     one_route: bool = False
 
     def has(self, metric: Metric) -> bool:
@@ -71,6 +73,10 @@ class ApplicationMetrics:
         if metric in CLIENT_METRICS:
             return self.has_client_metrics
         return self.detail == FULL or metric not in FULL_METRICS
+
+    def is_native(self, metric: Metric) -> bool:
+        """Whether a metric is a native histogram."""
+        return self.native_histograms and metric.native is not None
 
     def where(self, *matchers: str) -> ApplicationMetrics:
         """Return the same metrics with more matchers."""
@@ -83,7 +89,7 @@ class ApplicationMetrics:
     @property
     def route_labels(self) -> tuple[str, ...]:
         """The labels by which latencies are summed for each route: those that all requests with the same bounds share."""
-        return (HOST, "method", "path") if self.buckets.by_route else ("path",)
+        return (HOST, "method", "path") if self.buckets.by_route and not self.native_histograms else ("path",)
 
     @property
     def has_statuses(self) -> bool:
@@ -112,7 +118,7 @@ class ApplicationMetrics:
     def name(self, metric: Metric) -> str:
         """Return the name to use in a query (for a histogram, without ``_bucket``, ``_sum`` or ``_count``)."""
         export, suffix = self._export(metric)
-        return export.name + suffix
+        return export.name if self.is_native(export.metric) else export.name + suffix
 
     def label(self, metric: Metric, label: str) -> str:
         """Return the name that a label of a metric has."""
@@ -120,19 +126,33 @@ class ApplicationMetrics:
         return export.names.labels.get(label, label)
 
     def selector(self, metric: Metric, suffix: str = "") -> str:
-        """Return the selector of a metric's series, for a histogram of those with this *suffix*."""
+        """Return the selector of a metric's series, for a classic histogram of those with this *suffix*."""
+        export, _ = self._export(metric)
+        name = self.name(metric) if self.is_native(export.metric) else self.name(metric) + suffix
         matchers = (
             re.sub(r"^\w+", lambda match: self.label(metric, match[0]), matcher, count=1) for matcher in self.matchers
         )
-        return f"{self.name(metric)}{suffix}{{{','.join(matchers)}}}"
+        return f"{name}{{{','.join(matchers)}}}"
 
     def rate(self, metric: Metric, window: str, by: Sequence[str] = (), suffix: str = "") -> str:
         """Return how fast a counter grows in a second, or the series of a histogram with this *suffix*."""
         labels = [self.label(metric, label) for label in by]
-        return f"{sum_by(labels)} (rate({self.selector(metric, suffix)}[{window}]))"
+        return f"{sum_by(labels)} ({self.series_rate(metric, window, suffix)})"
+
+    def series_rate(self, metric: Metric, window: str, suffix: str = "") -> str:
+        """Return the same of each series. The count and the sum of a native histogram are parts of it."""
+        export, own_suffix = self._export(metric)
+        rate = f"rate({self.selector(metric, suffix)}[{window}])"
+        part = {"_count": "histogram_count", "_sum": "histogram_sum"}.get(suffix or own_suffix)
+        return f"{part}({rate})" if part and self.is_native(export.metric) else rate
 
     def bucket_rate(self, metric: Metric, window: str, by: Sequence[str] = ()) -> str:
-        """Return how fast the buckets of a histogram grow. What several routes have together are the bounds of all."""
+        """Return how fast the buckets of a histogram grow. What several routes have together are the bounds of all.
+
+        A native histogram has its buckets in itself, and all have the same.
+        """
+        if self.is_native(metric):
+            return self.rate(metric, window, by)
         together, is_by_route = self, set(self.route_labels) <= set(by)
         has_route_buckets = metric.buckets is LATENCY_BUCKETS and metric not in CLIENT_METRICS and self.buckets.by_route
         if has_route_buckets and not (self.one_route or is_by_route):

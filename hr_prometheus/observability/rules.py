@@ -104,9 +104,18 @@ def _objective_records(levels: ServiceLevels) -> Iterator[dict[str, Any]]:
         if objective.latency_bucket is not None:
             answered = application.outcome(OK)
             yield _record(_ALL, "latency", objective, objective.rate(answered, latency, WINDOW, suffix="_count"))
-            bucket = equal("le", objective.latency_bucket)
-            fast = objective.rate(answered, latency, WINDOW, bucket, suffix="_bucket")
-            yield _record(_BAD, "latency", objective, f"{_recorded(application, 'latency', objective)}\n- {fast}")
+            every = _recorded(application, "latency", objective)
+            if application.is_native(latency):
+                # From below zero: half of the bucket of zero counts as negative where nothing is above it.
+                fast = (
+                    f"histogram_fraction(-1, {objective.latency_bucket}, {objective.rate(answered, latency, WINDOW)})"
+                )
+                # Without requests there is no fraction, and NaN would stay in sums over long windows.
+                slow = f"{every} * (1 - {fast}) >= 0\nor 0 * {every}"
+            else:
+                bucket = equal("le", objective.latency_bucket)
+                slow = f"{every}\n- {objective.rate(answered, latency, WINDOW, bucket, suffix='_bucket')}"
+            yield _record(_BAD, "latency", objective, slow)
     bad, every = (f"{name}{WINDOW}{{{','.join(application.matchers)}}}" for name in (_BAD, _ALL))
     for window in sorted({window for rate in BURN_RATES for window in (rate.long, rate.short)}, key=minutes):
         ratio = f"sum_over_time({bad}[{window}]) / sum_over_time({every}[{window}])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.access.access import metrics_scheme
@@ -13,15 +14,17 @@ from hr_prometheus.observability.credentials import credentials_of
 from hr_prometheus.observability.yaml_text import render_yaml
 from hr_prometheus.server.target_file import PATTERN
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT, LOCAL_ADDRESSES
+from hr_prometheus.store.bounds import BOTH
 
 if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
 
 
-def render_scrape_config(settings: Settings, job: str) -> str:
+def render_scrape_config(settings: Settings, job: str, version: str | None = None) -> str:
     """Return the ``scrape_configs`` of a Prometheus on the machine of an application that is run with *settings*.
 
-    With ``file_sd`` Prometheus reads the targets from the files that the processes write.
+    With ``file_sd`` Prometheus reads the targets from the files that the processes write. Its major *version* decides how it
+    gets one series for each histogram.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the metrics have no TCP port, or another one each time.
     """
@@ -29,8 +32,8 @@ def render_scrape_config(settings: Settings, job: str) -> str:
     if settings.file_sd is None:
         host, port, scheme = _address(settings)
         config |= {"scheme": scheme, "metrics_path": settings.metrics_path}
-    credentials = credentials_of(settings)
-    config |= credentials.for_prometheus()
+    credentials, histograms = credentials_of(settings), _Histograms(settings.native_histograms, version)
+    config |= histograms.for_prometheus() | credentials.for_prometheus()
     if settings.file_sd is not None:
         files = os.path.join(os.path.abspath(settings.file_sd), PATTERN)
         config["file_sd_configs"] = [{"files": [files]}]
@@ -39,10 +42,54 @@ def render_scrape_config(settings: Settings, job: str) -> str:
         host = LOCAL_ADDRESSES.get(host, host)
         config["static_configs"] = [{"targets": [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]}]
         comment = "Add this to prometheus.yml, with the name by which Prometheus reaches the machine."
-    return render_yaml({"scrape_configs": [config]}, comment, *credentials.comments())
+    return render_yaml({"scrape_configs": [config]}, comment, *histograms.comments(), *credentials.comments())
 
 
-def render_pod_monitor(settings: Settings, job: str) -> str:
+@dataclass(frozen=True)
+class _Histograms:
+    """How a Prometheus of a *version* gets one series for each histogram of an application, which has them native in a *mode*."""
+
+    mode: str | None
+    version: str | None
+
+    def for_prometheus(self) -> dict[str, bool]:
+        """Return the fields of a scrape configuration."""
+        if self.version != "3":
+            return {}
+        if self.mode is None:
+            return {"convert_classic_histograms_to_nhcb": True}
+        names = ["scrape_native_histograms", *["always_scrape_classic_histograms"] * (self.mode == BOTH)]
+        return dict.fromkeys(names, True)
+
+    def for_operator(self) -> dict[str, bool]:
+        """Return the fields of a PodMonitor or a ServiceMonitor."""
+        names = {
+            "convert_classic_histograms_to_nhcb": "convertClassicHistogramsToNHCB",
+            "scrape_native_histograms": "scrapeNativeHistograms",
+            "always_scrape_classic_histograms": "scrapeClassicHistograms",
+        }
+        return {names[name]: value for name, value in self.for_prometheus().items()}
+
+    def comments(self) -> list[str]:
+        """Return what the version must be, or be started with."""
+        feature = "--enable-feature=native-histograms"
+        if self.mode is None:
+            nhcb = (
+                f"Each classic histogram becomes one series, without le. Before Prometheus 3.8 start it with {feature}."
+            )
+            return [nhcb] if self.version == "3" else []
+        if self.version == "3":
+            return [f"Before Prometheus 3.8 leave scrape_native_histograms out, and start it with {feature}."]
+        if self.version is None:
+            return ["For native histograms give --prometheus 2 or 3 as well."]
+        both = "From 2.45 on scrape_classic_histograms: true keeps the classic histograms as well."
+        return [
+            f"Start Prometheus with {feature}, so that it asks for native histograms.",
+            *[both] * (self.mode == BOTH),
+        ]
+
+
+def render_pod_monitor(settings: Settings, job: str, version: str | None = None) -> str:
     """Return a ``PodMonitor`` and a ``ServiceMonitor`` for the Prometheus operator, and annotations for a Prometheus without.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`render_scrape_config` does, for a job that cannot be a
@@ -63,16 +110,18 @@ def render_pod_monitor(settings: Settings, job: str) -> str:
             "or --metrics-host 0.0.0.0 with --metrics-port, here and where the application is run."
         )
     credentials, secret = credentials_of(settings), f"{job}-metrics"
+    histograms = _Histograms(settings.native_histograms, version)
     endpoint = {"port": "metrics", "scheme": scheme, "path": settings.metrics_path}
     endpoint |= credentials.for_operator(secret)
     pods = render_yaml(
-        _monitor("PodMonitor", job, "podMetricsEndpoints", endpoint),
+        _monitor("PodMonitor", job, "podMetricsEndpoints", endpoint, histograms.for_operator()),
         "For the Prometheus operator. The pods carry this label, and their container has a port with this name:",
         f"  ports: [{{name: metrics, containerPort: {port}}}]",
+        *histograms.comments(),
         *credentials.comments(secret),
     )
     services = render_yaml(
-        _monitor("ServiceMonitor", job, "endpoints", endpoint),
+        _monitor("ServiceMonitor", job, "endpoints", endpoint, histograms.for_operator()),
         "Or, where a Service with this label stands before the pods: its port has this name. With both all is scraped twice.",
         f"  ports: [{{name: metrics, port: {port}}}]",
     )
@@ -89,7 +138,9 @@ def render_pod_monitor(settings: Settings, job: str) -> str:
     return f"{pods}---\n{services}---\n{patch}"
 
 
-def _monitor(kind: str, job: str, endpoints: str, endpoint: dict[str, Any]) -> dict[str, Any]:
+def _monitor(
+    kind: str, job: str, endpoints: str, endpoint: dict[str, Any], histograms: dict[str, bool]
+) -> dict[str, Any]:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": kind,
@@ -97,6 +148,7 @@ def _monitor(kind: str, job: str, endpoints: str, endpoint: dict[str, Any]) -> d
         "spec": {
             "jobLabel": "app.kubernetes.io/name",
             "selector": {"matchLabels": {"app.kubernetes.io/name": job}},
+            **histograms,
             endpoints: [endpoint],
         },
     }

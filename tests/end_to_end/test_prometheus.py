@@ -228,13 +228,15 @@ NAMES = {
     "seed": (),
     "http": ("--names", "http", "--latency-by-status", "--buckets", "slow=0.1,0.25,1", "--metric-prefix", "my_"),
     "otel": ("--names", "otel", "--latency-by-status", "--buckets", "slow=0.1,0.25,1"),
+    "native": ("--names", "otel", "--native-histograms"),
     "several": ("--names", "http", "--names", "otel", "--names", "seed"),
 }
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
-def test_every_query_of_the_dashboard_finds_something(serve, prometheus, everything, traffic, names):
+def test_every_query_of_the_dashboard_finds_something(serve, request, everything, traffic, names):
     """Every panel of a running application's dashboard has data, and every variable has values."""
+    prometheus = request.getfixturevalue("native_prometheus" if "--native-histograms" in names else "prometheus")
     options = ("--path-budget", "1", "--fixed-route", "put_item=*", "--keep-values", "all", *names)
     done = hr_prometheus("dashboard", "observed:create_app", *options, "--job", "shop")
     assert done.stderr == ""
@@ -270,8 +272,9 @@ def numbers(found):
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
-def test_the_rules_load_and_record(serve, prometheus, tmp_path, names):
+def test_the_rules_load_and_record(serve, request, tmp_path, names):
     """Prometheus evaluates each rule without an error, and has what is recorded of a route with an objective."""
+    prometheus = request.getfixturevalue("native_prometheus" if "--native-histograms" in names else "prometheus")
     rules, job = tmp_path / "rules.yml", f"rules-{len(names)}-{''.join(names[1:2])}"
     done = hr_prometheus(
         "rules", "observed:create_app", "--job", job, "--path-budget", "2", "--latency", "0.25",
