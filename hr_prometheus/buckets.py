@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from hr_prometheus.errors import SettingError
-from hr_prometheus.metrics import LATENCY_BUCKETS
+from hr_prometheus.metric import LATENCY_BUCKETS
 
 #: Upper bounds in seconds, or a mapping of route names to theirs, in which ``*`` is every other route.
 Buckets: TypeAlias = Sequence[float] | Mapping[str, Sequence[float]]

@@ -20,7 +20,8 @@ from hr_prometheus.exposition.view import check_metrics_path, is_view, make_view
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.labels.unrecorded import is_recorded
-from hr_prometheus.metrics import DEFAULT_SLOW, FULL, LATENCY_BUCKETS
+from hr_prometheus.metric import LATENCY_BUCKETS
+from hr_prometheus.metrics import DEFAULT_SLOW, FULL
 from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of

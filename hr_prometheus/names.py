@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.metrics import (
@@ -24,8 +24,10 @@ from hr_prometheus.metrics import (
     SPLITTING_LABELS,
     STATUS,
     URL_SCHEME,
-    Metric,
 )
+
+if TYPE_CHECKING:
+    from hr_prometheus.metric import Metric
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Sample
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.request.exchange import Exchange
 
 #: Seconds between two looks at what is in progress.

@@ -19,7 +19,8 @@ MODULES = {
 }
 #: The rooms, from the ground up. One imports from the floors below it only, never from its neighbours.
 FLOORS = (
-    "errors metrics",
+    "errors metric",
+    "metrics",
     "buckets names",
     "labels store",
     "written_forms",

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from hr_prometheus.event_loop.blame import Beat
 from hr_prometheus.event_loop.heartbeat import BEAT, Heartbeat
-from hr_prometheus.metrics import LAG_BUCKETS
+from hr_prometheus.metric import LAG_BUCKETS
 from hr_prometheus.store.store import loop_store
 
 

@@ -15,7 +15,7 @@ from conftest import APPLICATIONS, counted, full, instrumented, samples, settled
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from hr_prometheus import access_log_class, instrument
-from hr_prometheus.metrics import SIZE_BUCKETS
+from hr_prometheus.metric import SIZE_BUCKETS
 from hr_prometheus.middleware import hrprometheus_middleware
 from hr_prometheus.monitors import BaseRequestMonitor, RequestMonitor
 from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED

@@ -13,7 +13,7 @@ from test_store_bounds import index_of
 
 from hr_prometheus import ConfigurationError, hrprometheus_middleware
 from hr_prometheus.exposition.formats import PROTOBUF, TEXT
-from hr_prometheus.metrics import NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS
+from hr_prometheus.metric import NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.request.records import Records
 from hr_prometheus.request.websocket import WebSocketRecord

@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from hr_prometheus import metrics
-from hr_prometheus.metrics import Metric
+from hr_prometheus.metric import Metric
 from hr_prometheus.observability.panels import sections
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.route_table import rows_of

@@ -11,7 +11,7 @@ from conftest import service_levels
 from hr_prometheus import metrics
 from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError
-from hr_prometheus.metrics import Metric
+from hr_prometheus.metric import Metric
 from hr_prometheus.observability.alerts import alerts, burn_rates
 from hr_prometheus.observability.objectives import objectives_of, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics

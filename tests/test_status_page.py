@@ -23,9 +23,9 @@ from selenium import webdriver
 
 from hr_prometheus.client.records import CallRecord
 from hr_prometheus.exposition.view import make_view
+from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import (
     HOST,
-    LATENCY_BUCKETS,
     REQUEST_COUNT,
     REQUEST_LATENCY,
     REQUEST_LOOP_TIME,

@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hr_prometheus.metrics import (
-    LATENCY_BUCKETS,
-    METRICS,
-    NATIVE_LATENCY_BUCKETS,
-    NATIVE_SIZE_BUCKETS,
-    SIZE_BUCKETS,
-)
+from hr_prometheus.metric import LATENCY_BUCKETS, NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS, SIZE_BUCKETS
+from hr_prometheus.metrics import METRICS
 from hr_prometheus.store.bounds import BOTH, ONLY, cell_bounds, common_bounds, native_bounds, upper_bounds
 
 #: ``nativeHistogramBounds`` of client_golang for the schemas 1 and 3.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from hr_prometheus.metric import LATENCY_BUCKETS, SIZE_BUCKETS
 from hr_prometheus.metrics import (
     CLIENT_REDIRECTS,
     CLIENT_REQUEST_COUNT,
@@ -13,12 +14,10 @@ from hr_prometheus.metrics import (
     CLIENT_REQUEST_LATENCY,
     CLIENT_REQUESTS_IN_PROGRESS,
     CLIENT_RESPONSE_SIZE,
-    LATENCY_BUCKETS,
-    SIZE_BUCKETS,
 )
 
 if TYPE_CHECKING:
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.store.cells import Cells
     from hr_prometheus.store.store import Store
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.commands import file_options, options
+from hr_prometheus.commands import file_options, output_options
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.errors import exit_with
 from hr_prometheus.commands.parameters import CONFIG_PATH, ENV_FILE, Parameter, origins_of
@@ -77,8 +77,8 @@ class _Row:
 )
 @click.argument("command", required=False)
 @click.argument("arguments", nargs=-1, metavar="[ARGS]...", type=click.UNPROCESSED)
-@options.output_format
-@options.check
+@output_options.output_format
+@output_options.check
 @file_options.files
 @click.pass_context
 def config(

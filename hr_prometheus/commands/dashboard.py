@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import file_options, options
+from hr_prometheus.commands import file_options, options, output_options
 from hr_prometheus.commands.application import load_metrics
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
@@ -17,8 +17,8 @@ from hr_prometheus.settings import Settings
 @click.command(cls=Command, short_help="Write a Grafana dashboard.")
 @options.optional_target
 @options.arguments
-@options.output
-@options.job
+@output_options.output
+@output_options.job
 @options.app_dir
 @options.metrics_path
 @options.series

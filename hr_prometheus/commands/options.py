@@ -11,26 +11,24 @@ from hr_prometheus.commands.parameters import (
     application_option,
     metrics_option,
     origins_of,
-    output_option,
 )
 from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.commands.types import FilePath, Seconds, TargetName, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
-from hr_prometheus.metrics import CLIENT_SESSIONS, DEFAULT_SLOW, DETAILS, FULL, KEPT_SESSIONS, LATENCY_BUCKETS
+from hr_prometheus.metric import LATENCY_BUCKETS
+from hr_prometheus.metrics import CLIENT_SESSIONS, DEFAULT_SLOW, DETAILS, FULL, KEPT_SESSIONS
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
-from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER, DEFAULT_LEAST_REQUESTS
+from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.store.bounds import MODES
 from hr_prometheus.written_forms import (
     parse_allowed_values,
     parse_buckets,
     parse_fixed_routes,
     parse_labels,
-    parse_latencies,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from decimal import Decimal
+    from collections.abc import Callable
 
 # -- the application
 
@@ -266,84 +264,3 @@ def series(function: Callable[..., None]) -> Callable[..., None]:
     for decorator in reversed(decorators):  # as if they stood above the function one by one
         function = decorator(function)
     return function
-
-
-# -- what a command writes
-
-output_format = output_option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A table for people or JSON for programs.",
-)
-check = output_option("--check", is_flag=True, help="Only check the settings.")
-max_series = output_option(
-    "--max-series",
-    type=WholeNumber(0, example=3000),
-    metavar="N",
-    help="Exit with 4 if there can be more series than this.",
-)
-job = output_option(
-    "--job",
-    metavar="NAME",
-    default="hr-prometheus",
-    show_default=True,
-    help="Name of the job under which Prometheus scrapes the application.",
-)
-
-
-def _parse_objectives(texts: Iterable[str]) -> Mapping[str, Decimal]:
-    from hr_prometheus.observability.objectives import parse_objectives  # seldom needed
-
-    return parse_objectives(texts)
-
-
-objective = output_option(
-    "--objective",
-    "objectives",
-    multiple=True,
-    parse=_parse_objectives,
-    takes_numbers=True,
-    takes_table=True,
-    metavar="[NAME=]PERCENT",
-    show_default="99.9",
-    help="Percentage of the requests that must go well: of the application, or of its route NAME. Repeatable.",
-)
-latency = output_option(
-    "--latency",
-    "latencies",
-    multiple=True,
-    metavar="[NAME=]SECONDS",
-    parse=parse_latencies,
-    takes_numbers=True,
-    takes_table=True,
-    help="In what time as many requests must be answered: of the application, or of its route NAME; one of --buckets. Without it "
-    "no alert looks at latencies. Repeatable.",
-)
-least_requests = output_option(
-    "--least-requests",
-    type=WholeNumber(0, example=DEFAULT_LEAST_REQUESTS),
-    metavar="N",
-    default=DEFAULT_LEAST_REQUESTS,
-    show_default=True,
-    help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
-)
-prometheus = output_option(
-    "--prometheus",
-    type=click.Choice(["2", "3"]),
-    help="The major version of Prometheus. Write what gives it one series for each histogram: a native one with "
-    "--native-histograms, and with 3 else one that it makes of the classic buckets.",
-)
-kubernetes = output_option(
-    "--kubernetes",
-    is_flag=True,
-    help="Write a PodMonitor, a ServiceMonitor and annotations instead. You need one of the three.",
-)
-output = output_option(
-    "--output", type=FilePath(), metavar="FILE", help="Write to this file instead of standard output."
-)
-tests = output_option(
-    "--tests", type=FilePath(), metavar="FILE", help="Also write tests of the rules, for promtool test rules."
-)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import file_options, options
+from hr_prometheus.commands import file_options, options, output_options
 from hr_prometheus.commands.application import load_routes
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.parameters import origins_of
@@ -22,8 +22,8 @@ _TOO_MANY_SERIES = 4
 @click.command(cls=Command, short_help="Show the routes of an application as the metrics will see them.")
 @options.target
 @options.arguments
-@options.output_format
-@options.max_series
+@output_options.output_format
+@output_options.max_series
 @options.app_dir
 @options.start
 @options.series

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hr_prometheus.commands import file_options, options
+from hr_prometheus.commands import file_options, options, output_options
 from hr_prometheus.commands.application import load_metrics
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help="Write recording and alerting rules for Prometheus.")
 @options.optional_target
 @options.arguments
-@options.objective
-@options.latency
-@options.least_requests
-@options.output
-@options.tests
-@options.job
+@output_options.objective
+@output_options.latency
+@output_options.least_requests
+@output_options.output
+@output_options.tests
+@output_options.job
 @options.app_dir
 @options.metrics_path
 @options.series

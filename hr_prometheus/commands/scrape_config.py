@@ -6,18 +6,18 @@ from typing import Any
 
 import click
 
-from hr_prometheus.commands import file_options, options, server_options
+from hr_prometheus.commands import file_options, options, output_options, server_options
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.outputs import write_outputs
 from hr_prometheus.settings import Settings
 
 
 @click.command("scrape-config", cls=Command, short_help="Write what makes Prometheus scrape an application.")
-@options.output
-@options.kubernetes
+@output_options.output
+@output_options.kubernetes
 @options.file_sd
-@options.prometheus
-@options.job
+@output_options.prometheus
+@output_options.job
 @server_options.host
 @server_options.port
 @server_options.unix_path

@@ -11,7 +11,7 @@ from hr_prometheus.buckets import DEFAULT_BUCKETS, LatencyBuckets
 from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.labels.policies import ALL
 from hr_prometheus.labels.resources import MALFORMED, UNMATCHED, escaped
-from hr_prometheus.metrics import NATIVE_LATENCY_BUCKETS
+from hr_prometheus.metric import NATIVE_LATENCY_BUCKETS
 from hr_prometheus.observability.promql import equal, example_label, route_matchers
 from hr_prometheus.observability.yaml_text import quote
 from hr_prometheus.settings import DEFAULT_LEAST_REQUESTS
@@ -20,7 +20,7 @@ from hr_prometheus.store.families import go_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
 

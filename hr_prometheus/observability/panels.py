@@ -11,7 +11,7 @@ from hr_prometheus.observability.promql import route_matchers, sum_by
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.observability.promql import ApplicationMetrics
     from hr_prometheus.observability.route_table import Row
 

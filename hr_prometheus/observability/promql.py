@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.buckets import DEFAULT_BUCKETS
 from hr_prometheus.labels.resources import escaped
+from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import (
     BASIC_METRICS,
     CLIENT_METRICS,
@@ -17,7 +18,6 @@ from hr_prometheus.metrics import (
     FULL,
     FULL_METRICS,
     HOST,
-    LATENCY_BUCKETS,
     LOOP_METRICS,
     OK,
     OUTCOME,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hr_prometheus.buckets import LatencyBuckets
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.names import Export
     from hr_prometheus.observability.route_table import Row
 

@@ -19,6 +19,7 @@ from hr_prometheus.observability.yaml_text import render_yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from hr_prometheus.metric import Metric
     from hr_prometheus.observability.alerts import Alert
     from hr_prometheus.observability.objectives import Objective, ServiceLevels
     from hr_prometheus.observability.promql import ApplicationMetrics
@@ -167,7 +168,7 @@ def _test_without_objective(alert: Alert, simulation: _Simulation) -> dict[str, 
     application, up, of_job = simulation.metrics, simulation.up, {"job": simulation.levels.job}
     of_instance = {**of_job, "instance": _INSTANCE}
 
-    def counter(metric: metrics.Metric, values: str, **labels: str) -> list[tuple[str, str]]:
+    def counter(metric: Metric, values: str, **labels: str) -> list[tuple[str, str]]:
         matchers = (equal(*label) for label in labels.items())
         return [(up, "1x60"), (application.where(*matchers).selector(metric), values)]
 

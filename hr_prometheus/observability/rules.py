@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus import metrics
+from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import ERROR, OK
 from hr_prometheus.observability.alerts import BAD_RATIO, BURN_RATES, REQUESTS, alerts, minutes
 from hr_prometheus.observability.promql import SERVER_ERRORS, equal
@@ -13,6 +14,7 @@ from hr_prometheus.observability.yaml_text import render_yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hr_prometheus.metric import Metric
     from hr_prometheus.observability.alerts import Alert
     from hr_prometheus.observability.objectives import Objective, ServiceLevels
     from hr_prometheus.observability.promql import ApplicationMetrics
@@ -71,8 +73,8 @@ def _host_records(application: ApplicationMetrics) -> Iterator[dict[str, Any]]:
     yield {"record": name, "expr": application.call_error_ratio(WINDOW, by)}
 
 
-def _quantile_records(application: ApplicationMetrics, metric: metrics.Metric) -> Iterator[dict[str, Any]]:
-    is_latency = metric.buckets is metrics.LATENCY_BUCKETS
+def _quantile_records(application: ApplicationMetrics, metric: Metric) -> Iterator[dict[str, Any]]:
+    is_latency = metric.buckets is LATENCY_BUCKETS
     by = ["job", *(application.route_labels if is_latency else ["path"])]
     has_outcomes = metric is metrics.REQUEST_LATENCY and application.latency_by_status
     for outcome in (OK, ERROR) if has_outcomes else ("",):
@@ -85,7 +87,7 @@ def _quantile_records(application: ApplicationMetrics, metric: metrics.Metric) -
             }
 
 
-def _record_name(application: ApplicationMetrics, metric: metrics.Metric, by: list[str], operation: str) -> str:
+def _record_name(application: ApplicationMetrics, metric: Metric, by: list[str], operation: str) -> str:
     """Return the name of a recorded series: its labels, the metric, and what is done with it."""
     labels = "_".join(application.label(metric, label) for label in by)
     return f"{labels}:{application.family(metric)}:{operation}"

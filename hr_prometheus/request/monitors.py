@@ -19,7 +19,8 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.labels.policies import fixed_parameters
 from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
-from hr_prometheus.metrics import BASIC, LATENCY_BUCKETS
+from hr_prometheus.metric import LATENCY_BUCKETS
+from hr_prometheus.metrics import BASIC
 from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.body import received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST

@@ -10,18 +10,17 @@ from aiohttp import EMPTY_PAYLOAD
 from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.labels.statuses import status_label
+from hr_prometheus.metric import LATENCY_BUCKETS, SIZE_BUCKETS
 from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
     FULL,
-    LATENCY_BUCKETS,
     REQUEST_COUNT,
     REQUEST_FIRST_BYTE_LATENCY,
     REQUEST_LATENCY,
     REQUEST_LOOP_TIME,
     REQUEST_SIZE,
     RESPONSE_SIZE,
-    SIZE_BUCKETS,
 )
 from hr_prometheus.names import DEFAULT_NAMES, Naming, checked_names, checked_prefix
 from hr_prometheus.request.body import await_body, received_size, response_size

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hr_prometheus.metrics import NativeBuckets
+    from hr_prometheus.metric import NativeBuckets
 
 #: Those of schema 3 from 0.5 on, of which schemas below have some: powers of two, of which a few differ from Python's in the
 #: last bit. https://github.com/prometheus/client_golang/blob/main/prometheus/histogram.go (``nativeHistogramBounds``)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Protocol, TypeAlias, overload
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.names import Naming
 
     class Page(Protocol):

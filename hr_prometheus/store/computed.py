@@ -9,7 +9,7 @@ from prometheus_client.core import Metric as Family
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
 
 
 class ComputedGauge:

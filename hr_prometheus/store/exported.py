@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeAlias
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.names import Export
     from hr_prometheus.store.cells import Cells, Page, SeriesId
     from hr_prometheus.store.families import Series, SeriesList

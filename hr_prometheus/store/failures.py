@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.store.cells import Page
 
 logger = logging.getLogger("hr_prometheus")

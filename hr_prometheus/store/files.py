@@ -29,7 +29,7 @@ from hr_prometheus.store.store import allocators, collect_hooks
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.store.cells import Cells, Page
 
 logger = logging.getLogger("hr_prometheus")

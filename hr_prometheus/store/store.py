@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from hr_prometheus.errors import ConfigurationError, SettingError
+from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import (
     BASIC_METRICS,
     CLIENT_METRICS,
     COUNTED_LOOP_METRICS,
     FULL_METRICS,
-    LATENCY_BUCKETS,
     SCRAPE_METRICS,
     SELF_METRICS,
 )
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.names import Naming
     from hr_prometheus.store.cells import Allocator, Cells
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from hr_prometheus.metrics import Metric
+    from hr_prometheus.metric import Metric
     from hr_prometheus.multiprocess.collector import Scrape
     from hr_prometheus.settings import Settings
     from hr_prometheus.workers.process import WorkerProcess
