@@ -252,6 +252,34 @@ async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path):
     assert checks == [b"0", b"5"]
 
 
+async def test_clients_that_fail_at_tls(authority, caplog):
+    """The log has the reason once, for the client sees only that its connection is closed. One that has left is no failure."""
+    certificate, key = authority.issue("server")
+    (authority.directory / "web.yml").write_text(
+        f"tls_server_config: {{cert_file: {certificate}, key_file: {key}, client_auth_type: RequireAndVerifyClientCert, "
+        f"client_ca_file: {authority.path}, client_allowed_sans: [prometheus.example]}}\n"
+    )
+    guard = Guard(Settings(target="", metrics_port=0, metrics_web_config=str(authority.directory / "web.yml")))
+    async with metrics_port(guard=guard) as connect:
+        for identity in [(), (), authority.issue("other", "DNS:other.example")]:
+            client = await connect()
+            with suppress(OSError):
+                await client.writer.start_tls(authority.context(*identity), server_hostname="127.0.0.1")
+            assert await client.is_closed()
+        client = await connect()
+        client.writer.write(GET)
+        assert await client.is_closed()
+        (await connect()).writer.close()
+        await asyncio.sleep(0.1)
+    assert [
+        line.removeprefix("A client of the metrics port has failed at the TLS handshake: ") for line in caplog.messages
+    ] == [
+        "PEER_DID_NOT_RETURN_A_CERTIFICATE.",
+        "the client's certificate has no allowed name.",
+        "HTTP_REQUEST.",
+    ]
+
+
 async def test_connections_without_a_request(monkeypatch):
     """Each holds up new ones for a while when it ends, as a refused request does."""
     monkeypatch.setattr(listener, "REST", 0.3)

@@ -121,7 +121,7 @@ def _checked_object(allowed_names: frozenset[str]) -> type[ssl.SSLObject]:
             super().do_handshake()
             names = {_normalized(kind, name) for kind, name in _alternative_names(self.getpeercert())}
             if not names & allowed_names:
-                raise ssl.SSLCertVerificationError("the client's certificate has no allowed name")
+                raise ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, "the client's certificate has no allowed name")
 
     return CheckedObject
 

@@ -36,15 +36,19 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0
 
 
 class Listener:
-    """Listens on bound *sockets*, and gives each connection a protocol of *server*, such as aiohttp's, behind *tls*."""
+    """Listens on bound *sockets*, and gives each connection a protocol of *server*, such as aiohttp's, behind *tls*.
+
+    *on_tls_failure* is called with the reason of each connection that fails there.
+    """
 
     def __init__(
         self,
         server: Callable[[], asyncio.Protocol],
         sockets: Iterable[socket.socket],
         tls: ssl.SSLContext | None = None,
+        on_tls_failure: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        self._server, self._sockets, self._tls = server, list(sockets), tls
+        self._server, self._sockets, self._tls, self._on_tls_failure = server, list(sockets), tls, on_tls_failure
         self._loop = asyncio.get_running_loop()
         # In the order of their latest bytes.
         self._connections: dict[_Connection, None] = {}
@@ -100,7 +104,7 @@ class Listener:
             next(iter(self._connections)).abort()
         connection = _Connection(self._server(), self._touch, self._forget)
         self._connections[connection] = None
-        connection.set_up(accepted, self._tls)
+        connection.set_up(accepted, self._tls, self._on_tls_failure)
 
     def _pause(self, sock: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(sock)
@@ -138,12 +142,15 @@ class _Connection(asyncio.Protocol):
         self.has_request = False
         self._is_refused = self._is_over = False
 
-    def set_up(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def set_up(
+        self, accepted: socket.socket, tls: ssl.SSLContext | None, on_tls_failure: Callable[[BaseException], None]
+    ) -> None:
         """Set it up in a task."""
 
         def note_failure(task: asyncio.Task[object]) -> None:
-            if not task.cancelled():
-                task.exception()  # retrieved: the client has left, or fails at TLS
+            error = None if task.cancelled() else task.exception()
+            if tls is not None and error is not None:
+                on_tls_failure(error)
             if self._transport is None:
                 accepted.close()
                 self._end()

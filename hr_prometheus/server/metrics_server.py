@@ -61,13 +61,14 @@ class MetricsRunner(Runner):
     """The runner of the metrics port: a :class:`~hr_prometheus.server.listener.Listener` has its connections."""
 
     def __init__(self, app: Application, sockets: Iterable[socket.socket], guard: Guard | None) -> None:
+        self._logger = PortLogger(self._rest)
         super().__init__(
             app,
             access_log=None,
             drain_seconds=_DRAIN_SECONDS,
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             lingering_time=0,  # the body of a refused request is not read
-            logger=PortLogger(self._rest),
+            logger=self._logger,
         )
         self._sockets, self._guard = list(sockets), guard
         self._listener: Listener | None = None
@@ -76,7 +77,8 @@ class MetricsRunner(Runner):
         """Serve. Raises :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses."""
         await super().setup()
         assert self.server is not None  # noqa: S101  # it is set up
-        self._listener = Listener(self.server, self._sockets, None if self._guard is None else self._guard.tls)
+        tls = None if self._guard is None else self._guard.tls
+        self._listener = Listener(self.server, self._sockets, tls, self._logger.log_handshake)
         if self._guard is not None:
             self._guard.on_refusal = self._rest
         self._listener.start()

@@ -1,4 +1,4 @@
-"""The log of the metrics port: nothing of a malformed request, which may have credentials in it."""
+"""The log of the metrics port: only the kind of what it refuses, once a minute. A request may have credentials in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds between two lines about malformed requests of one kind.
+#: Seconds between two lines of one kind.
 _INTERVAL = 60.0
 
 
@@ -37,7 +37,23 @@ class PortLogger(logging.LoggerAdapter[logging.Logger]):
             super().log(level, msg, *args, **kwargs)
             return
         self._on_malformed()
-        kind, now = type(error).__name__, monotonic()
-        if now - self._lines.get(kind, -_INTERVAL) >= _INTERVAL:
-            self._lines[kind] = now
+        kind = type(error).__name__
+        if self._is_due(kind):
             logger.warning("The metrics port has refused a malformed request: %s.", kind)
+
+    def log_handshake(self, error: BaseException) -> None:
+        """Log why a client has failed at TLS, unless it has only left. It does not see why: asyncio sends no alert."""
+        import ssl  # noqa: PLC0415  # a Python may be built without it
+
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            reason = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            if self._is_due(reason):
+                logger.warning("A client of the metrics port has failed at the TLS handshake: %s.", reason)
+
+    def _is_due(self, kind: str) -> bool:
+        """Whether it is time for a line of a kind, which then counts as logged."""
+        now = monotonic()
+        if now - self._lines.get(kind, -_INTERVAL) < _INTERVAL:
+            return False
+        self._lines[kind] = now
+        return True

@@ -157,7 +157,7 @@ def address(service):
 
 
 def test_a_client_that_speaks_no_tls(serve, authority):
-    """It gets no answer, nothing is logged, and the port goes on."""
+    """It gets no answer, the log has the reason, and the port goes on."""
     certificate, key = authority.issue("server")
     service = serve(*ARGUMENTS, "--metrics-certfile", certificate, "--metrics-keyfile", key)
     with pytest.raises(OSError, match="reset|closed"):
@@ -165,7 +165,13 @@ def test_a_client_that_speaks_no_tls(serve, authority):
     with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
         ask(service.metrics_url, ssl.create_default_context())
     assert status(service.metrics_url, authority.context()) == 200
-    assert service.stop() == (0, "", "")
+    code, _, log = service.stop()
+    assert (code, reasons_in(log)) == (0, ["HTTP_REQUEST", "TLSV1_ALERT_UNKNOWN_CA"])
+
+
+def reasons_in(log):
+    """Return the reasons of failures at TLS in a log that has nothing else."""
+    return re.findall(r".* A client of the metrics port has failed at the TLS handshake: (.*)\.\n", log)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +218,11 @@ def test_client_certificates(serve, authority, tmp_path, workers):
                 ask(service.metrics_url, context)
     write_config(tmp_path / "web.yml", [], tls_server_config=tls | {"client_allowed_sans": ["example"]})
     assert status(service.metrics_url, authority.context(*wrong[0])) == 200
-    assert service.stop() == (0, "", "")
+    code, _, log = service.stop()
+    assert (code, len(log.splitlines())) == (0, 3)
+    no_name, untrusted, missing = reasons_in(log)
+    assert (no_name, missing) == ("the client's certificate has no allowed name", "PEER_DID_NOT_RETURN_A_CERTIFICATE")
+    assert "issuer certificate" in untrusted or "self" in untrusted
 
 
 def test_a_client_certificate_if_given(serve, authority, tmp_path):
