@@ -50,6 +50,16 @@ def test_what_cannot_be_read_again(tmp_path):
         read_file(str(tmp_path))
 
 
+def test_a_file_that_is_too_large(tmp_path):
+    """It is refused, so that it takes no memory."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 2**20)
+    assert len(read_file(str(path))) == 2**20
+    os.truncate(path, 2**40)
+    with pytest.raises(OSError, match="Larger than 1 MiB"):
+        read_file(str(path))
+
+
 def test_a_link_to_another_file(tmp_path):
     """It is a change, as Kubernetes mounts a new secret."""
     for name in ("a", "b"):

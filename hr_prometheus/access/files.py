@@ -7,16 +7,24 @@ import os
 import stat
 from typing import TypeAlias
 
+#: Bytes of a file, so that none takes the memory. The certificates that a system trusts are a quarter of it.
+_MOST_BYTES = 2**20
 #: What tells a file from an earlier one at the same path: time, size and place on the disk. None: there is none.
 _State: TypeAlias = tuple[int, int, int, int] | None
 
 
 def read_file(path: str) -> bytes:
-    """Return a regular file's bytes. A pipe or a device is an OSError: it may never end, and cannot be read again."""
+    """Return a regular file's bytes, at most 1 MiB.
+
+    A pipe or a device is an OSError: it may never end, and cannot be read again.
+    """
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", path)
-        return file.read()
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, "Larger than 1 MiB", path)
+    return content
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
