@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import SettingError
+from hr_prometheus.quotes import hide_secret, quote
 from hr_prometheus.written_forms import parse_allowed_values, parse_buckets, parse_fixed_routes, parse_labels
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Origin:
     is_list: bool = False
     file: str = ""
     lines: tuple[int, ...] = ()
+    #: Whether each value is the path of a file, for which a secret may be mistaken.
+    is_path: bool = False
     #: Whether it follows from the setting that was typed there, so that no error is about it.
     is_derived: bool = False
 
@@ -44,7 +47,9 @@ class Origin:
         """The option alone, the variable with its whole value, or the name in the file with its line."""
         place = f" {place_in(self.file, *self.lines[:1])}" if self.file else ""
         if self.variable:
-            return f'{self.variable}="{self.text}"{" (values are separated by spaces)" * self.is_list}{place}'
+            quoted = self._quote(self.text)
+            separator = "=" if quoted.startswith('"') else " "
+            return f"{self.variable}{separator}{quoted}{' (values are separated by spaces)' * self.is_list}{place}"
         return self.option.removeprefix("--") + place if self.file else self.option
 
     def quote(self, value: str | None = None) -> str:
@@ -52,9 +57,17 @@ class Origin:
         if self.variable or not self.values:
             return self.name
         value = self.values[0] if value is None else value
+        quoted = self._quote(value)
         if not self.file:
-            return f'{self.option} "{value}"'
-        return f'{self.option.removeprefix("--")} "{value}" {place_in(self.file, self.lines[self.values.index(value)])}'
+            return f"{self.option} {quoted}"
+        return f"{self.option.removeprefix('--')} {quoted} {place_in(self.file, self.lines[self.values.index(value)])}"
+
+    def hide(self, value: str) -> str:
+        """Return one of its values, or its length in words if it may be a secret."""
+        return hide_secret(value, is_path=self.is_path)
+
+    def _quote(self, value: str) -> str:
+        return quote(value, is_path=self.is_path)
 
 
 def place_in(file: str, line: int = 0) -> str:
@@ -85,7 +98,7 @@ def sentence_of(error: BaseException, origins: Mapping[str, Origin]) -> str:
     values = [value for value in origin.values if _is_about(error, value)] if origin else []
     if error.parts and not values:
         return str(error)
-    has_value = not option or '"' in option
+    has_value = not option or '"' in option or "(" in option  # which quotes a value, or counts its characters
     if origin is None or not (has_value or origin.variable or origin.file):
         return error.command_sentence(option, contradicts)
     return error.command_sentence(origin.quote(next(iter(values), None)) if has_value else origin.name, contradicts)

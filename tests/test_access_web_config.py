@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-import os
+import re
 import ssl
 import sys
+import tempfile
 from pathlib import Path
 
 import bcrypt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hr_prometheus.access.files import read_file
 from hr_prometheus.access.rate_limit import RateLimit
@@ -97,7 +100,7 @@ def test_tls(read, authority, more):
     assert read(f"{TLS}  {more}").tls is not None
 
 
-def test_inline_certificates(read, authority, tmp_path):
+def test_inline_certificates(read, authority):
     """A certificate, its key and the authority of clients may stand in the file itself, and the key is in no error and no repr."""
     certificate, key = (Path(path).read_text() for path in authority.issue("server"))
     texts = {"cert": certificate, "key": key, "client_ca": authority.path.read_text()}
@@ -108,7 +111,21 @@ def test_inline_certificates(read, authority, tmp_path):
     assert make_context(config.tls, read_file).verify_mode == ssl.CERT_REQUIRED
     assert key not in repr(config)
     assert "PRIVATE" not in error_of(read, text.replace("  key: |", "  kay: |"))
-    assert not [name for name in os.listdir(tmp_path) if name.startswith("hr-prometheus-")]
+
+
+def test_inline_certificates_without_a_temporary_directory(read, authority, monkeypatch):
+    """They need none on Linux; elsewhere the sentence says what to set."""
+    text = "tls_server_config:\n"
+    for name, path in zip(("cert", "key"), authority.issue("server"), strict=True):
+        text += f"  {name}: |\n" + "".join(f"    {line}\n" for line in Path(path).read_text().splitlines())
+    monkeypatch.setattr(tempfile, "tempdir", "/none")
+    if sys.platform == "linux":
+        assert read(text).tls is not None
+    monkeypatch.setattr(sys, "platform", "other")
+    with pytest.raises(
+        ServingError, match=r"tls_server_config.cert on line 2 of web.yml cannot be written .* Give TMPDIR"
+    ):
+        read(text)
 
 
 def test_old_versions(read, authority):
@@ -121,12 +138,22 @@ def test_old_versions(read, authority):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("nonsense", '"web.yml" is no mapping. Expected lines of KEY: VALUE.'),
-        ("a: b: c", "line 1 of web.yml is no YAML: mapping values are not allowed here."),
+        ("nonsense", "line 1 of web.yml is no mapping. Expected lines of KEY: VALUE."),
+        ("a: b: c", "line 1 of web.yml is no YAML: mapping values are not allowed here. Expected lines of KEY: VALUE, indented"),
         ('\na: "b\n', "line 3 of web.yml is no YAML: found unexpected end of stream."),
         ("basic_auth_users: {a: *secret}", "line 1 of web.yml is no YAML: found undefined alias."),
-        ("\0", '"web.yml" is no YAML: it has characters that YAML does not allow.'),
-        ("[" * 5000, '"web.yml" is nested too deeply.'),
+        ("\n\0", "line 2 of web.yml has a character that YAML does not allow. Remove it."),
+        ("[\n" * 5000, " of web.yml is nested too deeply. Expected a web configuration."),
+        ("#" * 2**17 + "\n", '"web.yml" is larger than 128 KiB. Expected a web configuration.'),
+        ('\nbasic_auth_users: {hunter2: "\\UFFFFFFFF"}', "line 2 of web.yml is no YAML. Expected lines"),
+        ('\nbasic_auth_users: {hunter2: "\\U00110000"}', "line 2 of web.yml is no YAML. Expected lines"),
+        (f"%YAML 1.{'9' * 5000}\n---\n", "line 1 of web.yml is no YAML. Expected lines"),
+        ("http_server_config: {http2: !!bool hunter2}", "http_server_config.http2 on line 1 of web.yml is neither true nor false."),
+        ("'': x", "An entry on line 1 of web.yml is no setting."),
+        ("hunter2-secret: x", "An entry on line 1 of web.yml is no setting."),
+        ("basic_auth_users:hunter2: x", "An entry on line 1 of web.yml is no setting."),
+        (f"basic_auth_users:\n{HASHED}: alice", "An entry on line 2 of web.yml is no setting."),
+        ("http_server_config: {headers: {Bearer hunter2: x}}", "An entry of http_server_config.headers on line 1 of web.yml is no setting."),
         ('tls_server_config: {cert_file: "\\0", key: k}', "on line 1 of web.yml cannot be read. Expected a certificate chain"),
         ('tls_server_config: {cert: "\\ud800", key: k}', "cert on line 1 of web.yml cannot be read. Expected a certificate chain"),
         ("[a]: b", "line 1 of web.yml has a key that is no text."),
@@ -144,10 +171,10 @@ def test_old_versions(read, authority):
         (f"{TLS}  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]", "cipher_suites on line 6 of web.yml has only suites of TLS 1.3"),
         (f"{TLS}  max_version: TLS11", "tls_server_config.max_version on line 5 of web.yml: min_version is above max_version."),
         (f"{TLS}  cipher_suites: TLS_AES", "tls_server_config.cipher_suites on line 5 of web.yml is no list. Expected lines of - VALUE."),
-        (f"{TLS}  cipher_suites: [RC4]", 'tls_server_config.cipher_suites "RC4" on line 5 of web.yml is no cipher suite of Go'),
+        (f"{TLS}  cipher_suites: [TLS_AES_128]", 'tls_server_config.cipher_suites "TLS_AES_128" on line 5 of web.yml is no cipher suite of Go'),
         (f"{TLS}  curve_preferences: [X25519]", "tls_server_config.curve_preferences on line 5 of web.yml cannot be followed: Python"),
         (f"{TLS}  prefer_server_cipher_suites: 1", 'tls_server_config.prefer_server_cipher_suites "1" on line 5 of web.yml is neither'),
-        (f"{TLS}  client_auth_type: x", 'tls_server_config.client_auth_type "x" on line 5 of web.yml is unknown.'),
+        (f"{TLS}  client_auth_type: NoClient", 'tls_server_config.client_auth_type "NoClient" on line 5 of web.yml is unknown.'),
         (f"{TLS}  client_auth_type: RequireAnyClientCert", "on line 5 of web.yml cannot be followed: Python takes no certificate"),
         (f"{TLS}  client_allowed_sans: [a]", "client_allowed_sans on line 5 of web.yml was given without a client_auth_type that"),
         (f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_allowed_sans: []", "client_allowed_sans on line 6 of web.yml is an empty"),
@@ -163,10 +190,11 @@ def test_old_versions(read, authority):
         ("http_server_config: {http2: true}", "http_server_config.http2 on line 1 of web.yml cannot be true: the metrics are served by"),
         ("http_server_config: {headers: {Content-Type: a}}", "http_server_config.headers.Content-Type on line 1 of web.yml is no setting."),
         ("http_server_config: {headers: {X-Frame-Options: ''}}", 'X-Frame-Options "" on line 1 of web.yml is no value of this header.'),
-        ("http_server_config: {headers: {X-Frame-Options: foo}}", 'X-Frame-Options "foo" on line 1 of web.yml is no value of this header.'),
+        ("http_server_config: {headers: {X-Frame-Options: DENY}}", 'X-Frame-Options "DENY" on line 1 of web.yml is no value of this header.'),
         ('http_server_config: {headers: {X-XSS-Protection: "a\\nb"}}', "X-XSS-Protection on line 1 of web.yml has characters that no"),
         ("rate_limit: {interval: 1}", 'rate_limit.interval "1" on line 1 of web.yml is no duration. Expected numbers with units'),
-        ("rate_limit: {burst: x}", 'rate_limit.burst "x" on line 1 of web.yml is no whole number from 0 on.'),
+        ("rate_limit: {interval: 99999999999h}", "rate_limit.interval on line 1 of web.yml is longer than Go's longest duration."),
+        ("rate_limit: {burst: 1k}", 'rate_limit.burst "1k" on line 1 of web.yml is no whole number from 0 on.'),
         (f"rate_limit: {{burst: {'9' * 5000}}}", "rate_limit.burst on line 1 of web.yml has more than 18 digits."),
         ("rate_limit: {burst: -1}", 'rate_limit.burst "-1" on line 1 of web.yml is no whole number from 0 on.'),
     ],
@@ -197,11 +225,12 @@ def test_pem_text_in_the_place_of_a_path(read, key, value):
     assert error.endswith(f"of web.yml is PEM text, and no path. Put it under {key}.")
 
 
-@pytest.mark.parametrize("value", ["hunter2" * 10, "hunter2-" * 40])
+@pytest.mark.parametrize("value", ["hunter2" * 10, "hunter2-" * 40, "hunter2/+" * 4 + "=="])
 def test_a_path_that_may_be_a_key(read, authority, value):
     """It is not shown."""
     authority.issue("server")
-    with pytest.raises(ServingError, match="key_file on line 4 of web.yml: ") as caught:
+    sentence = rf"key_file \({len(value)} characters, which may be a secret\) on line 4 of web.yml: "
+    with pytest.raises(ServingError, match=sentence) as caught:
         read(TLS.replace("server-key.pem", value))
     assert "hunter2" not in str(caught.value)
 
@@ -221,6 +250,59 @@ def test_a_secret_in_the_place_of_a_key(read, text):
     assert "on line 1 of web.yml" in error
     assert "hunter2" not in error
     assert HASHED not in error
+
+
+@pytest.mark.parametrize("value", ["|\n" + "".join(f"          {line}\n" for line in PEM), f'"{" ".join(PEM)}"'])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("tls_server_config", "min_version"), ("tls_server_config", "max_version"), ("tls_server_config", "client_auth_type"),
+        ("tls_server_config", "prefer_server_cipher_suites"), ("tls_server_config", "cipher_suites"), ("rate_limit", "interval"),
+        ("rate_limit", "burst"), ("http_server_config", "http2"), ("http_server_config", "headers: {X-Frame-Options"),
+    ],
+)  # fmt: skip
+def test_a_private_key_in_the_place_of_a_value(read, section, key, value):
+    """It is in no sentence, wherever it stands."""
+    end = "}" * key.count("{")
+    value = f'"{" ".join(PEM)}"' if end else value
+    value = f"\n    - {value}" if key == "cipher_suites" else value
+    error = error_of(read, f"{section}:\n  {key}: {value}{end}\n")
+    assert "on line" in error
+    assert "hunter2" not in error
+    assert "-----" not in error
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    key=st.sampled_from(["basic_auth_users", "rate_limit", "http_server_config", "tls_server_config", "%YAML", "&a", "? *a"]),
+    value=st.lists(
+        st.sampled_from(
+            ["hunter2", ": ", "{", "}", "[", "]", '"', "'", "\n", "\n  ", "---", "!!", "!", "bool", "int", "null", "float", "binary",
+             "timestamp", "merge", "<<", " ", ",", "&a", "*a", "|", ">", "\\U", "FFFFFFFF", "\\u", "d800", "\\x", "\0", "%", "9" * 5000, "#",
+             "headers", "http2", "interval", "burst", "min_version", "\ud800", "\x85", "\ufeff", "é", "~", "1.2", "-", "?"]
+        ),
+        max_size=12,
+    ),
+)  # fmt: skip
+def test_whatever_is_in_a_file(key, value):
+    """It is a configuration, or an error of ours in one sentence with a line and without the value."""
+    text = f"{key}: {''.join(value)}".encode(errors="surrogatepass")
+    try:
+        read_web_config("web.yml", lambda _path: text)
+    except ConfigurationError as error:
+        assert re.search(r"line [1-9]\d* of web\.yml", str(error))
+        assert "hunter2" not in str(error)
+        assert str(error).isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_bytes_that_are_no_text(encoding):
+    """The sentence has their line. UTF-16 with its mark is read, as by YAML."""
+    text = "# one\nbasic_auth_users: {é: x}\n".encode(encoding)
+    sentence = "line 2 of web.yml is no text in UTF-8." if encoding == "latin-1" else "is no hash of bcrypt"
+    with pytest.raises(ConfigurationError, match=sentence):
+        read_web_config("web.yml", lambda _path: text)
+    assert read_web_config("web.yml", lambda _path: "{}".encode("utf-16")).tls is None
 
 
 @pytest.mark.parametrize(

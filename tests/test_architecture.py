@@ -19,7 +19,7 @@ MODULES = {
 }
 #: The rooms, from the ground up. One imports from the floors below it only, never from its neighbours.
 FLOORS = (
-    "errors metric",
+    "errors metric quotes",
     "metrics",
     "buckets names",
     "labels store",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import threading
+import urllib.request
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -239,6 +241,19 @@ def test_nothing_that_answers():
     with served(Metrics(SAMPLES)) as metrics:
         assert sentence(metrics.url.replace("http", "https")).startswith("does not answer: [SSL")
     assert sentence(metrics.url) == "does not answer: Connection refused."
+
+
+@pytest.mark.parametrize(
+    ("scheme", "advice"), [("http", 'Is it "https"?'), ("https", "Give a client's certificate with --cert-file")]
+)
+def test_a_server_that_only_closes_the_connection(monkeypatch, scheme, advice):
+    """The advice fits the URL."""
+
+    def close(*_arguments, **_options):
+        raise http.client.RemoteDisconnected
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", close)
+    assert sentence(f"{scheme}://h/metrics").startswith(f"does not answer as a server of HTTP does. {advice}")
 
 
 def test_an_answer_without_an_end(monkeypatch):

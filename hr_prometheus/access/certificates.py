@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from hr_prometheus.access.files import read_file
 from hr_prometheus.errors import ConfigurationError, ServingError, SettingError
+from hr_prometheus.quotes import quote_path
 
 if TYPE_CHECKING:
     import ssl
@@ -32,8 +35,12 @@ class Pem:
     @classmethod
     def of_option(cls, settings: Settings, setting: str) -> Pem:
         """Return that of an option whose value is a path."""
-        path = getattr(settings, setting)
-        return cls(f'--{setting.replace("_", "-")} "{path}"', path, setting=setting)
+        return cls.of_path(setting, getattr(settings, setting))
+
+    @classmethod
+    def of_path(cls, setting: str, path: str) -> Pem:
+        """Return that of the *path* that a *setting* has."""
+        return cls(f"--{setting.replace('_', '-')} {quote_path(path)}", path, setting=setting)
 
     def error(self, problem: str) -> ConfigurationError:
         """Return the error for what it is or is not."""
@@ -59,10 +66,20 @@ class Pem:
         if self.path:
             yield self.path
             return
-        with NamedTemporaryFile("w", encoding="utf-8", prefix="hr-prometheus-", suffix=".pem") as file:
-            file.write(self.text)
+        with self._open_unnamed() as file:
+            file.write(self.text.encode())
             file.flush()
-            yield file.name
+            yield file.name if isinstance(file.name, str) else f"/proc/self/fd/{file.fileno()}"
+
+    def _open_unnamed(self) -> IO[bytes]:
+        """Open a file in memory, or a temporary one where there is no such thing."""
+        if sys.platform == "linux":
+            return open(os.memfd_create("hr-prometheus"), "wb")
+        try:
+            return NamedTemporaryFile(prefix="hr-prometheus-", suffix=".pem")
+        except OSError as error:
+            problem = "cannot be written to a temporary file for OpenSSL. Give TMPDIR a directory that can be written."
+            raise ServingError(f"{self.subject} {problem}") from error
 
 
 def load_chain(
@@ -90,6 +107,9 @@ def load_chain(
             context.load_cert_chain(path, key_path, password=passphrase)
         except ssl.SSLError as error:
             raise _error(certificate, key, key_text, error.reason or "", is_encrypted=is_encrypted) from error
+        except OSError as error:  # the file has just gone, or there is no /proc
+            subject = (key or certificate).subject
+            raise ServingError(f"{subject}: {error.strerror}. Expected a file that OpenSSL can read.") from error
 
 
 def _error(
@@ -101,7 +121,7 @@ def _error(
     elif is_encrypted:
         problem = ": the private key is encrypted. Expected one without a passphrase, as openssl pkey writes it."
     elif reason in _MISMATCHES:
-        place = f' in "{certificate.path}"' if certificate.path else ""
+        place = f" in {quote_path(certificate.path)}" if certificate.path else ""
         problem = f": the private key does not belong to the certificate{place}. Give its own."
     elif b"PRIVATE KEY-----" in key_text:
         problem = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.access.files import read_file
 from hr_prometheus.errors import ServingError, SettingError
+from hr_prometheus.quotes import quote_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ def read_token(path: str, setting: str, read: Callable[[str], bytes] = read_file
     Raises :exc:`~hr_prometheus.errors.SettingError` for another text, and :exc:`~hr_prometheus.errors.ServingError` for a file
     that cannot be read.
     """
-    subject = f'--{setting.replace("_", "-")} "{path}"'
+    subject = f"--{setting.replace('_', '-')} {quote_path(path)}"
     try:
         token = read(path).strip()
     except OSError as error:

@@ -23,6 +23,7 @@ from hr_prometheus.access.tls import (
 )
 from hr_prometheus.access.yaml_section import Section, read_section
 from hr_prometheus.errors import ConfigurationError, ServingError, did_you_mean
+from hr_prometheus.quotes import quote_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,12 +41,13 @@ _HEADERS = {
     "X-XSS-Protection": (),
     "Strict-Transport-Security": (),
 }
+#: A file is read between requests. PyYAML takes up to a second for one of this size.
+_MOST_BYTES = 2**17
 #: Of the last character of the salt bcrypt uses two bits. Its package refuses those with other ones.
 _BCRYPT = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-#: What is longer, or looks like a key without its first and last line, is not shown as a path.
-_LONGEST_PATH = 256
-_BASE64 = re.compile(r"[A-Za-z0-9+/=]{60,}")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+#: Seconds of the longest duration that Go can have: 2^63 nanoseconds.
+_LONGEST_DURATION = 2**63 / 1e9
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -69,7 +71,11 @@ def read_web_config(path: str, read: Callable[[str], bytes]) -> WebConfig:
     try:
         text = read(path)
     except OSError as error:
-        raise ServingError(f'"{path}" cannot be read: {error.strerror}. Expected a web configuration.') from error
+        problem = f" cannot be read: {error.strerror}. Expected a web configuration."
+        raise ServingError(quote_path(path) + problem) from error
+    if len(text) > _MOST_BYTES:
+        problem = f" is larger than {_MOST_BYTES >> 10} KiB. Expected a web configuration."
+        raise ConfigurationError(quote_path(path) + problem)
     top = read_section(path, text, _TOP)
     return WebConfig(
         tls=_read_tls(top.section("tls_server_config", _TLS)),
@@ -101,7 +107,7 @@ def _read_tls(section: Section) -> TlsSettings | None:
     for name in ciphers:
         if name not in CIPHERS:
             problem = f" is no cipher suite of Go's.{did_you_mean(name, CIPHERS)} Expected names as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
-            raise section.error("cipher_suites", problem, name)
+            raise section.value_error("cipher_suites", name, problem, CIPHERS)
     if ciphers and not any(CIPHERS[name] for name in ciphers) and versions[1] != "TLS13":
         problem = (
             " has only suites of TLS 1.3, and max_version allows none. Add one of TLS 1.2, or leave max_version out."
@@ -140,8 +146,7 @@ def _read_pem(section: Section, key: str) -> Pem | None:
     if "-----BEGIN" in path or "\n" in path or "\r" in path:
         raise section.error(f"{key}_file", f" is PEM text, and no path. Put it under {key}.")
     if path:
-        is_path = len(path) < _LONGEST_PATH and not _BASE64.fullmatch(path)
-        subject = section.subject_of(f"{key}_file", path if is_path else None)
+        subject = section.subject_of(f"{key}_file", quote_path(path))
         return Pem(subject, os.path.join(os.path.dirname(section.file), path))
     return Pem(section.subject_of(key), text=text) if text else None
 
@@ -153,7 +158,7 @@ def _read_client_auth_type(section: Section) -> str:
         problem = (
             " cannot be followed: Python takes no certificate that it does not verify. Take RequireAndVerifyClientCert."
         )
-        raise section.error("client_auth_type", problem, name)
+        raise section.value_error("client_auth_type", name, problem, UNVERIFIABLE)
     if name not in VERIFIED and "client_allowed_sans" in section:
         raise section.error("client_allowed_sans", NOT_VERIFIED)
     if "client_allowed_sans" in section and not section.texts("client_allowed_sans"):
@@ -166,9 +171,8 @@ def _choose(section: Section, key: str, values: Iterable[str], default: str) -> 
     """Return the text under *key*, which has to be one of *values*."""
     text = section.text(key) if key in section else default
     if text not in values:
-        raise section.error(
-            key, f" is unknown.{did_you_mean(text, values)} Expected one of {', '.join(filter(None, values))}.", text
-        )
+        problem = f" is unknown.{did_you_mean(text, values)} Expected one of {', '.join(filter(None, values))}."
+        raise section.value_error(key, text, problem, values)
     return text
 
 
@@ -177,7 +181,6 @@ def _read_users(section: Section) -> dict[bytes, bytes]:
     for name in section:
         hashed = section.text(name)
         if not _BCRYPT.fullmatch(hashed):
-            # Neither name nor value is shown: either may be the password itself.
             problem = " is no hash of bcrypt. Expected NAME: HASH, with a hash as htpasswd -nBC 10 writes it: $2y$10$…"
             raise section.error(name, problem)
         users[name.encode(errors="surrogatepass")] = hashed.encode()
@@ -193,9 +196,10 @@ def _read_headers(section: Section) -> dict[str, str]:
     texts = {name: headers.text(name) for name in headers}
     for name, text in texts.items():
         if _HEADERS[name] and text not in _HEADERS[name]:
-            raise headers.error(name, f" is no value of this header. Expected {' or '.join(_HEADERS[name])}.", text)
+            problem = f" is no value of this header. Expected {' or '.join(_HEADERS[name])}."
+            raise headers.value_error(name, text, problem, _HEADERS[name])
         if not text.isprintable():
-            raise headers.error(name, " has characters that no header can have.")
+            raise headers.error(name, " has characters that no header can have. Remove them.")
     return {name: text for name, text in texts.items() if text}
 
 
@@ -206,6 +210,8 @@ def _read_rate_limit(section: Section) -> RateLimit | None:
         parts = _DURATION_PART.findall(interval)
         if "".join(number + unit for number, unit in parts) != interval:
             problem = " is no duration. Expected numbers with units, for example 500ms or 1m30s."
-            raise section.error("interval", problem, interval)
+            raise section.value_error("interval", interval, problem)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        if seconds >= _LONGEST_DURATION:
+            raise section.error("interval", " is longer than Go's longest duration. Expected at most 2562047h.")
     return RateLimit(seconds, burst) if seconds else None

@@ -17,7 +17,9 @@ from hr_prometheus.commands.parameters import CONFIG_PATH, ENV_FILE, Parameter, 
 from hr_prometheus.commands.run import run
 from hr_prometheus.commands.sources import commands_of
 from hr_prometheus.commands.streams import print_result
+from hr_prometheus.commands.types import FilePath
 from hr_prometheus.errors import HrPrometheusError, did_you_mean
+from hr_prometheus.quotes import hide_secret
 from hr_prometheus.settings import Settings
 from hr_prometheus.status.address import hide_passwords
 from hr_prometheus.status.rate_table import escape_unprintable
@@ -164,7 +166,10 @@ def _row(ctx: click.Context, parameter: Parameter) -> _Row:
         # click's own value for "no default" differs between its versions
         values = value if isinstance(value, tuple) else (value,)
         values = tuple(each for each in values if isinstance(each, str | int | float) and each != "")
-    values = tuple(hide_passwords(value) if isinstance(value, str) else value for value in values)
+    is_path = isinstance(parameter.type, FilePath)
+    values = tuple(
+        hide_passwords(hide_secret(value, is_path=is_path)) if isinstance(value, str) else value for value in values
+    )
     return _Row(parameter.key, values if parameter.is_list else next(iter(values), None), default, origin)
 
 

@@ -19,6 +19,7 @@ from hr_prometheus.errors import (
     TargetError,
 )
 from hr_prometheus.origins import sentence_of
+from hr_prometheus.quotes import quote, quote_path
 
 if TYPE_CHECKING:
     import click
@@ -52,7 +53,7 @@ def report_refusal(error: OSError, output: StandardOutput) -> None:
         if error.filename is None:  # only a standard stream has no name
             output.refuse(error)
         else:
-            print_error(f'the operating system has refused "{error.filename}": {error.strerror}.')
+            print_error(f"the operating system has refused {quote_path(str(error.filename))}: {error.strerror}.")
 
 
 def _sentence(error: HrPrometheusError, ctx: click.Context) -> str:
@@ -62,7 +63,8 @@ def _sentence(error: HrPrometheusError, ctx: click.Context) -> str:
         return sentence
     for origin in origins.values():
         for value in origin.values[:1]:
-            sentence = sentence.replace(f'{origin.option} "{value}"', origin.quote())
+            quoted = quote(value, is_path=origin.is_path)
+            sentence = sentence.replace(f"{origin.option} {quoted}", origin.quote())
     settings = error.settings if isinstance(error, ServingError) else ()
     places = list(quote_origins_in(sentence, ctx, settings))
     target = origins.get("target")

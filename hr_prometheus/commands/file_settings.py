@@ -12,6 +12,7 @@ import click
 
 from hr_prometheus.commands.config_file import PROJECT_FILE, TABLE
 from hr_prometheus.commands.parameters import settable_parameters
+from hr_prometheus.commands.types import FilePath
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.origins import Origin, sentence_of
 
@@ -110,7 +111,13 @@ def _origin(entry: _Entry, parameters: Parameters, by_command: Mapping[str, Para
             lines.append(item.line)
     except RecursionError as error:
         raise entry.error("it is nested too deeply.") from error
-    origin = Origin(parameter.option, tuple(texts), file=entry.file.path, lines=tuple(lines or [entry.line]))
+    origin = Origin(
+        parameter.option,
+        tuple(texts),
+        file=entry.file.path,
+        lines=tuple(lines or [entry.line]),
+        is_path=isinstance(parameter.type, FilePath),
+    )
     if parameter.parse is not None:
         try:
             parameter.parse(texts if parameter.is_list else texts[0])

@@ -80,7 +80,7 @@ class Group(click.Group):
 
 
 def _raise_without_passwords(error: click.UsageError) -> NoReturn:
-    """Raise a usage error, which repeats what was typed, without the password of a URL and the rest of a long value."""
+    """Raise a usage error, which repeats what was typed, without the password of a URL, a key and the rest of a long value."""
     text = error.format_message()
     shorter = cut_quotes(text)
     if "@" not in text and shorter == text:

@@ -103,7 +103,7 @@ class Parameter(click.Parameter):
         if source not in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
             return None
         values = tuple(value) if self.is_list else (str(value).lower(),) if isinstance(value, bool) else (value,)
-        origin = Origin(self.option, values)
+        origin = Origin(self.option, values, is_path=isinstance(self.type, FilePath))
         if source is ParameterSource.COMMANDLINE:
             return origin
         variable = str(self.envvar)
@@ -180,9 +180,11 @@ def quote_origins_in(text: str, ctx: click.Context, settings: Collection[str] = 
         if origin.is_derived or (settings and setting not in settings):
             continue
         values = (origin.text,) * (not origin.is_list) if origin.variable else origin.values if origin.file else ()
-        words = [value for value in values if value and value in text]  # few of what may be thousands
-        is_quoted = origin.name in text or any(origin.quote(value) in text for value in words)
-        if not is_quoted and any(_has_word(text, word) for word in words):
+        values = tuple(
+            value for value in values if value and origin.hide(value) in text
+        )  # few of what may be thousands
+        is_quoted = origin.name in text or any(origin.quote(value) in text for value in values)
+        if not is_quoted and any(_has_word(text, origin.hide(value)) for value in values):
             yield origin.name
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hr_prometheus.quotes import hide_pem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -98,12 +100,12 @@ def print_warning(text: str) -> None:
 
 
 def cut_quotes(text: str) -> str:
-    """Return *text* with the beginning of each quoted value that is long."""
+    """Return *text* with the beginning of each quoted value that is long, and without a private key."""
 
     def cut(quote: re.Match[str]) -> str:
         return quote[0] if len(quote[1]) <= _LONGEST_QUOTE else f'"{quote[1][:_LONGEST_QUOTE]}…"'
 
-    return re.sub('"([^"]*)"', cut, text)
+    return re.sub('"([^"]*)"', cut, hide_pem(text))
 
 
 def _print(kind: str, colour: str, text: str) -> None:

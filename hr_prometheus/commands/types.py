@@ -54,6 +54,12 @@ class FilePath(click.Path):
     def __init__(self) -> None:
         super().__init__(readable=False)
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path. The text of a certificate or a key, as ``$(cat FILE)`` has it, is none."""
+        if "-----BEGIN" in str(value):
+            self.fail("it is PEM text, and no path. Expected the path of a file with it.", param, ctx)
+        return super().convert(value, param, ctx)
+
     def resolve(self, text: str, directory: str) -> str:
         """Return the path that *text* means in a configuration file in a *directory*."""
         return os.path.join(directory, text)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hr_prometheus.access.certificates import Pem, load_chain
 from hr_prometheus.access.token import read_token
 from hr_prometheus.errors import ScrapeError, SettingError
+from hr_prometheus.quotes import quote_path
 from hr_prometheus.status.route_counters import BUCKETS, find_naming, is_exposition, read_routes, samples_of
 
 if TYPE_CHECKING:
@@ -129,6 +130,11 @@ class Scraper:
             reason = getattr(error.reason, "strerror", None) or error.reason
             raise ScrapeError(f'"{self.url}" does not answer: {reason}.') from error
         except http.client.HTTPException as error:
+            if self.url.startswith("https:"):
+                raise ScrapeError(
+                    f'"{self.url}" does not answer as a server of HTTP does. '
+                    "Give a client's certificate with --cert-file, if it requires one."
+                ) from error
             raise ScrapeError(f'"{self.url}" does not answer as a server of HTTP does. Is it "https"?') from error
         except OSError as error:
             raise ScrapeError(f'"{self.url}" does not answer: {error.strerror or error}.') from error
@@ -173,7 +179,7 @@ def read_password(password_file: str) -> str:
     Raises :exc:`~hr_prometheus.errors.SettingError` for what is none, and :exc:`~hr_prometheus.errors.ScrapeError` for a file
     that cannot be read.
     """
-    subject = f'--password-file "{password_file}"'
+    subject = f"--password-file {quote_path(password_file)}"
     try:
         password = _read_once(password_file).decode().rstrip("\r\n")
     except OSError as error:
@@ -203,12 +209,13 @@ def _context_of(ca_file: str | None, cert_file: str | None, key_file: str | None
         context = ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError as error:
         problem = " has no certificate. Expected one or more in PEM format."
-        raise SettingError("ca_file", f'--ca-file "{ca_file}"', problem) from error
+        raise SettingError("ca_file", f"--ca-file {quote_path(str(ca_file))}", problem) from error
     except OSError as error:
-        raise ScrapeError(f'--ca-file "{ca_file}": {error.strerror}. Expected certificates in PEM format.') from error
+        quoted = quote_path(str(ca_file))
+        raise ScrapeError(f"--ca-file {quoted}: {error.strerror}. Expected certificates in PEM format.") from error
     if cert_file is not None:
-        key = None if key_file is None else Pem(f'--key-file "{key_file}"', key_file, setting="key_file")
-        load_chain(context, Pem(f'--cert-file "{cert_file}"', cert_file, setting="cert_file"), key)
+        key = None if key_file is None else Pem.of_path("key_file", key_file)
+        load_chain(context, Pem.of_path("cert_file", cert_file), key)
     return context
 
 
