@@ -12,7 +12,7 @@ from hr_prometheus.access.files import FileStates, read_file
 from hr_prometheus.access.tls import TlsSettings, make_context
 from hr_prometheus.access.token import read_token
 from hr_prometheus.access.web_config import WebConfig, read_web_config
-from hr_prometheus.errors import ConfigurationError
+from hr_prometheus.errors import ConfigurationError, HrPrometheusError
 from hr_prometheus.origins import sentence_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
+#: The warning about access that refuses all.
+NO_BURST = "rate_limit has an interval and a burst of 0, so that each request is answered with 429. Give it a burst."
 #: Seconds that wrong files are given to become right before they are logged: a certificate and its key are two files.
 _PATIENCE = 1.0
 
@@ -47,6 +49,11 @@ class Access:
         """Whether everyone may come, without credentials or a certificate."""
         needs_certificate = self.tls is not None and self.tls.verify_mode == self.tls.verify_mode.CERT_REQUIRED
         return self.token is None and not self.users and not needs_certificate
+
+    @property
+    def refuses_all(self) -> bool:
+        """Whether each request is one too many."""
+        return self.rate_limit is not None and not self.rate_limit.burst
 
 
 def read_access(settings: Settings, read: Callable[[str], bytes]) -> Access:
@@ -98,10 +105,16 @@ class CurrentAccess:
                 access = read_access(self._settings, self._files.read)
                 self._check_change(access)
                 self._access = access
+                self.warn()
             except Exception as error:  # noqa: BLE001  # whatever is in a file, the port goes on
                 self._error = error
                 asyncio.get_running_loop().call_later(_PATIENCE, self._log_error, error)
         return self._access
+
+    def warn(self) -> None:
+        """Log what is allowed and hardly intended."""
+        if self._access.refuses_all:
+            logger.warning(NO_BURST)
 
     def _check_change(self, access: Access) -> None:
         if (access.tls is None) != (self._access.tls is None):
@@ -116,7 +129,9 @@ class CurrentAccess:
     def _log_error(self, error: Exception) -> None:
         self.get()
         if self._error is error:
-            sentence = sentence_of(error, self._settings.origins)
+            # The text of an error that nobody expected may have a part of the file.
+            is_ours = isinstance(error, HrPrometheusError)
+            sentence = sentence_of(error, self._settings.origins) if is_ours else f"{type(error).__name__}."
             logger.error("The metrics port goes on with its earlier settings. %s", sentence)
 
 

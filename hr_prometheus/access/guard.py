@@ -11,7 +11,8 @@ from aiohttp import hdrs
 from aiohttp.web import HTTPClientError, HTTPTooManyRequests, HTTPUnauthorized, middleware
 from multidict import CIMultiDict
 
-from hr_prometheus.access.access import CurrentAccess
+from hr_prometheus.access.access import CurrentAccess, read_access
+from hr_prometheus.access.files import read_file
 from hr_prometheus.access.passwords import Passwords, TooManyPasswordsError
 from hr_prometheus.access.rate_limit import TokenBucket
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
 
 
-def check_access(settings: Settings) -> None:
-    """Check the files that say who may come to the metrics port."""
-    CurrentAccess(settings)
+def check_access(settings: Settings) -> Access:
+    """Check the files that say who may come to the metrics port, and return what they say."""
+    return read_access(settings, read_file)
 
 
 class Guard:
@@ -38,6 +39,7 @@ class Guard:
 
     def __init__(self, settings: Settings) -> None:
         self._current = CurrentAccess(settings)
+        self._current.warn()
         self._passwords = Passwords()
         self._bucket: TokenBucket | None = None
         #: The context for the port, which follows the current settings; ``None`` without TLS.

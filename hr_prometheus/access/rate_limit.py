@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RateLimit:
-    """One request in each *interval* of seconds, and a *burst* of so many at once."""
+    """One request in each *interval* of seconds, and a *burst* of so many at once. A burst of 0 allows none at all."""
 
     interval: float
     burst: int

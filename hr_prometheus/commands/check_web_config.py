@@ -8,7 +8,7 @@ import click
 
 from hr_prometheus.commands.command import Command
 from hr_prometheus.commands.parameters import Argument
-from hr_prometheus.commands.streams import print_result
+from hr_prometheus.commands.streams import print_result, print_warning
 from hr_prometheus.commands.types import FilePath
 from hr_prometheus.settings import Settings
 
@@ -20,7 +20,10 @@ def check_web_config(*, file: str, **_origins: Any) -> None:
 
     Exit codes: 0 no errors, 1 a file cannot be read, 2 something in it is wrong.
     """
+    from hr_prometheus.access.access import NO_BURST
     from hr_prometheus.access.guard import check_access
 
-    check_access(Settings(target="", metrics_port=0, metrics_web_config=file))
+    access = check_access(Settings(target="", metrics_port=0, metrics_web_config=file))
+    if access.refuses_all:
+        print_warning(NO_BURST)
     print_result("No errors.")
