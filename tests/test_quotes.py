@@ -15,6 +15,7 @@ TOKEN = "e070e08bf24bf9dab36d19e56a59abd79d38448a64d31ed305a947fafa456925"  # no
     [
         "", "web.yml", "certificate", "~/a.pem", "$CERT", "../keys/server-key.pem", "/run/secrets/metrics-certificate-of-the-server",
         "/etc/prometheus/certificates/Production2/server", "/var/lib/kubelet/pods/8d7a3c5e-0000/volumes/..2026_01_01/tls.key", "ü b.pem",
+        "services/payments/backend/source", "My-Service/configuration/production", "deploy-2026/payments/backend/web",
     ],
 )  # fmt: skip
 def test_paths(path):
