@@ -187,8 +187,8 @@ def test_a_label_that_clients_would_fill(command):
     labels = "--label", "team=const:shop", "--label", "client=header:X-Client"
     done = hr_prometheus(command, "served:create_app", *labels)
     assert done.stderr == (
-        'Error: --label "client=header:X-Client" has no list of values. Clients choose what they send, so there would be no '
-        "end of series. Expected, for example, client=header:X-Client=web,ios.\n"
+        'Error: --label "client=header:X-Client" has no list of values. Clients choose what they send, so the number of series '
+        "would have no bound. Expected, for example, client=header:X-Client=web,ios.\n"
     )
     assert done.returncode == USAGE
 

@@ -94,9 +94,18 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
         "many:create_app_with_users", "--workers", "2", "--port", "0", "--metrics-port", "0", "--path-budget", str(budget),
         *PATIENT, **{MARK: mark},
     )  # fmt: skip
-    for round_ in range(rounds):
+    text = 'request_count_total{method="POST",path="/users/'
+
+    async def requests() -> dict[str, float]:
+        return {name: value for name, value in (await scrape(service)).items() if name.startswith(text)}
+
+    for round_ in range(1, rounds + 1):
         for number in range(new_paths):
             await ask(f"{service.url}/users/{round_ * new_paths + number}")
+        async with asyncio.timeout(DEADLINE):
+            # A request is counted after its answer has left.
+            while sum((await requests()).values()) != round_ * new_paths:
+                await asyncio.sleep(0.01)
         gone = slots(mark).values()
         if event == "killed":
             for pid in gone:
@@ -105,11 +114,10 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
             service.process.send_signal(signal.SIGHUP)
         await until_async(lambda gone=gone: are_without(mark, *gone))
         await until_up(service, 2)
-    text = 'request_count_total{method="POST",path="/users/'
-    requests = {name: value for name, value in (await scrape(service)).items() if name.startswith(text)}
-    assert len(requests) == budget + 1
-    assert requests[text + '{user}",status="200"}'] == new_paths * rounds - budget
-    assert sum(requests.values()) == new_paths * rounds
+    by_label = await requests()
+    assert len(by_label) == budget + 1
+    assert by_label[text + '{user}",status="200"}'] == new_paths * rounds - budget
+    assert sum(by_label.values()) == new_paths * rounds
 
 
 async def test_a_directory_of_numbers_that_is_removed(serve, mark):
