@@ -20,14 +20,15 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeHistogramMetricFamily, Timestamp
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from hr_prometheus.exposition import render
 from hr_prometheus.exposition.formats import TEXT, Format
-from hr_prometheus.metrics import ERRORS, SCRAPE_DURATION, SCRAPE_LINES
+from hr_prometheus.metrics import ERRORS, METRICS, SCRAPE_DURATION, SCRAPE_LINES
 from hr_prometheus.request.records import Records
 from hr_prometheus.request.websocket import WebSocketRecord
 from hr_prometheus.store.families import with_created
-from hr_prometheus.store.store import self_store
+from hr_prometheus.store.store import Store, self_store
 
 OPENMETRICS = Format(is_openmetrics=True, version="1.0.0", escaping="allow-utf-8")
 
@@ -63,6 +64,37 @@ def test_the_bytes_are_the_librarys(made, is_created_on):
         with_created.reset(token)
         enable_created_metrics()
     assert TEXT.render(registry) == generate_latest(registry)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [(), ("able", "1"), ("zone", "2"), ("able", 'a "b\\\n,}', "zone", "%s")],
+    ids=["none", "first", "last", "both"],
+)
+def test_every_metric_of_the_catalogue_can_be_parsed(extra):
+    """Whatever labels it has, wherever they sort beside the metric's own and beside the bound of a bucket."""
+    registry = CollectorRegistry()
+    store = Store(METRICS)
+    registry.register(store)
+    for metric in METRICS:
+        labels = (*metric.labels, *extra)
+        if metric.type == "histogram":
+            store.observe(metric, labels, 0.3)
+        elif metric.ends_in is None:
+            store.allocate(metric, labels)[0][0] = 3.0
+    token = with_created.set(True)
+    try:
+        body = OPENMETRICS.render(registry)
+        assert body == generate_openmetrics(registry, "allow-utf-8")
+    finally:
+        with_created.reset(token)
+    assert TEXT.render(registry) == generate_latest(registry)
+    families = {family.name: family for family in parse_openmetrics(body.decode())}
+    for metric in METRICS:
+        labels = dict(zip(metric.labels, metric.labels, strict=True)) | dict(zip(extra[::2], extra[1::2], strict=True))
+        samples = families[metric.name].samples
+        assert samples
+        assert all({**sample.labels, "le": ""} == {**labels, "le": ""} for sample in samples)
 
 
 NAMES = [

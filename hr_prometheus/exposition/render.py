@@ -6,6 +6,7 @@ text of a series is one format string, made once for the family, filled with its
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
@@ -64,14 +65,15 @@ def pieces(
 
 
 def _template(family: StoredFamily, bounds: Sequence[float], *, with_created: bool) -> str:
-    """Return the lines of one series with these *bounds*, each with a place for the labels and one for the number."""
-    braces = "{%s}" if family.export.labels else "%s"
-    comma = "," if family.export.labels else ""
+    """Return the lines of one series with these *bounds*, each with a place for its labels and one for its number.
+
+    The place in the line of a bucket, inside its braces, is for labels after the bound. Any other has the braces as well.
+    """
     texts = iter([go_text(bound) for bound in (*bounds, float("inf"))])
     lines = []
     for name in family.sample_names(bounds, with_created=with_created):
         is_bucket = family.type == "histogram" and name.endswith("_bucket")
-        line = f'{name}{{le="{next(texts)}"{comma}%s}} %s\n' if is_bucket else f"{name}{braces} %s\n"
+        line = f'{name}{{le="{next(texts)}"%s}} %s\n' if is_bucket else f"{name}%s %s\n"
         if family.selects(name):
             lines.append(line)
     return "".join(lines)
@@ -80,23 +82,20 @@ def _template(family: StoredFamily, bounds: Sequence[float], *, with_created: bo
 def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_created: bool) -> str:
     """Return the lines of the next series of ours, from number *start* on."""
     own = family.export.labels
-    names = sorted((name, index) for index, name in enumerate(own))
+    own_names = sorted((name, index) for index, name in enumerate(own))
+    own_before = bisect_left(own_names, _LE)
     cells = len(part.bounds) + 1 if family.type == "histogram" else 0
     samples = family.sample_names(classic_bounds(part.bounds), with_created=with_created)
     selected = [index for index, name in enumerate(samples) if family.selects(name)]
-    is_before_le = bool(cells) and any(each < _LE for each in names)
+    buckets = template.count("{")
     lines = []
     for values, (page, first) in part.series[start : start + _SERIES]:
-        text, label_names = template, names
-        if len(values) > len(own) or is_before_le:
+        text, label_names, before = template, own_names, own_before
+        if len(values) > len(own):
             extra = [(name, len(own) + 2 * index + 1) for index, name in enumerate(values[len(own) :: 2])]
-            label_names = sorted([*names, *extra])
-            if cells and (first_names := [each for each in label_names if each < _LE]):
-                # prometheus_client sorts the labels, and these are before "le".
-                first_labels = [f'{name}="{_escaped(values[index])}",' for name, index in first_names]
-                text = template.replace("{", "".join(["{", *first_labels]).replace("%", "%%"))
-                label_names = label_names[len(first_names) :]
-        labels = ",".join([f'{name}="{_escaped(values[index])}"' for name, index in label_names])
+            label_names = sorted([*own_names, *extra])  # as prometheus_client sorts them
+            before = bisect_left(label_names, _LE)
+        labels = [f'{name}="{_escaped(values[index])}"' for name, index in label_names]
         last = first + cells
         if cells:
             total, *counts = list(page[first : last + 1])  # at one moment: another thread may be writing
@@ -110,7 +109,14 @@ def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_
             numbers.append(go_text(page[last + 1]))
         if len(selected) < len(numbers):
             numbers = [numbers[index] for index in selected]
-        places = [labels] * (2 * len(numbers))
+        joined = ",".join(labels)
+        braces = f"{{{joined}}}" if joined else ""
+        after = f",{joined}" if joined else ""
+        if buckets and before:
+            first_labels = "".join([f"{each}," for each in labels[:before]])
+            text = template.replace("{", "{" + first_labels.replace("%", "%%"))
+            after = "".join([f",{each}" for each in labels[before:]])
+        places = [after] * (2 * buckets) + [braces] * (2 * (len(numbers) - buckets))
         places[1::2] = numbers
         lines.append(text % tuple(places))
     return "".join(lines)
