@@ -42,7 +42,9 @@ def options_table(*commands: str) -> str:
     rows = ["| Option | |", "|---|---|"]
     for option in options.values():
         if isinstance(option, click.Option) and option.name not in ("help", *shared):
-            names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
+            values = option.metavar or "|".join(getattr(option.type, "choices", [option.type.name.upper()]))
+            value = "" if option.is_flag else " " + values.replace("|", r"\|")
+            names = ", ".join(f"`{name}{value}`" for name in [*option.opts, *option.secondary_opts])
             default = option.show_default if isinstance(option.show_default, str) else option.get_default(context)
             # click's own value for "no default" differs between its versions.
             shown = (

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from manual import DOCS, PAGES, README, ROOT, sentences_of, without_blocks
+from test_architecture import FLOORS
+
+import hr_prometheus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +68,20 @@ def test_every_page_is_in_the_index():
         name = page.relative_to(DOCS)
         assert f"({name})" in index
         assert f"\n{name.with_suffix('')}\n" in index
+
+
+def test_the_python_api_is_whole():
+    """Each public name has its description."""
+    page = PAGES[DOCS / "reference" / "python.md"]
+    for name in hr_prometheus.__all__:
+        assert re.search(rf"^\.\. auto\w+:: {name}$", page, re.MULTILINE), name
+
+
+def test_the_architecture_has_every_layer():
+    """The drawing has the rooms that the code has."""
+    drawing = PAGES[DOCS / "architecture.md"].partition("## The layers\n\n```text\n")[2].partition("```")[0]
+    for room in " ".join(FLOORS).split():
+        assert room == "__main__" or re.search(rf"\b{room}\b", drawing), room
 
 
 def test_the_readme_is_one_page():
