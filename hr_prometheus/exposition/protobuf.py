@@ -7,26 +7,32 @@ a counter has ``_total`` in its name, and the count of a histogram stands for it
 from __future__ import annotations
 
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING
 
 from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
+from hr_prometheus.exposition.exemplars import bucket_message
 from hr_prometheus.exposition.native_buckets import native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
 from hr_prometheus.names import named_labels
 from hr_prometheus.store.bounds import BOTH, NativeBounds, classic_bounds, cumulative_counts
+from hr_prometheus.store.exemplars import time_of
 from hr_prometheus.store.families import StoredFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from prometheus_client.core import Exemplar
     from prometheus_client.core import Metric as Family
 
     from hr_prometheus.store.cells import Page
     from hr_prometheus.store.families import Part
 
-    #: Encodes the numbers of one series, whose first cell is given, as a field of its metric.
-    Encode = Callable[[Page, int], bytes]
+    #: Encodes the numbers of one series, whose first cell is given, and its exemplars by bucket, as a field of its metric.
+    Encode = Callable[[Page, int, Mapping[int, Exemplar]], bytes]
+    #: Adds the fields of classic buckets: of some cells, the sum first, and of exemplars by bucket. Returns the count.
+    EncodeClassic = Callable[[list[float], list[bytes], Mapping[int, Exemplar]], float]
 
 #: Series of a family of ours in one slice; about 10 microseconds each.
 _SERIES = 50
@@ -59,52 +65,57 @@ class _Labels(dict[tuple[str, ...], bytes]):
 
     def __init__(self, own: tuple[str, ...], names: Names) -> None:
         super().__init__()
-        self._own, self._names = own, names
+        self._own, self.names = own, names
 
     def __missing__(self, values: tuple[str, ...]) -> bytes:
         if len(self) >= _MOST_LABELS:
             self.clear()
-        labels = self[values] = self._names.labels(named_labels(self._own, values))
+        labels = self[values] = self.names.labels(named_labels(self._own, values))
         return labels
 
 
 def _slices(family: StoredFamily, labels: _Labels, *, with_created: bool) -> Iterator[Piece]:
     """Yield the metrics of a family of ours, some at a time."""
     for part in family.parts:
-        encode = _encoder(family, part, with_created=with_created)
+        encode = _encoder(family, part, labels.names, with_created=with_created)
         for start in range(0, len(part.series), _SERIES):
-            series = part.series[start : start + _SERIES]
-            yield Piece([metric(labels[values], numbers) for values, cells in series if (numbers := encode(*cells))])
+            series = [
+                (values, encode(page, first, family.exemplars_of(values, part.bounds) if family.exemplars else {}))
+                for values, (page, first) in part.series[start : start + _SERIES]
+            ]
+            yield Piece([metric(labels[values], numbers) for values, numbers in series if numbers])
 
 
-def _encoder(family: StoredFamily, part: Part, *, with_created: bool) -> Encode:
+def _encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bool) -> Encode:
     """Return what encodes the numbers of one series; for a histogram that is left out it returns nothing."""
     if family.type == "histogram":
-        return _histogram_encoder(family, part, with_created=with_created)
+        return _histogram_encoder(family, part, names, with_created=with_created)
     if family.type == "gauge":
-        return lambda page, first: wire.message(2, _VALUE + wire.pack_double(page[first]))
+        return lambda page, first, _: wire.message(2, _VALUE + wire.pack_double(page[first]))
 
-    def encode(page: Page, first: int) -> bytes:
+    def encode(page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
+        exemplar = names.exemplar(2, exemplars[0]) if exemplars else b""
         created = wire.timestamp(3, page[first + 1]) if with_created else b""
-        return wire.message(3, b"".join((_VALUE, wire.pack_double(page[first]), created)))
+        return wire.message(3, b"".join((_VALUE, wire.pack_double(page[first]), exemplar, created)))
 
     return encode
 
 
-def _histogram_encoder(family: StoredFamily, part: Part, *, with_created: bool) -> Encode:
+def _histogram_encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bool) -> Encode:
     bounds = part.bounds
     size = len(bounds) + 2
     native = native_encoder(bounds) if isinstance(bounds, NativeBounds) else None
-    classic = _classic_encoder(bounds) if not isinstance(bounds, NativeBounds) or bounds.mode == BOTH else None
+    has_classic = not isinstance(bounds, NativeBounds) or bounds.mode == BOTH
+    classic = (_classic_encoder if has_classic else _exemplar_encoder)(bounds, names)
 
-    def encode(page: Page, first: int) -> bytes:
+    def encode(page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
         cells = list(page[first : first + size])  # at one moment: another thread may be writing
         fields: list[bytes] = []
         count = 0.0
         if native is not None:
             count = native(cells, fields)
-        if classic is not None:
-            count = classic(cells, fields)
+        if has_classic or exemplars:
+            count = classic(cells, fields, exemplars)
         if family.may_be_empty and not count:
             return b""
         if with_created:
@@ -114,16 +125,37 @@ def _histogram_encoder(family: StoredFamily, part: Part, *, with_created: bool) 
     return encode
 
 
-def _classic_encoder(bounds: tuple[float, ...]) -> Callable[[list[float], list[bytes]], float]:
-    """Return what adds the fields of the classic buckets of some cells, the sum first, and returns their count."""
-    template = [part for bound in classic_bounds(bounds) for part in (b"", wire.double(2, bound))]
+def _classic_encoder(bounds: tuple[float, ...], names: Names) -> EncodeClassic:
+    """Return what adds the fields of all classic buckets, and returns the count."""
+    buckets = (*classic_bounds(bounds), inf)
+    template = [part for bound in buckets[:-1] for part in (b"", wire.double(2, bound))]
 
-    def encode(cells: list[float], fields: list[bytes]) -> float:
-        *counts, count = cumulative_counts(bounds, islice(cells, 1, None))
+    def encode(cells: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
+        counts = cumulative_counts(bounds, islice(cells, 1, None))
         places = template.copy()
-        places[::2] = map(_bucket, counts)
+        places[::2] = map(_bucket, counts[:-1])
+        for index, exemplar in exemplars.items():
+            message = bucket_message(counts[index], buckets[index], exemplar, names)
+            places[2 * index : 2 * index + 2] = message, b""  # that of the bucket +Inf is added
         fields += places
-        return count
+        return counts[-1]
+
+    return encode
+
+
+def _exemplar_encoder(bounds: tuple[float, ...], names: Names) -> EncodeClassic:
+    """Return what adds the fields of the classic buckets with exemplars only, and returns the count.
+
+    Prometheus looks there for the exemplars of a native histogram. 2.42 takes only the first one of a scrape, so the newest
+    comes first. Later versions take all, in the order of their times.
+    """
+    buckets = (*classic_bounds(bounds), inf)
+
+    def encode(cells: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
+        counts = cumulative_counts(bounds, islice(cells, 1, None))
+        for index, exemplar in sorted(exemplars.items(), key=lambda item: time_of(item[1]), reverse=True):
+            fields.append(bucket_message(counts[index], buckets[index], exemplar, names))
+        return counts[-1]
 
     return encode
 

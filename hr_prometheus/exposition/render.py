@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric as Family
 
+from hr_prometheus.exposition.exemplars import exemplar_text
 from hr_prometheus.store.bounds import classic_bounds, cumulative_counts
 from hr_prometheus.store.families import StoredFamily, go_text
 
@@ -57,7 +58,10 @@ def pieces(
             for part in family.parts:
                 template = _template(family, classic_bounds(part.bounds), with_created=with_created)
                 for start in range(0, len(part.series), _SERIES):
-                    yield _lines(family, part, template, start, with_created=with_created).encode()
+                    lines = _lines(
+                        family, part, template, start, with_created=with_created, with_exemplars=is_openmetrics
+                    )
+                    yield lines.encode()
         elif len(family.samples) <= _SAMPLES:
             yield generate(Families(family))
         else:
@@ -79,7 +83,9 @@ def _template(family: StoredFamily, bounds: Sequence[float], *, with_created: bo
     return "".join(lines)
 
 
-def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_created: bool) -> str:
+def _lines(
+    family: StoredFamily, part: Part, template: str, start: int, *, with_created: bool, with_exemplars: bool
+) -> str:
     """Return the lines of the next series of ours, from number *start* on."""
     own = family.export.labels
     own_names = sorted((name, index) for index, name in enumerate(own))
@@ -107,6 +113,9 @@ def _lines(family: StoredFamily, part: Part, template: str, start: int, *, with_
             numbers = [_number(page[first])]
         if with_created and family.type != "gauge":
             numbers.append(go_text(page[last + 1]))
+        if with_exemplars and family.exemplars:
+            for index, exemplar in family.exemplars_of(values, part.bounds).items():
+                numbers[index] += exemplar_text(exemplar)
         if len(selected) < len(numbers):
             numbers = [numbers[index] for index in selected]
         joined = ",".join(labels)

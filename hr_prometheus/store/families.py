@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,13 +14,17 @@ from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.names import named_labels
 from hr_prometheus.store.bounds import classic_bounds, cumulative_counts
 from hr_prometheus.store.cells import has_observations
+from hr_prometheus.store.exemplars import time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import Protocol, TypeAlias
+
+    from prometheus_client.core import Exemplar
 
     from hr_prometheus.names import Export
     from hr_prometheus.store.cells import Cells, Page
+    from hr_prometheus.store.exemplars import ExportedExemplars
 
     #: The values of a series' labels, and its cells.
     Series: TypeAlias = tuple[tuple[str, ...], Cells]
@@ -59,6 +64,7 @@ class StoredFamily(Family):
         self.export = export
         self.parts = parts
         self.may_be_empty = export.metric in IN_PROGRESS
+        self.exemplars: ExportedExemplars = {}
         #: The names of the samples that are read; ``None`` for all.
         self.selected: frozenset[str] | None = None
 
@@ -97,28 +103,42 @@ class StoredFamily(Family):
         Nothing is read yet, so that a selection is rendered as fast as the whole.
         """
         selection = StoredFamily(self.export, self.parts)
+        selection.exemplars = self.exemplars
         selection.selected = frozenset(self.sample_names((), with_created=with_created.get())).intersection(names)
         return selection if selection.selected else None
 
     #: What prometheus_client's registry calls for ``name[]``.
     _restricted_metric = select
 
+    def exemplars_of(self, values: tuple[str, ...], bounds: tuple[float, ...]) -> Mapping[int, Exemplar]:
+        """Return the newest exemplars of a series, by the index of their classic bucket; of a counter by 0."""
+        newest: dict[int, Exemplar] = {}
+        bounds = classic_bounds(bounds)
+        for exemplars in self.exemplars.get(values, ()):
+            for each in list(exemplars.values()):  # another thread may be adding
+                bucket = bisect_left(bounds, each.value)
+                if bucket not in newest or time_of(newest[bucket]) < time_of(each):
+                    newest[bucket] = each
+        return newest
+
     def _samples(self, bounds: tuple[float, ...], values: tuple[str, ...], page: Page, first: int) -> Iterator[Sample]:
         labels = named_labels(self.export.labels, values)
+        exemplars = self.exemplars_of(values, bounds)
         created = first + 1
         if self.type == "gauge":
             yield Sample(self.name, labels, page[first])
             return
         if self.type == "counter":
-            yield Sample(f"{self.name}_total", labels, page[first])
+            yield Sample(f"{self.name}_total", labels, page[first], exemplar=exemplars.get(0))
         else:
             if self.may_be_empty and not has_observations(page, first, len(bounds)):
                 return
             created = first + len(bounds) + 2
             total, *counts = list(page[first:created])  # at one moment: another thread may be writing
-            buckets = (*classic_bounds(bounds), float("inf"))
-            for bound, count in zip(buckets, cumulative_counts(bounds, counts), strict=True):
-                yield Sample(f"{self.name}_bucket", {**labels, "le": go_text(bound)}, count)
+            buckets = zip((*classic_bounds(bounds), float("inf")), cumulative_counts(bounds, counts), strict=True)
+            for bucket, (bound, count) in enumerate(buckets):
+                own_labels = {**labels, "le": go_text(bound)}
+                yield Sample(f"{self.name}_bucket", own_labels, count, exemplar=exemplars.get(bucket))
             yield Sample(f"{self.name}_count", labels, count)
             yield Sample(f"{self.name}_sum", labels, total)
         if with_created.get():

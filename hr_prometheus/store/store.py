@@ -29,6 +29,7 @@ from hr_prometheus.metrics import (
 from hr_prometheus.names import DEFAULT_NAMING, exports_of
 from hr_prometheus.store.bounds import OFF, cell_bounds, classic_bounds, native_bounds
 from hr_prometheus.store.cells import MemoryAllocator, SeriesId
+from hr_prometheus.store.exemplars import Exemplars
 from hr_prometheus.store.exported import ExportedFamilies
 from hr_prometheus.store.families import StoredFamily
 from hr_prometheus.store.values import ValueAllocator, is_multiprocess_mode
@@ -73,6 +74,7 @@ class Store:
         self._allocator: Allocator = MemoryAllocator()
         self._series: dict[tuple[Metric, tuple[str, ...]], tuple[Cells, tuple[float, ...]]] = {}
         self._exported = ExportedFamilies()
+        self.exemplars = Exemplars()
 
     def use(self, allocator: Allocator) -> None:
         """Have cells from *allocator*, and the series that it has already. To be called before the first series is made."""
@@ -137,7 +139,9 @@ class Store:
         """Yield the families that have at least one series."""
         for hook in collect_hooks:
             hook()
-        yield from self._exported.families()
+        for family in self._exported.families():
+            family.exemplars = self.exemplars.of_export(family.export)
+            yield family
 
 
 _lock = Lock()
@@ -183,6 +187,14 @@ def loop_store(registry: CollectorRegistry) -> Store:
 def client_store(registry: CollectorRegistry) -> Store:
     """Return the store of the client's metrics in *registry*, as :func:`self_store` does."""
     return _registered(registry, Store(CLIENT_METRICS))
+
+
+def dump_exemplars(registry: CollectorRegistry, since: int = 0) -> list[list[object]]:
+    """Return the exemplars of all stores in *registry* that were kept after the number *since*.
+
+    Each begins with its own number.
+    """
+    return [each for store in list(_stores.get(registry, {}).values()) for each in store.exemplars.dump(since)]
 
 
 def check_registry(registry: object) -> None:
