@@ -21,10 +21,11 @@ from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
 from hr_prometheus.labels.resources import are_foreign
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.metric import LATENCY_BUCKETS
-from hr_prometheus.metrics import DEFAULT_SLOW, FULL
+from hr_prometheus.metrics import DEFAULT_SLOW, FULL, NO_EXEMPLARS
 from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.factory import hrprometheus_middleware
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.request.span import put_innermost
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.status.view import METRICS_PATH, add_status_routes, make_status_view
 
@@ -64,6 +65,7 @@ def instrument(
     detail: str = FULL,
     latency_by_status: bool = False,
     native_histograms: bool | str = False,
+    exemplars: str = NO_EXEMPLARS,
     exclude: Iterable[str] = (),
     exclude_methods: Collection[str] = (),
     extra_labels: Mapping[str, str | Label] | None = None,
@@ -89,6 +91,8 @@ def instrument(
     - *latency_by_status*: gives latencies the label ``outcome``: ``error`` for a status from 500 on, else ``ok``.
     - *native_histograms*: keeps the histograms of requests as native ones as well. A scrape of protocol buffers has one series
       in place of each classic histogram, or both of them with ``both``.
+    - *exemplars*: where the traces come from that buckets and errors lead to. ``traceparent`` is the header of sampled requests,
+      ``otel`` the span of an OpenTelemetry middleware in *app*. With ``off``, the default, there are none.
     - *names*: the name sets of the request metrics: ``seed``, the default, ``http``, ``otel``.
     - *metric_prefix*: stands before their names.
     - *registry*: where the metrics are registered. With a *request_monitor* of your own, it is only what the metrics route shows.
@@ -132,6 +136,7 @@ def instrument(
         "detail": detail,
         "latency_by_status": latency_by_status,
         "native_histograms": native_histograms,
+        "exemplars": exemplars,
     }
     if any(recorder_of(candidate) is not None for candidate in app.middlewares):
         _warn_of_ignored(options | of_default_monitor | {"request_monitor": request_monitor})
@@ -145,6 +150,8 @@ def instrument(
         _put_outermost(app, hrprometheus_middleware(request_monitor, **options))
     for recorder in filter(None, map(recorder_of, app.middlewares)):
         recorder.recent.slow = slow or inf
+        if recorder.needs_context:
+            put_innermost(app)
     if lacks_page:
         app[METRICS_PATH] = metrics_path or ""
     _add_routes(app, registry, metrics_path if lacks_metrics else None, status_path if lacks_page else None)

@@ -300,5 +300,8 @@ BASIC, FULL = DETAILS = ("basic", "full")
 #: Which client sessions the command measures: those that the application keeps, or all.
 KEPT_SESSIONS, ALL_SESSIONS = CLIENT_SESSIONS = ("kept", "all")
 
+#: Where the traces of requests are taken from that are exemplars: nowhere, a header, or the current span of OpenTelemetry.
+NO_EXEMPLARS, TRACEPARENT, OTEL_SPANS = EXEMPLAR_SOURCES = ("off", "traceparent", "otel")
+
 #: From how many seconds on a request is slow, by default.
 DEFAULT_SLOW = 1.0

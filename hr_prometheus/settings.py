@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import SettingError
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, SAFE
-from hr_prometheus.metrics import DEFAULT_SLOW
+from hr_prometheus.metrics import DEFAULT_SLOW, NO_EXEMPLARS
 from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.origins import TYPED, Origin
 
@@ -109,6 +109,8 @@ class Settings:
     latency_by_status: bool = False
     #: ``only`` or ``both``, for protocol buffers without the classic histograms or with them.
     native_histograms: str | None = None
+    #: Where the traces of requests are taken from.
+    exemplars: str = NO_EXEMPLARS
     detail: str | None = None
     exclude: tuple[str, ...] = ()
     exclude_methods: tuple[str, ...] = ()
@@ -203,6 +205,7 @@ class Settings:
             "--buckets": self.buckets, "--names": self.names != DEFAULT_NAMES, "--metric-prefix": self.metric_prefix,
             "--detail": self.detail, "--label": self.extra_labels, "--latency-by-status": self.latency_by_status,
             "--native-histograms": self.native_histograms,
+            "--exemplars": self.exemplars != NO_EXEMPLARS,
         }  # fmt: skip
         names = {origin.option: origin.name for origin in self.origins.values()}
         given = " and ".join(names.get(option, option) for option in of_default if of_default[option])

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import closing, contextmanager
 
 import pytest
@@ -13,6 +14,7 @@ from client_model import samples_of
 from conftest import FamiliesCollector, in_worker, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -109,6 +111,71 @@ Info("build", "Build").info({{"version": "{number}"}})
 Enum("state", "State", states=["up", "down"]).state("down")
 print(json.dumps(dump()))
 """
+
+
+class Traced:
+    """Stands for a request with a trace."""
+
+    def __init__(self, trace):
+        self.headers = CIMultiDict({"traceparent": f"00-{trace * 32}-{'1' * 16}-01"})
+        self.request = self
+
+
+@pytest.fixture
+def traced_workers(worker_records):
+    """Two workers that keep exemplars: their registries, and a function that counts a request of one of them."""
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    options = {"exemplars": "traceparent", "latency_by_status": True}
+    records = [worker_records(slot, registry, **options) for slot, registry in enumerate(registries)]
+
+    def count_request(slot, status, seconds, trace):
+        record = records[slot].request(("GET", "/"))
+        record.begin()
+        record.finish(status, seconds, Traced(trace))
+
+    return registries, count_request
+
+
+def traces(body):
+    """Return the traces of the exemplars in OpenMetrics, by the bound or the status of their sample."""
+    return {
+        sample.labels.get("le", sample.labels.get("status")): sample.exemplar.labels["trace_id"][0]
+        for family in openmetrics_families(body.decode())
+        for sample in family.samples
+        if sample.exemplar
+    }
+
+
+def test_of_the_exemplars_of_all_workers_the_newest_are_shown(tmp_path, traced_workers):
+    """Those that have arrived once are there although their worker is not; one that sends nonsense loses only its own."""
+    registries, count_request = traced_workers
+    count_request(1, "200", 0.3, "a")
+    count_request(1, "200", 3.0, "b")
+    time.sleep(0.002)  # times are to the millisecond
+    count_request(0, "200", 0.4, "c")
+    count_request(0, "503", 30.0, "d")
+    dumps = {slot: json.loads(json.dumps(dump(registry))) for slot, registry in enumerate(registries)}
+    every, of_one = {"0.5": "c", "5.0": "b", "+Inf": "d", "503": "d"}, {"0.5": "a", "5.0": "b"}
+    with closing(MultiProcessCollector(str(tmp_path))) as collector:
+        nonsense = {**dumps[0], "exemplars": [["nonsense"]]}
+        assert traces(OPENMETRICS.render(collector.scrape({0: nonsense, 1: dumps[1]}))) == of_one
+        assert traces(OPENMETRICS.render(collector.scrape(dumps))) == every
+        assert traces(OPENMETRICS.render(collector.scrape({}))) == every
+        assert PROTOBUF.render(collector.scrape(dumps)).count(b"trace_id") == 4
+        assert b"trace_id" not in TEXT.render(collector.scrape(dumps))
+
+
+def test_an_exemplar_is_sent_once(traced_workers):
+    """What has arrived is left out of the next dump, unless it was replaced."""
+    registries, count_request = traced_workers
+    for seconds in (0.3, 3.0):
+        count_request(0, "503", seconds, "a")
+    first = dump(registries[0])["exemplars"]
+    latest = max(each[0] for each in first)
+    assert len(first) == 3
+    assert dump(registries[0], since=latest)["exemplars"] == []
+    count_request(0, "503", 3.0, "b")
+    assert [each[1] for each in dump(registries[0], since=latest)["exemplars"]] == ["request_count"]
 
 
 def of_application(numbers):

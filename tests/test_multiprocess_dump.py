@@ -54,7 +54,7 @@ def test_what_is_in_files_is_not_sent(registry, tmp_path):
     file.close()
     collector = MultiProcessCollector(registry, str(tmp_path))
     assert len(list(collector.collect())) == 1
-    assert sent(registry) == ({}, [], [], {"gauge", "labelled_gauge"})
+    assert sent(registry) == ({}, [], [], {"gauge", "labelled_gauge"}, [])
 
 
 def test_gauges_with_functions_have_a_list_of_their_own(registry):
@@ -64,7 +64,7 @@ def test_gauges_with_functions_have_a_list_of_their_own(registry):
     both.labels("function").set_function(lambda: 6)
     both.labels("number").set(7)
     Gauge("number", "Help", registry=registry).set(8)
-    _, families, functions, plain_gauges = sent(registry)
+    _, families, functions, plain_gauges, _ = sent(registry)
     assert families == []
     assert plain_gauges == {"number"}
     assert [(family.name, family.type, family.documentation) for family in functions] == [
@@ -104,7 +104,7 @@ def test_a_failure_is_not_counted_under_a_taken_name(registry):
     """The application has the name, which is no failure either."""
     Counter("hr_prometheus_errors", "The application's", registry=registry)
     registry.register(FamiliesCollector(ValueError()))
-    assert sent(registry) == ({}, [], [], set())
+    assert sent(registry) == ({}, [], [], set(), [])
 
 
 def test_odd_values_become_text_and_floats(registry):

@@ -16,7 +16,15 @@ from hr_prometheus.commands.streams import print_warning
 from hr_prometheus.commands.types import FilePath, Seconds, TargetName, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metric import LATENCY_BUCKETS
-from hr_prometheus.metrics import CLIENT_SESSIONS, DEFAULT_SLOW, DETAILS, FULL, KEPT_SESSIONS
+from hr_prometheus.metrics import (
+    CLIENT_SESSIONS,
+    DEFAULT_SLOW,
+    DETAILS,
+    EXEMPLAR_SOURCES,
+    FULL,
+    KEPT_SESSIONS,
+    NO_EXEMPLARS,
+)
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.store.bounds import MODES
@@ -198,6 +206,15 @@ latency_by_status = metrics_option(
     is_flag=True,
     help="Give latencies the label outcome, error for a status from 500 on and else ok, so that quick errors do not hide slow "
     "answers.",
+)
+
+exemplars = metrics_option(
+    "--exemplars",
+    type=click.Choice(EXEMPLAR_SOURCES),
+    default=NO_EXEMPLARS,
+    show_default=True,
+    help="Show latencies and errors with the trace of a request as an example: of its header traceparent, if it is sampled, or "
+    "of the span of an OpenTelemetry middleware (with the extra otel).",
 )
 
 

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 @options.status_path
 @options.slow
 @options.series
+@options.exemplars
 @options.monitor
 @options.loop_metrics
 @options.blocked_after

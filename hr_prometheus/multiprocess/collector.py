@@ -24,6 +24,8 @@ from hr_prometheus.multiprocess.dump import load
 from hr_prometheus.multiprocess.function_gauges import FunctionGauges, sample_id
 from hr_prometheus.multiprocess.identity import add_worker_label
 from hr_prometheus.multiprocess.reader import ValueCollector
+from hr_prometheus.store.exemplars import Exemplars
+from hr_prometheus.store.families import StoredFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -69,6 +71,8 @@ class MultiProcessCollector:
         self._own = (*own, CellCollector(directory, own_cells))
         self._values = ValueCollector(directory)
         self._function_gauges = FunctionGauges()
+        #: Of all workers, also of those that have ended.
+        self._exemplars = Exemplars()
         self._logged: set[object] = set()
 
     def scrape(self, dumps: Mapping[int, object], silent: Mapping[int, int] | None = None) -> Scrape:
@@ -102,7 +106,10 @@ class MultiProcessCollector:
             for family in families:
                 merged.add(family, may_join=family.name not in own)
         for name in [*own, *sorted(merged.families.keys() - set(own))]:
-            yield merged.families[name]
+            family = merged.families[name]
+            if isinstance(family, StoredFamily):
+                family.exemplars = self._exemplars.of_export(family.export)
+            yield family
 
     def _load(self, dumps: Mapping[int, object]) -> dict[int, list[Family]]:
         """Return the families of each worker's dump, with its label, and keep which of its gauges have functions."""
@@ -110,6 +117,7 @@ class MultiProcessCollector:
         for slot, dumped in sorted(dumps.items()):
             try:
                 dump = load(dumped)
+                self._exemplars.load(dump.exemplars)
             except Exception as error:  # noqa: BLE001  # one worker's nonsense costs no other's numbers
                 self._log_once(("dump", slot), "worker %s gave an answer that cannot be used: %r", slot, error)
                 continue

@@ -14,7 +14,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Exemplar, Sample
 
 from hr_prometheus.exposition.collectors import answer_of, may_be_slow, needs_loop, report_failure, with_functions
-from hr_prometheus.store.store import Store
+from hr_prometheus.store.store import Store, dump_exemplars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,13 +39,16 @@ class WorkerDump(NamedTuple):
     families: list[Family]
     functions: list[Family]
     plain_gauges: frozenset[str]
+    #: As :func:`~hr_prometheus.store.store.dump_exemplars` has returned them.
+    exemplars: list[Any]
 
 
 def dump(
-    registry: CollectorRegistry = REGISTRY, answers: Mapping[Collector, Answer] | None = None
+    registry: CollectorRegistry = REGISTRY, answers: Mapping[Collector, Answer] | None = None, *, since: int = 0
 ) -> dict[str, object]:
     """Return the families that are in no file, in a form that JSON can carry.
 
+    Of the exemplars there are those that were kept after the number *since*.
     *answers* are those to :func:`slow_calls` that came in time; without them each collector is called here.
     A collector that raises loses what it has not yet yielded, and nothing else. It is logged once a kind and
     counted in ``hr_prometheus_errors_total{where="collector"}``.
@@ -72,14 +75,15 @@ def dump(
     gauges = [collector for collector in _collectors(registry) if isinstance(collector, Gauge)]
     plain = [next(iter(gauge.describe())).name for gauge in gauges if _is_plain(gauge)]
     target = registry.get_target_info() or {}
-    return {"target": target, "families": families, "functions": functions, "plain": plain}
+    exemplars = dump_exemplars(registry, since)
+    return {"target": target, "families": families, "functions": functions, "plain": plain, "exemplars": exemplars}
 
 
 def dump_without_calls(registry: CollectorRegistry = REGISTRY) -> dict[str, object]:
     """Return a dump that calls no collector and no function: it only names the series of gauges that have functions."""
     gauges = [collector for collector in slow_calls(registry) if isinstance(collector, Gauge)]
     functions = [_dump_family(family) for gauge in gauges for family in _without_values(gauge)]
-    return {"target": {}, "families": [], "functions": functions, "plain": []}
+    return {"target": {}, "families": [], "functions": functions, "plain": [], "exemplars": []}
 
 
 def slow_calls(registry: CollectorRegistry = REGISTRY) -> dict[Collector, Callable[[], object]]:
@@ -102,6 +106,7 @@ def load(dumped: object) -> WorkerDump:
         [_load_family(family) for family in data["families"]],
         [_load_family(family) for family in data["functions"]],
         frozenset(data["plain"]),
+        data["exemplars"],
     )
 
 

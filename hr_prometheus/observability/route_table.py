@@ -94,6 +94,7 @@ def settings_of(app: Application, settings: Settings) -> Settings:
             "buckets": records.buckets.as_mapping(),
             "latency_by_status": records.latency_by_status,
             "native_histograms": records.native or None,
+            "exemplars": records.exemplars,
         }
     return replace(settings, **own)
 

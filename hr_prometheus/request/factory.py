@@ -63,7 +63,8 @@ def hrprometheus_middleware(
 
     - *request_monitor*: the class of the monitors, by default :class:`~hr_prometheus.monitors.RequestMonitor`.
     - *monitor_args*: arguments for that class. The default one takes *detail* (here ``basic`` by default), *buckets*,
-      *latency_by_status*, *native_histograms*, *names*, *metric_prefix* and *registry*, as :func:`~hr_prometheus.instrument` does.
+      *latency_by_status*, *native_histograms*, *exemplars*, *names*, *metric_prefix* and *registry*, as
+      :func:`~hr_prometheus.instrument` does.
 
     Put it first in ``middlewares``, so that it is the outermost. Raises
     :exc:`~hr_prometheus.errors.ConfigurationError`, a :exc:`ValueError`, for arguments that cannot work.

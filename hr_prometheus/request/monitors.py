@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 from hr_prometheus.labels.policies import fixed_parameters
 from hr_prometheus.labels.resources import UNMATCHED, path_with_fixed_parameters
 from hr_prometheus.metric import LATENCY_BUCKETS
-from hr_prometheus.metrics import BASIC
+from hr_prometheus.metrics import BASIC, NO_EXEMPLARS
 from hr_prometheus.names import DEFAULT_NAMES
 from hr_prometheus.request.body import received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
@@ -149,8 +149,8 @@ class RequestMonitor(BaseRequestMonitor):
     The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
     names, which are those of the name sets *names*; *buckets* are the upper bounds of the latencies in seconds, or a mapping
     of route names to theirs. *latency_by_status* splits latencies by outcome. With *native_histograms*, ``True`` or ``both``,
-    histograms are native ones as well. With *detail* ``full`` there are the first byte and the sizes; only the middleware
-    knows WebSockets from other requests.
+    histograms are native ones as well. *exemplars* is where traces are taken from, as for :func:`~hr_prometheus.instrument`.
+    With *detail* ``full`` there are the first byte and the sizes; only the middleware knows WebSockets from other requests.
     """
 
     _entered = 0  # how often it was counted as in progress
@@ -169,6 +169,7 @@ class RequestMonitor(BaseRequestMonitor):
         names: Sequence[str] = DEFAULT_NAMES,
         latency_by_status: bool = False,
         native_histograms: bool | str = False,
+        exemplars: str = NO_EXEMPLARS,
     ) -> None:
         super().__init__(request, init_metrics, end_metrics, fixed_routes_parameters)
         route: Any = None
@@ -178,7 +179,7 @@ class RequestMonitor(BaseRequestMonitor):
             hashable = tuple((name, tuple(bounds)) for name, bounds in buckets.items())
         self._records = _records(
             registry, hashable, prefix=metric_prefix, detail=detail, names=tuple(names),
-            latency_by_status=latency_by_status, native_histograms=native_histograms,
+            latency_by_status=latency_by_status, native_histograms=native_histograms, exemplars=exemplars,
         )  # fmt: skip
         self._record = _record(self._records, self.request_description + self._extra, route)
         self._began = time.perf_counter()

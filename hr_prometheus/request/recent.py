@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from hr_prometheus.metrics import DEFAULT_SLOW, HOST, REQUEST_LATENCY
 from hr_prometheus.names import named_labels
 from hr_prometheus.request.body import received_size, response_size
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
+from hr_prometheus.request.trace_context import trace_parent
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from hr_prometheus.request.exchange import Exchange
 
 _MOST = 200
-# The header of a W3C Trace Context, section 3.2.2: version, trace id, parent id, flags.
-_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
 class RecentRequests:
@@ -40,7 +38,7 @@ class RecentRequests:
         if not labels or status == SWITCHING_PROTOCOLS:
             return
         first = exchange.first_byte_at
-        parent = _TRACE_PARENT.fullmatch(exchange.request.headers.get("traceparent", ""))
+        parent = trace_parent(exchange.request.headers)
         self._requests.append(
             {
                 "time": time.time(),
@@ -52,7 +50,7 @@ class RecentRequests:
                 "first_byte_seconds": first - exchange.began if first else None,
                 "request_bytes": received_size(exchange.request.content),
                 "response_bytes": response_size(exchange),
-                "trace": parent[1] if parent else None,
+                "trace": parent.trace_id if parent else None,
             }
         )
 

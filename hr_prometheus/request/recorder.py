@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import REGISTRY
 
 from hr_prometheus.labels.cache import LabelCache
-from hr_prometheus.metrics import FOLDED_REQUESTS
+from hr_prometheus.metrics import FOLDED_REQUESTS, OTEL_SPANS
 from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.records import Records
@@ -67,7 +67,7 @@ class RecordsByExtraLabel(dict[str, Any]):
 #: The arguments of the default monitor that :class:`Records` takes, and its names for them.
 _RECORD_OPTIONS = {
     "metric_prefix": "prefix", "buckets": "buckets", "detail": "detail", "names": "names",
-    "latency_by_status": "latency_by_status", "native_histograms": "native_histograms",
+    "latency_by_status": "latency_by_status", "native_histograms": "native_histograms", "exemplars": "exemplars",
 }  # fmt: skip
 
 
@@ -103,6 +103,8 @@ class Recorder:
             self.records = Records(self.registry, **options)
         self.recent = recent_requests(self.registry)
         self.is_full = self.records is not None and self.records.full is not None
+        #: Whether :func:`~hr_prometheus.request.span.keep_context` has to be the innermost middleware.
+        self.needs_context = self.records is not None and self.records.exemplars == OTEL_SPANS
         self.exclude = tuple(exclude)
         self.exclude_methods = tuple(exclude_methods)
         #: Whether the patterns that match no label have been reported.

@@ -15,6 +15,7 @@ from hr_prometheus.metrics import (
     BASIC,
     DETAILS,
     FULL,
+    NO_EXEMPLARS,
     REQUEST_COUNT,
     REQUEST_FIRST_BYTE_LATENCY,
     REQUEST_LATENCY,
@@ -26,6 +27,7 @@ from hr_prometheus.names import DEFAULT_NAMES, Naming, checked_names, checked_pr
 from hr_prometheus.request.body import await_body, received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PROTOCOLS
 from hr_prometheus.request.split_record import SplitRecord
+from hr_prometheus.request.traced_records import trace_finder, traced
 from hr_prometheus.store.bounds import BOTH, OFF, ONLY, cell_bounds, classic_bounds
 from hr_prometheus.store.store import basic_store, full_store
 
@@ -49,7 +51,8 @@ class Records:
 
     *detail* is ``basic`` or ``full``; *buckets* are the upper bounds of the latencies in seconds, of all routes or by route
     name; *names* are name sets. With *latency_by_status* latencies are split by outcome. With *native_histograms* all histograms
-    are native ones as well, which protocol buffers have in place of the classic ones, or with them if it is ``both``.
+    are native ones as well, which protocol buffers have in place of the classic ones, or with them if it is ``both``. *exemplars*
+    is where the traces of requests are taken from, or ``off``.
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` for wrong options and for names that are taken.
     """
 
@@ -63,6 +66,7 @@ class Records:
         names: Sequence[str] = DEFAULT_NAMES,
         latency_by_status: bool = False,
         native_histograms: bool | str = False,
+        exemplars: str = NO_EXEMPLARS,
     ) -> None:
         if detail not in DETAILS:
             raise ConfigurationError(
@@ -72,6 +76,7 @@ class Records:
         self.buckets = LatencyBuckets(buckets)
         self.latency_by_status = latency_by_status
         self.native = _checked_mode(native_histograms)
+        self.exemplars, self.find_trace = exemplars, trace_finder(exemplars)
         options: dict[str, Any] = {"naming": self.naming, "buckets": self.buckets.others, "native": self.native}
         self.basic = basic_store(registry, **options)
         self.full = full_store(registry, **options) if detail == FULL else None
@@ -88,10 +93,14 @@ class Records:
 
     def unsplit(self, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...] = ()) -> RequestRecord:
         """Return a record with one histogram of latencies, whose series has the labels *split* as well."""
-        if self.full is None:
-            return RequestRecord(self, labels, bounds, split)
-        kind = NativeRequestRecord if self.native else DetailedRequestRecord
-        return kind(self, labels, bounds, split, self.full)
+        kind: Any = RequestRecord
+        more: tuple[Store, ...] = ()
+        if self.full is not None:
+            kind, more = NativeRequestRecord if self.native else DetailedRequestRecord, (self.full,)
+        if self.find_trace is not None:
+            kind = traced(kind)
+        record: RequestRecord = kind(self, labels, bounds, split, *more)
+        return record
 
 
 def _checked_mode(native_histograms: object) -> str:

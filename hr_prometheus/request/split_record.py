@@ -102,4 +102,4 @@ class SplitRecord:
 
     def finish(self, status: str, seconds: float, exchange: HasRequest | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
-        self._move(exchange, status).finish(status, seconds)
+        self._move(exchange, status).finish(status, seconds, exchange)

@@ -200,6 +200,7 @@ def middleware_options(settings: Settings) -> dict[str, Any]:
         "names": settings.names,
         "latency_by_status": settings.latency_by_status,
         "native_histograms": settings.native_histograms or False,
+        "exemplars": settings.exemplars,
         "detail": settings.detail or FULL,
         "exclude": settings.exclude,
         "exclude_methods": settings.exclude_methods,

@@ -34,7 +34,7 @@ _OWN_CURE = 'fixed_routes_parameters={"*": ["*"]} in the application\'s own call
 #: The options that an application's own middleware leaves without an effect.
 _MIDDLEWARE_OPTIONS = (
     "fixed_route", "allow_values", "keep_values", "monitor", "path_budget", "buckets", "metric_prefix", "detail", "exclude",
-    "exclude_method", "label", "names", "latency_by_status", "native_histograms",
+    "exclude_method", "label", "names", "latency_by_status", "native_histograms", "exemplars",
 )  # fmt: skip
 
 

@@ -79,6 +79,8 @@ class WorkerProcess:
         self.cleanup_began = inf
         #: What its clean-up waits for; ``None`` until it has sent it, because the clean-up is slow.
         self.blockers: Blockers | None = None
+        #: The number of the latest of its exemplars that has arrived.
+        self.latest_exemplar = 0
         #: Pings that it has not answered.
         self.unanswered = 0
         self._code: int | None = None
@@ -161,9 +163,9 @@ class WorkerProcess:
         self.unanswered += 1
         self._channel.send("ping")
 
-    async def ask(self, kind: str) -> bytes:
+    async def ask(self, kind: str, value: object = None) -> bytes:
         """Return its answer to a question; raise :exc:`ConnectionError` if there will be none."""
-        return await self._channel.ask(kind)
+        return await self._channel.ask(kind, value)
 
     def pause(self) -> None:
         """Have it accept no connections, and put those that are idle where they wait for the next worker."""

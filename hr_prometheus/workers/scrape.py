@@ -116,7 +116,8 @@ class WorkerScrapes:
         dumps = {}
         for worker, question in questions.items():
             with suppress(asyncio.InvalidStateError, ConnectionError):
-                dumps[worker.slot] = json.loads(question.result())
+                dumps[worker.slot] = dump = json.loads(question.result())
+                worker.latest_exemplar = max([worker.latest_exemplar, *(each[0] for each in dump["exemplars"])])
                 silent.pop(worker.slot, None)
         return dumps, silent
 
@@ -127,7 +128,7 @@ class WorkerScrapes:
                 question.exception()  # retrieved, in case no scrape waits for it any more
 
         if worker not in self._questions:
-            self._questions[worker] = question = asyncio.ensure_future(worker.ask("dump"))
+            self._questions[worker] = question = asyncio.ensure_future(worker.ask("dump", worker.latest_exemplar))
             question.add_done_callback(forget)
         return self._questions[worker]
 

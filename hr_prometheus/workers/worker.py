@@ -322,12 +322,12 @@ class _Worker:
             self._watch_heads()
             self.stop()
 
-    async def _on_question(self, kind: str, _value: Any) -> bytes:
+    async def _on_question(self, kind: str, value: Any) -> bytes:
         if kind == "recent":
             return json.dumps(recent_requests(REGISTRY).as_list()).encode()
         move_waiting()
         answers = await self.collectors.ask(slow_calls(), SLOW)  # a little less than the supervisor waits
-        return json.dumps(dump(answers=answers)).encode()
+        return json.dumps(dump(answers=answers, since=value)).encode()
 
     async def _recent(self) -> list[dict[str, Any]]:
         requests: list[dict[str, Any]] = json.loads(await self.channel.ask("recent"))

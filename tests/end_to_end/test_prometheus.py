@@ -9,6 +9,7 @@ import math
 import re
 import sys
 import threading
+import time
 import urllib.request
 from collections import Counter
 from decimal import Decimal
@@ -23,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from test_serving import get, scrape
 
 from hr_prometheus.exposition.formats import TEXT
+from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import ERRORS, IN_PROGRESS, LOOP_BLOCKED, LOOP_BLOCKED_SECONDS, METRICS, WORKER_RESTARTS
 from hr_prometheus.observability.dry_run import load_application
 from hr_prometheus.observability.objectives import ServiceLevels, objectives_of
@@ -35,10 +37,10 @@ from hr_prometheus.store.store import Store
 
 
 class Relay(http.server.BaseHTTPRequestHandler):
-    """Asks for the text format, whatever the scraper accepts: Prometheus prefers OpenMetrics and cannot be told not to."""
+    """Asks for a format of the test's, whatever the scraper accepts: Prometheus has its own order and cannot be told another."""
 
     def do_GET(self):
-        request = urllib.request.Request(self.server.metrics_url, headers={"Accept": "text/plain;version=0.0.4"})
+        request = urllib.request.Request(self.server.metrics_url, headers={"Accept": self.server.accept})
         with urllib.request.urlopen(request, timeout=DEADLINE) as response:
             body = response.read()
             self.send_response(200)
@@ -51,13 +53,13 @@ class Relay(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def as_text():
-    """Return the address at which the metrics of another one are to be had as text."""
+def relay():
+    """Return the address at which the metrics of another one are to be had in a format: by default as text."""
     servers = []
 
-    def relay(url):
+    def relay(url, accept="text/plain;version=0.0.4"):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Relay)
-        server.metrics_url = url
+        server.metrics_url, server.accept = url, accept
         threading.Thread(target=server.serve_forever).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/metrics"
@@ -76,7 +78,7 @@ def ours(service):
 
 @pytest.mark.parametrize("form", ["openmetrics", "text", "protobuf"])
 @pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
-def test_prometheus_knows_what_happened(serve, request, as_text, processes, form):
+def test_prometheus_knows_what_happened(serve, request, relay, processes, form):
     """Each sample of ours arrives with its labels, odd ones too; counts are exact, and a quantile is in its bucket."""
     prometheus = request.getfixturevalue("native_prometheus" if form == "protobuf" else "prometheus")
     service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", "--keep-values", "all", *processes)
@@ -95,7 +97,7 @@ def test_prometheus_knows_what_happened(serve, request, as_text, processes, form
         expected["GET", label, status] = float(times)
     assert counts(scrape(service)) == expected
     job = f"{form}{len(processes)}"  # of a job's own, so that nothing is left of another one
-    prometheus.scrape(job, as_text(service.metrics_url) if form == "text" else service.metrics_url)
+    prometheus.scrape(job, relay(service.metrics_url) if form == "text" else service.metrics_url)
     found = wait_for(
         lambda: prometheus.query(f'sum by (method, path, status) (request_count_total{{job="{job}"}})'), bool
     )
@@ -143,6 +145,42 @@ def test_native_histograms(serve, native_prometheus, prometheus, processes):
     assert native_prometheus.query(f"request_latency_bucket{slow}") == {}
     assert len(prometheus.query(f"request_latency_bucket{slow}")) == 15
     assert prometheus.query(f'histogram_count(request_latency{{job="{job}"}})') == {}
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [("openmetrics", ()), ("protobuf", ("--workers", "2")), ("native", ("--native-histograms",))],
+    ids=["one process", "workers", "native"],
+)
+def test_prometheus_finds_the_traces_that_the_client_has_sent(serve, native_prometheus, relay, form, options):
+    """Each is at the bucket in which the latency of its request lies, or at the counter of its error."""
+    options = ("--port", "0", "--metrics-port", "0", "--exemplars", "traceparent", *options)
+    service, sent = serve("observed:create_app", *options), {}
+    for path in ("/", "/slow", "/slow", "/broken", "/broken"):
+        trace = uuid4().hex
+        get(service.url + path, traceparent=f"00-{trace}-b7ad6b7169203331-01")
+        sent[trace] = path
+    job, accept = f"exemplars-{form}", "application/openmetrics-text;version=1.0.0"
+    native_prometheus.scrape(job, relay(service.metrics_url, accept) if form == "openmetrics" else service.metrics_url)
+    query = {"query": f'{{job="{job}"}}', "start": time.time() - DEADLINE, "end": time.time() + DEADLINE}
+    found = wait_for(lambda: native_prometheus.get("query_exemplars", **query), lambda found: len(found) >= 4)
+    by_path = {}
+    for each in found:
+        labels = each["seriesLabels"]
+        for exemplar in each["exemplars"]:
+            trace, value = exemplar["labels"]["trace_id"], float(exemplar["value"])
+            path = labels["path"]
+            assert sent[trace] == path
+            assert exemplar["labels"]["span_id"] == "b7ad6b7169203331"
+            by_path.setdefault((labels["__name__"], path), []).append(trace)
+            if labels["__name__"].startswith("request_latency"):
+                assert value >= (0.3 if path == "/slow" else 0.0)
+            if "le" in labels:
+                bound = next(bound for bound in (*LATENCY_BUCKETS, math.inf) if value <= bound)
+                assert float(labels["le"]) == bound
+    assert by_path.pop(("request_count_total", "/broken"))
+    latency = "request_latency" if form == "native" else "request_latency_bucket"
+    assert {*by_path} == {(latency, path) for path in ("/", "/slow", "/broken")}
 
 
 def names():

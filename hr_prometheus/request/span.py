@@ -1,0 +1,74 @@
+"""The span of OpenTelemetry that a request is served in, which an inner middleware of the application's begins.
+
+The outermost middleware cannot see it. So another one of ours, innermost, keeps the context that the handler runs in. The span
+is looked up there at the end of the request, and only if its trace is wanted.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.web import middleware
+
+from hr_prometheus.errors import SettingError
+from hr_prometheus.metrics import OTEL_SPANS
+from hr_prometheus.request.connection import connections
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.typedefs import Handler
+    from aiohttp.web import Application, Request, StreamResponse
+
+
+@middleware
+def keep_context(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
+    """Keep the context that the handler of a *request* runs in: the innermost middleware.
+
+    It is no coroutine, as the outermost is none.
+    """
+    try:
+        exchange: Any = connections[request.task].exchange
+        exchange.context = copy_context()
+        if exchange.inner:
+            for inner in exchange.inner:
+                inner.context = exchange.context
+    except (KeyError, AttributeError):  # it is not recorded, or is one of a unit test
+        pass
+    return handler(request)
+
+
+def put_innermost(app: Application) -> None:
+    """Have *app* keep the contexts of its requests. The middleware is added when the application starts, behind all others."""
+
+    async def add_last(app: Application) -> None:
+        if keep_context not in app.middlewares:
+            app.middlewares.append(keep_context)
+
+    app.on_startup.append(add_last)
+
+
+def span_finder() -> Callable[[Any], tuple[str, str] | None]:
+    """Return what finds the ids of the trace and the span of an exchange, if the span is recorded and sampled.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if opentelemetry-api is not installed.
+    """
+    try:
+        from opentelemetry.trace import format_span_id, format_trace_id, get_current_span  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] != "opentelemetry":
+            raise
+        problem = ' needs opentelemetry-api, which is not installed. Install hr-prometheus with the extra "otel".'
+        raise SettingError("exemplars", f'exemplars="{OTEL_SPANS}"', problem) from None
+
+    def find(exchange: Any) -> tuple[str, str] | None:
+        context = getattr(exchange, "context", None)  # a monitor has none
+        if context is None:
+            return None
+        span = context.run(get_current_span).get_span_context()
+        if not (span.is_valid and span.trace_flags.sampled):
+            return None
+        return format_trace_id(span.trace_id), format_span_id(span.span_id)
+
+    return find
