@@ -173,6 +173,17 @@ def parse_mode(text: str) -> int:
     return int(text.removeprefix("0o"), 8)
 
 
+def parse_trace_url(text: str) -> str:
+    """Check the address of a trace, which has a place for its id, and return it."""
+    if not re.match("https?://|/", text) or "{trace_id}" not in text:
+        problem = (
+            " is not understood. Expected an address with {trace_id} in the place of a trace's id, for example "
+            "https://traces.example/trace/{trace_id}."
+        )
+        raise SettingError("trace_url", f'--trace-url "{text}"', problem)
+    return text
+
+
 def parse_workers(text: str) -> int:
     """Read a number of workers, or ``auto`` for one for each processor."""
     if text == "auto":

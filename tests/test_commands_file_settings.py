@@ -30,6 +30,7 @@ SAMPLES = {
     "access-log-format": "%a %s",
     "unix-mode": "660",
     "objective": "cell=99.5",
+    "trace-url": "https://traces.example/{trace_id}",
 }
 SETTINGS = [
     (name, key) for name, command in commands_of(click.Context(cli)).items() for key in settable_parameters(command)

@@ -5,7 +5,7 @@ import json
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from hr_prometheus.observability.grafana import render_dashboard
+from hr_prometheus.observability.grafana import Traces, render_dashboard
 from hr_prometheus.observability.panels import sections
 from hr_prometheus.observability.promql import ApplicationMetrics
 
@@ -69,3 +69,37 @@ def test_the_variables():
         variables["path"]["query"] == 'label_values(app_request_count_total{job=~"$job",instance=~"$instance"}, path)'
     )
     assert variables["path"]["allValue"] == ".*"
+
+
+def test_traces_are_off_by_default_and_shown_on_demand(table):
+    """One query of each panel of latencies then asks for exemplars, and no other."""
+    application = ApplicationMetrics(latency_by_status=True)
+    shown = json.loads(render_dashboard(application, "shop", table, Traces(are_shown=True)))
+    plain = json.loads(render_dashboard(application, "shop", table))
+    asking = [
+        (panel["title"], [target.pop("exemplar", False) for target in panel["targets"]])
+        for panel in every_panel(shown)
+        if any("exemplar" in target for target in panel.get("targets", ()))
+    ]
+    assert asking[:3] == [
+        ("Request latency", [False, False, True]),
+        ("Request latency: how many", [True]),
+        ("95 % of the errors are answered within", [True]),
+    ]
+    assert {title for title, _ in asking[3:]} == {"Request latency"}  # of each route
+    assert shown == plain
+
+
+def test_a_trace_has_a_link():
+    """Its id is typed into a box, which the address of the panels' links has in its place."""
+    traces = Traces(are_shown=True, url="https://traces.example/{trace_id}?tab=1")
+    board = json.loads(render_dashboard(ApplicationMetrics(), "shop", [], traces))
+    box = board["templating"]["list"][-1]
+    assert (box["name"], box["type"], box["label"]) == ("trace_id", "textbox", "Trace")
+    linked = [panel for panel in every_panel(board) if panel.get("links")]
+    assert [panel["title"] for panel in linked] == ["Request latency", "Request latency: how many"]
+    for panel in linked:
+        (link,) = panel["links"]
+        assert link["url"] == "https://traces.example/${trace_id}?tab=1"
+        assert link["targetBlank"]
+        assert any(target.get("exemplar") for target in panel["targets"])

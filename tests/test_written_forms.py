@@ -14,6 +14,7 @@ from hr_prometheus.written_forms import (
     parse_buckets,
     parse_fixed_routes,
     parse_latencies,
+    parse_trace_url,
     parse_trusted_peers,
     parse_workers,
 )
@@ -193,3 +194,20 @@ def test_unreadable_trusted_peers(text, problem):
     with pytest.raises(ConfigurationError) as caught:
         parse_trusted_peers(["::1", text])
     assert str(caught.value).startswith(f'--forwarded-allow-ips "{text}": {problem}')
+
+
+@pytest.mark.parametrize("text", ["https://traces.example/{trace_id}?tab=1", "/explore?trace={trace_id}"])
+def test_the_address_of_a_trace(text):
+    """It is that of another server, or of Grafana's own."""
+    assert parse_trace_url(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "x", "https://traces.example/", "traces.example/{trace_id}", "{trace_id}"])
+def test_the_address_of_no_trace(text):
+    """Without a place for the id, or without a scheme, a link would lead nowhere."""
+    with pytest.raises(ConfigurationError) as error:
+        parse_trace_url(text)
+    assert str(error.value) == (
+        f'--trace-url "{text}" is not understood. Expected an address with {{trace_id}} in the place of a trace\'s id, for '
+        "example https://traces.example/trace/{trace_id}."
+    )

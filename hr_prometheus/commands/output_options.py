@@ -9,7 +9,7 @@ import click
 from hr_prometheus.commands.parameters import output_option
 from hr_prometheus.commands.types import FilePath, WholeNumber
 from hr_prometheus.settings import DEFAULT_LEAST_REQUESTS
-from hr_prometheus.written_forms import parse_latencies
+from hr_prometheus.written_forms import parse_latencies, parse_trace_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,6 +74,13 @@ least_requests = output_option(
     default=DEFAULT_LEAST_REQUESTS,
     show_default=True,
     help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
+)
+trace_url = output_option(
+    "--trace-url",
+    metavar="URL",
+    parse=parse_trace_url,
+    help="Address of a trace, with {trace_id} in the place of its id: latencies have exemplars, and a link to the trace whose id "
+    "is typed.",
 )
 prometheus = output_option(
     "--prometheus",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import BigValueGraphMode, LegendDisplayMode, LegendPlacement, VizOrientation
 from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
     DataSourceRef,
     FieldColorModeId,
     GridPos,
@@ -35,12 +37,26 @@ if TYPE_CHECKING:
 UNITS = {"seconds": "s", "bytes": "bytes", "share": "percentunit"}
 _DATA_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _COLUMNS, _HEIGHTS = 24, {"number": 4}
+#: The place of a trace's id in an address, and the dashboard's variable for it.
+TRACE_ID, _TRACE_VARIABLE = "{trace_id}", "${trace_id}"
 
 
-def render_dashboard(application: ApplicationMetrics, job: str, table: Sequence[Row]) -> str:
+@dataclass(frozen=True)
+class Traces:
+    """The traces of requests on a dashboard.
+
+    *are_shown* is whether latencies have exemplars. With *url* there is a link from a trace's id to the trace, at the address
+    that has the id in the place of ``{trace_id}``.
+    """
+
+    are_shown: bool = False
+    url: str | None = None
+
+
+def render_dashboard(application: ApplicationMetrics, job: str, table: Sequence[Row], traces: Traces = Traces()) -> str:
     """Return the JSON of a dashboard that first shows the application that Prometheus scrapes as *job*.
 
-    The same arguments make the same JSON, byte for byte.
+    It may show *traces*. The same arguments make the same JSON, byte for byte.
     """
     board = (
         dashboard.Dashboard(job)
@@ -56,13 +72,16 @@ def render_dashboard(application: ApplicationMetrics, job: str, table: Sequence[
         ("job", "", "job"), ("instance", f"{{{JOB}}}", "instance"), ("path", f"{{{JOB},{INSTANCE}}}", path)
     ):  # fmt: skip
         board.with_variable(_variable(name, f"label_values({requests}{matchers}, {label})", job))
+    if traces.url is not None:
+        board.with_variable(dashboard.TextBoxVariable(TRACE_ID.strip("{}")).label("Trace"))
     numbers = count(1)
     top = 0
     for section in sections(application, table):
         row = dashboard.Row(section.title).id(next(numbers)).grid_pos(GridPos(h=1, w=_COLUMNS, x=0, y=top))
         places = _places(section, top + 1)
         panels = [
-            _panel(panel).id(next(numbers)).grid_pos(place) for panel, place in zip(section.panels, places, strict=True)
+            _panel(panel, traces).id(next(numbers)).grid_pos(place)
+            for panel, place in zip(section.panels, places, strict=True)
         ]
         if section.is_folded:
             for panel in panels:
@@ -112,7 +131,7 @@ def _places(section: Section, top: int) -> list[GridPos]:
     return places
 
 
-def _panel(panel: Panel) -> Any:
+def _panel(panel: Panel, traces: Traces) -> Any:
     """Return the builder of a panel."""
     builder: Any = {"graph": _graph, "number": _number, "bars": _bars, "heatmap": _heatmap}[panel.kind]()
     builder.title(panel.title).description(panel.description).datasource(_DATA_SOURCE)
@@ -125,7 +144,13 @@ def _panel(panel: Panel) -> Any:
         target = prometheus.Dataquery().ref_id(letter).expr(query.expression).legend_format(query.legend)
         if panel.kind == "heatmap":
             target.format(PromQueryFormat.HEATMAP)
+        if traces.are_shown and panel.has_exemplars and query is panel.queries[-1]:
+            target.exemplar(True)
         builder.with_target(target.instant() if panel.kind == "bars" else target.range())
+    if traces.url is not None and panel.has_exemplars:
+        address = traces.url.replace(TRACE_ID, _TRACE_VARIABLE)
+        link = dashboard.DashboardLink(f"Trace {_TRACE_VARIABLE}").type(DashboardLinkType.LINK)
+        builder.links([link.url(address).target_blank(True)])
     return builder
 
 

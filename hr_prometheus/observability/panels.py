@@ -33,7 +33,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture; *unit* is ``seconds``, ``bytes``, ``share`` or anything else, and *width* is of 24."""
+    """One picture; *unit* is ``seconds``, ``bytes``, ``share`` or anything else, and *width* is of 24.
+
+    Its last query may be one of series that have exemplars.
+    """
 
     kind: Literal["graph", "number", "bars", "heatmap"]
     title: str
@@ -41,6 +44,7 @@ class Panel:
     unit: str
     queries: tuple[Query, ...]
     width: int = 8
+    has_exemplars: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ def _panels(application: ApplicationMetrics, metric: Metric) -> Iterator[Panel]:
     else:
         yield _quantiles(application, metric, title)
         buckets = application.bucket_rate(metric, WINDOW)
-        yield Panel("heatmap", f"{title}: how many", metric.help, metric.unit, (Query(buckets, "{{le}}"),))
+        queries, has_exemplars = (Query(buckets, "{{le}}"),), metric is metrics.REQUEST_LATENCY
+        yield Panel("heatmap", f"{title}: how many", metric.help, metric.unit, queries, has_exemplars=has_exemplars)
         if metric.unit == "bytes":
             size = Query(application.rate(metric, WINDOW, suffix="_sum"), "bytes")
             yield Panel("graph", f"{title} per second", metric.help, metric.unit, (size,))
@@ -176,7 +181,8 @@ def _panels(application: ApplicationMetrics, metric: Metric) -> Iterator[Panel]:
         yield _errors(application)
     elif metric is metrics.REQUEST_LATENCY and application.latency_by_status:
         failed = application.outcome(metrics.ERROR).quantile(0.95, metric, WINDOW)
-        yield Panel("graph", "95 % of the errors are answered within", "", metric.unit, (Query(failed, "5xx"),))
+        of_errors = (Query(failed, "5xx"),)
+        yield Panel("graph", "95 % of the errors are answered within", "", metric.unit, of_errors, has_exemplars=True)
 
 
 def _route(application: ApplicationMetrics, row: Row, table: Sequence[Row]) -> Section:
@@ -197,7 +203,8 @@ def _quantiles(application: ApplicationMetrics, metric: Metric, title: str) -> P
     if metric is metrics.REQUEST_LATENCY:
         application = application.outcome(metrics.OK)
     queries = (Query(application.quantile(share, metric, WINDOW), f"{share * 100:g} %") for share in QUANTILES)
-    return Panel("graph", title, metric.help, metric.unit, tuple(queries))
+    has_exemplars = metric is metrics.REQUEST_LATENCY
+    return Panel("graph", title, metric.help, metric.unit, tuple(queries), has_exemplars=has_exemplars)
 
 
 def _errors(application: ApplicationMetrics) -> Panel:
