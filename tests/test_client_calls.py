@@ -216,6 +216,32 @@ async def times_out_while_streamed(session, url):
             pass
 
 
+async def times_out_around_the_reading(session, url):
+    async with session.get(url / "endless") as response, asyncio.timeout(_DELAY):
+        async for _ in response.content.iter_any():
+            pass
+
+
+async def is_waited_for_too_long(session, url):
+    async with session.get(url / "endless") as response:
+        await asyncio.wait_for(response.content.readexactly(100), _DELAY)
+
+
+async def fails_with_the_readers_own_error(session, url):
+    async with session.get(url / "endless", timeout=ClientTimeout(total=_DELAY)) as response:
+        try:
+            await response.content.readexactly(100)
+        except TimeoutError as error:
+            raise KeyError from error
+
+
+async def is_cancelled_between_two_parts(session, url):
+    asyncio.get_running_loop().call_later(_DELAY, asyncio.current_task().cancel)
+    async with session.get(url / "endless") as response:
+        async for _ in response.content.iter_any():
+            await asyncio.sleep(60)
+
+
 async def is_silent_in_the_body(session, url):
     async with session.get(url / "endless", timeout=ClientTimeout(sock_read=_DELAY)) as response:
         await response.text()
@@ -321,6 +347,10 @@ CASES = {
     times_out_in_the_head: ("error", "timeout", TimeoutError),
     times_out_in_the_body: ("200", "timeout", TimeoutError),
     times_out_while_streamed: ("200", "timeout", TimeoutError),
+    times_out_around_the_reading: ("200", "cancelled", TimeoutError),
+    is_waited_for_too_long: ("200", "cancelled", TimeoutError),
+    fails_with_the_readers_own_error: ("200", "timeout", KeyError),
+    is_cancelled_between_two_parts: ("200", "cancelled", asyncio.CancelledError),
     is_silent_in_the_body: ("200", "timeout", aiohttp.SocketTimeoutError),
     has_no_address: ("error", "dns", aiohttp.ClientConnectorDNSError),
     has_a_wrong_certificate: ("error", "tls", aiohttp.ClientConnectorCertificateError),
@@ -399,6 +429,58 @@ async def test_a_response_that_is_dropped_ends_with_its_connection(server, regis
         assert total(scrape(registry), "client_requests_in_progress") == 1
     await until(lambda: gc.collect() >= 0 and not total(scrape(registry), "client_requests_in_progress"))
     assert total(scrape(registry), "client_request_count_total", status="200") == 1
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+async def test_a_cut_response_that_is_dropped_is_counted_once(server, session, registry):
+    """Its garbage, a circle with the exception, may be finalised in any order."""
+
+    async def read():
+        response = await session.get(server.make_url("/cut"))
+        await response.content.readexactly(10)
+
+    for _ in range(3):
+        with suppress(aiohttp.ClientPayloadError):
+            await read()
+    await until(lambda: gc.collect() >= 0 and total(scrape(registry), "client_request_count_total") >= 3)
+    numbers = scrape(registry)
+    assert total(numbers, "client_requests_in_progress") == 0
+    assert total(numbers, "client_request_count_total") == 3
+    assert total(numbers, "client_request_errors_total", reason="cut") == 3
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+async def test_a_silent_response_that_is_dropped_has_its_reason_later(server, registry):
+    """Its connection is open until the session is closed; what the reader saw is not lost meanwhile."""
+
+    async def read():
+        response = await session.get(server.make_url("/endless"), timeout=ClientTimeout(sock_read=_DELAY))
+        await response.content.readexactly(10)
+
+    async with ClientSession(trace_configs=[client_trace_config(registry=registry)]) as session:
+        with suppress(aiohttp.SocketTimeoutError):
+            await read()
+    await until(lambda: gc.collect() >= 0 and not total(scrape(registry), "client_requests_in_progress"))
+    assert total(scrape(registry), "client_request_errors_total", reason="timeout") == 1
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+def test_a_response_that_outlives_its_loop_is_counted_once(registry):
+    """Nothing is in progress when it is dropped after the loop has been closed."""
+
+    async def leave_open():
+        session = ClientSession(trace_configs=[client_trace_config(registry=registry)])
+        async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234") as port, session:
+            return await session.get(f"http://127.0.0.1:{port}/")
+
+    for _ in range(2):
+        response = asyncio.run(leave_open())
+        del response
+        gc.collect()
+    numbers = scrape(registry)
+    assert total(numbers, "client_requests_in_progress") == 0
+    assert total(numbers, "client_request_count_total", status="200") == 2
+    assert total(numbers, "client_request_count_total") == 2
 
 
 async def test_sizes_are_those_of_bodies(server, session, registry):

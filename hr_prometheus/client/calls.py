@@ -6,10 +6,10 @@ broken off, released, closed, or dropped with the response.
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from aiohttp import EMPTY_PAYLOAD
 
@@ -30,17 +30,20 @@ _SWITCHING_PROTOCOLS = 101
 class Call:
     """One request. aiohttp makes it, as the context of the request's signals, and drops it with the response.
 
-    It keeps neither the response nor the session alive. ``record`` is where it is in progress, or ``None``.
+    ``record`` is where it is in progress, or ``None``. Once it has ended it keeps nothing of the response. Until then the
+    response's own connection keeps the body.
     """
 
     __slots__ = (
-        "_began", "_failed", "_response", "_status", "connecting_since", "record", "resolving_since", "waiting_since",
+        "_began", "_content", "_failed", "_status", "connecting_since", "record", "resolving_since", "waiting_since",
     )  # fmt: skip
 
     def __init__(self, trace_request_ctx: object = None) -> None:  # noqa: ARG002  # which is the application's
         self.record: CallRecord | None = None
         #: When it began to wait for a connection, to connect, and to look a name up; 0.0 where it does not.
         self.waiting_since = self.connecting_since = self.resolving_since = 0.0
+        self._status = NO_STATUS
+        self._content: StreamReader | None = None
 
     def begin(self, record: CallRecord, failed: Callable[[BaseException], None]) -> None:
         """Begin; errors of ours after the last signal go to *failed*."""
@@ -62,9 +65,9 @@ class Call:
         record.head(perf_counter() - self._began)
         connection, content = response.connection, response.content
         if connection is None or content.is_eof():
-            self._end_body(content)
+            self._end_body(content, None)
         else:
-            self._response = ref(response)
+            self._content = content
             connection.add_callback(self._note_release)
 
     def fail(self, error: BaseException) -> None:
@@ -72,49 +75,48 @@ class Call:
         record = self.record
         if record is None:  # another trace has failed after the head
             return
-        seconds = perf_counter() - self._began
-        status, label, reason = status_of(error), NO_STATUS, None
+        status, reason = status_of(error), None
         if status is None:
-            reason = reason_of(error)
+            self._status, reason = NO_STATUS, reason_of(error)
         else:
-            label = status_label(str(status))
-            record.head(seconds)
-        self.record = None
-        record.end(label, reason, seconds, None)
+            self._status = status_label(str(status))
+            record.head(perf_counter() - self._began)
+        self._end(reason, None)
 
     def give_up(self) -> None:
         """Leave, because recording has failed."""
-        if self.record is not None:
-            record, self.record = self.record, None
+        record, self.record, self._content = self.record, None, None
+        if record is not None:
             record.leave()
 
     def _note_release(self) -> None:
         """Note that the connection is given back or closed."""
+        self._end_released(sys.exc_info()[1])
+
+    def _end_released(self, raised: BaseException | None) -> None:
         try:
-            response = self._response()
-            self._end_body(None if response is None else response.content)
+            if self._content is not None:
+                self._end_body(self._content, raised)
         except Exception as error:  # noqa: BLE001  # nothing of ours may reach the application
             self.give_up()
             self._failed(error)
 
-    def _end_body(self, content: StreamReader | None) -> None:
-        record = self.record
-        if record is None:
-            return
-        seconds = perf_counter() - self._began
-        reason = size = None
-        if content is not None:
-            size = received_size(content)
-            error = error_of_body(content)
-            reason = None if error is None else reason_of(error)
-        self.record = None
-        record.end(self._status, reason, seconds, size)
+    def _end_body(self, content: StreamReader, raised: BaseException | None) -> None:
+        error = error_of_body(content, raised)
+        self._end(None if error is None else reason_of(error), received_size(content))
+
+    def _end(self, reason: str | None, size: int | None) -> None:
+        """Count it as ended, unless it is so already: garbage may be finalised in any order."""
+        record, self.record, self._content = self.record, None, None
+        if record is not None:
+            record.end(self._status, reason, perf_counter() - self._began, size)
 
     def __del__(self) -> None:
-        # aiohttp before 3.14 sends no further signal where another trace fails at the start.
-        if getattr(self, "record", None) is not None:
-            with suppress(Exception):  # at the end of the process anything may be gone
-                self.record.end(NO_STATUS, OTHER, perf_counter() - self._began, None)  # type: ignore[union-attr]
+        with suppress(Exception):  # at the end of the process anything may be gone
+            if self._content is not None:  # it is garbage with its response, whose connection says so too late
+                self._end_released(None)
+            else:  # aiohttp before 3.14 sends no further signal where another trace fails at the start
+                self._end(OTHER, None)
 
 
 def received_size(content: Any) -> int:

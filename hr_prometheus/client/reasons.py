@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 from typing import TYPE_CHECKING
 
 from aiohttp import (
@@ -37,6 +36,8 @@ _REASONS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("connect", (ClientConnectorError, ClientHttpProxyError)),
     ("cut", (ServerDisconnectedError, ClientOSError, ClientPayloadError)),
 )
+#: How many exceptions are looked at that led to another; a chain may be a circle.
+_MOST_CAUSES = 10
 REASONS = (*(reason for reason, _ in _REASONS), OTHER)
 
 
@@ -56,21 +57,31 @@ def status_of(error: BaseException) -> int | None:
     return error.status if error.__cause__ is None else None
 
 
-def error_of_body(content: StreamReader) -> BaseException | None:
+def error_of_body(content: StreamReader, raised: BaseException | None) -> BaseException | None:
     """Return what broke a body off before its end; ``None`` if it is complete, or if its reader had enough.
 
     aiohttp notes a connection that breaks or is silent. A timeout of the whole request, and a cancellation, only its reader
-    sees: they are being raised out of *content* while the response is closed.
+    sees. *raised* is what is being raised while the response is closed: one of these, or what the reader made of it.
     """
     if content.is_eof():
         return None
     error = content.exception()
     if error is not None and type(error) is not ClientConnectionError:  # which the reader's own close() leaves
         return error
-    error = sys.exc_info()[1]
-    traceback = None if error is None else error.__traceback__
+    if isinstance(raised, asyncio.CancelledError):  # also between two reads
+        return raised
+    for _ in range(_MOST_CAUSES):
+        if raised is None or _is_out_of(raised, content):
+            return raised
+        raised = raised.__cause__ or raised.__context__
+    return None
+
+
+def _is_out_of(error: BaseException, content: StreamReader) -> bool:
+    """Whether an exception came out of a method of *content*."""
+    traceback = error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_locals.get("self") is content:
-            return error
+            return True
         traceback = traceback.tb_next
-    return None
+    return False
