@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TraceConfig, web
 from conftest import samples
 from prometheus_client import REGISTRY, generate_latest
 
@@ -90,3 +90,56 @@ async def test_the_command_can_measure_all(url):
         async with ClientSession() as session:
             await session.get(url)
     assert requests(REGISTRY) == before + 1
+
+
+@pytest.mark.parametrize("given", [(), (TraceConfig(),), [TraceConfig()]], ids=["empty", "tuple", "list"])
+async def test_a_new_session_takes_any_trace_configs(url, registry, given):
+    """What the application gives is not changed: another session may have the same list."""
+    size = len(given)
+    with measure_new_sessions(client_trace_config(registry=registry)):
+        for _ in range(2):
+            async with ClientSession(trace_configs=given) as session:
+                await session.get(url)
+                assert len(session.trace_configs) == size + 1
+    assert len(given) == size
+    assert requests(registry) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
+async def test_the_error_for_wrong_trace_configs_is_aiohttps(registry):
+    """It names what the application did."""
+    with measure_new_sessions(client_trace_config(registry=registry)), pytest.raises(TypeError, match="not iterable"):
+        ClientSession(trace_configs=1)
+
+
+class Odd:
+    """What raises when it is looked at."""
+
+    @property
+    def __dict__(self):
+        raise ArithmeticError
+
+    @property
+    def __class__(self):
+        raise ArithmeticError
+
+
+async def test_what_cannot_be_measured_is_left_out(url, caplog):
+    """An application whose session has a tuple of configurations starts, and so does one that keeps an odd object."""
+    caplog.set_level(logging.INFO)
+    app = web.Application()
+    configs = [TraceConfig()]
+    app["odd"], app["odds"] = Odd(), [Odd()]
+    async with (
+        ClientSession(trace_configs=(TraceConfig(),)) as app["tuple"],
+        ClientSession(trace_configs=configs) as app["one"],
+        ClientSession(trace_configs=configs) as app["two"],
+    ):
+        assert measure_kept(app, Settings(target="x", client_metrics="kept")) is None
+        before = requests(REGISTRY)
+        for name in ("tuple", "one", "two"):
+            await app[name].get(url)
+        assert requests(REGISTRY) == before + 2
+    counted, left_out = [record.message for record in caplog.records if record.name == "hr_prometheus"]
+    assert counted == "--client-metrics: 2 client sessions are measured."
+    assert left_out.startswith("--client-metrics: 1 client session is not measured: the trace_configs are no list")

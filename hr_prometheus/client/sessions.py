@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from aiohttp.web import Application
 
 
-def measure_session(session: ClientSession, config: TraceConfig) -> None:
-    """Record the requests of a session from now on, unless a configuration of ours does so already."""
-    if not any(map(is_ours, session.trace_configs)):
-        session.trace_configs.append(config)
+def measure_session(session: ClientSession, config: TraceConfig) -> bool:
+    """Record the requests of a session from now on, unless a configuration of ours does so already.
+
+    Return whether they are recorded: the ``trace_configs`` of a session can be a tuple, to which none can be added. A list
+    that several sessions have in common gets one configuration.
+    """
+    configs = session.trace_configs
+    if any(map(is_ours, configs)):
+        return True
+    if not isinstance(configs, list):
+        return False
+    configs.append(config)
+    return True
 
 
 def kept_sessions(app: Application) -> list[ClientSession]:
@@ -30,18 +39,25 @@ def kept_sessions(app: Application) -> list[ClientSession]:
     They are values, members of a list, set or dictionary, or attributes of an object.
     """
     values = (value for each in all_applications(app) for value in each.values())
-    sessions = {id(each): each for value in values for each in _members(value) if isinstance(each, ClientSession)}
-    return [each for each in sessions.values() if not each.closed]
+    sessions = {id(each): each for value in values for each in _members(value) if _is_session(each)}
+    return cast("list[ClientSession]", [*sessions.values()])
+
+
+def _is_session(value: object) -> bool:
+    """Whether a value is an open session. Other objects are not asked what they are: that may raise anything."""
+    return issubclass(type(value), ClientSession) and not cast("ClientSession", value).closed
 
 
 def _members(value: object) -> Iterable[object]:
-    if isinstance(value, ClientSession):
+    if issubclass(type(value), ClientSession):
         return [value]
     if type(value) is dict:  # any other mapping may do whatever it likes to get its values
         return list(value.values())
     if type(value) in {list, tuple, set, frozenset}:
         return list(cast("Iterable[object]", value))
-    return list(getattr(value, "__dict__", {}).values())
+    with suppress(Exception):  # the application's objects may do anything
+        return list(vars(value).values())
+    return []
 
 
 @contextmanager
@@ -56,8 +72,12 @@ def measure_new_sessions(config: TraceConfig) -> Iterator[None]:
 
     @wraps(original)
     def init(session: ClientSession, *args: Any, **options: Any) -> None:
+        # In a list of its own: the one that is given may be another session's as well, or no list.
+        configs = options.get("trace_configs") or ()
+        with suppress(TypeError):  # aiohttp says what is wrong with it
+            configs = list(configs)
+            options["trace_configs"] = configs if any(map(is_ours, configs)) else [*configs, config]
         original(session, *args, **options)
-        measure_session(session, config)
 
     kind.__init__ = init
     try:

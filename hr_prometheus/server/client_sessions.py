@@ -34,9 +34,17 @@ def measure_kept(app: Application, settings: Settings) -> str | None:
             f"Keep one as app[KEY], or measure all: --client-metrics={ALL_SESSIONS}."
         )
     config = _config(settings)
-    for session in sessions:
-        measure_session(session, config)
-    logger.info("%s: %d client session%s measured.", name, len(sessions), " is" if len(sessions) == 1 else "s are")
+    measured = [session for session in sessions if measure_session(session, config)]
+    logger.info("%s: %d client session%s measured.", name, len(measured), " is" if len(measured) == 1 else "s are")
+    if others := len(sessions) - len(measured):
+        logger.warning(
+            "%s: %d client session%s not measured: the trace_configs are no list, so that none can be added. "
+            "Use a list, or --client-metrics=%s.",
+            name,
+            others,
+            " is" if others == 1 else "s are",
+            ALL_SESSIONS,
+        )
     return None
 
 
