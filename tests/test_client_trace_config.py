@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tracemalloc
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, TCPConnector, web
+from aiohttp.abc import AbstractResolver
 from conftest import samples
 from prometheus_client import CollectorRegistry, Counter, generate_latest
+from yarl import URL
 
 from hr_prometheus import ConfigurationError, client_trace_config, hrprometheus_middleware
 from hr_prometheus.client import trace_config
@@ -23,6 +27,16 @@ def hosts_of(registry):
     return {
         key.split('host="')[1].split('"')[0]: value for key, value in lines if key.startswith("client_request_count")
     }
+
+
+class NoNames(AbstractResolver):
+    """Knows no host."""
+
+    async def resolve(self, *_host, **_family):
+        raise OSError
+
+    async def close(self):
+        pass
 
 
 @pytest.fixture
@@ -94,6 +108,44 @@ async def test_hosts_have_the_names_that_they_are_given(registry, url):
         ):
             await _try(session, each)
     assert hosts_of(registry) == {"here": 1, "local": 1, "closed": 1, "other": 1}
+
+
+async def test_the_usual_port_of_either_scheme_can_have_a_name(registry):
+    """And a host is the same with the dot of the root."""
+    config = client_trace_config(hosts={"a.example:443": "safe", "a.example:80": "plain"}, registry=registry)
+    async with ClientSession(trace_configs=[config], connector=TCPConnector(resolver=NoNames())) as session:
+        for url in (
+            "http://a.example",
+            "https://a.example",
+            "http://a.example.",
+            "https://a.example.",
+            "http://a.example",
+        ):
+            await _try(session, url)
+    assert hosts_of(registry) == {"plain": 3, "safe": 2}
+
+
+async def test_a_named_host_can_have_any_number_of_ports(registry, monkeypatch):
+    """What is kept for their URLs has an end."""
+    monkeypatch.setattr(trace_config, "_MOST_RECORDS", 10)
+    config = client_trace_config(hosts={"a.example": "here"}, registry=registry)
+
+    async def call(ports):
+        for port in ports:
+            params = SimpleNamespace(method="GET", url=URL(f"http://a.example:{port}"), exception=OSError())
+            context = config.trace_config_ctx()
+            await config.on_request_start.send(None, context, params)
+            await config.on_request_exception.send(None, context, params)
+
+    tracemalloc.start()
+    try:
+        await call(range(1, 1000))  # until the caches of others are full
+        before = tracemalloc.get_traced_memory()[0]
+        await call(range(1000, 3000))
+        assert tracemalloc.get_traced_memory()[0] - before < 50 * 2000  # bytes
+    finally:
+        tracemalloc.stop()
+    assert hosts_of(registry) == {"here": 2999}
 
 
 async def test_hosts_without_a_name_have_a_budget(registry, url, caplog):

@@ -37,11 +37,11 @@ class HostLabels:
 
     def label(self, url: URL) -> str | None:
         """Return the label of a URL's host; ``None`` if it has no place, and shares the label ``other``."""
-        host = url.raw_host or ""
+        host = (url.raw_host or "").removesuffix(".")  # which the root's name may end in
         name = self._names.get((host, url.port)) or self._names.get((host, None))
         if name is not None:
             return name
-        label = url.host_port_subcomponent or ""
+        label = url.host_port_subcomponent or ""  # without such a dot
         if self._budget.admit(label):
             return label
         if not self._has_warned:
@@ -74,7 +74,7 @@ def _address(key: str) -> tuple[str, int | None]:
             and url.raw_path in ("", "/")
             and not (url.raw_query_string or url.raw_fragment or url.raw_user)
         ):
-            return url.raw_host, url.explicit_port
+            return url.raw_host.removesuffix("."), url.explicit_port
     except ValueError:
         pass
     raise ConfigurationError(

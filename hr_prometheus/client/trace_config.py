@@ -31,6 +31,9 @@ DEFAULT_CLIENT = "default"
 PATH = "path"
 _EVENT = "Recording a request of the client failed; the request itself goes on"
 
+#: How many records are kept by URL. One that is not is looked up by its labels.
+_MOST_RECORDS = 1024
+
 #: The trace configurations of ours.
 _configs: WeakSet[TraceConfig] = WeakSet()
 
@@ -79,7 +82,7 @@ def client_trace_config(
 
 def is_ours(config: object) -> bool:
     """Whether a trace configuration is one of :func:`client_trace_config`."""
-    return config in _configs
+    return isinstance(config, TraceConfig) and config in _configs
 
 
 class _Done:
@@ -115,8 +118,9 @@ class _CallRecorder:
         self._client, self._hosts, self._by_route = client, hosts, by_route
         self._store = client_store(registry)
         self._report = failures_of(registry).report
-        #: By method, the host of the URL and the path of the request served; those of hosts without a place are not kept here.
-        self._records: dict[tuple[str, str | None, str], CallRecord] = {}
+        #: By method, the scheme and the host of the URL and the path of the request served; those of hosts without a place
+        #: are not kept here.
+        self._records: dict[tuple[str, str, str | None, str], CallRecord] = {}
         #: By labels.
         self._records_by_labels: dict[tuple[str, str, str], CallRecord] = {}
         #: The connections of the pool, and those that are made.
@@ -131,10 +135,11 @@ class _CallRecorder:
         """Begin a request."""
         method, url = params.method, params.url
         path = served_path.get() if self._by_route else ""
-        record = self._records.get((method, url.host_port_subcomponent, path)) or self._record_of(method, url, path)
-        call.begin(record, self.failed)
+        key = method, url.scheme, url.host_port_subcomponent, path
+        call.begin(self._records.get(key) or self._record_of(key, url), self.failed)
 
-    def _record_of(self, method: str, url: URL, path: str) -> CallRecord:
+    def _record_of(self, key: tuple[str, str, str | None, str], url: URL) -> CallRecord:
+        method, _, _, path = key
         place = self._hosts.label(url)
         label, host = method if method in METHODS else UNKNOWN, OTHER if place is None else place
         record = self._records_by_labels.get((label, host, path))
@@ -143,7 +148,9 @@ class _CallRecorder:
             record = CallRecord(self._store, self._client, label, host, extra)
             self._records_by_labels[label, host, path] = record
         if place is not None and label == method:  # there is no end of others
-            self._records[method, url.host_port_subcomponent, path] = record
+            if len(self._records) >= _MOST_RECORDS:  # a host with a name can have any number of ports
+                self._records.clear()
+            self._records[key] = record
         return record
 
     def queue(self, call: Call, _params: object) -> None:
