@@ -303,5 +303,8 @@ KEPT_SESSIONS, ALL_SESSIONS = CLIENT_SESSIONS = ("kept", "all")
 #: Where the traces of requests are taken from that are exemplars: nowhere, a header, or the current span of OpenTelemetry.
 NO_EXEMPLARS, TRACEPARENT, OTEL_SPANS = EXEMPLAR_SOURCES = ("off", "traceparent", "otel")
 
+#: The reason of those requests of the client that failed because the application cancelled them.
+CANCELLED = "cancelled"
+
 #: From how many seconds on a request is slow, by default.
 DEFAULT_SLOW = 1.0

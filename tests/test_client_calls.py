@@ -296,6 +296,12 @@ async def is_malformed(session, _url):
         await session.get(f"http://127.0.0.1:{port}/")
 
 
+async def is_not_compressed_as_it_says(session, _url):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 10\r\n\r\n0123456789"
+    async with raw_server(answer) as port, session.get(f"http://127.0.0.1:{port}/") as response:
+        await response.read()
+
+
 async def raises_for_status(session, url):
     await session.get(url / "missing", raise_for_status=True)
 
@@ -360,6 +366,7 @@ CASES = {
     is_refused: ("error", "connect", aiohttp.ClientConnectorError),
     is_disconnected: ("error", "cut", aiohttp.ServerDisconnectedError),
     is_malformed: ("error", "other", aiohttp.ClientResponseError),
+    is_not_compressed_as_it_says: ("200", "other", aiohttp.ClientPayloadError),
     raises_for_status: ("404", None, aiohttp.ClientResponseError),
     has_no_body: ("200", None, None),
     is_answered_before_it_is_sent: ("404", None, None),

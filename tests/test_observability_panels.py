@@ -23,6 +23,13 @@ def test_every_metric_of_the_catalogue_is_shown():
     assert all('job=~"$job",instance=~"$instance"' in expression for expression in expressions)
 
 
+def test_no_two_panels_of_a_section_have_one_title():
+    """A reader knows which is which."""
+    for section in sections(ApplicationMetrics(), []):
+        titles = [panel.title for panel in section.panels]
+        assert len(set(titles)) == len(titles)
+
+
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [

@@ -208,6 +208,7 @@ def test_outgoing_calls_are_recorded_by_host_and_have_alerts():
         "OutgoingCallsFail", "OutgoingCallsSlow",
     ):  # fmt: skip
         assert text.count(name)
+    assert "reason!=" in text  # a cancelled call is no failure of the host
     without = render_rules(service_levels(application=ApplicationMetrics(has_client_metrics=False)))
     assert "client_" not in without
     assert "OutgoingCalls" not in without

@@ -19,6 +19,9 @@ from aiohttp import (
     ServerFingerprintMismatch,
     TooManyRedirects,
 )
+from aiohttp.http_exceptions import ContentEncodingError
+
+from hr_prometheus.metrics import CANCELLED
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader
@@ -30,7 +33,7 @@ OTHER = "other"
 #: The reasons, by the exceptions that stand for them. The first that fits counts: a failed look-up is a failed connection, too.
 _REASONS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
     ("timeout", (TimeoutError,)),
-    ("cancelled", (asyncio.CancelledError, GeneratorExit)),
+    (CANCELLED, (asyncio.CancelledError, GeneratorExit)),
     ("dns", (ClientConnectorDNSError,)),
     ("tls", (ssl.SSLError, ssl.CertificateError, ClientSSLError, ServerFingerprintMismatch)),
     ("connect", (ClientConnectorError, ClientHttpProxyError)),
@@ -43,6 +46,8 @@ REASONS = (*(reason for reason, _ in _REASONS), OTHER)
 
 def reason_of(error: BaseException) -> str:
     """Return the reason that an exception stands for."""
+    if isinstance(error.__cause__, ContentEncodingError):  # the body is complete, but is not compressed as it says
+        return OTHER
     return next((reason for reason, kinds in _REASONS if isinstance(error, kinds)), OTHER)
 
 

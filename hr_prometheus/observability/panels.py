@@ -223,7 +223,10 @@ def _distinguishing_labels(metric: Metric) -> list[str]:
 
 
 def _title(metric: Metric) -> str:
-    words = metric.name.removeprefix("hr_prometheus_").removesuffix(f"_{metric.unit}").replace("_", " ")
+    name = metric.name.removeprefix("hr_prometheus_")
+    if metric.unit in {"seconds", "bytes"}:  # which the axis says; what is counted is the name's last word
+        name = name.removesuffix(f"_{metric.unit}")
+    words = name.replace("_", " ")
     return words[0].upper() + words[1:]
 
 

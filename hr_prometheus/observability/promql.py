@@ -11,6 +11,7 @@ from hr_prometheus.labels.resources import escaped
 from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import (
     BASIC_METRICS,
+    CANCELLED,
     CLIENT_METRICS,
     CLIENT_REQUEST_COUNT,
     CLIENT_REQUEST_ERRORS,
@@ -171,10 +172,13 @@ class ApplicationMetrics:
         return f"({errors} or 0 * {all_requests})\n/\n{all_requests}"
 
     def call_error_ratio(self, window: str, by: Sequence[str]) -> str:
-        """Return the share of the client's requests that failed or were answered with a 5xx, 0 if none was."""
+        """Return the share of the client's requests that failed or were answered with a 5xx, 0 if none was.
+
+        Those that the application cancelled are no failures of the host.
+        """
         calls = self.rate(CLIENT_REQUEST_COUNT, window, by)
         errors = self.where(SERVER_ERRORS).rate(CLIENT_REQUEST_COUNT, window, by)
-        failures = self.rate(CLIENT_REQUEST_ERRORS, window, by)
+        failures = self.where(f"reason!={quote(CANCELLED)}").rate(CLIENT_REQUEST_ERRORS, window, by)
         return f"(({errors} or 0 * {calls}) + ({failures} or 0 * {calls}))\n/\n{calls}"
 
 

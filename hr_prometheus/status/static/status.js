@@ -734,7 +734,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
       }
     }
 
-    locateCalls(name, { client, host, status }) {
+    locateCalls(name, { client, host, status, reason }) {
       if (client === undefined || host === undefined) return null; // the application's own
       const key = `${client}\n${host}`;
       // The client that most applications have needs no name.
@@ -746,7 +746,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
         case "client_request_latency_bucket":
           return calls.latencies;
         case "client_request_errors_total":
-          return calls.sums.place("failed");
+          return reason === "cancelled" ? null : calls.sums.place("failed"); // which is not the host's failure
         default:
           return [calls.gauges, 0];
       }
