@@ -106,6 +106,15 @@ def test_a_truncated_file_hides_no_other_slot(worker_records, tmp_path):
     assert read(tmp_path)['request_count_total{method="GET",path="/x",status="200"}'] == 2
 
 
+def test_a_cut_while_a_scrape_is_rendered_ends_no_reader(worker_records, tmp_path):
+    """The scrape has the numbers of its beginning. Reading a mapped page would end this test by SIGBUS."""
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    families = list(CellCollector(str(tmp_path)).collect())
+    os.truncate(tmp_path / "w0.cells", 0)
+    counted = {sample.name: sample.value for family in families for sample in family.samples}
+    assert counted["request_count_total"] == 1
+
+
 paths = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 
 

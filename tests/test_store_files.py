@@ -15,7 +15,8 @@ from hr_prometheus.metrics import REQUEST_COUNT
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.request.records import Records
 from hr_prometheus.store import files
-from hr_prometheus.store.files import clear_gauges, store_in_files
+from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.slot_reader import clear_gauges
 from hr_prometheus.store.store import allocators, basic_store, collect_hooks
 
 LABELS = ("GET", "/x")

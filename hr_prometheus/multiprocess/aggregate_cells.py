@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.store.cells import ReadableAllocator
 from hr_prometheus.store.exported import ExportedFamilies
-from hr_prometheus.store.files import SlotFiles, slot_paths
+from hr_prometheus.store.slot_reader import SlotReader, slot_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,37 +29,59 @@ class CellCollector:
         self._directory = directory
         self._own = own or ReadableAllocator()
         self._own_read = 0
-        self._slots: dict[str, SlotFiles] = {}
-        self._gone: list[SlotFiles] = []
+        self._slots: dict[str, SlotReader] = {}
+        self._gone: list[SlotReader] = []
         self._exported = ExportedFamilies()
 
     def collect(self) -> Iterator[StoredFamily]:
-        """Yield the families that have at least one series, in the order of the catalogue."""
+        """Yield the families that have at least one series, in the order of the catalogue, with their numbers as they are now."""
+        self.look()
+        for slot in (*self._slots.values(), *self._gone):
+            slot.refresh()
+        return self._exported.families()
+
+    def look(self) -> None:
+        """Open files that are new, read which series are, and note files that were removed or truncated."""
         for path, slot in list(self._slots.items()):
-            if slot.are_gone():  # it stays mapped: a worker moves what it has counted there into new files
+            if slot.are_gone():  # a worker moves what it has counted there into new files
                 self._gone.append(self._slots.pop(path))
-        if any(slot.are_cut() for slot in self._slots.values()):
-            self._drop_cut()
+        self._drop_cut()
+        self._read_new()
+        if self._drop_cut():
+            self._read_new()
+
+    def close(self) -> None:
+        """Close the files."""
+        for slot in (*self._slots.values(), *self._gone):
+            slot.close()
+
+    def _read_new(self) -> None:
         for path in slot_paths(self._directory):
             if path not in self._slots:
-                self._slots[path] = SlotFiles(path, is_writable=False)
+                with suppress(OSError):  # it was just removed
+                    self._slots[path] = SlotReader(path)
         for series, cells in self._own.series[self._own_read :]:
             self._exported.add(series, cells)
             self._own_read += 1
         for slot in self._slots.values():
-            with suppress(OSError, ValueError):  # a file that was cut
-                for series, cells in slot.read():
-                    self._exported.add(series, cells)
-        return self._exported.families()
+            for series, cells in slot.read():
+                self._exported.add(series, cells)
 
-    def _drop_cut(self) -> None:
-        """Leave out the files that another process has cut, whose cells may be anything."""
+    def _drop_cut(self) -> bool:
+        """Leave out the files that another process has cut, whose cells may be anything. Return whether there were any."""
+        cut = [path for path, slot in self._slots.items() if slot.are_cut()]
+        if not cut:
+            return False
         logger.error(
             "Another process has truncated files of the workers' numbers in %s. Their numbers restart at zero.",
             self._directory,
         )
-        self._slots = {path: slot for path, slot in self._slots.items() if not slot.are_cut()}
+        for path in cut:
+            slot = self._slots.pop(path)
+            slot.lengthen()
+            slot.close()
         self._exported, self._own_read = ExportedFamilies(), 0
         for slot in (*self._slots.values(), *self._gone):
             for series, cells in slot.cells.items():
                 self._exported.add(series, cells)
+        return True

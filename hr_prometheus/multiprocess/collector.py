@@ -68,7 +68,8 @@ class MultiProcessCollector:
     ) -> None:
         self._directory = directory
         self._is_compacting = is_compacting
-        self._own = (*own, CellCollector(directory, own_cells))
+        self._cells = CellCollector(directory, own_cells)
+        self._own = (*own, self._cells)
         self._values = ValueCollector(directory)
         self._function_gauges = FunctionGauges()
         #: Of all workers, also of those that have ended.
@@ -85,6 +86,7 @@ class MultiProcessCollector:
 
     def close(self) -> None:
         """Close the files."""
+        self._cells.close()
         self._values.close()
 
     def families(self, dumps: Mapping[int, object], silent: Mapping[int, int]) -> Iterator[Family]:

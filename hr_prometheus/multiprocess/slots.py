@@ -19,7 +19,7 @@ from hr_prometheus.errors import ServingError
 from hr_prometheus.multiprocess.compaction import compact
 from hr_prometheus.multiprocess.identity import FILE, identifier
 from hr_prometheus.multiprocess.mmap_format import read_file
-from hr_prometheus.store.files import clear_gauges
+from hr_prometheus.store.slot_reader import clear_gauges
 
 logger = logging.getLogger("hr_prometheus")
 

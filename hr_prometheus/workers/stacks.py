@@ -10,7 +10,7 @@ import asyncio
 import faulthandler
 import os
 import signal
-from contextlib import suppress
+from contextlib import closing, suppress
 from textwrap import indent
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from hr_prometheus.event_loop.place import place_in
 from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.server.in_progress import RequestInProgress, describe_requests
 from hr_prometheus.store.cells import in_progress
-from hr_prometheus.store.files import SlotFiles
+from hr_prometheus.store.slot_reader import SlotReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +73,8 @@ def requests_in_progress(files: str) -> list[RequestInProgress]:
     To be called before its worker is asked for its stacks: the signal may end the call that blocks it.
     """
     requests: list[RequestInProgress] = []
-    with suppress(OSError):
-        for series, (page, first) in SlotFiles(files, is_writable=False).read():
+    with suppress(OSError), closing(SlotReader(files)) as reader:
+        for series, (page, first) in reader.read():
             if series.metric in IN_PROGRESS:
                 method, path, *_ = series.labels
                 number = int(in_progress(page, first, len(series.bounds)))
