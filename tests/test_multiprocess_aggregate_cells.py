@@ -6,7 +6,7 @@ import pytest
 from conftest import count, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 from hr_prometheus.metrics import REQUEST_COUNT
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
@@ -113,6 +113,31 @@ def test_a_cut_while_a_scrape_is_rendered_ends_no_reader(worker_records, tmp_pat
     os.truncate(tmp_path / "w0.cells", 0)
     counted = {sample.name: sample.value for family in families for sample in family.samples}
     assert counted["request_count_total"] == 1
+
+
+def test_a_cut_before_the_first_scrape_is_an_error(worker_records, tmp_path, caplog):
+    """It is in the log, and counted: the series say how long the file was. The numbers of its first scrape begin at zero."""
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    errors = REGISTRY.get_sample_value("hr_prometheus_errors_total", {"where": "files"}) or 0.0
+    os.truncate(tmp_path / "w0.cells", 0)
+    collector = CellCollector(str(tmp_path))
+    for _ in range(2):
+        collector.look()
+    (message,) = [each.getMessage() for each in caplog.records]
+    assert message.startswith("Another process has truncated files of the workers' numbers")
+    assert REGISTRY.get_sample_value("hr_prometheus_errors_total", {"where": "files"}) == errors + 1
+
+
+def test_files_that_are_removed_again_keep_their_numbers(worker_records, tmp_path):
+    """Those of workers that have ended, too, if somebody has looked at them."""
+    collector = CellCollector(str(tmp_path))
+    for slot in range(3):
+        count(worker_records(slot).request(LABELS), 200, 1.0)
+        collector.look()
+        for path in tmp_path.iterdir():
+            path.unlink()
+    sums = samples(generate_latest(collector).decode())
+    assert sums['request_count_total{method="GET",path="/x",status="200"}'] == 3
 
 
 paths = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

@@ -6,8 +6,12 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from prometheus_client import REGISTRY
+
+from hr_prometheus.metrics import ERRORS
 from hr_prometheus.store.cells import ReadableAllocator
 from hr_prometheus.store.exported import ExportedFamilies
+from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.slot_reader import SlotReader, slot_paths
 
 if TYPE_CHECKING:
@@ -77,6 +81,7 @@ class CellCollector:
             self._directory,
         )
         for path in cut:
+            failures_of(REGISTRY).count(ERRORS, "files")
             slot = self._slots.pop(path)
             slot.lengthen()
             slot.close()

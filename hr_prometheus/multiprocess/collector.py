@@ -84,6 +84,10 @@ class MultiProcessCollector:
         """
         return Scrape(self, dumps, silent or {})
 
+    def look(self) -> None:
+        """Look at the workers' files, so that a later removal or truncation loses nothing in silence."""
+        self._cells.look()
+
     def close(self) -> None:
         """Close the files."""
         self._cells.close()

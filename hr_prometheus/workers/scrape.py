@@ -97,6 +97,11 @@ class WorkerScrapes:
                 requests += json.loads(each.result())
         return sorted(requests, key=itemgetter("time"), reverse=True)[:_MOST_RECENT]
 
+    def look(self) -> None:
+        """Look at the workers' files: to be called every second, and when a worker has ended."""
+        with suppress(OSError):  # the next scrape says what is wrong
+            self._collector.look()
+
     def close(self) -> None:
         """Close the files."""
         self._collector.close()

@@ -59,7 +59,7 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until a signal."""
         handlers = {
-            signal.SIGCHLD: self._pool.reap,
+            signal.SIGCHLD: self._reap,
             signal.SIGTERM: self._stop,
             signal.SIGINT: self._interrupt,
             signal.SIGHUP: self._hang_up,
@@ -162,6 +162,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(_DIRECTORY_SECONDS)
             try:
+                self._scrapes.look()
                 self._slots.restore()
                 if self._slots.restored != restored:
                     restored = self._slots.restored
@@ -170,6 +171,10 @@ class Supervisor:
                 self._pool.failure = error
                 self._pool.stop()
                 return
+
+    def _reap(self) -> None:
+        self._scrapes.look()  # before the files of a worker that has ended are made fit for the next one
+        self._pool.reap()
 
     def _interrupt(self) -> None:
         if not self._announcer.has_served:
