@@ -129,9 +129,9 @@ def refuse(*_args):
 @pytest.mark.parametrize("function", ["posix_fallocate", "open", "write"])
 def test_series_without_room_are_counted_in_memory(worker_records, tmp_path, monkeypatch, caplog, function):
     """What they count is in the files as soon as there is room, once, and what is in progress ends there."""
+    monkeypatch.setattr(files.os, function, refuse)
     records = worker_records(0)
     (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
-    monkeypatch.setattr(files.os, function, refuse)
     paths = "/x", "/y"
     for path in paths:
         count(records.request(("GET", path)), 200, 1.0)
@@ -153,6 +153,20 @@ def test_series_without_room_are_counted_in_memory(worker_records, tmp_path, mon
             record.finish("200", 1.0)
     (message,) = [each.getMessage() for each in caplog.records]
     assert message.startswith("The numbers of new series cannot be written ([Errno 28] No space left on device")
+
+
+def test_the_end_of_a_worker_says_how_many_series_were_only_in_memory(worker_records, tmp_path, monkeypatch):
+    """Once, and not of those that could be moved before."""
+    records = worker_records(0)
+    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    for lost in 2, 0:  # of a path: the latency and the count
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, "write", refuse)
+            count(records.request(("GET", f"/{lost}")), 200, 1.0)
+            if not lost:
+                patch.undo()
+                allocator.move_waiting()
+        assert [clear_gauges(str(tmp_path / "w0")) for _ in range(2)] == [lost, 0]
 
 
 @pytest.mark.parametrize("written", [5, -1])

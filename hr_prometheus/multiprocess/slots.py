@@ -15,10 +15,14 @@ import shutil
 import tempfile
 from contextlib import suppress
 
+from prometheus_client import REGISTRY
+
 from hr_prometheus.errors import ServingError
+from hr_prometheus.metrics import ERRORS
 from hr_prometheus.multiprocess.compaction import compact
 from hr_prometheus.multiprocess.identity import FILE, identifier
 from hr_prometheus.multiprocess.mmap_format import read_file
+from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.slot_reader import clear_gauges
 
 logger = logging.getLogger("hr_prometheus")
@@ -89,7 +93,7 @@ class Slots:
         """
         self.restore()
         try:
-            clear_gauges(os.path.join(self.path, identifier(slot)))
+            _count_lost(slot, clear_gauges(os.path.join(self.path, identifier(slot))))
             self._remove_files(identifier(slot))
             compact(self.path)
             _check_room(self.path, ROOM // 16)
@@ -111,6 +115,14 @@ class Slots:
                 path = os.path.join(self.path, file)
                 if (parts["mode"] or "").startswith(("live", "all")) or read_file(path) is None:
                     os.remove(path)
+
+
+def _count_lost(slot: int, series: int) -> None:
+    if series:
+        text = "Worker %d has ended while the counts of %d series were only in its memory. They are lost."
+        logger.error(text, slot, series)
+    for _ in range(series):
+        failures_of(REGISTRY).count(ERRORS, "memory")
 
 
 def _check_room(place: str, needed: int) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
+#: Seconds after which numbers that wait in memory are moved again, into the files, where a kill does not lose them.
+MOVE_SECONDS = 1.0
 #: The file by which the slots of a directory share one warning of an application that collects its own numbers.
 _WARNED = "read-alone"
 
@@ -44,7 +46,7 @@ class FileAllocator:
     def __init__(self, path: str) -> None:
         clear_gauges(path)
         self._path = path
-        self._files = SlotFiles(path)
+        self._files = _open_files(path)
         self._files.read()
         self._pid = os.getpid()
         self._memory = MemoryAllocator()
@@ -64,6 +66,7 @@ class FileAllocator:
                 )
             cells = self._memory.allocate(series)
             self._waiting.append((series, cells))
+            self._files.note_waiting(len(self._waiting))
             return cells
 
     def move_waiting(self) -> None:
@@ -79,25 +82,40 @@ class FileAllocator:
                     os.remove(self._path + suffix)
             with suppress(OSError):
                 os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            self._files = SlotFiles(self._path)
+            self._files = _open_files(self._path)
+        left, has_room = 0, True
         for series, (page, first) in self._waiting:
-            try:
-                target, begin = self._files.cells.get(series) or self._files.add(series)
-            except OSError:
-                return
+            cells = self._files.cells.get(series)
+            if cells is None and has_room:
+                try:
+                    cells = self._files.add(series)
+                except OSError:
+                    has_room = False
+            if cells is None:
+                left += 1
+                continue
+            target, begin = cells
             before = cells_before_first(series.metric)
             for cell in range(-before, series_size(series.metric, series.bounds) - before - 1):  # all but the time
                 value = page[first + cell]
                 page[first + cell] -= value
                 target[begin + cell] += value
+        self._files.note_waiting(left)
 
     def existing(self, metric: Metric, naming: Naming) -> Iterable[SeriesId]:
         """Return the series of a metric that an earlier process has left."""
         return [series for series in self._files.cells if series[:2] == (metric, naming)]
 
 
+def _open_files(path: str) -> SlotFiles:
+    files = SlotFiles(path)
+    with suppress(OSError):  # then its series wait
+        files.reserve()
+    return files
+
+
 def move_waiting() -> None:
-    """Move what series without room in the files have counted, as far as there is room now; to be called before a scrape."""
+    """Move what series without room in the files have counted, as far as there is room now; to be called often."""
     allocator = allocators.get(REGISTRY)
     if isinstance(allocator, FileAllocator):
         allocator.move_waiting()

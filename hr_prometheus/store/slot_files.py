@@ -38,12 +38,12 @@ class SlotFiles:
         self._offset = 0  # bytes of ".series" that have been read
         self._last_line = b""  # the last of them
         self._inode = 0  # of ".cells", which no other file can have while it is mapped
-        self._next = 0  # the first cell that is free
+        self._next = 1  # the first cell that is free, after that for the number of series that wait
         self.cells: dict[SeriesId, Cells] = {}
 
     def are_gone(self) -> bool:
         """Whether one of the files was removed, even if there is another one now. Its cells are still mapped."""
-        if not self.cells:
+        if not self._pages:
             return False
         try:
             return os.stat(self._path + CELLS_SUFFIX).st_ino != self._inode or not os.path.exists(
@@ -92,6 +92,16 @@ class SlotFiles:
         page, index = self._locate(begin)
         self.cells[series] = page, index + cells_before_first(metric)
         return series
+
+    def reserve(self) -> None:
+        """Make both files, with the cell for the number of series that wait. Raises :exc:`OSError` if there is no room."""
+        self._locate(0)
+        os.close(os.open(self._path + SERIES_SUFFIX, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+
+    def note_waiting(self, number: int) -> None:
+        """Write how many series wait in memory: their counts end with this process."""
+        if self._pages:
+            self._pages[0][0] = float(number)
 
     def add(self, series: SeriesId) -> Cells:
         """Add a series. Raises :exc:`OSError` if there is no room."""

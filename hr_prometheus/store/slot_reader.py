@@ -64,6 +64,13 @@ class SlotReader(SlotFiles):
         for number, copy in enumerate(self._copies):
             self._fill(number, copy)
 
+    def take_waiting(self) -> int:
+        """Return how many series waited in the memory of the last process, once."""
+        page, index = self._locate(0)
+        if number := int(page[index]):
+            self.write(page, index, 0.0)
+        return number
+
     def write(self, page: Page, index: int, value: float) -> None:
         """Write one cell, to its file and its copy. Raises :exc:`OSError` if there is no room."""
         page[index] = value
@@ -111,13 +118,18 @@ def slot_paths(directory: str) -> list[str]:
     return []
 
 
-def clear_gauges(path: str) -> None:
-    """Set to zero what was in progress in the last process of a slot, which has ended."""
+def clear_gauges(path: str) -> int:
+    """Set to zero what was in progress in the last process of a slot, which has ended.
+
+    Return how many of its series had counts that were only in its memory.
+    """
     if not os.path.exists(path + SERIES_SUFFIX) or not os.path.exists(path + CELLS_SUFFIX):
-        return
+        return 0
     with closing(SlotReader(path)) as reader:
+        waiting = reader.take_waiting()
         for series, (page, first) in reader.read():
             if series.metric.type == "gauge" and page[first]:
                 reader.write(page, first, 0.0)
             elif series.metric in IN_PROGRESS and (number := in_progress(page, first, len(series.bounds))):
                 reader.write(page, first - 1, page[first - 1] - number)
+    return waiting

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 
 async def wait_for_any(*events: asyncio.Event, seconds: float | None = None) -> None:
@@ -17,6 +17,12 @@ async def wait_for_any(*events: asyncio.Event, seconds: float | None = None) -> 
     finally:
         for each in waiting:
             each.cancel()
+
+
+def call_every(seconds: float, function: Callable[[], None]) -> None:
+    """Call a *function* now, and again every so many *seconds*, as long as the event loop runs."""
+    function()
+    asyncio.get_running_loop().call_later(seconds, call_every, seconds, function)
 
 
 class BackgroundTasks(set[asyncio.Task[None]]):

@@ -43,7 +43,7 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
-from hr_prometheus.store.files import move_waiting, store_in_files
+from hr_prometheus.store.files import MOVE_SECONDS, move_waiting, store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
@@ -51,6 +51,7 @@ from hr_prometheus.workers.handover import take_script_addresses
 from hr_prometheus.workers.head_watch import watch_heads
 from hr_prometheus.workers.idle_connections import IdleConnections
 from hr_prometheus.workers.stacks import write_stacks_to
+from hr_prometheus.workers.tasks import call_every
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -235,6 +236,7 @@ class _Worker:
             if self.max_requests is not None:
                 self._watch_heads()
             acceptor.start()
+            call_every(MOVE_SECONDS, move_waiting)
             loop = loop_name(asyncio.get_running_loop())
             self.channel.send("ready", [self.application.routes, self.application.notices, loop])
             await self.stopping.wait()
