@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import threading
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +14,7 @@ from aiohttp.web import Application, HTTPRequestEntityTooLarge, middleware
 from prometheus_client import REGISTRY
 
 from hr_prometheus.exposition.view import make_view
+from hr_prometheus.metrics import ERRORS
 from hr_prometheus.server.listener import Listener
 from hr_prometheus.server.port_logger import PortLogger
 from hr_prometheus.server.runner import Runner
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from hr_prometheus.access.guard import Guard
     from hr_prometheus.server.metrics_routes import MetricsRoutes
     from hr_prometheus.status.view import Gather
+
+logger = logging.getLogger("hr_prometheus")
 
 #: Seconds for which a connection may be idle between two requests.
 _KEEP_ALIVE_SECONDS = 60.0
@@ -134,7 +139,10 @@ async def metrics_thread(
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
                 runner.run(serve())
         except BaseException as error:  # noqa: BLE001  # it ends this thread alone
-            if serving.done():
+            if serving.done() and isinstance(error, OSError) and error.errno in {errno.EBADF, errno.EINVAL}:
+                logger.error("The thread of the metrics port has ended: descriptors that it needs were closed.")  # noqa: TRY400
+                failures_of(registry).count(ERRORS, "scrape")
+            elif serving.done():
                 failures_of(registry).report("scrape", error, "The thread of the metrics port has ended")
             else:
                 serving.set_exception(error)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import ApplicationError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class OwnSockets:
@@ -18,6 +19,18 @@ class OwnSockets:
     def __init__(self, target: str, sockets: Iterable[socket.socket]) -> None:
         self._target = target
         self._sockets = [(each, os.fstat(each.fileno())) for each in sockets]
+
+    @contextmanager
+    def watch(self, end: Callable[[], object]) -> Iterator[None]:
+        """Call *end*, which ends the process, if any was closed in a block that runs in an event loop.
+
+        What the loop needs was then closed as well, so that it can be neither run nor closed.
+        """
+        try:
+            yield
+        finally:
+            if not all(is_of(each.fileno(), status) for each, status in self._sockets):
+                end()
 
     def check(self) -> None:
         """Raise :exc:`~hr_prometheus.errors.ApplicationError` if any was closed. Its number may be that of another file by now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from hr_prometheus.server.inherited import largest_backlog, listens
 from hr_prometheus.server.loops import loop_name
 from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import metrics_thread
+from hr_prometheus.server.own_sockets import OwnSockets, closed_error
 from hr_prometheus.server.runner import Runner
-from hr_prometheus.server.shutdown import Shutdown
+from hr_prometheus.server.shutdown import Shutdown, exit_process
 from hr_prometheus.settings import DEFAULT_BACKLOG
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 _LAST_SECONDS = 5.0
 #: Seconds that aiohttp waits for requests in progress if a script does not say.
 _DRAIN_SECONDS = 60.0
+#: The exit code of an application that has failed.
+_APPLICATION_FAILED = 3
 
 
 class Service:
@@ -52,6 +56,8 @@ class Service:
         release: Callable[[], None],
     ) -> None:
         self._release = release
+        sockets = [*addresses.sockets, *addresses.metrics_sockets]
+        self._own_sockets = OwnSockets(application.settings.target, sockets)
         self._application, self._addresses, self._announcer = application, addresses, announcer
         drain_seconds = arguments.pop("shutdown_timeout", _DRAIN_SECONDS)
         self._drain_seconds: float = inf if drain_seconds is None else drain_seconds
@@ -124,7 +130,8 @@ class Service:
             on_cleanup=shutdown.on_cleanup,
             **self._runner_arguments,
         )
-        await runner.setup()
+        with self._own_sockets.watch(self._end_closed):
+            await runner.setup()
         try:
             for sock in self._addresses.sockets:
                 await SockSite(runner, sock, **self._site_arguments(sock)).start()
@@ -151,6 +158,10 @@ class Service:
             if shutdown.runner is not None:
                 await self._accept_no_more()
             await runner.cleanup()
+
+    def _end_closed(self) -> None:
+        sys.stderr.write(f"Error: {closed_error(self._application.settings.target)}\n")
+        exit_process(self._release, _APPLICATION_FAILED)
 
     def _site_arguments(self, sock: socket.socket) -> dict[str, Any]:
         """Return the arguments of a socket's site. The backlog of an inherited one that listens is not cut down."""

@@ -11,7 +11,7 @@ import time
 from _thread import start_new_thread
 from contextlib import contextmanager, suppress
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.in_progress import CLEANUP, blockers_of, describe_requests
@@ -171,7 +171,7 @@ class ForcedExit:
             self._timer.cancel()
 
     def _exit(self) -> None:
-        _exit_process(self._before)
+        exit_process(self._before)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def exit_at_signals(before: Callable[[], None], *, serves: Callable[[], bool] = 
 
     def end(number: int, _frame: object) -> None:
         if not serves():
-            _exit_process(before)
+            exit_process(before)
         _remove_files(before)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
@@ -225,14 +225,15 @@ def _call_in_forks(function: Callable[[], None], *, delayed: list[signal.Signals
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=begin_child)
 
 
-def _exit_process(before: Callable[[], None]) -> None:
+def exit_process(before: Callable[[], None], code: int = 0) -> NoReturn:
+    """End the process at once, whatever it does. *before* is called first, and the files that it has made are removed."""
     try:
         _remove_files(before)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):  # the application may have closed or replaced it
                 stream.flush()
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _remove_files(before: Callable[[], None]) -> None:

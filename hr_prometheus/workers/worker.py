@@ -113,8 +113,7 @@ class _Worker:
         self.connection = connection
         self.own_sockets = OwnSockets(self.target.text, [connection])
         self.channel = Channel(self._on_message, self._on_question, self.stop)
-        self.stopping = asyncio.Event()
-        self.is_replaced = False
+        self.stopping, self.is_replaced = asyncio.Event(), False
         #: Whether its successor starts, and may take its place.
         self.is_paused = False
         self.idle: IdleConnections | None = None
@@ -224,7 +223,8 @@ class _Worker:
             give_idle=self._give_idle,
             **arguments,
         )
-        await runner.setup()
+        with self.own_sockets.watch(partial(os._exit, DISCONNECTED)):
+            await runner.setup()
         assert runner.server is not None  # noqa: S101  # it is set up
         self.server = runner.server
         try:

@@ -24,6 +24,14 @@ SENTENCES = [
         'Error: the application "closes_descriptors:create_app" has closed sockets that it has not opened, as os.closerange does.',
     ),
     (
+        ["closes_descriptors_late:create_app"], FAILED,
+        'Error: the application "closes_descriptors_late:create_app" has closed sockets that it has not opened, as os.closerange does.',
+    ),
+    (
+        ["closes_descriptors_late:create_app", "--workers", "2"], FAILED,
+        'Error: the application "closes_descriptors_late:create_app" has closed sockets that it has not opened, as os.closerange does.',
+    ),
+    (
         ["served:"], USAGE,
         'Error: the target "served:" is not understood. Expected "module:attribute", "path/to/file.py:attribute" '
         'or a script, "path/to/script.py".',
