@@ -136,7 +136,7 @@ class Service:
             for sock in self._addresses.sockets:
                 await SockSite(runner, sock, **self._site_arguments(sock)).start()
             shutdown.runner = runner
-            if signal.getsignal(signal.SIGINT) == handler:  # else the application has one of its own
+            if signal.getsignal(signal.SIGINT) in {handler, signal.SIG_IGN}:  # else the application has one of its own
                 self._handle(signal.SIGINT)
             if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:  # it would outlive every stop
                 self._handle(signal.SIGTERM)

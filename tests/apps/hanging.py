@@ -34,7 +34,8 @@ async def block(_request: web.Request) -> web.Response:
 
 
 async def ignores(_app: web.Application) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 async def waits(_app: web.Application) -> None:

@@ -116,10 +116,11 @@ def test_a_request_that_blocks_the_event_loop(serve):
     )
 
 
-def test_a_start_up_that_ignores_sigterm(serve):
-    """The signal is the service manager's: it stops the process."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_start_up_that_ignores_signals(serve, number):
+    """They are the service manager's and the terminal's: they stop the process."""
     service = serve("hanging:ignoring", "--port", "0")
-    assert service.stop() == (0, "", "")
+    assert service.stop(number) == (0, "", "")
 
 
 def test_a_request_that_does_not_end_at_a_second_signal(serve):
