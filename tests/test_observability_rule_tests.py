@@ -28,8 +28,7 @@ def written(tmp_path):
     ("percentage", "options"),
     [
         ("rest=99.5", {"latency": 0.5}),
-        ("90", {"application": ApplicationMetrics("app_")}),
-        ("50", {}),
+        ("50", {"application": ApplicationMetrics("app_")}),
         ("rest=99.5", {"latency": 0.5, "application": ApplicationMetrics(names=("http",), latency_by_status=True)}),
         ("99", {"latency": 0.5, "application": ApplicationMetrics(names=("otel", "seed"), latency_by_status=True)}),
     ],

@@ -61,7 +61,7 @@ def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < end, "it has not come true"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 async def until_async(condition: Callable[[], object]) -> None:
@@ -69,7 +69,7 @@ async def until_async(condition: Callable[[], object]) -> None:
     end = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < end, "it has not come true"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
 
 
 def is_alive(pid: int) -> bool:
@@ -88,7 +88,7 @@ def children(pid: int) -> list[int]:
 
 
 class Load:
-    """A client with some connections, each of which asks again as soon as it is answered."""
+    """A client with some connections, each of which asks again 10 ms after it is answered: it leaves the processors to others."""
 
     def __init__(self, url: str, tasks: asyncio.TaskGroup, *, keep_alive: bool) -> None:
         self.url, self.keep_alive = url, keep_alive
@@ -130,6 +130,7 @@ class Load:
                 except (aiohttp.ClientError, OSError) as error:
                     self.failures.append(error)
                 self.slowest = max(self.slowest, time.monotonic() - begin)
+                await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -157,7 +158,7 @@ async def settled(service) -> dict[str, float]:
     in_progress = 'requests_in_progress{method="POST",path="/"}'
     async with asyncio.timeout(DEADLINE):
         while (answer := await scrape(service)).get(in_progress, 0.0):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
     return answer
 
 
