@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import EMPTY_PAYLOAD
 
@@ -93,13 +93,10 @@ class Records:
 
     def unsplit(self, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...] = ()) -> RequestRecord:
         """Return a record with one histogram of latencies, whose series has the labels *split* as well."""
-        kind: Any = RequestRecord
-        more: tuple[Store, ...] = ()
-        if self.full is not None:
-            kind, more = NativeRequestRecord if self.native else DetailedRequestRecord, (self.full,)
+        kind: Any = RequestRecord if self.full is None else DetailedRequestRecord
         if self.find_trace is not None:
             kind = traced(kind)
-        record: RequestRecord = kind(self, labels, bounds, split, *more)
+        record: RequestRecord = kind(self, labels, bounds, split)
         return record
 
 
@@ -190,19 +187,15 @@ class RequestRecord:
 class DetailedRequestRecord(RequestRecord):
     """The same, with the first byte, the sizes of both bodies, and WebSockets."""
 
-    __slots__ = ("_cells", "store")
+    __slots__ = ("_cells", "_size_bounds", "store")
 
     def __init__(
-        self,
-        records: Records,
-        labels: tuple[str, ...],
-        bounds: tuple[float, ...],
-        split: tuple[str, ...],
-        store: Store,
+        self, records: Records, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...]
     ) -> None:
         super().__init__(records, labels, bounds, split)
-        self.store = store
-        self.loop_time = store.allocate(REQUEST_LOOP_TIME, labels)
+        self.store = cast("Store", records.full)
+        self._size_bounds = cell_bounds(self.store.bounds(RESPONSE_SIZE)) if records.native else _SIZE_BOUNDS
+        self.loop_time = self.store.allocate(REQUEST_LOOP_TIME, labels)
         self._cells: tuple[Page, int, Page, int, Page, int] | None = None
 
     def end(self, exchange: Any, status: str, seconds: float) -> None:
@@ -227,13 +220,7 @@ class DetailedRequestRecord(RequestRecord):
         if received is None:
             await_body(content, self._received)
 
-    def measure(
-        self,
-        first_byte: float | None,
-        sent: int | None,
-        received: int | None,
-        size_bounds: tuple[float, ...] = _SIZE_BOUNDS,
-    ) -> None:
+    def measure(self, first_byte: float | None, sent: int | None, received: int | None) -> None:
         """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
         page, first, sent_page, sent_first, received_page, received_first = self._cells or self._make_cells()
         if first_byte is not None:
@@ -241,11 +228,11 @@ class DetailedRequestRecord(RequestRecord):
             page[first] += first_byte  # as above
             page[bucket] += 1.0
         if sent is not None:
-            bucket = sent_first + 1 + bisect_left(size_bounds, sent)
+            bucket = sent_first + 1 + bisect_left(self._size_bounds, sent)
             sent_page[sent_first] += sent
             sent_page[bucket] += 1.0
         if received:
-            bucket = received_first + 1 + bisect_left(size_bounds, received)
+            bucket = received_first + 1 + bisect_left(self._size_bounds, received)
             received_page[received_first] += received
             received_page[bucket] += 1.0
         elif received is not None:  # most requests have no body
@@ -260,30 +247,3 @@ class DetailedRequestRecord(RequestRecord):
         received, received_first = self.store.allocate(REQUEST_SIZE, self.labels)
         self._cells = page, first, sent, sent_first, received, received_first
         return self._cells
-
-
-class NativeRequestRecord(DetailedRequestRecord):
-    """The same, where sizes are native histograms as well, with cells of their own."""
-
-    __slots__ = ("_size_bounds",)
-
-    def __init__(
-        self,
-        records: Records,
-        labels: tuple[str, ...],
-        bounds: tuple[float, ...],
-        split: tuple[str, ...],
-        store: Store,
-    ) -> None:
-        super().__init__(records, labels, bounds, split, store)
-        self._size_bounds = cell_bounds(store.bounds(RESPONSE_SIZE))
-
-    def measure(
-        self,
-        first_byte: float | None,
-        sent: int | None,
-        received: int | None,
-        _size_bounds: tuple[float, ...] = (),
-    ) -> None:
-        """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
-        DetailedRequestRecord.measure(self, first_byte, sent, received, self._size_bounds)

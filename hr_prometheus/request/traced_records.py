@@ -75,9 +75,9 @@ class _Traced:
     labels: tuple[str, ...]
 
     def __init__(
-        self, records: Any, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...], *more: Any
+        self, records: Any, labels: tuple[str, ...], bounds: tuple[float, ...], split: tuple[str, ...]
     ) -> None:
-        super().__init__(records, labels, bounds, split, *more)  # type: ignore[call-arg]  # that of the record
+        super().__init__(records, labels, bounds, split)  # type: ignore[call-arg]  # that of the record
         self.find_trace: FindTrace = records.find_trace
         self._exemplars: Exemplars = records.basic.exemplars
         self._naming: Naming = records.naming
