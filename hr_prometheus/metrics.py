@@ -291,6 +291,7 @@ SCRAPE_METRICS = (SCRAPE_DURATION, SCRAPE_LINES)
 #: The metrics of its workers, if it has any.
 WORKER_METRICS = (WORKER_UP, WORKER_RESTARTS)
 METRICS = BASIC_METRICS + FULL_METRICS + CLIENT_METRICS + LOOP_METRICS + SELF_METRICS + SCRAPE_METRICS + WORKER_METRICS
+METRICS_BY_NAME = {metric.name: metric for metric in METRICS}
 #: The gauges of things in progress, by the histogram that observes their end.
 IN_PROGRESS = {metric.ends_in: metric for metric in METRICS if metric.ends_in is not None}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import Exemplar
 
-from hr_prometheus.metrics import METRICS
+from hr_prometheus.metrics import METRICS_BY_NAME
 from hr_prometheus.names import Naming, checked_names, exports_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 TRACE_ID, SPAN_ID = "trace_id", "span_id"
 
-_METRICS = {metric.name: metric for metric in METRICS}
 _serials = count(1)
 
 
@@ -49,7 +48,7 @@ class Exemplars:
         self._kept: dict[tuple[Metric, Naming, tuple[str, ...], int], int] = {}
 
     def of_series(self, metric: Metric, naming: Naming, labels: tuple[str, ...], buckets: int = 0) -> SeriesExemplars:
-        """Return the exemplars of a series, of which so many *buckets* are replaced when they are due."""
+        """Return the exemplars of a series. Those of its first *buckets* are replaced only when they are due."""
         key = metric, naming, labels
         if key not in self._series:
             series = SeriesExemplars(*key, {}, [0.0] * buckets)
@@ -88,7 +87,7 @@ class Exemplars:
         Raises an exception of any kind if it is anything else.
         """
         for _, name, (prefix, *sets), labels, bucket, *numbers in dumped:
-            series = self.of_series(_METRICS[name], Naming(prefix, checked_names(sets)), tuple(labels))
+            series = self.of_series(METRICS_BY_NAME[name], Naming(prefix, checked_names(sets)), tuple(labels))
             exemplar = trace_exemplar(*numbers)
             if bucket not in series.latest or time_of(series.latest[bucket]) <= time_of(exemplar):
                 series.latest[bucket] = exemplar

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hr_prometheus.metrics import METRICS
+from hr_prometheus.metrics import METRICS_BY_NAME
 from hr_prometheus.names import Naming, checked_names
 from hr_prometheus.store.bounds import MODES, NativeBounds, classic_bounds, native_bounds
 from hr_prometheus.store.cells import SeriesId, cells_before_first, series_size
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 PAGE_BYTES = 65536
 _PAGE_CELLS = PAGE_BYTES // 8
 CELLS_SUFFIX, SERIES_SUFFIX = ".cells", ".series"
-
-_METRICS = {metric.name: metric for metric in METRICS}
 
 
 class SlotFiles:
@@ -79,7 +77,7 @@ class SlotFiles:
         if not (0 <= begin <= begin + size <= (begin // _PAGE_CELLS + 1) * _PAGE_CELLS):
             return None
         self._next = max(self._next, begin + size)
-        metric = _METRICS[name]
+        metric = METRICS_BY_NAME[name]
         naming = Naming(prefix, checked_names(sets))
         bounds = tuple(classic) or metric.buckets
         if mode:
