@@ -7,8 +7,8 @@ import re
 #: PEM text, or a hash of bcrypt: secrets wherever they stand.
 _SECRET = re.compile(r"-----BEGIN|\$2[abxy]\$")
 #: A path without a dot that may be a key or a token: hexadecimal digits, letters and digits, or base64, also as a part of an
-#: absolute one. One of words has no digits, or neither capital letters nor
-#: the signs of base64.
+#: absolute one. A path of words has no digits, or neither capital
+#: letters nor the signs of base64.
 _TOKEN = re.compile(
     r"\A(?:[0-9a-fA-F-]{24,}|(?=.*\d)[A-Za-z0-9]{24,}|(?!/)(?=.*\d)(?=.*[A-Z+=])(?=.*[a-z])[A-Za-z0-9+/=_\s-]{24,})\Z"
     r"|(?:\A|/)(?=[^/]*\d)[A-Za-z0-9+=]{32,}(?:/|\Z)"

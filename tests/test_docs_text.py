@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from manual import DOCS, PAGES, README, ROOT, sentences_of, without_blocks
 from test_architecture import FLOORS
 
 import hr_prometheus
+from hr_prometheus.commands.group import cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +125,17 @@ CLUMSY = re.compile(
 def test_the_words_are_plain(page):
     """The field's words, in the active voice."""
     assert [each for each in sentences_of(page.read_text()) if CLUMSY.search(each)] == []
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "hr_prometheus").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_words_of_docstrings_are_plain(module):
+    """So are those that a reader of the code meets."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, kinds)]
+    assert [text for text in map(ast.get_docstring, nodes) if text and CLUMSY.search(text)] == []
+
+
+def test_the_words_of_the_help_are_plain():
+    """So are those of the options."""
+    texts = {option.help for command in cli.commands.values() for option in command.params if hasattr(option, "help")}
+    assert [text for text in texts if text and CLUMSY.search(text)] == []

@@ -264,13 +264,12 @@ client_metrics = metrics_option(
     "--client-metrics",
     type=click.Choice(CLIENT_SESSIONS),
     bare=KEPT_SESSIONS,
-    help="Measure the requests that the application sends with the ClientSessions which it keeps under its keys (kept, also "
-    "without a value), or with all that are made (all).",
+    help="Measure outgoing requests: of the ClientSessions in app[KEY] (kept, also without a value), or of all (all).",
 )
 client_by_route = metrics_option(
     "--client-by-route",
     is_flag=True,
-    help="Give these metrics the label path of the request that is served meanwhile.",
+    help="Give the metrics of outgoing requests the label path of the request that is served meanwhile.",
 )
 
 

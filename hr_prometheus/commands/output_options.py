@@ -79,14 +79,14 @@ trace_url = output_option(
     "--trace-url",
     metavar="URL",
     parse=parse_trace_url,
-    help="Address of a trace, with {trace_id} in the place of its id: latencies have exemplars, and a link to the trace whose id "
-    "is typed.",
+    help="Address of a trace, with {trace_id} in place of its id. Panels of latencies then show exemplars, and link to the trace "
+    "whose id you type.",
 )
 prometheus = output_option(
     "--prometheus",
     type=click.Choice(["2", "3"]),
-    help="The major version of Prometheus. Write what gives it one series for each histogram: a native one with "
-    "--native-histograms, and with 3 else one that it makes of the classic buckets.",
+    help="Major version of Prometheus. Add settings that store each histogram as one series. Without --native-histograms, "
+    "Prometheus 3 converts the classic buckets.",
 )
 kubernetes = output_option(
     "--kubernetes",

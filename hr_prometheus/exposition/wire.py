@@ -19,7 +19,7 @@ _MOST_KEPT = 4096
 
 
 class _Varints(dict[int, bytes]):
-    """The varints of numbers, of which the same ones come again and again. A negative one is that of 64 bits."""
+    """The varints of numbers. The same ones come again and again. A negative number has that of its 64 bits."""
 
     def __missing__(self, number: int) -> bytes:
         rest = number & 0xFFFFFFFFFFFFFFFF

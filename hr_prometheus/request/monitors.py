@@ -66,7 +66,7 @@ class BaseRequestMonitor:
         At the end, the response that was sent, or ``None`` if there was none.
     ``elapsed``, ``first_byte_elapsed``
         At the end, the seconds until the last byte of the response was handed to the transport, and until its
-        head was; the latter is ``None`` if that never happened. Both come from a clock that no one can set.
+        head was; the latter is ``None`` if that never happened. Both come from a clock that cannot be set.
     ``request_size``, ``response_size``
         At the end, the bytes of both bodies that were received and sent: compressed, without chunk framing.
         ``response_size`` is ``None`` if it is not known, which happens when a client leaves during a file.

@@ -53,7 +53,7 @@ def hold_pid_file(path: str | None) -> Iterator[None]:
 
 
 def check_pid_file(path: str | None) -> None:
-    """Check that there can be such a file, whoever has it now. Raises what :func:`hold_pid_file` raises for it."""
+    """Check that there can be such a file. Another process may have it now. Raises what :func:`hold_pid_file` raises for it."""
     if path is None:
         return
     real_path = os.path.realpath(path)
