@@ -50,65 +50,72 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     prepare_logging(settings)
     with measure_all(settings):
         if target.attribute is None:
-            _run_script(target, settings, announce)
+            _ScriptRun(settings, announce).run(target)
         else:
             _serve(settings, announce, None, lambda: load_target(target, settings.arguments, settings.app_dir))
 
 
-def _run_script(target: Target, settings: Settings, announce: Callable[[str], None]) -> None:
-    runners = script_runners.ScriptRunners(settings, announce)
-    processes = ServingProcesses(settings.target)
+class _ScriptRun:
+    """One run of a script: what its calls of ``run_app`` and ``AppRunner.setup`` do, and signals meanwhile."""
 
-    def warn() -> None:
-        if not processes.others_serve:
-            script_runners.warn_of_no_server(settings.target, has_runner=runners.has_runner)
+    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
+        self._settings, self._announce = settings, announce
+        self._runners = script_runners.ScriptRunners(settings, announce)
+        self._processes = ServingProcesses(settings.target)
+        self._signals = ExitStack()
 
-    def begin_serving() -> Settings:
+    def run(self, target: Target) -> None:
+        """Run the script to its end."""
+        settings, runners = self._settings, self._runners
+        with interrupts.DefaultHandler(), hold_pid_file(settings.pid_file), self._signals:
+            self._handle_signals()
+            self._warning = start_timer(script_runners.SERVES_NOTHING_SECONDS, self._warn)
+            runners.on_serving = self._warning.cancel
+            try:
+                run_script(
+                    target,
+                    settings.arguments,
+                    settings.app_dir,
+                    self._run_app,
+                    self._set_up,
+                    others_serve=lambda: self._processes.others_serve,
+                )
+            finally:
+                self._warning.cancel()
+                runners.target_file.remove()
+                runners.check_settings()
+
+    def _run_app(self, app: Application | Awaitable[Application], **arguments: Any) -> None:
+        self._warning.cancel()
+        # The stop has handlers of its own, which only the main thread can set.
+        is_stopped = arguments.get("handle_signals", True) and current_thread() is main_thread()
+        if is_stopped:
+            self._signals.close()
+        try:
+            _serve(self._begin_serving(), self._announce, arguments, lambda: app)
+        finally:
+            close_unawaited(app)
+            if is_stopped:
+                self._handle_signals()
+
+    async def _set_up(self, runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
+        self._runners.settings = self._begin_serving()
+        await self._runners.set_up(runner, original)
+
+    def _begin_serving(self) -> Settings:
         """Note that this process serves, and return its settings."""
-        is_first = processes.note_serving()
+        settings = self._settings
+        is_first = self._processes.note_serving()
         # The port of the metrics is that of the first process. The others announce a free one.
         return settings if is_first or settings.metrics_port is None else replace(settings, metrics_port=0)
 
-    signals = ExitStack()
+    def _handle_signals(self) -> None:
+        remove = self._runners.target_file.remove
+        self._signals.enter_context(exit_at_signals(remove, serves=lambda: self._processes.any_serves))
 
-    def handle_signals() -> None:
-        signals.enter_context(exit_at_signals(runners.target_file.remove, serves=lambda: processes.any_serves))
-
-    with interrupts.DefaultHandler(), hold_pid_file(settings.pid_file), signals:
-        handle_signals()
-        warning = start_timer(script_runners.SERVES_NOTHING_SECONDS, warn)
-        runners.on_serving = warning.cancel
-
-        def run_app(app: Application | Awaitable[Application], **arguments: Any) -> None:
-            warning.cancel()
-            # The stop has handlers of its own, which only the main thread can set.
-            is_stopped = arguments.get("handle_signals", True) and current_thread() is main_thread()
-            if is_stopped:
-                signals.close()
-            try:
-                _serve(begin_serving(), announce, arguments, lambda: app)
-            finally:
-                close_unawaited(app)
-                if is_stopped:
-                    handle_signals()
-
-        async def set_up(runner: AppRunner, original: Callable[[AppRunner], Awaitable[None]]) -> None:
-            runners.settings = begin_serving()
-            await runners.set_up(runner, original)
-
-        try:
-            run_script(
-                target,
-                settings.arguments,
-                settings.app_dir,
-                run_app,
-                set_up,
-                others_serve=lambda: processes.others_serve,
-            )
-        finally:
-            warning.cancel()
-            runners.target_file.remove()
-            runners.check_settings()
+    def _warn(self) -> None:
+        if not self._processes.others_serve:
+            script_runners.warn_of_no_server(self._settings.target, has_runner=self._runners.has_runner)
 
 
 def _serve(
