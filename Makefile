@@ -5,6 +5,8 @@ PORT ?= 8080
 METRICS_PORT ?= 9100
 VENV ?= .venv$(if $(filter file,$(origin PYTHON)),,-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
+# Where Python may not keep bytecode, each of the hundreds of processes that the tests start would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A package, a directory or git+https://github.com/aio-libs/aiohttp@BRANCH, whose parser then is the one in Python.
 NEXT ?= aiohttp

@@ -174,7 +174,7 @@ def test_prometheus_finds_the_traces_that_the_client_has_sent(serve, native_prom
             assert exemplar["labels"]["span_id"] == "b7ad6b7169203331"
             by_path.setdefault((labels["__name__"], path), []).append(trace)
             if labels["__name__"].startswith("request_latency"):
-                assert value >= (0.3 if path == "/slow" else 0.0)
+                assert value >= (0.29 if path == "/slow" else 0.0)  # uvloop's clock counts whole milliseconds
             if "le" in labels:
                 bound = next(bound for bound in (*LATENCY_BUCKETS, math.inf) if value <= bound)
                 assert float(labels["le"]) == bound

@@ -345,7 +345,7 @@ async def test_a_worker_that_has_died_and_cannot_start(served, app, tmp_path):
     waiting = asyncio.create_task(ask(service.url))
     await asyncio.wait([waiting], timeout=1)
     assert not waiting.done()
-    assert not slots(str(tmp_path))
+    await until_async(lambda: not slots(str(tmp_path)))
     edit(app, "def create(:", "def create():")
     edit(app, "old", "new")
     assert next_line(service) == RELOADING
