@@ -123,7 +123,8 @@ def private_names() -> set[str]:
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 own.add(node.name)
     private = {name for name in used - own if re.fullmatch(r"_[a-z][a-z_]+", name)}
-    return private & {word for path in AIOHTTP.rglob("*.py") for word in re.findall(r"\w+", path.read_text())}
+    text = "".join(path.read_text() for path in AIOHTTP.rglob("*.py"))
+    return private & set(re.findall(r"(?<!\w)_[a-z]\w+", text))
 
 
 def change(directory: Path, name: str) -> None:

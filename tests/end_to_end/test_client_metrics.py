@@ -41,7 +41,9 @@ async def test_workers_show_together_which_back_end_is_slow(serve, aiohttp_serve
     )
     assert numbers[f'client_request_count_total{{{fast},status="200"}}'] == requests * calls
     assert numbers[f'client_request_count_total{{{slow},status="200"}}'] == requests
-    assert numbers[f"client_request_latency_sum{{{slow}}}"] >= 0.19 * requests  # uvloop's clock counts whole milliseconds
+    assert (
+        numbers[f"client_request_latency_sum{{{slow}}}"] >= 0.19 * requests
+    )  # uvloop's clock counts whole milliseconds
     assert numbers[f"client_response_size_bytes_sum{{{slow}}}"] == 10 * requests
     progress = [value for name, value in numbers.items() if name.startswith("client_requests_in_progress")]
     assert progress == [0, 0]
