@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import socket
 import ssl
+import struct
 import sys
 import time
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
+from weakref import WeakSet
 
 import aiohttp
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
 from conftest import samples, until
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -190,6 +195,16 @@ async def is_cut_while_streamed(session, url):
             pass
 
 
+async def is_cut_without_a_context(session, url):
+    response = await session.get(url / "cut")
+    async for _ in response.content.iter_any():
+        pass
+
+
+async def is_left_to_its_session(session, url):
+    return await session.get(url / "endless")
+
+
 async def times_out_in_connect(session, _url):
     async with raw_server() as port:  # which does not answer in TLS
         await session.get(f"https://127.0.0.1:{port}/", timeout=ClientTimeout(connect=_DELAY))
@@ -348,6 +363,8 @@ CASES = {
     is_closed: ("200", None, None),
     is_cut: ("200", "cut", aiohttp.ClientPayloadError),
     is_cut_while_streamed: ("200", "cut", aiohttp.ClientPayloadError),
+    is_cut_without_a_context: ("200", "cut", aiohttp.ClientPayloadError),
+    is_left_to_its_session: ("200", None, None),
     times_out_in_connect: ("error", "timeout", aiohttp.ConnectionTimeoutError),
     times_out_in_the_pool: ("error", "timeout", aiohttp.ConnectionTimeoutError),
     times_out_in_the_head: ("error", "timeout", TimeoutError),
@@ -376,6 +393,13 @@ CASES = {
 }
 
 
+#: Those that end when their connection is lost.
+LOST = (is_cut_without_a_context, is_left_to_its_session)
+says_when_it_is_lost = pytest.mark.skipif(
+    not hasattr(ResponseHandler, "closed"), reason="this aiohttp does not say that a connection is lost"
+)
+
+
 def total(numbers, name, **labels):
     """Return the sum of a metric's series with these labels."""
     return sum(
@@ -389,7 +413,12 @@ def scrape(registry):
     return samples(generate_latest(registry).decode())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=says_when_it_is_lost if case in LOST else ()) for case in CASES],
+    ids=lambda case: case.__name__,
+)
 async def test_what_is_recorded_is_what_the_caller_saw(case, server):
     """Status, reason and seconds are those of the caller, and nothing stays in progress."""
     status, reason, kind = CASES[case]
@@ -417,6 +446,9 @@ async def test_what_is_recorded_is_what_the_caller_saw(case, server):
         assert total(numbers, "client_request_latency_count") == 1
         assert total(numbers, "client_request_first_byte_latency_count") == (status != "error")
         recorded = total(numbers, "client_request_latency_sum")
+        if case in LOST:
+            del seen
+            gc.collect()  # while its warning is ignored
         if abs(seconds - recorded) < _EXACT:
             return
     pytest.fail(f"{recorded} seconds are recorded, and the caller waited for {seconds}")
@@ -436,6 +468,70 @@ async def test_a_response_that_is_dropped_ends_with_its_connection(server, regis
         assert total(scrape(registry), "client_requests_in_progress") == 1
     await until(lambda: gc.collect() >= 0 and not total(scrape(registry), "client_requests_in_progress"))
     assert total(scrape(registry), "client_request_count_total", status="200") == 1
+
+
+@says_when_it_is_lost
+async def test_a_body_that_is_cut_ends_when_it_is_cut(server, session, registry):
+    """Not when nothing has its response any more; also on a connection that is reused."""
+    responses = []
+    for path in ("missing", "cut"):
+        responses.append(await session.get(server.make_url("/") / path))
+        await until(lambda: not total(scrape(registry), "client_requests_in_progress"))
+    numbers = scrape(registry)
+    assert total(numbers, "client_connections_total", how="reused") == 1
+    assert total(numbers, "client_request_errors_total", reason="cut") == 1
+    responses[-1].close()
+
+
+async def test_a_body_that_is_cut_before_its_head_is_seen_has_ended(server, registry):
+    """Another trace may take its time."""
+
+    async def wait(_session, _context, params):
+        await until(params.response.content.exception)
+
+    slow = aiohttp.TraceConfig()
+    slow.on_request_end.append(wait)
+    async with ClientSession(trace_configs=[slow, client_trace_config(registry=registry)]) as session:
+        response = await session.get(server.make_url("/cut"))
+        numbers = scrape(registry)
+        assert total(numbers, "client_requests_in_progress") == 0
+        assert total(numbers, "client_request_errors_total", reason="cut") == 1
+        response.close()
+
+
+async def test_an_idle_connection_that_is_reset_is_not_logged(session, caplog):
+    """An exception that nothing has looked at is logged when it is dropped: here by a pool that needs another connection."""
+    writers = []
+
+    async def answer(reader, writer):
+        writers.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+        await is_seen.wait()
+        writer.write(b"k")
+
+    async def send():
+        """Return whether the connection of the request is still there."""
+        response = await session.get(url)
+        is_seen.set()
+        protocol = response.connection.protocol
+        assert await response.text() == "ok"
+        return protocol.is_connected
+
+    is_seen = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        is_connected = await send()
+        writers[0].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writers[0].transport.abort()
+        await until(lambda: not is_connected())
+        is_connected = None
+        is_seen.clear()
+        await send()
+        gc.collect()
+        writers[1].close()
+        await writers[1].wait_closed()
+    assert not caplog.records
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
@@ -581,19 +677,78 @@ async def test_a_trace_of_the_applications_may_fail(server, registry):
     assert total(numbers, "client_request_count_total") == 2
 
 
-async def test_nothing_is_kept_of_requests(server, session):
-    """Memory stays as it is, however many requests are sent, answered, failed and left."""
-    url = server.make_url("/")
+class Answers(asyncio.Protocol):
+    """A connection of a server that needs little time: it answers, breaks off, hangs up or waits, as the path says."""
 
-    async def send(number):
+    def __init__(self, connections):
+        self._connections, self._waits = connections, False
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, _error):
+        self._connections.remove(self)
+
+    def data_received(self, data):
+        path = data.split(b" ", 2)[1]
+        if path != b"/hang-up":
+            length = 2 if path == b"/" else 20
+            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nok" % length)
+        if path in {b"/cut", b"/hang-up"}:
+            self._transport.close()
+        self._waits = path == b"/wait"
+
+    def finish(self):
+        """Send the rest of an answer."""
+        if self._waits:
+            self._transport.write(b"x" * 18)
+
+
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+async def test_nothing_is_kept_of_requests_or_sessions(registry, caplog):
+    """Memory stays as it is, however many requests are sent, answered, failed and left; and all are counted."""
+    caplog.set_level(logging.CRITICAL, "asyncio")  # its record of each connection that is dropped would be kept
+    connections = set()
+    server = await asyncio.get_running_loop().create_server(lambda: Answers(connections), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    config = client_trace_config(registry=registry)
+    kept = WeakSet()
+
+    async def send(session, path, **options):
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with session.get(url + path, **options) as response:
+                kept.add(response)
+                await response.read()
+
+    async def use_session():
+        """Send 100 requests."""
+        async with ClientSession(trace_configs=[config]) as session:
+            kept.add(session)
+            for _ in range(47):
+                await send(session, "/")
+                response = await lasting.get(url + "/wait")
+                for each in connections:
+                    each.finish()
+                assert len(await response.read()) == 20
+            for path in ("/cut", "/hang-up"):
+                await send(session, path)
+            await send(session, "/wait", timeout=ClientTimeout(total=0.001))
+            (await session.get(url + "/wait")).close()
+            with suppress(aiohttp.ClientPayloadError):
+                await (await session.get(url + "/cut")).content.readexactly(20)
+            await session.get(url + "/wait")
+
+    async def use_sessions(number):
         for _ in range(number):
-            for path in ("upload", "missing"):
-                (await session.post(url / path, data=b"0123")).release()
-            with suppress(aiohttp.ServerDisconnectedError):
-                await is_disconnected(session, url)
-        gc.collect()
+            await use_session()
+        await until(lambda: gc.collect() >= 0 and len(kept) == len(connections) == 1)  # the session that lasts
+        return sys.getallocatedblocks()
 
-    await send(30)
-    before = sys.getallocatedblocks()
-    await send(150)
-    assert sys.getallocatedblocks() - before < 150  # of 450 requests
+    async with server, ClientSession(trace_configs=[config]) as lasting:
+        kept.add(lasting)
+        before = await use_sessions(5)
+        assert await use_sessions(20) - before < 200  # of 2000 requests
+    numbers = scrape(registry)
+    assert total(numbers, "client_request_count_total") == 2500
+    assert total(numbers, "client_requests_in_progress") == 0

@@ -1,13 +1,15 @@
 """One request of a client, from its start to the end of its response's body: what aiohttp's trace signals say of it.
 
-The signals end with the response's head. When its connection is given back or closed, the body has ended: read whole, or
-broken off, released, closed, or dropped with the response.
+The signals end with the response's head. When its connection is given back, closed or lost, the body has ended: read whole,
+or broken off, released, closed, or dropped with the response.
 """
 
 from __future__ import annotations
 
 import sys
+from asyncio import isfuture
 from contextlib import suppress
+from contextvars import Context
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,11 @@ from hr_prometheus.client.reasons import NO_STATUS, OTHER, error_of_body, reason
 from hr_prometheus.labels.statuses import status_label
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable
 
     from aiohttp import ClientResponse, StreamReader
+    from aiohttp.connector import Connection
 
     from hr_prometheus.client.records import CallRecord
 
@@ -35,7 +39,7 @@ class Call:
     """
 
     __slots__ = (
-        "_began", "_content", "_failed", "_status", "connecting_since", "record", "resolving_since", "waiting_since",
+        "_began", "_content", "_failed", "_lost", "_status", "connecting_since", "record", "resolving_since", "waiting_since",
     )  # fmt: skip
 
     def __init__(self, trace_request_ctx: object = None) -> None:  # noqa: ARG002  # which is the application's
@@ -44,6 +48,7 @@ class Call:
         self.waiting_since = self.connecting_since = self.resolving_since = 0.0
         self._status = NO_STATUS
         self._content: StreamReader | None = None
+        self._lost: Future[None] | None = None
 
     def begin(self, record: CallRecord, failed: Callable[[BaseException], None]) -> None:
         """Begin; errors of ours after the last signal go to *failed*."""
@@ -64,11 +69,11 @@ class Call:
         self._status = status_label(str(response.status))
         record.head(perf_counter() - self._began)
         connection, content = response.connection, response.content
-        if connection is None or content.is_eof():
+        if connection is None or content.is_eof() or content.exception() is not None:
             self._end_body(content, None)
         else:
             self._content = content
-            connection.add_callback(self._note_release)
+            self._watch(connection)
 
     def fail(self, error: BaseException) -> None:
         """End with an exception that the caller gets instead of the response."""
@@ -85,9 +90,26 @@ class Call:
 
     def give_up(self) -> None:
         """Leave, because recording has failed."""
-        record, self.record, self._content = self.record, None, None
+        record = self._take_record()
         if record is not None:
             record.leave()
+
+    def _watch(self, connection: Connection) -> None:
+        """Wait until the connection is given back, closed or lost.
+
+        One that breaks, or that its session closes, is given back with its response, which may be garbage long after. aiohttp
+        3.11 does not say that it is lost.
+        """
+        connection.add_callback(self._note_release)
+        lost = getattr(connection.protocol, "closed", None)
+        if isfuture(lost):
+            lost.remove_done_callback(_retrieve)  # of an earlier request
+            lost.add_done_callback(_retrieve, context=Context())  # one of its own would be kept with the connection
+            lost.add_done_callback(self._note_loss)
+            self._lost = lost
+
+    def _note_loss(self, _lost: Future[None]) -> None:
+        self._end_released(None)
 
     def _note_release(self) -> None:
         """Note that the connection is given back or closed."""
@@ -107,9 +129,17 @@ class Call:
 
     def _end(self, reason: str | None, size: int | None) -> None:
         """Count it as ended, unless it is so already: garbage may be finalised in any order."""
-        record, self.record, self._content = self.record, None, None
+        record = self._take_record()
         if record is not None:
             record.end(self._status, reason, perf_counter() - self._began, size)
+
+    def _take_record(self) -> CallRecord | None:
+        """Return where it is in progress, and keep nothing more of the request."""
+        lost, record = self._lost, self.record
+        self.record = self._content = self._lost = None
+        if lost is not None:
+            lost.remove_done_callback(self._note_loss)
+        return record
 
     def __del__(self) -> None:
         with suppress(Exception):  # at the end of the process anything may be gone
@@ -117,6 +147,12 @@ class Call:
                 self._end_released(None)
             else:  # aiohttp before 3.14 sends no further signal where another trace fails at the start
                 self._end(OTHER, None)
+
+
+def _retrieve(lost: Future[None]) -> None:
+    """Look at why a connection was lost: asyncio logs an error at which nothing has looked."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 def received_size(content: Any) -> int:
