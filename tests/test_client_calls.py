@@ -13,11 +13,11 @@ import time
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import aiohttp
 import pytest
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 from conftest import samples, until
@@ -354,6 +354,15 @@ async def is_left_because_another_times_out(session, url):
     return response
 
 
+async def read_parts(response):
+    async for _ in response.content.iter_any():
+        pass
+
+
+async def wait_for_much(response):
+    await asyncio.wait_for(response.content.readexactly(100), _DELAY / 2)
+
+
 #: What the caller sees of each: the status, the reason if it fails, and the class of the exception.
 CASES = {
     read_whole: ("200", None, None),
@@ -675,6 +684,23 @@ async def test_a_trace_of_the_applications_may_fail(server, registry):
     numbers = scrape(registry)
     assert total(numbers, "client_requests_in_progress") == 0
     assert total(numbers, "client_request_count_total") == 2
+
+
+@pytest.mark.parametrize("reader", [ClientResponse.read, read_parts, wait_for_much], ids=lambda reader: reader.__name__)
+async def test_nothing_is_kept_of_a_callers_variables(server, session, reader):
+    """A body that failed leaves nothing behind in the function that goes on: its response and its data can go."""
+
+    class Data:
+        pass
+
+    data = Data()
+    try:
+        async with session.get(server.make_url("/endless"), timeout=ClientTimeout(total=_DELAY)) as response:
+            await reader(response)
+    except TimeoutError:
+        kept = [ref(data), ref(response)]
+    data = response = None
+    await until(lambda: gc.collect() >= 0 and not [each for each in kept if each() is not None])
 
 
 class Answers(asyncio.Protocol):

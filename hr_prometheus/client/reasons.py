@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING
+from inspect import isfunction
 
 from aiohttp import (
     ClientConnectionError,
@@ -17,14 +17,12 @@ from aiohttp import (
     ClientSSLError,
     ServerDisconnectedError,
     ServerFingerprintMismatch,
+    StreamReader,
     TooManyRedirects,
 )
 from aiohttp.http_exceptions import ContentEncodingError
 
 from hr_prometheus.metrics import CANCELLED
-
-if TYPE_CHECKING:
-    from aiohttp import StreamReader
 
 #: The status of a request that got no head of a response.
 NO_STATUS = "error"
@@ -41,6 +39,8 @@ _REASONS: tuple[tuple[str, tuple[type[BaseException], ...]], ...] = (
 )
 #: How many exceptions are looked at that led to another; a chain may be a circle.
 _MOST_CAUSES = 10
+#: The code of the methods that read a body.
+_READING = {method.__code__ for method in vars(StreamReader).values() if isfunction(method)}
 REASONS = (*(reason for reason, _ in _REASONS), OTHER)
 
 
@@ -83,10 +83,14 @@ def error_of_body(content: StreamReader, raised: BaseException | None) -> BaseEx
 
 
 def _is_out_of(error: BaseException, content: StreamReader) -> bool:
-    """Whether an exception came out of a method of *content*."""
+    """Whether an exception came out of a method of *content*.
+
+    Of other frames the locals are not asked for: before Python 3.13 that makes a copy, which a frame keeps as long as it runs.
+    """
     traceback = error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_locals.get("self") is content:
+        frame = traceback.tb_frame
+        if frame.f_code in _READING and frame.f_locals.get("self") is content:
             return True
         traceback = traceback.tb_next
     return False
