@@ -131,7 +131,7 @@ CLIENT_REQUEST_COUNT = Metric(
 CLIENT_REQUEST_ERRORS = Metric(
     "client_request_errors",
     "counter",
-    "Requests of the application that failed, before the response's head or in its body",
+    "Requests of the application that failed, before the response's head or in its body, but for those with a status of 5xx",
     "requests",
     ("client", "host", "reason"),
 )

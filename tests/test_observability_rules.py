@@ -6,16 +6,19 @@ from decimal import Decimal
 
 import pytest
 import yaml
-from conftest import service_levels
+from conftest import samples, service_levels
+from prometheus_client import generate_latest
 
 from hr_prometheus import metrics
 from hr_prometheus.buckets import LatencyBuckets
+from hr_prometheus.client.records import CallRecord
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.metric import Metric
 from hr_prometheus.observability.alerts import alerts, burn_rates
 from hr_prometheus.observability.objectives import objectives_of, parse_objectives
 from hr_prometheus.observability.promql import ApplicationMetrics
 from hr_prometheus.observability.rules import render_rules
+from hr_prometheus.store.store import client_store
 
 
 def by_name(text):
@@ -212,3 +215,34 @@ def test_outgoing_calls_are_recorded_by_host_and_have_alerts():
     without = render_rules(service_levels(application=ApplicationMetrics(has_client_metrics=False)))
     assert "client_" not in without
     assert "OutgoingCalls" not in without
+
+
+def test_each_failed_call_is_counted_once(tmp_path, promtool, registry):
+    """Also a 5xx whose body breaks off: the share of failures is exact, and never above 1."""
+    store = client_store(registry)
+    ends = {"bad.example": [("503", "cut"), ("500", None), ("502", "timeout"), ("error", "dns")]}
+    ends["good.example"] = [("200", None), ("200", "cancelled"), ("200", "cut"), ("503", "cut")]
+    for host, calls in ends.items():
+        for method in ("GET", "POST"):
+            record = CallRecord(store, "default", method, host)
+            for status, reason in calls:
+                record.begin()
+                record.end(status, reason, 0.1, None)
+    (tmp_path / "rules.yml").write_text(render_rules(service_levels()))
+    series = [
+        {"series": name.replace("{", '{job="shop",instance="a",', 1), "values": f"0+{value:g}x20"}
+        for name, value in samples(generate_latest(registry).decode()).items()
+        if "_total{" in name
+    ]
+    expected = [
+        {
+            "labels": f'job_client_host:client_request_count:errors_ratio_rate5m{{job="shop",client="default",host="{host}"}}'
+        }
+        | {"value": share}
+        for host, share in (("bad.example", 1), ("good.example", 0.5))
+    ]
+    query = {"expr": "job_client_host:client_request_count:errors_ratio_rate5m", "eval_time": "15m"}
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [query | {"exp_samples": expected}]}
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "tests": [test]}))
+    done = promtool("test", "rules", tmp_path / "tests.yml")
+    assert done.returncode == 0, done.stdout + done.stderr

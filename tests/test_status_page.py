@@ -1299,12 +1299,12 @@ def test_outgoing_calls(page, server):
             record.begin()
             record.end("200", None, seconds, 10)
     calls[1].begin()
-    for status, reason in (("503", None), ("error", "timeout"), ("200", "cut")):
+    for status, reason in (("503", None), ("error", "timeout"), ("200", "cut"), ("503", "cut"), ("200", "cancelled")):
         calls[0].begin()
         calls[0].end(status, reason, 0.02, None)
     calls[0].begin()
     page.poll()
     cells = page.texts("#outgoing tbody td")
     assert [cells[index] for index in (0, 2, 3, 6)] == ["payments slow.example", "0", "1.75 s", "1"]
-    assert [cells[index] for index in (7, 9, 13)] == ["fast.example", "23 %", "1"]
+    assert [cells[index] for index in (7, 9, 13)] == ["fast.example", "27 %", "1"]
     assert cells[10].endswith(" ms")
