@@ -92,17 +92,35 @@ async def test_the_command_can_measure_all(url):
     assert requests(REGISTRY) == before + 1
 
 
-@pytest.mark.parametrize("given", [(), (TraceConfig(),), [TraceConfig()]], ids=["empty", "tuple", "list"])
+@pytest.mark.parametrize("given", [(), [], (TraceConfig(),), [TraceConfig()]], ids=["empty", "none", "tuple", "list"])
 async def test_a_new_session_takes_any_trace_configs(url, registry, given):
-    """What the application gives is not changed: another session may have the same list."""
+    """Several sessions may have the same; each request is recorded once."""
     size = len(given)
     with measure_new_sessions(client_trace_config(registry=registry)):
         for _ in range(2):
             async with ClientSession(trace_configs=given) as session:
                 await session.get(url)
                 assert len(session.trace_configs) == size + 1
-    assert len(given) == size
     assert requests(registry) == 2
+
+
+async def test_a_list_of_trace_configs_stays_the_sessions(url, registry):
+    """What the application adds to it later is asked, as without us."""
+    seen = []
+
+    async def see(*_signal):
+        seen.append(1)
+
+    added = TraceConfig()
+    added.on_request_start.append(see)
+    added.freeze()
+    given = [TraceConfig()]
+    with measure_new_sessions(client_trace_config(registry=registry)):
+        async with ClientSession(trace_configs=given) as session:
+            given.append(added)
+            await session.get(url)
+    assert seen == [1]
+    assert requests(registry) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")

@@ -72,11 +72,13 @@ def measure_new_sessions(config: TraceConfig) -> Iterator[None]:
 
     @wraps(original)
     def init(session: ClientSession, *args: Any, **options: Any) -> None:
-        # In a list of its own: the one that is given may be another session's as well, or no list.
+        # A list that is given is the session's from now on, and the application may change it later.
         configs = options.get("trace_configs") or ()
         with suppress(TypeError):  # aiohttp says what is wrong with it
-            configs = list(configs)
-            options["trace_configs"] = configs if any(map(is_ours, configs)) else [*configs, config]
+            if not isinstance(configs, list):
+                configs = options["trace_configs"] = list(configs)
+            if not any(map(is_ours, configs)):
+                configs.append(config)
         original(session, *args, **options)
 
     kind.__init__ = init
