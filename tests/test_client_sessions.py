@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from aiohttp import ClientSession, TraceConfig, web
@@ -47,6 +51,63 @@ async def test_kept_sessions_are_found_wherever_an_application_keeps_them():
         app.add_subapp("/below", below)
         assert kept_sessions(app) == [one, two, three, four]
         assert kept_sessions(web.Application()) == []
+
+
+class Slots:
+    """What keeps a session in a slot, and has one that is empty."""
+
+    __slots__ = ("__session", "others")
+
+    def __init__(self, session):
+        self.__session = session
+
+
+class MoreSlots(Slots):
+    """What inherits it."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class Data:
+    """A class whose decorator makes the slots."""
+
+    session: ClientSession
+
+
+class Named(NamedTuple):
+    """A tuple with names."""
+
+    session: ClientSession
+
+
+class OddList(list):
+    """A list whose members are not to be asked for."""
+
+    def __iter__(self):
+        raise ArithmeticError
+
+
+def _with_attribute(container, session):
+    container.session = session
+    return container
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        Service, Slots, MoreSlots, Data, Named, lambda each: SimpleNamespace(session=each), lambda each: {"one": each},
+        lambda each: [each], lambda each: (each,), lambda each: {each}, lambda each: frozenset([each]),
+        lambda each: defaultdict(list, one=each), lambda each: OrderedDict(one=each), lambda each: OddList([each]),
+        lambda each: _with_attribute(OddList(), each),
+    ],
+)  # fmt: skip
+async def test_a_kept_session_is_found_in_any_object(keep):
+    """With or without slots, and in any container."""
+    async with ClientSession() as session:
+        app = web.Application()
+        app["keeper"] = keep(session)
+        assert kept_sessions(app) == [session]
 
 
 async def test_a_session_is_measured_once(url, registry):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from functools import wraps
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import ClientSession
@@ -12,10 +13,15 @@ from hr_prometheus.client.trace_config import is_ours
 from hr_prometheus.labels.resources import all_applications
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from aiohttp import TraceConfig
     from aiohttp.web import Application
+
+#: How the values of containers are got, also where a class of the application's inherits one.
+_VALUES: dict[type, Callable[[Any], Iterable[object]]] = {
+    dict: dict.values, list: list.__iter__, tuple: tuple.__iter__, set: set.__iter__, frozenset: frozenset.__iter__,
+}  # fmt: skip
 
 
 def measure_session(session: ClientSession, config: TraceConfig) -> bool:
@@ -36,7 +42,7 @@ def measure_session(session: ClientSession, config: TraceConfig) -> bool:
 def kept_sessions(app: Application) -> list[ClientSession]:
     """Return the sessions that an application and those below it keep under their keys.
 
-    They are values, members of a list, set or dictionary, or attributes of an object.
+    They are values, members of a list, tuple, set or dictionary, or attributes of an object.
     """
     values = (value for each in all_applications(app) for value in each.values())
     sessions = {id(each): each for value in values for each in _members(value) if _is_session(each)}
@@ -51,13 +57,26 @@ def _is_session(value: object) -> bool:
 def _members(value: object) -> Iterable[object]:
     if issubclass(type(value), ClientSession):
         return [value]
-    if type(value) is dict:  # any other mapping may do whatever it likes to get its values
-        return list(value.values())
-    if type(value) in {list, tuple, set, frozenset}:
-        return list(cast("Iterable[object]", value))
-    with suppress(Exception):  # the application's objects may do anything
-        return list(vars(value).values())
-    return []
+    members: list[object] = []
+    for kind, values in _VALUES.items():
+        if issubclass(type(value), kind):  # its own class may do whatever it likes to get its values
+            members += values(value)
+    for attributes in (_variables, _slots):
+        with suppress(Exception):  # the application's objects may do anything
+            members += attributes(value)
+    return members
+
+
+def _variables(value: object) -> Iterable[object]:
+    return vars(value).values()
+
+
+def _slots(value: object) -> Iterator[object]:
+    for each in type(value).__mro__:
+        for slot in vars(each).values():
+            if isinstance(slot, MemberDescriptorType):
+                with suppress(AttributeError):  # nothing is in it
+                    yield slot.__get__(value)
 
 
 @contextmanager
