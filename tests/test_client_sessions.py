@@ -144,6 +144,16 @@ async def test_the_command_says_how_many_sessions_are_measured(url, caplog):
     assert messages == ["--client-metrics: 2 client sessions are measured."]
 
 
+async def test_the_number_is_a_notice_where_no_logging_is_set_up(monkeypatch):
+    """A script may have none; a notice is shown all the same."""
+    monkeypatch.setattr(logging.getLogger("hr_prometheus"), "propagate", False)
+    async with ClientSession() as session:
+        app = web.Application()
+        app["session"] = session
+        notice = measure_kept(app, Settings(target="x", client_metrics="kept"))
+    assert notice == "--client-metrics: 1 client session is measured."
+
+
 async def test_the_command_can_measure_all(url):
     """Sessions that the application keeps nowhere are measured, too."""
     before = requests(REGISTRY)

@@ -25,7 +25,10 @@ def measure_all(settings: Settings) -> AbstractContextManager[None]:
 
 
 def measure_kept(app: Application, settings: Settings) -> str | None:
-    """Measure the sessions that a started application keeps, and log how many; return a notice if there is none."""
+    """Measure the sessions that a started application keeps, and log how many.
+
+    Return a notice if there is none, or for a script that has set up no logging.
+    """
     name = settings.origins["client_metrics"].name if "client_metrics" in settings.origins else "--client-metrics"
     sessions = kept_sessions(app)
     if not sessions:
@@ -35,7 +38,10 @@ def measure_kept(app: Application, settings: Settings) -> str | None:
         )
     config = _config(settings)
     measured = [session for session in sessions if measure_session(session, config)]
-    logger.info("%s: %d client session%s measured.", name, len(measured), " is" if len(measured) == 1 else "s are")
+    counted = f"{name}: {len(measured)} client session{' is' if len(measured) == 1 else 's are'} measured."
+    is_shown = logger.hasHandlers()
+    if is_shown:
+        logger.info("%s", counted)
     if others := len(sessions) - len(measured):
         logger.warning(
             "%s: %d client session%s not measured: the trace_configs are no list, so that none can be added. "
@@ -45,7 +51,7 @@ def measure_kept(app: Application, settings: Settings) -> str | None:
             " is" if others == 1 else "s are",
             ALL_SESSIONS,
         )
-    return None
+    return None if is_shown else counted
 
 
 def _config(settings: Settings) -> TraceConfig:
