@@ -113,7 +113,7 @@ async def test_a_kept_session_is_found_in_any_object(keep):
 async def test_a_session_is_measured_once(url, registry):
     """A session with a configuration of ours keeps that alone; new sessions have it from the start, and only in the block."""
     config = client_trace_config(registry=registry)
-    with measure_new_sessions(config):
+    with measure_new_sessions(lambda: config):
         for options in ({}, {"trace_configs": None}, {"trace_configs": [client_trace_config(registry=registry)]}):
             async with ClientSession(**options) as session:
                 measure_session(session, config)
@@ -167,7 +167,8 @@ async def test_the_command_can_measure_all(url):
 async def test_a_new_session_takes_any_trace_configs(url, registry, given):
     """Several sessions may have the same; each request is recorded once."""
     size = len(given)
-    with measure_new_sessions(client_trace_config(registry=registry)):
+    config = client_trace_config(registry=registry)
+    with measure_new_sessions(lambda: config):
         for _ in range(2):
             async with ClientSession(trace_configs=given) as session:
                 await session.get(url)
@@ -186,7 +187,8 @@ async def test_a_list_of_trace_configs_stays_the_sessions(url, registry):
     added.on_request_start.append(see)
     added.freeze()
     given = [TraceConfig()]
-    with measure_new_sessions(client_trace_config(registry=registry)):
+    config = client_trace_config(registry=registry)
+    with measure_new_sessions(lambda: config):
         async with ClientSession(trace_configs=given) as session:
             given.append(added)
             await session.get(url)
@@ -197,7 +199,8 @@ async def test_a_list_of_trace_configs_stays_the_sessions(url, registry):
 @pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
 async def test_the_error_for_wrong_trace_configs_is_aiohttps(registry):
     """It names what the application did."""
-    with measure_new_sessions(client_trace_config(registry=registry)), pytest.raises(TypeError, match="not iterable"):
+    config = client_trace_config(registry=registry)
+    with measure_new_sessions(lambda: config), pytest.raises(TypeError, match="not iterable"):
         ClientSession(trace_configs=1)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from aiohttp import ClientSession
 
 from hr_prometheus.client.trace_config import is_ours
+from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.resources import all_applications
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ def _slots(value: object) -> Iterator[object]:
 
 
 @contextmanager
-def measure_new_sessions(config: TraceConfig) -> Iterator[None]:
-    """Record the requests of all sessions that are made while the block runs.
+def measure_new_sessions(make_config: Callable[[], TraceConfig]) -> Iterator[None]:
+    """Record the requests of all sessions that are made while the block runs, by the configuration of *make_config*.
+
+    If it raises :exc:`~hr_prometheus.errors.ConfigurationError`, the requests of the session are not recorded.
 
     ``ClientSession.__init__`` is replaced: a session that the application does not keep shows itself nowhere else. Only the
     command does that, and only for ``--client-metrics=all``.
@@ -93,11 +96,12 @@ def measure_new_sessions(config: TraceConfig) -> Iterator[None]:
     def init(session: ClientSession, *args: Any, **options: Any) -> None:
         # A list that is given is the session's from now on, and the application may change it later.
         configs = options.get("trace_configs") or ()
-        with suppress(TypeError):  # aiohttp says what is wrong with it
+        # What is wrong with it aiohttp says.
+        with suppress(TypeError, ConfigurationError):
             if not isinstance(configs, list):
                 configs = options["trace_configs"] = list(configs)
             if not any(map(is_ours, configs)):
-                configs.append(config)
+                configs.append(make_config())
         original(session, *args, **options)
 
     kind.__init__ = init

@@ -17,7 +17,7 @@ from hr_prometheus.request.monitors import BaseRequestMonitor
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.announcer import target_and_routes
 from hr_prometheus.server.bind import address_error
-from hr_prometheus.server.client_sessions import measure_kept
+from hr_prometheus.server.client_sessions import measure_kept, prepare_metrics
 from hr_prometheus.server.importer import application_error, load_attribute
 from hr_prometheus.server.label_notices import ignored_options, label_notices, policies_of_command, recorder_in
 from hr_prometheus.server.logs import configure_application_logging, log_notices
@@ -78,6 +78,7 @@ class ServedApplication:
         if not (self._shares_settings or has_start_up(app)):  # else they are checked later
             policies_of_command(settings).check(app)
         self._instrument(app, metrics_path)
+        prepare_metrics(settings)
         self._metrics_routes = _number_of_routes(app) - self.routes
         if context is not None:
             app.cleanup_ctx.insert(0, context)

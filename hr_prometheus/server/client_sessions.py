@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING
 
 from hr_prometheus.client.sessions import kept_sessions, measure_new_sessions, measure_session
@@ -20,8 +21,22 @@ logger = logging.getLogger("hr_prometheus")
 
 
 def measure_all(settings: Settings) -> AbstractContextManager[None]:
-    """Measure all sessions that are made in the block, if the settings ask for that."""
-    return measure_new_sessions(_config(settings)) if settings.client_metrics == ALL_SESSIONS else nullcontext()
+    """Measure all sessions that are made in the block, if the settings ask for that.
+
+    The metrics are registered with the first, or by :func:`prepare_metrics`.
+    """
+    if settings.client_metrics != ALL_SESSIONS:
+        return nullcontext()
+    return measure_new_sessions(cache(lambda: _config(settings)))
+
+
+def prepare_metrics(settings: Settings) -> None:
+    """Register the metrics of all sessions, if the settings ask for that, once the application has registered its own.
+
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if it has one with the name of one of these.
+    """
+    if settings.client_metrics == ALL_SESSIONS:
+        _config(settings)
 
 
 def measure_kept(app: Application, settings: Settings) -> str | None:

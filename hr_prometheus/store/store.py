@@ -251,8 +251,13 @@ def _taken(candidate: Store, duplicates: Iterable[str], stores: Iterable[Store])
             problem = f': the metric "{name}" exists already under the names "{own}", so it cannot have "{others}". Use the same names, another metric prefix or another registry.'
             return SettingError("names", "", problem)
     if candidate.metrics == CLIENT_METRICS:  # which have no prefix
-        problem = f': the application already has a metric named "{name}". Give those of its client a registry: '
-        return SettingError("client_metrics", "", problem, advice="client_trace_config(registry=CollectorRegistry()).")
+        return SettingError(
+            "client_metrics",
+            "",
+            f': the application already has a metric named "{name}", which outgoing calls need. ',
+            advice="Give these a registry of their own: client_trace_config(registry=CollectorRegistry()).",
+            command_advice="Give yours another name, or measure no outgoing calls.",
+        )
     return SettingError(
         "metric_prefix",
         "",

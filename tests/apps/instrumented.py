@@ -1,6 +1,8 @@
 """Applications that have metrics already."""
 
-from aiohttp import web
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientSession, web
 from prometheus_client import Counter
 
 from hr_prometheus import hrprometheus_middleware, hrprometheus_view
@@ -42,6 +44,17 @@ def name_taken() -> web.Application:
     Counter("request_count", "The application's own", ["kind"]).labels("own").inc(7)
     app = web.Application()
     app.router.add_get("/", hello)
+    return app
+
+
+def client_name_taken() -> web.Application:
+    async def keep_session(app: web.Application) -> AsyncIterator[None]:
+        async with ClientSession() as app["session"]:
+            yield
+
+    Counter("client_request_count", "The application's own")
+    app = web.Application()
+    app.cleanup_ctx.append(keep_session)
     return app
 
 

@@ -136,6 +136,14 @@ SENTENCES = [
         'Error: the application already has a metric named "request_count". Give the metrics of hr-prometheus a '
         'prefix of their own: --metric-prefix myapp_.',
     ),
+    *(
+        (
+            [option, "instrumented:client_name_taken"], USAGE,
+            'the application already has a metric named "client_request_count", which outgoing calls need. '
+            "Give yours another name, or measure no outgoing calls.",
+        )
+        for option in ("--client-metrics", "--client-metrics=all")
+    ),
     (
         ["--certfile", "none.pem", "served:app"], OS_REFUSED,
         'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain in PEM '
