@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -18,15 +19,18 @@ logger = logging.getLogger("hr_prometheus")
 
 
 class SharedLabels:
-    """The path labels that the processes of a service have admitted together, in the file at *path*.
+    """The path labels that the processes of a service have admitted together, in a file that they share by its *descriptor*.
 
     A process that has a new label appends it to the file, and reads what others have appended. The first labels of a route, up
     to its budget, have a place. All processes read the same order, so they agree without a lock that one of them could keep.
-    Successors of a process find its labels there.
+    Successors of a process find its labels there. The file has no name, so no other process can remove it.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, descriptor: int) -> None:
+        self._file = descriptor
+        self._status = os.fstat(descriptor)
+        os.set_inheritable(descriptor, False)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         self._offset = 0  # bytes that have been read
         #: The labels that have a place, by budget: the number of its places, and the host and template of its route.
         self._labels: defaultdict[tuple[int, str, str], set[str]] = defaultdict(set)
@@ -36,26 +40,22 @@ class SharedLabels:
         return self._labels[limit, host, template]
 
     def admit(self, limit: int, host: str, template: str, label: str) -> None:
-        """Ask for a place in a budget. Raises :exc:`OSError` if the file cannot be read or written."""
+        """Ask for a place in a budget. Raises :exc:`OSError` if the file cannot be written, or the application has closed it."""
         labels = self._labels[limit, host, template]
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            self._read(file)
-            if label not in labels and len(labels) < limit:
-                # An empty line comes before it, so that it does not complete one that was cut short.
-                line = b"\n" + json.dumps([limit, host, template, label]).encode() + b"\n"
-                if os.write(file, line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
-                self._read(file)
-        finally:
-            os.close(file)
+        self._read()
+        if label not in labels and len(labels) < limit:
+            # An empty line comes before it, so that it does not complete one that was cut short.
+            line = b"\n" + json.dumps([limit, host, template, label]).encode() + b"\n"
+            if os.write(self._file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._read()
 
-    def _read(self, file: int) -> None:
+    def _read(self) -> None:
         """Read what was appended since the last time."""
-        size = os.fstat(file).st_size
-        if size < self._offset:  # another process has cut or removed the file
-            self._offset = 0
-        text = os.pread(file, size - self._offset, self._offset)
+        status = os.fstat(self._file)
+        if not os.path.samestat(status, self._status):  # the descriptor is that of another file now
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        text = os.pread(self._file, status.st_size - self._offset, self._offset)
         *lines, rest = text.split(b"\n")  # the rest is being written, or its writer was killed
         self._offset += len(text) - len(rest)
         for line in lines:
@@ -70,10 +70,10 @@ class SharedLabels:
 _shared: SharedLabels | None = None
 
 
-def share_labels(directory: str) -> None:
-    """Have one budget with all processes that call this with the same *directory*. To be called before the first request."""
+def share_labels(descriptor: int) -> None:
+    """Have one budget with all processes that share a file by this *descriptor*. To be called before the first request."""
     global _shared  # noqa: PLW0603  # a process is a worker of one service
-    _shared = SharedLabels(os.path.join(directory, "labels"))
+    _shared = SharedLabels(descriptor)
 
 
 class Budget:

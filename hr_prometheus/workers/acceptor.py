@@ -13,12 +13,12 @@ import logging
 import mmap
 import os
 import socket
-import tempfile
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import ServingError
+from hr_prometheus.workers.shared_file import create_shared_file
 from hr_prometheus.workers.tasks import BackgroundTasks
 from hr_prometheus.written_forms import MOST_WORKERS
 
@@ -55,11 +55,7 @@ class Counts:
     @staticmethod
     def create() -> int:
         """Return the descriptor of new memory for counts."""
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("hr-prometheus-connections")
-        else:
-            with tempfile.TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
+        descriptor = create_shared_file("connections")
         os.truncate(descriptor, 4 * (MOST_WORKERS + 1))
         return descriptor
 

@@ -13,7 +13,7 @@ DISCONNECTED = 113
 class WorkerConfig:
     """What a worker serves, where, and where it keeps its numbers: the first message of the supervisor.
 
-    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``idle``, ``counts``, ``stacks`` and
+    ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``idle``, ``counts``, ``labels``, ``stacks`` and
     ``handover`` are descriptors that the worker inherits; ``idle`` are the ends of :class:`IdleConnections`, if there are any. ``script_request`` is what a script has asked for when ``sockets`` were bound. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
     """
 
@@ -23,6 +23,7 @@ class WorkerConfig:
     sockets: list[int]
     idle: list[int]
     counts: int
+    labels: int
     stacks: int = -1
     handover: int = -1
     script_request: dict[str, Any] | None = None

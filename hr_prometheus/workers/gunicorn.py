@@ -27,6 +27,7 @@ from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import VARIABLE, enter_multiprocess_mode, leave_multiprocess_mode
 from hr_prometheus.store.files import move_waiting, store_in_files
+from hr_prometheus.workers.shared_file import create_shared_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from hr_prometheus.multiprocess.collector import Scrape
 
 _slots: list[Slots] = []
+#: The descriptor of the file by which the workers share their budget of labels.
+_labels: list[int] = []
 #: The slots of the workers, by their age, which is gunicorn's number for a worker.
 _slot_of: dict[int, int] = {}
 
@@ -49,6 +52,7 @@ def on_starting(server: Any) -> None:
         if not _calls(getattr(server.cfg, hook.__name__), hook):
             server.log.warning(_missing_hook(hook.__name__))
     _slots.append(Slots(leave_multiprocess_mode()))
+    _labels.append(create_shared_file("labels"))
     # For a mark_process_dead in the configuration, which needs it and does nothing there.
     os.environ[VARIABLE] = _slots[0].path
 
@@ -72,7 +76,7 @@ def post_fork(_server: Any, worker: Any) -> None:
     directory, slot = _slots[0].path, _slot_of[worker.age]
     enter_multiprocess_mode(directory, slot)
     store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")
-    share_labels(directory)
+    share_labels(_labels[0])
     collector = MultiProcessCollector(directory, is_compacting=False)
 
     async def gather() -> Scrape:

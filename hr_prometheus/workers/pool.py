@@ -32,6 +32,7 @@ from hr_prometheus.workers.process import (
     WorkerProcess,
     describe_exit_code,
 )
+from hr_prometheus.workers.shared_file import create_shared_file
 from hr_prometheus.workers.tasks import BackgroundTasks, wait_for_any
 from hr_prometheus.workers.timeouts import Timeouts
 from hr_prometheus.written_forms import MOST_WORKERS
@@ -71,6 +72,8 @@ class WorkerPool:
         on_slow_start: Callable[[WorkerProcess], None],
     ) -> None:
         self._settings, self._slots, self._counts = settings, slots, counts
+        #: The path labels that the workers have admitted.
+        self._labels = create_shared_file("labels")
         #: Those of a script are known when its first worker serves.
         self.addresses = addresses
         self._is_script = parse_target(settings.target).attribute is None
@@ -138,6 +141,7 @@ class WorkerPool:
             idle=[each.fileno() for each in self._idle],
             script_request=self._script_request,
             counts=self._counts.descriptor,
+            labels=self._labels,
             urls=addresses.urls,
             metrics_url=addresses.metrics_url,
             metrics_path=None if addresses.metrics_sockets else settings.metrics_path,
@@ -322,6 +326,7 @@ class WorkerPool:
             await asyncio.wait(self._leftovers)
         for each in self._idle:
             each.close()
+        os.close(self._labels)
 
     def describe(self, failure: BaseException) -> str:
         """Return words for what kept a worker from serving."""

@@ -104,7 +104,7 @@ class WorkerProcess:
             self.fail(ServingError(f"cannot start a worker: {error.strerror}."))
             return
         config = replace(config, stacks=self._stacks.descriptor)
-        inherited = [*config.sockets, *config.idle, config.counts, config.stacks]
+        inherited = [*config.sockets, *config.idle, config.counts, config.labels, config.stacks]
         if self._handover is not None:
             config = replace(config, handover=self._handover.descriptor)
             inherited.append(config.handover)

@@ -130,7 +130,7 @@ class _Worker:
         prepare_logging(settings)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
-        share_labels(config.directory)
+        share_labels(config.labels)
         view.forward_to(self._scrape)
         gather_recent_with(self._recent)
         with measure_all(settings):

@@ -86,13 +86,13 @@ async def test_killed_workers_lose_no_number(serve, mark, loop):
     assert not slots(mark)
 
 
-@pytest.mark.parametrize("event", ["killed", "reloaded"])
+@pytest.mark.parametrize("event", ["killed", "reloaded", "without their files"])
 async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mark, event):
     """A route has its budget of path labels and its template, however many processes have served it; no request is lost."""
     budget, new_paths, rounds = 5, 8, 3
     service = serve(
         "many:create_app_with_users", "--workers", "2", "--port", "0", "--metrics-port", "0", "--path-budget", str(budget),
-        *PATIENT, **{MARK: mark},
+        *PATIENT, **{MARK: mark, "PROMETHEUS_MULTIPROC_DIR": mark},
     )  # fmt: skip
     text = 'request_count_total{method="POST",path="/users/'
 
@@ -110,8 +110,10 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
         if event == "killed":
             for pid in gone:
                 os.kill(pid, signal.SIGKILL)
-        else:
+        elif event == "reloaded":
             service.process.send_signal(signal.SIGHUP)
+        else:
+            shutil.rmtree(next(Path(mark).iterdir()))  # which replaces the workers
         await until_async(lambda gone=gone: are_without(mark, *gone))
         await until_up(service, 2)
     by_label = await requests()
