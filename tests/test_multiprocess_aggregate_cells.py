@@ -13,6 +13,7 @@ from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.names import DEFAULT_NAMING
 from hr_prometheus.request.records import Records
 from hr_prometheus.store.cells import ReadableAllocator, SeriesId
+from hr_prometheus.store.families import with_created
 from hr_prometheus.store.files import FileAllocator
 from hr_prometheus.store.store import allocators
 
@@ -136,6 +137,52 @@ def test_files_that_are_removed_again_keep_their_numbers(worker_records, tmp_pat
         collector.look()
         for path in tmp_path.iterdir():
             path.unlink()
+    sums = samples(generate_latest(collector).decode())
+    assert sums['request_count_total{method="GET",path="/x",status="200"}'] == 3
+
+
+def removed_files(directory) -> list[str]:
+    """Return the removed files that this process has open, but not those that it has only mapped."""
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    files = [os.readlink(link) for link in links if os.path.islink(link)]
+    return [name for name in files if name.startswith(str(directory)) and name.endswith(".series (deleted)")]
+
+
+def test_removed_files_are_closed_when_their_workers_have_ended(worker_records, tmp_path):
+    """Their counts stay, with the time of the first one, and without what was in progress."""
+    collector, times = CellCollector(str(tmp_path)), set()
+    for removals in range(1, 4):
+        record = worker_records(0).request(LABELS)
+        record.begin()
+        count(record, 200, 0.5)
+        collector.look()
+        for path in tmp_path.iterdir():
+            path.unlink()
+        collector.look()
+        collector.settle(["w1"])
+        assert not removed_files(tmp_path)
+        token = with_created.set(True)
+        sums = samples(generate_latest(collector).decode())
+        with_created.reset(token)
+        assert sums['request_count_total{method="GET",path="/x",status="200"}'] == removals
+        assert sums['request_latency_bucket{le="0.5",method="GET",path="/x"}'] == removals
+        assert sums['requests_in_progress{method="GET",path="/x"}'] == 0
+        times.add(sums['request_count_created{method="GET",path="/x",status="200"}'])
+    assert len(times) == 1
+
+
+def test_removed_files_of_a_living_worker_go_on(worker_records, tmp_path):
+    """It counts there until it has others, and what it has counted stays when it has ended."""
+    collector, record = CellCollector(str(tmp_path)), worker_records(0).request(LABELS)
+    count(record, 200, 0.5)
+    collector.look()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for living in (["w0"], []):
+        count(record, 200, 0.5)
+        collector.look()
+        collector.settle(living)
+        assert bool(removed_files(tmp_path)) == bool(living)
     sums = samples(generate_latest(collector).decode())
     assert sums['request_count_total{method="GET",path="/x",status="200"}'] == 3
 

@@ -28,7 +28,7 @@ from hr_prometheus.store.exemplars import Exemplars
 from hr_prometheus.store.families import StoredFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from prometheus_client.samples import Sample
 
@@ -87,6 +87,10 @@ class MultiProcessCollector:
     def look(self) -> None:
         """Look at the workers' files, so that a later removal or truncation loses nothing in silence."""
         self._cells.look()
+
+    def settle(self, living: Collection[str]) -> None:
+        """Close the removed files of workers that are not among the *living*, and keep their numbers."""
+        self._cells.settle(living)
 
     def close(self) -> None:
         """Close the files."""

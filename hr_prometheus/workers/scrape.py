@@ -18,6 +18,7 @@ from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import WORKER_RESTARTS, WORKER_UP
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
+from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.server.metrics_routes import metrics_routes
 from hr_prometheus.server.metrics_server import serve_metrics
 from hr_prometheus.store.cells import ReadableAllocator
@@ -101,6 +102,10 @@ class WorkerScrapes:
         """Look at the workers' files: to be called every second, and when a worker has ended."""
         with suppress(OSError):  # the next scrape says what is wrong
             self._collector.look()
+
+    def settle(self) -> None:
+        """Close the removed files of workers that have ended: to be called when one was waited for."""
+        self._collector.settle({identifier(each.slot) for each in self._workers.values() if each.is_alive})
 
     def close(self) -> None:
         """Close the files."""

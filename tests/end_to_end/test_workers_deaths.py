@@ -122,6 +122,15 @@ async def test_workers_and_their_successors_have_one_budget_of_labels(serve, mar
     assert sum(by_label.values()) == new_paths * rounds
 
 
+def removed_files(pid: int) -> list[str]:
+    """Return the files of numbers that a process has open although they were removed."""
+    links = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return [each for each in links if each.endswith((".series (deleted)", ".cells (deleted)"))]
+
+
 async def test_a_directory_of_numbers_that_is_removed(serve, mark):
     """It is made again, the workers are replaced, whose other files are gone, and no count of ours is lost."""
     service = serve(
@@ -140,6 +149,7 @@ async def test_a_directory_of_numbers_that_is_removed(serve, mark):
                 os.kill(random.choice(list(workers)), signal.SIGKILL)  # noqa: S311
             await until_async(lambda workers=workers: are_without(mark, *workers))
     await until_up(service, 2)
+    await until_async(lambda: not removed_files(service.process.pid))
     requests = (await settled(service))['request_count_total{method="POST",path="/",status="200"}']
     assert client.answered - 1 <= requests <= client.answered + len(client.failures)
     assert len(client.failures) <= client.connections
