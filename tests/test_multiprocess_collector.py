@@ -4,10 +4,12 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from client_model import samples_of
@@ -390,6 +392,20 @@ def test_a_dead_worker_keeps_its_counts(slots, collector):
     numbers = of_application(rendered(collector.scrape({})))
     assert "livesum_depth" not in numbers
     assert numbers['orders_total{kind="tea"}'] == 1
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_directory_that_is_gone_fails_no_scrape(slots, collector, is_read, is_file):
+    """What is known without it is shown, until it is made again."""
+    in_worker(slots.path, 0, "from prometheus_client import Counter; Counter('made', 'Help').inc()")
+    if is_read:
+        rendered(collector.scrape({}))
+    shutil.rmtree(slots.path)
+    if is_file:
+        Path(slots.path).touch()
+    made = {"made_total": 1.0} if is_read else {}
+    assert rendered(collector.scrape({0: dump_of(gauge("a"))})) == {'a{worker="0"}': 1, **made}
 
 
 def test_scrapes_keep_the_files_few(slots, collector):

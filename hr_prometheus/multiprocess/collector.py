@@ -11,6 +11,7 @@ Where two sources have a family of one name, the first wins:
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -105,9 +106,13 @@ class MultiProcessCollector:
                 merged.add(family, may_join=False)
         own = list(merged.families)
         workers = self._load(dumps)
-        if self._is_compacting:
-            compact(self._directory)
-        for family in self._values.collect():
+        values: list[Family] = []
+        with suppress(FileNotFoundError, NotADirectoryError):  # another process has removed the directory
+            if self._is_compacting:
+                compact(self._directory)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            values = self._values.collect()
+        for family in values:
             kept = self._function_gauges.remove_zeros(family, silent)
             if kept.samples:
                 merged.add(kept, may_join=False)

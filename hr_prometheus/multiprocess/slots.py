@@ -68,14 +68,14 @@ class Slots:
         """
         if self._lock is None or _is_at(self._lock, self.path):
             return
-        logger.error(
-            "The directory of the workers' numbers, %s, was removed by another process. It is made again.", self.path
-        )
         try:
             os.makedirs(self.path, mode=0o700, exist_ok=True)
             lock = _try_lock(self.path)
         except OSError as error:
             raise _no_place(_reason(self.path, error)) from None
+        logger.error(
+            "The directory of the workers' numbers, %s, was removed by another process. It is made again.", self.path
+        )
         os.close(self._lock)
         self._lock = lock
         self.restored += 1
