@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Bytes of a page: what can be mapped by itself on every system, and cells for a hundred path labels or more.
 PAGE_BYTES = 65536
 _PAGE_CELLS = PAGE_BYTES // 8
+#: Pages that are mapped together, because each mapping holds a descriptor: 4 MiB.
+_REGION_PAGES = 64
 CELLS_SUFFIX, SERIES_SUFFIX = ".cells", ".series"
 
 
@@ -33,6 +35,7 @@ class SlotFiles:
     def __init__(self, path: str) -> None:
         self._path = path
         self._pages: list[Page] = []
+        self._regions: dict[int, memoryview] = {}
         self._offset = 0  # bytes of ".series" that have been read
         self._last_line = b""  # the last of them
         self._inode = 0  # of ".cells", which no other file can have while it is mapped
@@ -149,7 +152,17 @@ class SlotFiles:
             if self._pages and inode != self._inode:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path + CELLS_SUFFIX)
             self._inode = inode
-            mapped = mmap.mmap(file, PAGE_BYTES, access=mmap.ACCESS_WRITE, offset=number * PAGE_BYTES)
-            return memoryview(mapped).cast("d")
+            region, first = divmod(number, _REGION_PAGES)
+            if region not in self._regions:
+                self._regions[region] = _map_region(file, region)
+            return self._regions[region][first * PAGE_BYTES : (first + 1) * PAGE_BYTES].cast("d")
         finally:
             os.close(file)
+
+
+def _map_region(file: int, number: int) -> memoryview:
+    """Map a region of an open file, which is made longer. Its pages take no room yet."""
+    size = _REGION_PAGES * PAGE_BYTES
+    if os.fstat(file).st_size < (number + 1) * size:
+        os.truncate(file, (number + 1) * size)
+    return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_WRITE, offset=number * size))
