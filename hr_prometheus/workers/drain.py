@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.server.announcer import SLOW_CLEANUP
 from hr_prometheus.server.in_progress import CLEANUP, Blockers, describe_requests
-from hr_prometheus.server.runner import CLEANUP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -61,4 +60,4 @@ async def _announce_slow_cleanup(announcer: Announcer, workers: Collection[Worke
         for reason in blockers.reasons:
             reasons.setdefault(reason, []).append(f"worker {worker.slot}")
     texts = [f"{reason} ({', '.join(names)})" for reason, names in reasons.items()]
-    announcer.stopping(Blockers(requests, texts).describe(), CLEANUP_SECONDS)
+    announcer.stopping(Blockers(requests, texts).describe(), max(each.stop_seconds for each in slow))

@@ -75,8 +75,10 @@ class WorkerProcess:
         self.reason = ""
         #: The requests in progress when its stop began; ``None`` until it has sent them.
         self.draining: list[RequestInProgress] | None = None
-        #: When its application's clean-up began, by the loop's clock.
+        #: When its application's clean-up began, or a stop without requests, by the loop's clock.
         self.cleanup_began = inf
+        #: Seconds that the present step of its stop may take.
+        self.stop_seconds = 0.0
         #: What its clean-up waits for; ``None`` until it has sent it, because the clean-up is slow.
         self.blockers: Blockers | None = None
         #: The number of the latest of its exemplars that has arrived.
@@ -241,6 +243,7 @@ class WorkerProcess:
     def _kill_after(self, seconds: float) -> None:
         if self._kill_timer is not None:
             self._kill_timer.cancel()
+        self.stop_seconds = seconds
         self._kill_timer = self._loop.call_later(seconds, self._kill_late, seconds)
 
     def _kill_late(self, seconds: float) -> None:
@@ -263,6 +266,8 @@ class WorkerProcess:
             self._loop.call_later(_LAST_SECONDS, self.kill)  # a thread of the application's may go on
         elif kind == "draining":
             self.draining = [RequestInProgress(*each) for each in value]
+            if not self.draining:
+                self.cleanup_began = self._loop.time()
         elif kind == "cleaning up":
             self.cleanup_began = self._loop.time()
             self._kill_after(CLEANUP_SECONDS)

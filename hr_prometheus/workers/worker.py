@@ -29,10 +29,8 @@ from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
-from hr_prometheus.server.announcer import SLOW_CLEANUP, start_timer
 from hr_prometheus.server.application import RUNNING, ServedApplication
 from hr_prometheus.server.client_sessions import measure_all
-from hr_prometheus.server.in_progress import blockers_of
 from hr_prometheus.server.inherited import listens
 from hr_prometheus.server.logs import note_worker, prepare_logging, print_failure
 from hr_prometheus.server.loops import loop_factory, loop_name
@@ -51,6 +49,7 @@ from hr_prometheus.workers.handover import take_script_addresses
 from hr_prometheus.workers.head_watch import watch_heads
 from hr_prometheus.workers.idle_connections import IdleConnections
 from hr_prometheus.workers.stacks import write_stacks_to
+from hr_prometheus.workers.stop_reports import StopReports
 from hr_prometheus.workers.tasks import call_every
 
 if TYPE_CHECKING:
@@ -215,11 +214,12 @@ class _Worker:
         drain_seconds = inf if drain_seconds is None else drain_seconds
         for name in ("handle_signals", "reuse_address", "reuse_port"):
             arguments.pop(name, None)
+        reports = StopReports(self.channel, self.connection)
         runner = Runner(
             app,
             drain_seconds=drain_seconds,
-            on_drain=lambda requests: self.channel.send("draining", requests),
-            on_cleanup=self._on_cleanup,
+            on_drain=reports.on_drain,
+            on_cleanup=reports.on_cleanup,
             give_idle=self._give_idle,
             **arguments,
         )
@@ -247,19 +247,6 @@ class _Worker:
                 await acceptor.drain(min(HANDSHAKE_SECONDS, drain_seconds))
         finally:
             await runner.cleanup()
-
-    def _on_cleanup(self) -> None:
-        self.channel.send("cleaning up")
-        start_timer(SLOW_CLEANUP, partial(self._send_blockers, asyncio.get_running_loop()))
-
-    def _send_blockers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Send what a slow clean-up waits for. Called in another thread, perhaps after the channel was closed."""
-        message = "blocked", blockers_of(loop)
-        with suppress(OSError, RuntimeError):
-            if self.channel.is_open:
-                loop.call_soon_threadsafe(self.channel.send, *message)
-            else:
-                self.connection.sendall(encode(*message))
 
     def _listen(self, backlog: int) -> list[socket.socket]:
         """Listen: from now on clients are no longer refused."""

@@ -160,15 +160,16 @@ def test_a_stop_that_is_forced_leaves_no_file(serve, tmp_path):
     assert [*place.iterdir(), *targets.iterdir()] == []
 
 
-def test_a_clean_up_of_workers_that_does_not_end(serve):
+@pytest.mark.parametrize(("app", "timeout", "seconds"), [("cleanup", 3600, "5"), ("shutdown", 0.5, "5.5")])
+def test_a_clean_up_of_workers_that_does_not_end(serve, app, timeout, seconds):
     """The same line, and each worker is killed after this time."""
-    service = serve("hanging:cleanup", "--port", "0", "--shutdown-timeout", "3600", "--workers", "2")
+    service = serve(f"hanging:{app}", "--port", "0", "--shutdown-timeout", str(timeout), "--workers", "2")
     code, out, error = service.stop(signal.SIGINT)
     assert (code, out) == (0, "")
-    assert error.count(" has not ended within 5 s and is killed.") == error.count("\n") == 2
+    assert error.count(f" has not ended within {seconds} s and is killed.") == error.count("\n") == 2
     first, last = service.farewell.splitlines()
     assert re.match(
-        r"Stopping: waiting for the application's clean-up \(worker [01](, worker 1)?\), at most 5 s; ", first
+        rf"Stopping: waiting for the application's clean-up \(worker [01](, worker 1)?\), at most {seconds} s; ", first
     )
     assert last.startswith("Stopped after ")
 
