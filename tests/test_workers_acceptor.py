@@ -15,7 +15,7 @@ from conftest import DEADLINE
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.server.runner import Runner
-from hr_prometheus.workers.acceptor import Acceptor, Counts
+from hr_prometheus.workers.acceptor import Acceptor, Counts, check_descriptors
 
 
 class Echo(asyncio.Protocol):
@@ -87,7 +87,7 @@ def test_the_smallest_count(counts):
     assert counts.smallest() == 0
 
 
-async def test_a_worker_without_descriptors_does_not_begin(counts):
+def test_a_worker_without_descriptors_does_not_begin():
     """It could answer hardly anybody, and would count nothing."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.open(os.devnull, os.O_RDONLY)
@@ -97,7 +97,8 @@ async def test_a_worker_without_descriptors_does_not_begin(counts):
         with pytest.raises(
             ServingError, match=r"no more than [0-3] further files: Too many open files. Expected room for 8"
         ):
-            Acceptor(Echo, [], counts, 0, None)
+            check_descriptors(8)
+        check_descriptors(1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

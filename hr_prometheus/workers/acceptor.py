@@ -34,8 +34,8 @@ REST = 0.001
 SHORT_LIVED = 1.0
 #: Seconds after which a process tries again when the operating system has refused it a connection.
 RETRY = 1.0
-#: How many files a worker has to be able to open when it begins to serve.
-_LEAST_DESCRIPTORS = 8
+#: How many files a worker of a new service has to be able to open, and its successor: better one that hardly can than none.
+LEAST_DESCRIPTORS, LEAST_OF_SUCCESSOR = 8, 2
 #: How many connections a stop accepts from a socket at most: more wait only in a flood.
 _MOST_WAITING = 4096
 _POLL_SECONDS = 0.02
@@ -98,15 +98,16 @@ class _Connection(socket.socket):
             self.on_close = None
 
 
-def _check_descriptors() -> None:
+def check_descriptors(least: int, who: str = "a worker") -> None:
+    """Raise :exc:`~hr_prometheus.errors.ServingError` if this process cannot open so many more files."""
     spare: list[int] = []
     try:
-        while len(spare) < _LEAST_DESCRIPTORS:
+        while len(spare) < least:
             spare.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         raise ServingError(
-            f"a worker can open no more than {len(spare)} further files: {error.strerror}. Expected room for "
-            f"{_LEAST_DESCRIPTORS}, for connections and new series; raise the limit, for example with ulimit -n 1024."
+            f"{who} can open no more than {len(spare)} further files: {error.strerror}. Expected room for "
+            f"{least}, for workers, connections and new series; raise the limit, for example with ulimit -n 1024."
         ) from error
     finally:
         for each in spare:
@@ -114,10 +115,7 @@ def _check_descriptors() -> None:
 
 
 class Acceptor:
-    """Accepts connections from listening sockets, and gives each a protocol of *server*, such as aiohttp's.
-
-    Raises :exc:`~hr_prometheus.errors.ServingError` if this process can hardly open any more files.
-    """
+    """Accepts connections from listening sockets, and gives each a protocol of *server*, such as aiohttp's."""
 
     def __init__(
         self,
@@ -127,7 +125,6 @@ class Acceptor:
         slot: int,
         tls: ssl.SSLContext | None,
     ) -> None:
-        _check_descriptors()
         self._server, self._sockets, self._counts, self._slot, self._tls = server, sockets, counts, slot, tls
         self._loop = asyncio.get_running_loop()
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}

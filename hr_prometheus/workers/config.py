@@ -15,6 +15,7 @@ class WorkerConfig:
 
     ``settings`` is the JSON of :class:`~hr_prometheus.settings.Settings`. ``sockets``, ``idle``, ``counts``, ``labels``, ``stacks`` and
     ``handover`` are descriptors that the worker inherits; ``idle`` are the ends of :class:`IdleConnections`, if there are any. ``script_request`` is what a script has asked for when ``sockets`` were bound. ``metrics_path`` is ``None`` if the supervisor serves the metrics on a port of their own.
+    ``least_descriptors`` is how many files the worker has to be able to open when it begins to serve.
     """
 
     slot: int
@@ -31,3 +32,4 @@ class WorkerConfig:
     metrics_url: str
     metrics_path: str | None = None
     max_requests: int | None = None
+    least_descriptors: int

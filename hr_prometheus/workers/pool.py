@@ -18,6 +18,7 @@ from hr_prometheus.origins import sentence_of
 from hr_prometheus.server.announcer import SLOW_START
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT
+from hr_prometheus.workers.acceptor import LEAST_DESCRIPTORS, LEAST_OF_SUCCESSOR
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
 from hr_prometheus.workers.leftovers import end_group
@@ -89,6 +90,8 @@ class WorkerPool:
         #: Why a worker could not serve, or failed while all stopped.
         self.failure: BaseException | None = None
         self.stopping = asyncio.Event()
+        #: How many workers were started.
+        self._starts = 0
         #: Whether the last worker that was started could not serve.
         self.has_failed = False
         #: Whether a worker's end is also that of the processes which it has started, even if it was not killed.
@@ -121,6 +124,7 @@ class WorkerPool:
                 self.failure = self.failure or error
                 self.stop()
         else:
+            self._starts += 1
             await worker.start(self._settings.target, self._config(slot))
             self._tasks.start(self._timeouts.watch_boot(worker))
             if reason == RELOAD:
@@ -145,6 +149,7 @@ class WorkerPool:
             urls=addresses.urls,
             metrics_url=addresses.metrics_url,
             metrics_path=None if addresses.metrics_sockets else settings.metrics_path,
+            least_descriptors=LEAST_DESCRIPTORS if self._starts <= (settings.workers or 1) else LEAST_OF_SUCCESSOR,
             # A little more for each, so that not all are replaced at a time.
             max_requests=limit and limit + random.randint(0, limit // 10),  # noqa: S311  # no secret
         )

@@ -21,13 +21,16 @@ from hr_prometheus.server.target import parse_target, script_with_workers_error
 from hr_prometheus.server.target_file import TargetFile
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.settings import DEFAULT_HOST
-from hr_prometheus.workers.acceptor import Counts
+from hr_prometheus.workers.acceptor import LEAST_DESCRIPTORS, Counts, check_descriptors
 from hr_prometheus.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hr_prometheus.settings import Settings
+
+#: Files that the supervisor has open for each worker and for a successor: its channel, its stacks, and the two of its numbers.
+_DESCRIPTORS_OF_WORKER = 4
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -60,6 +63,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         stack.callback(counts.close)
         slots = Slots(leave_multiprocess_mode())
         stack.callback(slots.remove)
+        check_descriptors(_DESCRIPTORS_OF_WORKER * ((settings.workers or 1) + 1) + LEAST_DESCRIPTORS, "the supervisor")
         supervisor = Supervisor(settings, addresses, slots, counts, announcer)
         if binds_itself:
             stack.callback(lambda: _remove_unix_sockets(supervisor.urls))

@@ -42,7 +42,7 @@ from hr_prometheus.server.target import close_unawaited, load_target, parse_targ
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
 from hr_prometheus.store.files import MOVE_SECONDS, move_waiting, store_in_files
-from hr_prometheus.workers.acceptor import Acceptor, Counts
+from hr_prometheus.workers.acceptor import Acceptor, Counts, check_descriptors
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
 from hr_prometheus.workers.handover import take_script_addresses
@@ -127,6 +127,7 @@ class _Worker:
         write_stacks_to(config.stacks)
         note_worker(config.slot)
         prepare_logging(settings)
+        check_descriptors(config.least_descriptors)
         enter_multiprocess_mode(config.directory, config.slot)
         store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
         share_labels(config.labels)
@@ -229,6 +230,7 @@ class _Worker:
         self.server = runner.server
         try:
             sockets = self._listen(backlog)
+            check_descriptors(self.config.least_descriptors)
             factory = self.server if self.idle is None else watch_heads(self.server)
             acceptor = self.acceptor = Acceptor(factory, sockets, Counts(self.config.counts), self.config.slot, tls)
             self.start_up = None

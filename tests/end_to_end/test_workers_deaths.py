@@ -6,14 +6,17 @@ import asyncio
 import os
 import random
 import re
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
-from conftest import DEADLINE, read_line
+from conftest import APPS, DEADLINE, clean_environment, read_line
 from workers import (
     MARK,
     PATIENT,
@@ -84,6 +87,33 @@ async def test_killed_workers_lose_no_number(serve, mark, loop):
     assert code == 0
     assert error.count("has ended, by signal 9 (SIGKILL).") == kills
     assert not slots(mark)
+
+
+async def test_a_successor_starts_with_few_descriptors(serve, mark):
+    """With fewer than a new service must have: better a worker that hardly can than none."""
+    service = serve(
+        "many:create_app", "--workers", "1", "--port", "0", "--metrics-port", "0", *PATIENT, **{MARK: mark}
+    )  # fmt: skip
+    pid = slots(mark)[0]
+    limit = len(os.listdir(f"/proc/{pid}/fd")) + 4
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    os.kill(pid, signal.SIGKILL)
+    await until_async(lambda: slots(mark).get(0, pid) != pid)
+    await until_up(service, 1)
+    code, _, error = service.stop()
+    assert (code, error.count("\n")) == (0, 1)
+
+
+@pytest.mark.parametrize("limit", [12, 16, 20, 24])
+def test_a_service_with_few_descriptors_does_not_start(limit):
+    """One line says why, whatever lacks them first."""
+    arguments = ("run", "many:create_app", "--workers", "2", "--port", "0", "--metrics-port", "0")
+    command = [sys.executable, "-m", "hr_prometheus", *arguments]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command],
+        cwd=APPS, env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
 
 
 @pytest.mark.parametrize("event", ["killed", "reloaded", "without their files"])
