@@ -103,8 +103,10 @@ class Service:
                     shutdown.close()
                     if self._application.is_script:  # it may go on; else only threads are left
                         shutdown.forced_exit.cancel()
-        if self._announcer.has_served:
+        if self._announcer.has_served and self._application.is_script:  # which may go on
             self._announcer.stopped()
+        elif self._announcer.has_served:
+            shutdown.finish()
 
     async def _serve(self, prepared_app: Coroutine[Any, Any, Application]) -> None:
         sockets = self._addresses.metrics_sockets

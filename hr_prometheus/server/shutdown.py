@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 import sys
@@ -122,6 +123,18 @@ class Shutdown:
     def give_up(self) -> None:
         """Allow what is left only a moment."""
         self.forced_exit.schedule(_LAST_SECONDS)
+
+    def finish(self) -> None:
+        """Announce the end, or what the process waits for although its event loop is closed: the application's threads."""
+        if not any(self._blockers()):
+            self._announcer.stopped()
+            return
+        self._announce_if_slow(CLEANUP_SECONDS)
+        atexit.register(self._end)  # which is called when they have ended
+
+    def _end(self) -> None:
+        self.close()
+        self._announcer.stopped()
 
     def close(self) -> None:
         """Announce nothing more of a slow clean-up."""

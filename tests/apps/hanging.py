@@ -5,6 +5,7 @@ import atexit
 import contextlib
 import signal
 import sys
+import threading
 import time
 
 from aiohttp import web
@@ -87,3 +88,20 @@ def blocked_cleanup() -> web.Application:
 def exit_function() -> web.Application:
     atexit.register(time.sleep, 3600)
     return web.Application()
+
+
+def thread() -> web.Application:
+    threading.Thread(target=time.sleep, args=(3600,), name="endless").start()
+    return web.Application()
+
+
+def short_thread() -> web.Application:
+    ends = threading.Event()
+
+    async def end(_app: web.Application) -> None:
+        threading.Timer(0.3, ends.set).start()
+
+    threading.Thread(target=ends.wait).start()
+    app = web.Application()
+    app.on_cleanup.append(end)
+    return app

@@ -86,6 +86,24 @@ def test_an_exit_function_that_does_not_end(serve):
     assert re.fullmatch(r"Stopped after .* s\n", service.farewell)
 
 
+def test_a_thread_that_does_not_end(serve):
+    """The process has not stopped before that; its end is announced once, with what it has not waited for."""
+    service = serve("hanging:thread", "--port", "0", "--shutdown-timeout", "0.5")
+    assert service.stop(signal.SIGINT) == (0, "", "")
+    assert re.fullmatch(
+        r"Stopping: waiting for the thread endless, at most 5 s; Ctrl-C again to stop now\n"
+        r"Stopped after .* s, without waiting for the thread endless\n",
+        service.farewell,
+    )
+
+
+def test_a_thread_that_ends_a_little_later(serve):
+    """The line comes when it has ended."""
+    service = serve("hanging:short_thread", "--port", "0")
+    assert service.stop(signal.SIGINT) == (0, "", "")
+    assert float(re.fullmatch(r"Stopped after (\d+\.\d) s\n", service.farewell)[1]) >= 0.3
+
+
 HANGING = {
     "stuck": (r"1 request \(GET /stuck, \d+ s\)", "Stopped after .* s, without waiting for 1 request .*"),
     "thread": (r"1 request \(GET /thread, \d+ s\)", "Stopped after .* s, without waiting for the thread .*"),
