@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from conftest import APPS, DEADLINE, clean_environment
 
 import hr_prometheus
 from hr_prometheus.commands.group import cli
@@ -71,6 +72,22 @@ def test_help_and_version_wait_for_no_server(arguments):
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr.endswith("[]\n")
+
+
+def test_a_supervisor_imports_only_what_it_needs():
+    """What only its workers need would take memory in one more process."""
+    code = (
+        "import atexit, sys\n"
+        "heavy = ('uvloop', 'sysconfig', 'logging.config', 'hr_prometheus.server.run', 'hr_prometheus.workers.worker')\n"
+        "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+        "from hr_prometheus.commands.group import cli\n"
+        "cli()\n"
+    )
+    command = [sys.executable, "-c", code, "run", "factories:exits", "--workers", "1", "--port", "0"]
+    done = subprocess.run(
+        command, cwd=APPS, env=clean_environment(), capture_output=True, text=True, check=True, timeout=DEADLINE
+    )
+    assert done.stderr == "[]\n"
 
 
 @pytest.mark.parametrize("name", hr_prometheus.__all__)

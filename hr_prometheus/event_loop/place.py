@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-import sysconfig
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_LIBRARY = tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _PYTHON = 2
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
@@ -54,7 +52,15 @@ def _kind(file: str) -> int:
         return _PYTHON
     if any(part in file for part in _INSTALLED):
         return 1
-    return _PYTHON if file.startswith(_LIBRARY) else 0
+    return _PYTHON if file.startswith(_library()) else 0
+
+
+@cache
+def _library() -> tuple[str, ...]:
+    """Return the directories of Python's own modules."""
+    import sysconfig  # noqa: PLC0415  # it is large, and needed when something blocks
+
+    return tuple({os.path.join(sysconfig.get_path(name), "") for name in ("stdlib", "platstdlib")})
 
 
 @lru_cache(maxsize=1024)

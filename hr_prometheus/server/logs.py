@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.config
 import sys
 import time
 import tomllib
@@ -117,9 +116,11 @@ def check_log_config(settings: Settings) -> None:
 def configure_logging(settings: Settings) -> None:
     """Log to standard error, unless logging is set up already, or as the file of ``--log-config`` says."""
     if settings.log_config is not None:
+        from logging.config import dictConfig  # noqa: PLC0415  # seldom needed
+
         config = {"disable_existing_loggers": False, **read_log_config(settings.log_config)}
         try:
-            logging.config.dictConfig(config)
+            dictConfig(config)
         except (ValueError, TypeError, AttributeError, ImportError) as error:
             reason = error.__cause__ or error
             raise log_config_error(

@@ -14,7 +14,6 @@ from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import Announcer
 from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metrics, remove_unix_path
 from hr_prometheus.server.logs import configure_logging
-from hr_prometheus.server.loops import loop_factory
 from hr_prometheus.server.metrics_routes import check_paths
 from hr_prometheus.server.pid_file import hold_pid_file
 from hr_prometheus.server.target import parse_target, script_with_workers_error
@@ -45,8 +44,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         raise script_with_workers_error(settings.target)
     check_paths(settings)
     check_access(settings)
-    loop_factory(settings.loop)  # what is wrong is an error here, once, and not in each worker
-    tls_context(settings)
+    tls_context(settings)  # what is wrong is an error here, once, and not in each worker
     configure_logging(settings)
     with (
         interrupts.DefaultHandler(),
