@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter as Multiset
 
 import pytest
@@ -33,6 +34,7 @@ from prometheus_client.core import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
 
+from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.formats import choose_format
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import ERRORS
@@ -228,6 +230,32 @@ def test_others_get_their_turn_while_long_families_are_encoded(registry):
     for number in range(2000):
         count(records.request(("GET", str(number))), 200, 1.0)
     assert len(list(PROTOBUF.pieces(registry))) > 200
+
+
+#: The calls for each of the basic metrics, by the mode of native histograms.
+CALLS = {False: 26, True: 28, "both": 30}
+MORE_CALLS = 3
+
+
+@pytest.mark.parametrize("mode", CALLS)
+@pytest.mark.parametrize("labels", [100, wire.MOST_KEPT + 500])
+def test_a_metric_costs_no_more_than_it_did(registry, mode, labels):
+    """Counted rather than timed. What is kept helps any number of labels."""
+    records = Records(registry, native_histograms=mode)
+    for number in range(labels):
+        count(records.request(("GET", str(number))), 200, number / 1000)
+    events = Multiset()
+
+    def note(_frame, event, _argument):
+        events[event] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        PROTOBUF.render(registry)
+    finally:
+        sys.setprofile(before)
+    assert events["call"] + events["c_call"] <= (CALLS[mode] + MORE_CALLS) * 3 * labels
 
 
 async def test_the_metrics_route_serves_what_is_asked_for(registry, aiohttp_client):

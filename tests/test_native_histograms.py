@@ -64,6 +64,27 @@ def test_each_observation_is_in_its_bucket(made, mode):
         assert list(histogram.bucket) == (list(classic[name].bucket) if mode == "both" else [])
 
 
+@settings(max_examples=50)
+@given(st.dictionaries(st.integers(0, 148), st.integers(1, 2**40), max_size=30))
+def test_large_counts_are_in_their_buckets(counts):
+    """Also differences of more than one byte, and those between a bucket's two cells."""
+    registry = CollectorRegistry()
+    record(Records(registry, native_histograms=True), [(0.0, None, None, None)])
+    family = next(family for family in registry.collect() if family.name == "request_latency")
+    ((bounds, [(_, (page, first))]),) = family.parts
+    expected = Counter()
+    for cell in range(len(bounds) + 1):
+        page[first + 1 + cell] = float(counts.get(cell, 0))
+        expected[bounds.native_indexes[cell]] += counts.get(cell, 0)
+    if counts:
+        histogram = histograms(registry)["request_latency"]
+        assert (histogram.zero_count, histogram.sample_count) == (
+            expected.pop(bounds.first_index),
+            sum(counts.values()),
+        )
+        assert native_buckets_of(histogram) == +expected
+
+
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.99])
 def test_a_quantile_is_within_five_percent(share):
     """Of any latency from half a millisecond to a minute: half the width of a bucket."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Self
 
 from prometheus_client.openmetrics.exposition import ALLOWUTF8, escape_label_name, escape_metric_name
@@ -23,21 +24,12 @@ class Names:
 
     def __init__(self, escaping: str) -> None:
         self._escaping = escaping
-        self._label_names: dict[str, bytes] = {}
+        #: Returns a ``LabelPair`` of a name and a value, as a field of a metric or of an exemplar. Those used last are kept.
+        self.label = lru_cache(maxsize=wire.MOST_KEPT)(partial(_label, escaping))
 
     def family(self, name: str) -> bytes:
         """Return the name of a family, as a field of it."""
         return wire.text(1, name if self._escaping == ALLOWUTF8 else escape_metric_name(name, self._escaping))
-
-    def label(self, name: str, value: str) -> bytes:
-        """Return a ``LabelPair``, as a field of a metric or of an exemplar."""
-        own = self._label_names.get(name)
-        if own is None:
-            escaped = name if self._escaping == ALLOWUTF8 else escape_label_name(name, self._escaping)
-            own = self._label_names[name] = wire.text(1, escaped) + wire.tag(2, wire.BYTES)
-        text = value.encode()
-        size = wire.varint(len(text))
-        return b"".join((_LABEL, wire.varint(len(own) + len(size) + len(text)), own, size, text))
 
     def labels(self, labels: Mapping[str, str]) -> bytes:
         """Return several of them."""
@@ -49,6 +41,18 @@ class Names:
         if exemplar.timestamp is not None:
             content += wire.timestamp(3, float(exemplar.timestamp))
         return wire.message(field, content)
+
+
+def _label(escaping: str, name: str, value: str) -> bytes:
+    start, text = _label_name(escaping, name), value.encode()
+    size = wire.varint(len(text))
+    return b"".join((_LABEL, wire.varint(len(start) + len(size) + len(text)), start, size, text))
+
+
+@lru_cache(maxsize=wire.MOST_KEPT)
+def _label_name(escaping: str, name: str) -> bytes:
+    """Return the beginning of a ``LabelPair``, up to its value."""
+    return wire.text(1, name if escaping == ALLOWUTF8 else escape_label_name(name, escaping)) + wire.tag(2, wire.BYTES)
 
 
 class Piece(bytes):

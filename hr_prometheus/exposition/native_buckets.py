@@ -5,27 +5,25 @@ https://prometheus.io/docs/specs/native_histograms/#buckets
 
 from __future__ import annotations
 
-from itertools import compress, islice
+from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from hr_prometheus.exposition import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from hr_prometheus.store.bounds import NativeBounds
 
-#: So many empty buckets take less than another span.
-_SHORT_GAP = 2
-#: A distance at which buckets are in no span with others.
-_FAR = 10
-_MOST_KEPT = 4096
+#: Less than the index of any bucket, by more than a gap in a span.
+_FAR_BELOW = -(2**20)
 
 
 def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]], float]:
-    """Return what adds the fields of the native buckets of some cells, the sum first, and returns their count."""
-    first = 1 + bounds.native_indexes.count(bounds.first_index)  # of those above zero
-    indexes = bounds.native_indexes[first - 1 :]
+    """Return what adds the fields of the native buckets of some cells with these *counts*, and returns their sum."""
+    zeros = bounds.native_indexes.count(bounds.first_index)
+    indexes = bounds.native_indexes[zeros:]
     head = (
         wire.tag(5, wire.VARINT)
         + wire.zigzag(bounds.native.schema)
@@ -33,71 +31,65 @@ def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]],
         + _ZERO_COUNT
     )
 
-    def encode(cells: list[float], fields: list[bytes]) -> float:
-        zero = sum(cells[1:first])
-        counts = [*filter(None, islice(cells, first, None))]
-        spans, deltas = _spans([*compress(indexes, islice(cells, first, None))], counts)
-        body = b"".join(map(_delta, deltas))
-        fields += (head, wire.varint(int(zero)), *map(_span, spans), _DELTAS, wire.varint(len(body)), body)
-        return zero + sum(counts)
+    def encode(counts: list[float], fields: list[bytes]) -> float:
+        zero, above = sum(counts[:zeros]), counts[zeros:]
+        filled = [*filter(None, above)]
+        fields += (head, wire.varint(int(zero)))
+        deltas = _packed(_add_spans(compress(indexes, above), filled, fields))
+        fields += (_DELTAS, wire.varint(len(deltas)), deltas)
+        return zero + sum(filled)
 
     return encode
 
 
-def _spans(indexes: Sequence[int], counts: Sequence[float]) -> tuple[list[tuple[int, int]], list[float]]:
-    """Return the spans of buckets, each with its distance from the one before, and the differences of all their counts.
+def _add_spans(indexes: Iterable[int], counts: Iterable[float], fields: list[bytes]) -> list[float]:
+    """Add the fields of the spans of some buckets, and return the differences of all their counts.
 
-    The *indexes* ascend. Where one comes again, the counts are of one bucket.
+    The *indexes* ascend. Where one comes again, the counts are of one bucket. One or two empty buckets take less than another
+    span.
     """
-    spans: list[tuple[int, int]] = []
     deltas: list[float] = []
-    first = last = base = indexes[0] - _FAR if indexes else 0
+    append = deltas.append
+    first = end = 0  # the first bucket of this span, and the one behind the span before
+    following = _FAR_BELOW
     previous = 0.0
     for index, count in zip(indexes, counts, strict=True):
-        distance = index - last
-        if distance == 1:
-            deltas.append(count - previous)
-        elif distance == 0:
+        if index == following:
+            append(count - previous)
+        elif index == following + 1:
+            deltas += (-previous, count)
+        elif index == following + 2:
+            deltas += (-previous, 0.0, count)
+        elif index < following:
             deltas[-1] += count
             previous += count
             continue
-        elif distance <= 1 + _SHORT_GAP:
-            deltas += (-previous, 0.0)[: distance - 1]
-            deltas.append(count)
         else:
             if deltas:
-                spans.append((first - base, last + 1 - first))
-            base, first = (last + 1, index) if deltas else (0, index)
-            deltas.append(count - previous)
-        previous, last = count, index
+                fields.append(_span(first - end, following - first))
+                end = following
+            first = index
+            append(count - previous)
+        previous, following = count, index + 1
     if deltas:
-        spans.append((first - base, last + 1 - first))
-    return spans, deltas
+        fields.append(_span(first - end, following - first))
+    return deltas
 
 
-class _Spans(dict[tuple[int, int], bytes]):
-    """The fields of spans. Histograms have many that are the same."""
-
-    def __missing__(self, span: tuple[int, int]) -> bytes:
-        if len(self) >= _MOST_KEPT:
-            self.clear()
-        offset, length = span
-        content = b"".join((_OFFSET, wire.zigzag(offset), _LENGTH, wire.varint(length)))
-        field = self[span] = wire.message(12, content)
-        return field
+@lru_cache(maxsize=wire.MOST_KEPT)
+def _span(offset: int, length: int) -> bytes:
+    """Return the field of a span; the *offset* is its distance from the one before."""
+    return wire.message(12, _OFFSET + wire.zigzag(offset) + _LENGTH + wire.varint(length))
 
 
-class _Deltas(dict[float, bytes]):
-    """Differences of counts, in the same way."""
-
-    def __missing__(self, delta: float) -> bytes:
-        if len(self) >= _MOST_KEPT:
-            self.clear()
-        text = self[delta] = wire.zigzag(int(delta))
-        return text
+def _packed(deltas: list[float]) -> bytes:
+    """Return differences of counts, one after the other. Those of most histograms are small: all have one byte."""
+    try:
+        return b"".join(map(_small_delta, deltas))
+    except KeyError:
+        return wire.zigzags(deltas)
 
 
+_small_delta: Callable[[float], bytes] = {float(delta): wire.zigzag(delta) for delta in range(-64, 64)}.__getitem__
 _OFFSET, _LENGTH = wire.tag(1, wire.VARINT), wire.tag(2, wire.VARINT)
 _ZERO_COUNT, _DELTAS = wire.tag(7, wire.VARINT), wire.tag(13, wire.BYTES)
-_span: Callable[[tuple[int, int]], bytes] = _Spans().__getitem__
-_delta: Callable[[float], bytes] = _Deltas().__getitem__

@@ -6,7 +6,6 @@ a counter has ``_total`` in its name, and the count of a histogram stands for it
 
 from __future__ import annotations
 
-from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from hr_prometheus.exposition.client_model import Names, Piece, delimited, metri
 from hr_prometheus.exposition.exemplars import bucket_message
 from hr_prometheus.exposition.native_buckets import native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
-from hr_prometheus.names import named_labels
 from hr_prometheus.store.bounds import BOTH, NativeBounds, classic_bounds, cumulative_counts
 from hr_prometheus.store.exemplars import time_of
 from hr_prometheus.store.families import StoredFamily
@@ -31,16 +29,16 @@ if TYPE_CHECKING:
 
     #: Encodes the numbers of one series, whose first cell is given, and its exemplars by bucket, as a field of its metric.
     Encode = Callable[[Page, int, Mapping[int, Exemplar]], bytes]
-    #: Adds the fields of classic buckets: of some cells, the sum first, and of exemplars by bucket. Returns the count.
+    #: Adds the fields of classic buckets: of the counts of some cells, and of exemplars by bucket. Returns the count.
     EncodeClassic = Callable[[list[float], list[bytes], Mapping[int, Exemplar]], float]
 
 #: Series of a family of ours in one slice; about 10 microseconds each.
 _SERIES = 50
-#: The labels of series that are kept while a scrape is encoded: several families have the same.
-_MOST_LABELS = 4096
 
 #: The tags of the value of a counter or gauge, and of the count and the sum of a histogram.
 _VALUE, _COUNT, _SUM = wire.tag(1, wire.FIXED64), wire.tag(1, wire.VARINT), wire.tag(2, wire.FIXED64)
+#: A gauge up to its value: the tag, the length and the tag of the value.
+_GAUGE = wire.message(2, wire.double(1, 0.0)).removesuffix(wire.pack_double(0.0))
 
 
 def pieces(families: Iterable[Family], escaping: str, *, with_created: bool) -> Iterator[Piece]:
@@ -68,9 +66,9 @@ class _Labels(dict[tuple[str, ...], bytes]):
         self._own, self.names = own, names
 
     def __missing__(self, values: tuple[str, ...]) -> bytes:
-        if len(self) >= _MOST_LABELS:
-            self.clear()
-        labels = self[values] = self.names.labels(named_labels(self._own, values))
+        own = len(self._own)
+        names, texts = (*self._own, *values[own::2]), (*values[:own], *values[own + 1 :: 2])
+        labels = self[values] = b"".join(map(self.names.label, names, texts))
         return labels
 
 
@@ -91,7 +89,7 @@ def _encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bo
     if family.type == "histogram":
         return _histogram_encoder(family, part, names, with_created=with_created)
     if family.type == "gauge":
-        return lambda page, first, _: wire.message(2, _VALUE + wire.pack_double(page[first]))
+        return lambda page, first, _: _GAUGE + wire.pack_double(page[first])
 
     def encode(page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
         exemplar = names.exemplar(2, exemplars[0]) if exemplars else b""
@@ -109,18 +107,18 @@ def _histogram_encoder(family: StoredFamily, part: Part, names: Names, *, with_c
     classic = (_classic_encoder if has_classic else _exemplar_encoder)(bounds, names)
 
     def encode(page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
-        cells = list(page[first : first + size])  # at one moment: another thread may be writing
+        total, *counts = page[first : first + size]  # at one moment: another thread may be writing
         fields: list[bytes] = []
         count = 0.0
         if native is not None:
-            count = native(cells, fields)
+            count = native(counts, fields)
         if has_classic or exemplars:
-            count = classic(cells, fields, exemplars)
+            count = classic(counts, fields, exemplars)
         if family.may_be_empty and not count:
             return b""
         if with_created:
             fields.append(wire.timestamp(15, page[first + size]))
-        return wire.message(7, b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(cells[0]), *fields)))
+        return wire.message(7, b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(total), *fields)))
 
     return encode
 
@@ -130,15 +128,15 @@ def _classic_encoder(bounds: tuple[float, ...], names: Names) -> EncodeClassic:
     buckets = (*classic_bounds(bounds), inf)
     template = [part for bound in buckets[:-1] for part in (b"", wire.double(2, bound))]
 
-    def encode(cells: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
-        counts = cumulative_counts(bounds, islice(cells, 1, None))
+    def encode(counts: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
+        cumulative = cumulative_counts(bounds, counts)
         places = template.copy()
-        places[::2] = map(_bucket, counts[:-1])
+        places[::2] = map(_bucket, cumulative[:-1])
         for index, exemplar in exemplars.items():
-            message = bucket_message(counts[index], buckets[index], exemplar, names)
+            message = bucket_message(cumulative[index], buckets[index], exemplar, names)
             places[2 * index : 2 * index + 2] = message, b""  # that of the bucket +Inf is added
         fields += places
-        return counts[-1]
+        return cumulative[-1]
 
     return encode
 
@@ -151,26 +149,29 @@ def _exemplar_encoder(bounds: tuple[float, ...], names: Names) -> EncodeClassic:
     """
     buckets = (*classic_bounds(bounds), inf)
 
-    def encode(cells: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
-        counts = cumulative_counts(bounds, islice(cells, 1, None))
+    def encode(counts: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
+        cumulative = cumulative_counts(bounds, counts)
         for index, exemplar in sorted(exemplars.items(), key=lambda item: time_of(item[1]), reverse=True):
-            fields.append(bucket_message(counts[index], buckets[index], exemplar, names))
-        return counts[-1]
+            fields.append(bucket_message(cumulative[index], buckets[index], exemplar, names))
+        return cumulative[-1]
 
     return encode
 
 
 class _Buckets(dict[float, bytes]):
-    """The beginnings of buckets, up to their bounds, by count. Histograms have many that are the same."""
+    """The beginnings of buckets, up to their bounds, by count. Those of small counts are kept: many histograms have them."""
 
     def __missing__(self, count: float) -> bytes:
-        if len(self) >= _MOST_COUNTS:
-            self.clear()
-        number = wire.whole(1, int(count))
-        text = self[count] = wire.tag(3, wire.BYTES) + wire.varint(len(number) + _BOUND_BYTES) + number
+        number = wire.varint(int(count))
+        text = _BUCKETS[len(number)] + number
+        if count < wire.MOST_KEPT:
+            self[count] = text
         return text
 
 
-_BOUND_BYTES = len(wire.double(2, 0.0))
-_MOST_COUNTS = 4096
+#: The tag of a bucket, its length and the tag of its count, by the length of the latter.
+_BUCKETS = [
+    wire.tag(3, wire.BYTES) + wire.varint(1 + length + len(wire.double(2, 0.0))) + wire.tag(1, wire.VARINT)
+    for length in range(11)
+]
 _bucket: Callable[[float], bytes] = _Buckets().__getitem__

@@ -6,30 +6,29 @@ A field is its tag and its value. The functions for a whole field are for those 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 #: The wire types.
 VARINT, FIXED64, BYTES = range(3)
-#: How many varints are kept.
-_MOST_KEPT = 4096
+#: How many encodings of one kind are kept.
+MOST_KEPT = 4096
 
 
 class _Varints(dict[int, bytes]):
-    """The varints of numbers. The same ones come again and again. A negative number has that of its 64 bits."""
+    """The varints of numbers. Those of small ones are kept: they come again and again."""
 
     def __missing__(self, number: int) -> bytes:
-        rest = number & 0xFFFFFFFFFFFFFFFF
-        result = bytearray()
-        while rest >= 128:
-            result.append(rest & 127 | 128)
-            rest >>= 7
-        result.append(rest)
-        text = bytes(result)
-        if len(self) < _MOST_KEPT:
+        if number < 0:
+            return self[number & 0xFFFFFFFFFFFFFFFF]  # that of its 64 bits
+        if number >= 1 << 14:
+            return bytes((number & 127 | 128, number >> 7 & 127 | 128)) + self[number >> 14]
+        text = bytes((number & 127 | 128, number >> 7)) if number > 127 else bytes((number,))
+        if number < MOST_KEPT:
             self[number] = text
         return text
 
@@ -41,6 +40,19 @@ pack_double: Callable[[float], bytes] = struct.Struct("<d").pack
 def zigzag(number: int) -> bytes:
     """Return a number of the types ``sint32`` and ``sint64``, in which small negative ones are short."""
     return varint(number * 2 if number >= 0 else -number * 2 - 1)
+
+
+def zigzags(numbers: Iterable[float]) -> bytes:
+    """Return several such numbers, one after the other."""
+    text = bytearray()
+    append = text.append
+    for number in map(int, numbers):
+        rest = number * 2 if number >= 0 else -number * 2 - 1
+        while rest > 127:
+            append(rest & 127 | 128)
+            rest >>= 7
+        append(rest)
+    return bytes(text)
 
 
 def tag(field: int, wire_type: int) -> bytes:
@@ -75,10 +87,12 @@ def timestamp(field: int, seconds: float) -> bytes:
     """
     if not isfinite(seconds):
         return b""
-    whole_seconds, milliseconds = divmod(round(seconds * 1000), 1000)
-    first, second = varint(whole_seconds), varint(milliseconds * 1_000_000)
-    size = varint(len(first) + len(second) + 2)
-    return b"".join((varint(field << 3 | BYTES), size, _SECONDS, first, _NANOSECONDS, second))
+    return varint(field << 3 | BYTES) + _time(round(seconds * 1000))
 
 
-_SECONDS, _NANOSECONDS = tag(1, VARINT), tag(2, VARINT)
+@lru_cache(maxsize=MOST_KEPT)
+def _time(milliseconds: int) -> bytes:
+    """Return a time since the epoch, after its length. Series with the same labels are created at about the same time."""
+    seconds, rest = divmod(milliseconds, 1000)
+    content = whole(1, seconds) + whole(2, rest * 1_000_000)
+    return varint(len(content)) + content
