@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _OURS = ("run-basic", "run-full")  # with all that the middleware alone does
+_OPTIONS = ("run-native", "run-traceparent", "run-otel")  # detail is full
 _REPEATED = 7  # times, of which the least counts: once a second aiohttp formats a date
 _SCRAPED_PATHS = 100
 _KEPT_REQUESTS = 1000
@@ -137,6 +138,8 @@ async def main() -> None:
     for kind in (*KINDS, "hidden"):
         for variant, cost in (await costs_over_bare(["empty", *_OURS], kind)).items():
             counts[f"{variant}, {kind}"] = cost
+    for variant, cost in (await costs_over_bare(_OPTIONS, "plain")).items():
+        counts[f"{variant}, plain"] = cost
     counts["run-full, plain, 1000 routes"] = (await costs_over_bare(["run-full"], "plain", 1000))["run-full"]
     for variant in _OURS:
         counts[f"{variant}, kept"] = await kept(variant)

@@ -146,16 +146,23 @@ def ours(variant: Variant, detail: str) -> web.Application:
     )
 
 
-def ours_run(variant: Variant, detail: str) -> web.Application:
+def ours_run(variant: Variant, detail: str, **options: Any) -> web.Application:
     """Return the application as ``hr-prometheus run`` serves it: with its access log, which only counts."""
     from hr_prometheus import access_log_class, instrument
 
-    app = instrument(
-        variant.application(), registry=variant.registry, detail=detail, path_budget=variant.budget, **variant.fixed
-    )
+    options |= {"registry": variant.registry, "detail": detail, "path_budget": variant.budget}
+    app = instrument(variant.application(), **options, **variant.fixed)
     variant.access_log = logging.getLogger("hr_prometheus")
     variant.access_log_class = access_log_class(app, None)
     return app
+
+
+def ours_traced(variant: Variant, source: str) -> web.Application:
+    """Return the same with exemplars, where each request is looked at: none has a trace, and no bucket waits after that."""
+    from hr_prometheus.request import traced_records
+
+    traced_records.MISSED_SECONDS = 0.0  # type: ignore[misc]  # else what is counted would depend on a clock
+    return ours_run(variant, "full", exemplars=source)
 
 
 def custom(variant: Variant) -> web.Application:
@@ -248,6 +255,9 @@ _BUILDERS: dict[str, Callable[[Variant], web.Application]] = {
     "full": lambda variant: ours(variant, "full"),
     "run-basic": lambda variant: ours_run(variant, "basic"),
     "run-full": lambda variant: ours_run(variant, "full"),
+    "run-native": lambda variant: ours_run(variant, "full", native_histograms=True),
+    "run-traceparent": lambda variant: ours_traced(variant, "traceparent"),
+    "run-otel": lambda variant: ours_traced(variant, "otel"),
     "custom": custom,
     "by-hand": by_hand,
     "published": published,

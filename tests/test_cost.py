@@ -13,7 +13,8 @@ from conftest import DEADLINE, unmeasured_environment
 COUNTED = Path(__file__).parent.parent / "benchmarks" / "counted.py"
 
 #: The output of ``python benchmarks/counted.py`` with Python 3.11. A request has instructions, calls and bytes in use at
-#: once, over the bare application's. ``kept`` is blocks of memory after a thousand requests, ``scrape`` calls a line.
+#: once, over the bare application's; with exemplars it has no trace, and is looked at. ``kept`` is blocks of memory after a
+#: thousand requests, ``scrape`` calls a line.
 MEASURED = {
     "empty, plain": [98, 13, 448],
     "run-basic, plain": [663, 36, 1304],
@@ -45,6 +46,9 @@ MEASURED = {
     "empty, hidden": [98, 13, 448],
     "run-basic, hidden": [848, 50, 1424],
     "run-full, hidden": [1082, 59, 1424],
+    "run-native, plain": [897, 45, 1304],
+    "run-traceparent, plain": [972, 50, 1304],
+    "run-otel, plain": [1000, 54, 1936],
     "run-full, plain, 1000 routes": [897, 45, 1304],
     "run-basic, kept": 1,
     "run-basic, scrape": 4.2,

@@ -6,17 +6,21 @@ import asyncio
 import sys
 from itertools import count
 from time import perf_counter, time
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from conftest import counted
 from opentelemetry import trace
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from hr_prometheus import ConfigurationError, hrprometheus_middleware, instrument
 from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.monitors import RequestMonitor
 from hr_prometheus.request import traced_records
+from hr_prometheus.request.records import Records
 
 SPAN = "b7ad6b7169203331"
 numbers = count(1)
@@ -117,6 +121,63 @@ async def test_a_bucket_keeps_its_exemplar_for_ten_seconds(start, monkeypatch):
     for trace_id in (first, second, third):
         await client.get("/wait", headers=parent(trace_id))
     assert {key[2] for key in await exemplars(client) if key[0].startswith("other_")} == {third}
+
+
+async def test_a_bucket_does_not_look_for_a_trace_at_each_request(start, monkeypatch):
+    """After one without a trace it waits a hundredth of a second. An error is looked at all the same."""
+    assert traced_records.MISSED_SECONDS == 0.01
+    monkeypatch.setattr(traced_records, "MISSED_SECONDS", 60.0)
+    client, sampled, wrong = await start(buckets=[60.0]), new_trace(), new_trace()
+    await client.get("/wait", headers=parent(new_trace(), "00"))
+    await client.get("/wait", headers=parent(sampled))
+    await client.get("/wait?status=503", headers=parent(wrong))
+    assert {(name, shown) for name, _, shown in await exemplars(client)} == {("request_count_total", wrong)}
+    monkeypatch.setattr(traced_records, "MISSED_SECONDS", 0.0)
+    client = await start(buckets=[60.0], metric_prefix="other_")
+    await client.get("/wait")
+    await client.get("/wait", headers=parent(sampled))
+    assert {key[2] for key in await exemplars(client) if key[0].startswith("other_")} == {sampled}
+
+
+@pytest.mark.parametrize("native_histograms", [False, True])
+@pytest.mark.parametrize("detail", ["basic", "full"])
+async def test_records_with_exemplars_count_as_those_without(aiohttp_client, detail, native_histograms):
+    """They count by themselves, so that a request costs less."""
+    scrapes = []
+    for source in ("off", "traceparent"):
+        registry = CollectorRegistry()
+        client = await aiohttp_client(
+            instrument(
+                application(), registry=registry, detail=detail, native_histograms=native_histograms, exemplars=source
+            )
+        )
+        for path in ("/wait", "/wait?seconds=0.001", "/crash", "/talk", "/nowhere"):
+            await client.get(path, headers=parent(new_trace()))
+        async with client.ws_connect("/talk") as socket:
+            await socket.receive()
+        samples = (sample for family in registry.collect() for sample in family.samples)
+        scrapes.append(
+            sorted(
+                (sample.name, *sorted(sample.labels.items()), sample.value)
+                for sample in samples
+                if sample.name.endswith(("_count", "_total", "in_progress")) and "seconds" not in sample.name
+            )
+        )
+    assert scrapes[0] == scrapes[1]
+
+
+@pytest.mark.parametrize("second", [0.0006, 0.0049], ids=str)
+async def test_a_native_histogram_keeps_one_exemplar_a_classic_bucket(registry, second):
+    """Latencies in two cells of one classic bucket have one between them."""
+    records = Records(registry, native_histograms=True, exemplars="traceparent")
+    record, first = records.request(("GET", "/")), new_trace()
+    for trace_id, seconds in ((first, 0.0011), (new_trace(), second), (last := new_trace(), 0.0051)):
+        request = make_mocked_request("GET", "/", headers=parent(trace_id))
+        record.begin()
+        record.end(SimpleNamespace(request=request, began=1000.0), "200", seconds)
+    (family,) = (family for family in registry.collect() if family.name == "request_latency")
+    traces = [sample.exemplar.labels["trace_id"] for sample in family.samples if sample.exemplar]
+    assert traces == [first, last]
 
 
 async def test_the_counter_of_an_error_has_the_latest(start):

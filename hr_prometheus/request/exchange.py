@@ -67,7 +67,7 @@ class Exchange:
     returned: Any = None  #: what the handler has returned, where its loop time is counted
     monitor: Any = None
     websocket: WebSocketConnection | None = None
-    context: Any = None  #: that of the handler, in which its span is looked up
+    context: Any = None  #: OpenTelemetry's, of the handler, in which its span is looked up
 
     def __init__(
         self,

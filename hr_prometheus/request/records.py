@@ -160,7 +160,7 @@ class RequestRecord:
         """Count one request less in progress, and nothing else."""
         self.page[self.latency - 1] -= 1.0
 
-    def end(self, _exchange: Exchange | None, status: str, seconds: float) -> None:
+    def count(self, _exchange: Exchange | None, status: str, seconds: float) -> None:
         """Count a request in progress as ended with *status* after some *seconds*."""
         try:
             page, cell = self.statuses[status]
@@ -176,9 +176,11 @@ class RequestRecord:
         page[first] += seconds  # no call between the two, so that other threads see both or neither
         page[bucket] += 1.0
 
+    end = count
+
     def finish(self, status: str, seconds: float, _exchange: HasRequest | None = None) -> None:
         """Count a request in progress as ended, without an exchange."""
-        RequestRecord.end(self, None, status, seconds)
+        RequestRecord.count(self, None, status, seconds)
 
     def measure(self, first_byte: float | None, sent: int | None, received: int | None) -> None:
         """Observe the seconds until the first byte and the bytes of both bodies; ``None`` is not known."""
@@ -200,7 +202,7 @@ class DetailedRequestRecord(RequestRecord):
 
     def end(self, exchange: Any, status: str, seconds: float) -> None:
         """Count a request that has begun, and measure it."""
-        RequestRecord.end(self, exchange, status, seconds)
+        self.count(exchange, status, seconds)
         websocket = exchange.websocket
         if status == SWITCHING_PROTOCOLS:
             if websocket is not None:

@@ -1,12 +1,12 @@
 """The span of OpenTelemetry that a request is served in, which an inner middleware of the application's begins.
 
-The outermost middleware cannot see it. So another one of ours, innermost, keeps the context that the handler runs in. The span
+The outermost middleware cannot see it. So another one of ours, innermost, keeps OpenTelemetry's context of the handler. The span
 is looked up there at the end of the request, and only if its trace is wanted.
 """
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import middleware
@@ -18,33 +18,36 @@ from hr_prometheus.request.connection import connections
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp.typedefs import Handler
+    from aiohttp.typedefs import Handler, Middleware
     from aiohttp.web import Application, Request, StreamResponse
 
 
-@middleware
-def keep_context(request: Request, handler: Handler) -> Awaitable[StreamResponse]:
-    """Keep the context that the handler of a *request* runs in: the innermost middleware.
+@cache
+def context_keeper() -> Middleware:
+    """Return the innermost middleware: it keeps OpenTelemetry's context, in which the handler of a request runs."""
+    from opentelemetry.context import get_current  # noqa: PLC0415  # an extra, which span_finder() has looked for
 
-    It is no coroutine, as the outermost is none.
-    """
-    try:
-        exchange: Any = connections[request.task].exchange
-        exchange.context = copy_context()
-        if exchange.inner:
-            for inner in exchange.inner:
-                inner.context = exchange.context
-    except (KeyError, AttributeError):  # it is not recorded, or is one of a unit test
-        pass
-    return handler(request)
+    @middleware
+    def keep_context(request: Request, handler: Handler) -> Awaitable[StreamResponse]:  # no coroutine, as the outermost
+        try:
+            exchange: Any = connections[request.task].exchange
+            exchange.context = get_current()
+            if exchange.inner:
+                for inner in exchange.inner:
+                    inner.context = exchange.context
+        except (KeyError, AttributeError):  # it is not recorded, or is one of a unit test
+            pass
+        return handler(request)
+
+    return keep_context
 
 
 def put_innermost(app: Application) -> None:
     """Have *app* keep the contexts of its requests. The middleware is added when the application starts, behind all others."""
 
     async def add_last(app: Application) -> None:
-        if keep_context not in app.middlewares:
-            app.middlewares.append(keep_context)
+        if context_keeper() not in app.middlewares:
+            app.middlewares.append(context_keeper())
 
     app.on_startup.append(add_last)
 
@@ -55,20 +58,29 @@ def span_finder() -> Callable[[Any], tuple[str, str] | None]:
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if opentelemetry-api is not installed.
     """
     try:
-        from opentelemetry.trace import format_span_id, format_trace_id, get_current_span  # noqa: PLC0415  # an extra
+        from opentelemetry.context import Context  # noqa: PLC0415  # an extra
+        from opentelemetry.trace import (  # noqa: PLC0415
+            INVALID_SPAN,
+            TraceFlags,
+            format_span_id,
+            format_trace_id,
+            set_span_in_context,
+        )
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] != "opentelemetry":
             raise
         problem = ' needs opentelemetry-api, which is not installed. Install hr-prometheus with the extra "otel".'
         raise SettingError("exemplars", f'exemplars="{OTEL_SPANS}"', problem) from None
+    (key,) = set_span_in_context(INVALID_SPAN, Context())  # of a span in a context; get_current_span() is slower
 
     def find(exchange: Any) -> tuple[str, str] | None:
         context = getattr(exchange, "context", None)  # a monitor has none
-        if context is None:
+        span = context.get(key) if context else None
+        if span is None:
             return None
-        span = context.run(get_current_span).get_span_context()
-        if not (span.is_valid and span.trace_flags.sampled):
+        span_context = span.get_span_context()
+        if not (span_context.trace_flags & TraceFlags.SAMPLED and span_context.is_valid):
             return None
-        return format_trace_id(span.trace_id), format_span_id(span.span_id)
+        return format_trace_id(span_context.trace_id), format_span_id(span_context.span_id)
 
     return find

@@ -101,6 +101,13 @@ def classic_bounds(bounds: tuple[float, ...]) -> tuple[float, ...]:
     return bounds.classic if isinstance(bounds, NativeBounds) else bounds
 
 
+def cells_of_bucket(bounds: tuple[float, ...], classic: tuple[float, ...], bucket: int) -> slice:
+    """Return which cells, of those with these *bounds*, a bucket of the *classic* ones consists of."""
+    first = bounds.index(classic[bucket - 1]) + 1 if bucket else 0
+    last = bounds.index(classic[bucket]) if bucket < len(classic) else len(bounds)
+    return slice(first, last + 1)
+
+
 def cumulative_counts(bounds: tuple[float, ...], counts: Iterable[float]) -> list[float]:
     """Return the cumulative counts of the buckets, ``+Inf`` last, of a histogram whose cells have these *bounds*."""
     cumulative = [*accumulate(counts)]

@@ -28,7 +28,7 @@ _serials = count(1)
 class SeriesExemplars(NamedTuple):
     """The exemplars of one series, by the index of their bucket; of a counter by 0.
 
-    *due* is when each bucket may have another one, by the clock of those who keep them.
+    *due* is when each cell may bring its bucket another one, by the clock of those who keep them.
     """
 
     metric: Metric
@@ -47,11 +47,11 @@ class Exemplars:
         #: When each was kept, by a number that grows, the latest last.
         self._kept: dict[tuple[Metric, Naming, tuple[str, ...], int], int] = {}
 
-    def of_series(self, metric: Metric, naming: Naming, labels: tuple[str, ...], buckets: int = 0) -> SeriesExemplars:
-        """Return the exemplars of a series. Those of its first *buckets* are replaced only when they are due."""
+    def of_series(self, metric: Metric, naming: Naming, labels: tuple[str, ...], cells: int = 0) -> SeriesExemplars:
+        """Return the exemplars of a series, of which each of so many *cells* brings one only when it is due."""
         key = metric, naming, labels
         if key not in self._series:
-            series = SeriesExemplars(*key, {}, [0.0] * buckets)
+            series = SeriesExemplars(*key, {}, [0.0] * cells)
             if self._series.setdefault(key, series) is series:  # else another thread was faster
                 for export in exports_of(metric, naming):
                     of_labels = self._exported.setdefault(export, {})
