@@ -44,7 +44,8 @@ def test_promtool_agrees(tmp_path, promtool, settings, expected):
     [
         ((None, None), [], ""),
         ((None, "2"), [], ""),
-        ((None, "3"), ["convert_classic_histograms_to_nhcb"], "Each classic histogram becomes one series"),
+        ((None, "3"), [], ""),
+        ((None, "3", True), ["convert_classic_histograms_to_nhcb"], "rules with --native-histograms: there are no"),
         (("only", None), [], "give --prometheus 2 or 3"),
         (("only", "2"), [], "Start Prometheus with --enable-feature=native-histograms"),
         (("both", "2"), [], "scrape_classic_histograms: true keeps the classic histograms"),
@@ -54,13 +55,15 @@ def test_promtool_agrees(tmp_path, promtool, settings, expected):
 )
 def test_one_series_for_each_histogram(tmp_path, promtool, asked, fields, comment):
     """The fields are those of the Prometheus that is chosen; what else it needs stands above them."""
-    mode, version = asked
+    mode, version, *convert = asked
+    options = {"convert": bool(convert)}
     settings = Settings(target="", native_histograms=mode, host="0.0.0.0")  # noqa: S104
-    text = render_scrape_config(settings, "shop", version)
+    text = render_scrape_config(settings, "shop", version, **options)
     (config,) = yaml.safe_load(text)["scrape_configs"]
     assert [name for name, value in config.items() if value is True] == fields
     assert comment in text
-    monitors = [document["spec"] for document in yaml.safe_load_all(render_pod_monitor(settings, "shop", version))][:2]
+    pods = render_pod_monitor(settings, "shop", version, **options)
+    monitors = [document["spec"] for document in yaml.safe_load_all(pods)][:2]
     for spec in monitors:
         assert [name.lower() for name, value in spec.items() if value is True] == [
             name.replace("_", "").removeprefix("always") for name in fields
@@ -69,6 +72,14 @@ def test_one_series_for_each_histogram(tmp_path, promtool, asked, fields, commen
         (tmp_path / "prometheus.yml").write_text(text)
         done = promtool("check", "config", tmp_path / "prometheus.yml")
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("asked", [(None, None), (None, "2"), ("only", "3"), ("both", "3")])
+def test_only_prometheus_3_converts_and_only_classic_histograms(asked):
+    """What is asked for in vain is refused."""
+    mode, version = asked
+    with pytest.raises(ConfigurationError, match="--convert-histograms is for classic histograms in Prometheus 3"):
+        render_scrape_config(Settings(target="", native_histograms=mode), "shop", version, convert=True)
 
 
 USERS = "basic_auth_users: {alice: $2b$04$abcdefghijklmnopqrstuuvI9x8PQ3rdpWsQlz1UyDLq1EX0l5lZu}\n"

@@ -85,8 +85,13 @@ trace_url = output_option(
 prometheus = output_option(
     "--prometheus",
     type=click.Choice(["2", "3"]),
-    help="Major version of Prometheus. Add settings that store each histogram as one series. Without --native-histograms, "
-    "Prometheus 3 converts the classic buckets.",
+    help="Major version of Prometheus. Add the settings by which it takes native histograms, with --native-histograms.",
+)
+convert_histograms = output_option(
+    "--convert-histograms",
+    is_flag=True,
+    help="Have Prometheus 3 make one series of the buckets of each classic histogram. Make dashboard and rules with "
+    "--native-histograms then.",
 )
 kubernetes = output_option(
     "--kubernetes",

@@ -17,6 +17,7 @@ from hr_prometheus.settings import Settings
 @output_options.kubernetes
 @options.file_sd
 @output_options.prometheus
+@output_options.convert_histograms
 @output_options.job
 @server_options.host
 @server_options.port
@@ -32,10 +33,12 @@ from hr_prometheus.settings import Settings
 @options.metrics_web_config
 @options.native_histograms
 @file_options.files
-def scrape_config(*, kubernetes: bool, output: str | None, job: str, prometheus: str | None, **values: Any) -> None:
+def scrape_config(
+    *, kubernetes: bool, output: str | None, job: str, prometheus: str | None, convert_histograms: bool, **values: Any
+) -> None:
     """Write the scrape_configs of a Prometheus for an application that is run with the same options."""
     from hr_prometheus.observability.scrape_config import render_pod_monitor, render_scrape_config
 
     settings = Settings(target="", **values)
     render = render_pod_monitor if kubernetes else render_scrape_config
-    write_outputs({"--output": (output, render(settings, job, prometheus))}, settings)
+    write_outputs({"--output": (output, render(settings, job, prometheus, convert=convert_histograms))}, settings)

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
     from hr_prometheus.settings import Settings
 
 
-def render_scrape_config(settings: Settings, job: str, version: str | None = None) -> str:
+def render_scrape_config(settings: Settings, job: str, version: str | None = None, *, convert: bool = False) -> str:
     """Return the ``scrape_configs`` of a Prometheus on the machine of an application that is run with *settings*.
 
     With ``file_sd`` Prometheus reads the targets from the files that the processes write. Its major *version* decides how it
-    gets one series for each histogram.
+    gets native histograms. With *convert* it makes one series of each classic histogram.
 
-    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the metrics have no TCP port, or another one each time.
+    Raises :exc:`~hr_prometheus.errors.ConfigurationError` if the metrics have no TCP port, or another one each time, or if the
+    version cannot convert.
     """
     config: dict[str, Any] = {"job_name": job}
     if settings.file_sd is None:
         host, port, scheme = _address(settings)
         config |= {"scheme": scheme, "metrics_path": settings.metrics_path}
-    credentials, histograms = credentials_of(settings), _Histograms(settings.native_histograms, version)
+    credentials, histograms = credentials_of(settings), _Histograms(settings.native_histograms, version, convert)
     config |= histograms.for_prometheus() | credentials.for_prometheus()
     if settings.file_sd is not None:
         files = os.path.join(os.path.abspath(settings.file_sd), PATTERN)
@@ -51,13 +52,21 @@ class _Histograms:
 
     mode: str | None
     version: str | None
+    convert: bool
+
+    def __post_init__(self) -> None:
+        if self.convert and (self.version != "3" or self.mode is not None):
+            raise ConfigurationError(
+                "--convert-histograms is for classic histograms in Prometheus 3. Give it with --prometheus 3, and without "
+                "--native-histograms."
+            )
 
     def for_prometheus(self) -> dict[str, bool]:
         """Return the fields of a scrape configuration."""
         if self.version != "3":
             return {}
         if self.mode is None:
-            return {"convert_classic_histograms_to_nhcb": True}
+            return {"convert_classic_histograms_to_nhcb": True} if self.convert else {}
         names = ["scrape_native_histograms", *["always_scrape_classic_histograms"] * (self.mode == BOTH)]
         return dict.fromkeys(names, True)
 
@@ -74,10 +83,11 @@ class _Histograms:
         """Return what the version must be, or be started with."""
         feature = "--enable-feature=native-histograms"
         if self.mode is None:
-            nhcb = (
-                f"Each classic histogram becomes one series, without le. Before Prometheus 3.8 start it with {feature}."
-            )
-            return [nhcb] if self.version == "3" else []
+            nhcb = [
+                f"Each classic histogram becomes one series, without le. Before Prometheus 3.8 start it with {feature}.",
+                "Make the dashboard and rules with --native-histograms: there are no series with _bucket.",
+            ]
+            return nhcb if self.convert else []
         if self.version == "3":
             return [f"Before Prometheus 3.8 leave scrape_native_histograms out, and start it with {feature}."]
         if self.version is None:
@@ -89,7 +99,7 @@ class _Histograms:
         ]
 
 
-def render_pod_monitor(settings: Settings, job: str, version: str | None = None) -> str:
+def render_pod_monitor(settings: Settings, job: str, version: str | None = None, *, convert: bool = False) -> str:
     """Return a ``PodMonitor`` and a ``ServiceMonitor`` for the Prometheus operator, and annotations for a Prometheus without.
 
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` as :func:`render_scrape_config` does, for a job that cannot be a
@@ -110,7 +120,7 @@ def render_pod_monitor(settings: Settings, job: str, version: str | None = None)
             "or --metrics-host 0.0.0.0 with --metrics-port, here and where the application is run."
         )
     credentials, secret = credentials_of(settings), f"{job}-metrics"
-    histograms = _Histograms(settings.native_histograms, version)
+    histograms = _Histograms(settings.native_histograms, version, convert)
     endpoint = {"port": "metrics", "scheme": scheme, "path": settings.metrics_path}
     endpoint |= credentials.for_operator(secret)
     pods = render_yaml(
