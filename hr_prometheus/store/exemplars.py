@@ -48,7 +48,7 @@ class Exemplars:
         self._kept: dict[tuple[Metric, Naming, tuple[str, ...], int], int] = {}
 
     def of_series(self, metric: Metric, naming: Naming, labels: tuple[str, ...], cells: int = 0) -> SeriesExemplars:
-        """Return the exemplars of a series, of which each of so many *cells* brings one only when it is due."""
+        """Return the exemplars of a series. Each of so many *cells* brings one only when it is due."""
         key = metric, naming, labels
         if key not in self._series:
             series = SeriesExemplars(*key, {}, [0.0] * cells)
