@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,9 @@ from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.request.records import Records
 from hr_prometheus.store import files
 from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.slot_files import PAGE_CELLS, InMemory
 from hr_prometheus.store.slot_reader import clear_gauges
+from hr_prometheus.store.slot_writer import SLICE
 from hr_prometheus.store.store import allocators, basic_store, collect_hooks
 
 LABELS = ("GET", "/x")
@@ -76,6 +80,7 @@ def test_more_series_than_a_page_can_hold(worker_records, tmp_path):
 KILLED = """
 import sys
 from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.slot_files import PAGE_CELLS, InMemory
 store_in_files(sys.argv[1])
 from prometheus_client import REGISTRY
 from hr_prometheus.request.records import Records
@@ -128,22 +133,33 @@ def refuse(*_args):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def in_memory(directory) -> InMemory:
+    """Return what is only in the memory of the worker, as its file says."""
+    return InMemory(*struct.unpack("3d", (directory / "w0.cells").read_bytes()[:24]))
+
+
+def allocator_of_worker() -> files.FileAllocator:
+    """Return the allocator of the only worker of a test."""
+    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    return allocator
+
+
 @pytest.mark.parametrize("function", ["posix_fallocate", "open", "write"])
 def test_series_without_room_are_counted_in_memory(worker_records, tmp_path, monkeypatch, caplog, function):
-    """What they count is in the files as soon as there is room, once, and what is in progress ends there."""
+    """One look when there is room moves them: from then on each count is in the files at once, where no kill loses it."""
     monkeypatch.setattr(files.os, function, refuse)
     records = worker_records(0)
-    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    allocator = allocator_of_worker()
     paths = "/x", "/y"
     for path in paths:
         count(records.request(("GET", path)), 200, 1.0)
     record = records.request(LABELS)
     record.begin()
-    allocator.move_waiting()
+    list(allocator.keep())
     assert read(tmp_path) == {}
     monkeypatch.undo()
+    list(allocator.keep())
     for requests in 1, 2:
-        allocator.move_waiting()
         numbers = read(tmp_path)
         for path in paths:
             labels = f'{{method="GET",path="{path}"}}'
@@ -153,36 +169,142 @@ def test_series_without_room_are_counted_in_memory(worker_records, tmp_path, mon
         if requests == 1:
             count(records.request(("GET", "/y")), 200, 1.0)
             record.finish("200", 1.0)
+    assert in_memory(tmp_path) == InMemory()
     (message,) = [each.getMessage() for each in caplog.records]
     assert message.startswith("The numbers of new series cannot be written ([Errno 28] No space left on device")
 
 
-def test_the_end_of_a_worker_says_how_many_series_were_only_in_memory(worker_records, tmp_path, monkeypatch):
-    """Once, and not of those that could be moved before."""
+def test_many_series_without_room(worker_records, tmp_path, monkeypatch):
+    """They move in slices, between which the event loop goes on, and nothing of them is moved again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "write", refuse)
+        patch.setattr(files.os, "posix_fallocate", refuse)
+        records = worker_records(0)
+        for number in range(1000):
+            count(records.request(("GET", f"/{number}")), 200, number)
+    allocator = allocator_of_worker()
+    assert len(list(allocator.keep())) == 2000 // SLICE - 1
+    assert not list(allocator.keep())
+    for number in range(1000):
+        count(records.request(("GET", f"/{number}")), 200, number)
+    numbers = read(tmp_path)
+    for number in range(1000):
+        assert numbers[f'request_count_total{{method="GET",path="/{number}",status="200"}}'] == 2
+        assert numbers[f'request_latency_sum{{method="GET",path="/{number}"}}'] == 2 * number
+
+
+@pytest.mark.parametrize("function", ["posix_fallocate", "write"])
+def test_the_file_says_how_many_requests_are_only_in_memory(worker_records, tmp_path, monkeypatch, function):
+    """At each moment, for a kill would end them, and once. Those that could be moved before are none of them."""
     records = worker_records(0)
-    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
-    for lost in 2, 0:  # of a path: the latency and the count
-        with monkeypatch.context() as patch:
-            patch.setattr(files.os, "write", refuse)
-            count(records.request(("GET", f"/{lost}")), 200, 1.0)
-            if not lost:
-                patch.undo()
-                allocator.move_waiting()
-        assert [clear_gauges(str(tmp_path / "w0")) for _ in range(2)] == [lost, 0]
+    count(records.request(("GET", "/first")), 200, 1.0)
+    if function == "posix_fallocate":  # it is asked for room for the next page
+        allocator_of_worker()._files._next = PAGE_CELLS - 1
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, function, refuse)
+        for requests in range(1, 4):
+            for labels in (("GET", "/first"), ("GET", "/lost"), ("POST", "/lost")):
+                count(records.request(labels), 200, 1.0)
+            assert in_memory(tmp_path) == InMemory(4, 2 * requests, 0)
+        lost = tmp_path / "killed"
+        lost.mkdir()
+        for suffix in (".cells", ".series"):
+            shutil.copy(tmp_path / f"w0{suffix}", lost)
+        assert [clear_gauges(str(lost / "w0")) for _ in range(2)] == [InMemory(4, 6, 0), InMemory()]
+    list(allocator_of_worker().keep())
+    count(records.request(("GET", "/lost")), 200, 1.0)
+    assert in_memory(tmp_path) == InMemory()
+    assert read(tmp_path)['request_count_total{method="GET",path="/lost",status="200"}'] == 4
+
+
+def test_room_for_some_series(worker_records, tmp_path, monkeypatch):
+    """Those whose lines are written whole are in the files, and the others still wait: none is there twice."""
+    records, write = worker_records(0), os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "write", refuse)
+        for number in range(4):
+            count(records.request(("GET", f"/{number}")), 200, 1.0)
+        patch.setattr(files.os, "write", lambda file, text: write(file, text[: len(text) // 2]))
+        list(allocator_of_worker().keep())
+        assert 0 < sum(name.startswith("request_count_total") for name in read(tmp_path)) < 4
+        waiting = 4 - sum(name.startswith("request_count_total") for name in read(tmp_path))
+        assert in_memory(tmp_path).requests == waiting
+    list(allocator_of_worker().keep())
+    for number in range(4):
+        count(records.request(("GET", f"/{number}")), 200, 1.0)
+        assert read(tmp_path)[f'request_count_total{{method="GET",path="/{number}",status="200"}}'] == 2
+
+
+@pytest.mark.parametrize("rest", [None, 0, 20, 100])
+def test_lines_that_another_process_cuts_are_written_again(worker_records, tmp_path, caplog, rest):
+    """By the living worker, whose cells are as they were. A scrape has all its counts, before and after, also of new series."""
+    records = worker_records(0)
+    collector = CellCollector(str(tmp_path))
+    path = tmp_path / "w0.series"
+    counted = 'request_count_total{method="GET",path="/x",status="%d"}'
+    for round_ in range(1, 4):
+        count(records.request(LABELS), 200, 1.0)
+        collector.look()
+        if rest is None:
+            path.unlink()
+        else:
+            os.truncate(path, rest)
+        if round_ > 1:  # the supervisor may see it before the worker
+            collector.look()
+        count(records.request(LABELS), 200, 1.0)
+        count(records.request(LABELS), 400 + round_, 1.0)
+        list(allocator_of_worker().keep())
+        count(records.request(LABELS), 200, 1.0)
+        for each in (collector, CellCollector(str(tmp_path))):
+            numbers = samples(generate_latest(each).decode())
+            assert numbers[counted % 200] == 3 * round_
+            assert all(numbers[counted % (400 + number)] == 1 for number in range(1, round_ + 1))
+            assert numbers['request_latency_count{method="GET",path="/x"}'] == 4 * round_
+    again = [each.getMessage() for each in caplog.records if "written it again" in each.getMessage()]
+    assert again == [f"Another process has removed or truncated {path}. The worker has written it again."] * 3
+
+
+def test_cells_whose_lines_are_gone_are_no_cells_of_the_next_worker(worker_records, tmp_path):
+    """What the supervisor has read of them stays."""
+    count(worker_records(0).request(LABELS), 200, 1.0)
+    collector = CellCollector(str(tmp_path))
+    collector.look()
+    (tmp_path / "w0.series").unlink()
+    count(worker_records(0).request(("GET", "/y")), 200, 1.0)
+    numbers = samples(generate_latest(collector).decode())
+    for path in ("/x", "/y"):
+        assert numbers[f'request_count_total{{method="GET",path="{path}",status="200"}}'] == 1
+
+
+def test_series_of_removed_files_move_in_slices(worker_records, tmp_path):
+    """Other work goes on between them, and their counts are whole at each moment."""
+    records = worker_records(0)
+    collector = CellCollector(str(tmp_path))
+    for number in range(300):
+        count(records.request(("GET", f"/{number}")), 200, 1.0)
+    collector.look()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    slices = 0
+    for _ in allocator_of_worker().keep():
+        slices += 1
+        numbers = samples(generate_latest(collector).decode())
+        assert sum(numbers[name] for name in numbers if name.startswith("request_count_total")) == 300
+    assert slices == 6
 
 
 @pytest.mark.parametrize("written", [5, -1])
 def test_a_short_write_is_no_series(worker_records, tmp_path, monkeypatch, written):
     """It exists when its line is written whole; what it has counted until then is not lost."""
     record = worker_records(0).request(LABELS)
-    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    allocator = allocator_of_worker()
     write = os.write
     monkeypatch.setattr(files.os, "write", lambda file, text: write(file, text[:written]))
     count(record, 200, 1.0)
     assert "request_count_total" not in " ".join(read(tmp_path))
     monkeypatch.undo()
     count(record, 200, 1.0)
-    allocator.move_waiting()
+    list(allocator.keep())
     numbers = read(tmp_path)
     assert numbers['request_count_total{method="GET",path="/x",status="200"}'] == 2
     assert numbers['request_latency_count{method="GET",path="/x"}'] == 2
@@ -300,7 +422,7 @@ def test_one_warning_of_numbers_that_are_read_alone(monkeypatch, tmp_path, caplo
 def test_files_that_are_removed_are_written_anew(worker_records, tmp_path, rest):
     """What was counted, before and while they were gone, is in a scrape once, also when the worker is killed then."""
     records = worker_records(0)
-    (allocator,) = [each for each in allocators.values() if isinstance(each, files.FileAllocator)]
+    allocator = allocator_of_worker()
     record = records.request(LABELS)
     collector = CellCollector(str(tmp_path))
     counted = 'request_count_total{method="GET",path="/x",status="%s"}'
@@ -312,11 +434,12 @@ def test_files_that_are_removed_are_written_anew(worker_records, tmp_path, rest)
         count(record, 200, 1.0)
         assert samples(generate_latest(collector).decode())[counted % 200] == round_ * 4 - 2
         count(record, 503, 1.0)  # a new series
-        allocator.move_waiting()
+        list(allocator.keep())
         count(record, 200, 1.0)  # into what is still mapped
-        allocator.move_waiting()
+        list(allocator.keep())
         count(record, 200, 1.0)
         numbers = samples(generate_latest(collector).decode())
         assert numbers[counted % 200] == round_ * 4
         assert numbers[counted % 503] == round_
-    assert read(tmp_path)[counted % 200] == 7  # the last one waits for the next scrape
+    waiting = ".cells" not in rest  # for the next scrape
+    assert read(tmp_path)[counted % 200] == 8 - waiting

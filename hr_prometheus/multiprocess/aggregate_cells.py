@@ -55,6 +55,9 @@ class CellCollector:
         for path, slot in list(self._slots.items()):
             if slot.are_gone():  # a worker moves what it has counted there into new files
                 self._gone.append((os.path.basename(path), self._slots.pop(path)))
+            elif slot.have_new_lines():
+                self._slots.pop(path).close()
+                self._export_anew()
         self._drop_cut()
         self._read_new()
         if self._drop_cut():
@@ -115,7 +118,8 @@ class CellCollector:
         if not cut:
             return False
         logger.error(
-            "Another process has truncated files of the workers' numbers in %s. Their numbers restart at zero.",
+            "Another process has truncated files of the workers' numbers in %s. Numbers that a worker cannot write again "
+            "restart at zero.",
             self._directory,
         )
         for path in cut:

@@ -88,6 +88,11 @@ class MultiProcessCollector:
     def look(self) -> None:
         """Look at the workers' files, so that a later removal or truncation loses nothing in silence."""
         self._cells.look()
+        self._values.look()
+
+    def settle(self, living: Collection[str]) -> None:
+        """Close the removed files of workers that are not among the *living*, and keep their numbers."""
+        self._cells.settle(living)
 
     def settle(self, living: Collection[str]) -> None:
         """Close the removed files of workers that are not among the *living*, and keep their numbers."""

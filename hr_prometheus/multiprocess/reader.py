@@ -19,14 +19,18 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict
 
+from hr_prometheus.metrics import ERRORS
 from hr_prometheus.multiprocess.aggregate import Aggregator, FileContents, SampleKey
-from hr_prometheus.multiprocess.identity import FILE
+from hr_prometheus.multiprocess.identity import CHILD, FILE
 from hr_prometheus.multiprocess.mmap_format import FIRST_ENTRY, entries, used_bytes
+from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Iterable
 
     from prometheus_client.core import Metric as Family
 
@@ -51,25 +55,55 @@ class ValueCollector:
     def collect(self) -> list[Family]:
         """Return the families that have a sample.
 
-        What cannot be read of a file is left out, and logged once. Files that were read stay mapped while the
+        What cannot be read of a file is left out, and logged once. Files that were read stay open while the
         directory is gone; without any, :exc:`OSError` is raised.
         """
+        self.look()
         is_gone = bool(self._files) and not os.path.isdir(self._directory)
         names = self._files if is_gone else os.listdir(self._directory)
         parts = {name: parts for name in names if (parts := FILE.fullmatch(name))}
         for name, file in list(self._files.items()):
             if not is_gone and (name not in parts or not file.is_current()):
-                self._files.pop(name).close()
-                self._keys = {}  # so that keys of files that are gone do not stay for ever
-        for name in parts.keys() - self._files.keys():
-            with suppress(FileNotFoundError):
-                self._files[name] = _MmapFile(os.path.join(self._directory, name), parts[name])
+                self._close(name)
+        self._open_new(parts.values())
         contents = []
         for name in sorted(self._files):
             file = self._files[name]
             file.read(self._keys.setdefault(file.contents.kind, {}))
             contents.append(file.contents)
         return self._aggregator.families(contents)
+
+    def look(self) -> None:
+        """Open files that are new, write those again that another process has removed, and note those that were truncated.
+
+        A file is not written again that was removed because its process has ended. A worker that still has its values writes
+        another one.
+        """
+        for name, file in list(self._files.items()):
+            if os.path.exists(file.path) and not file.is_current():
+                self._close(name)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._open_new(filter(None, map(FILE.fullmatch, os.listdir(self._directory))))
+        for file in self._files.values():
+            if file.was_cut():
+                logger.error(
+                    "Another process has truncated %s. Values that its worker cannot write again restart at zero.",
+                    file.path,
+                )
+                failures_of(REGISTRY).count(ERRORS, "files")
+            if file.is_lasting and not os.path.exists(file.path):
+                with suppress(OSError, ValueError, struct.error):  # no room, or it could not be read
+                    file.restore()
+
+    def _close(self, name: str) -> None:
+        self._files.pop(name).close()
+        self._keys = {}  # so that keys of files that are gone do not stay for ever
+
+    def _open_new(self, names: Iterable[re.Match[str]]) -> None:
+        for parts in names:
+            if parts[0] not in self._files:
+                with suppress(FileNotFoundError):
+                    self._files[parts[0]] = _MmapFile(os.path.join(self._directory, parts[0]), parts)
 
     def close(self) -> None:
         """Close the files, which stay open from one scrape to the next."""
@@ -85,11 +119,16 @@ class _MmapFile:
     """
 
     def __init__(self, path: str, parts: re.Match[str]) -> None:
-        self._path = path
+        self.path = path
         self._parts = parts
         self._file = os.open(path, os.O_RDONLY)
         self._inode = os.fstat(self._file).st_ino
         self._is_logged = False
+        self._size = 0  # that it has had
+        #: Whether its values stay when its process has ended.
+        self.is_lasting = not (parts["mode"] or "").startswith(("live", "all")) and not CHILD.fullmatch(
+            parts["identifier"]
+        )
         self._forget()
 
     def _forget(self) -> None:
@@ -105,9 +144,29 @@ class _MmapFile:
     def is_current(self) -> bool:
         """Whether the path still leads to this file."""
         try:
-            return os.stat(self._path).st_ino == self._inode
+            return os.stat(self.path).st_ino == self._inode
         except FileNotFoundError:
             return False
+
+    def was_cut(self) -> bool:
+        """Whether it has become shorter since the last time; only another process does that."""
+        size = os.fstat(self._file).st_size
+        is_shorter, self._size = size < self._size, size
+        return is_shorter
+
+    def restore(self) -> None:
+        """Write the file again, unless there is another one. Raises what is raised if it cannot be read or written."""
+        data = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        end = used_bytes(data)
+        list(entries(data, end))
+        new = f"{self.path}.{os.getpid()}.new"
+        try:
+            with open(new, "wb") as file:
+                file.write(data[:end])
+            os.link(new, self.path)
+        finally:
+            with suppress(OSError):
+                os.remove(new)
 
     def close(self) -> None:
         os.close(self._file)
@@ -157,7 +216,7 @@ class _MmapFile:
         texts: list[str] = []
         keys, values, timestamps = [], [], []
         try:
-            rows = MmapedDict.read_all_values_from_file(self._path)  # type: ignore[no-untyped-call]
+            rows = MmapedDict.read_all_values_from_file(self.path)  # type: ignore[no-untyped-call]
             for text, value, timestamp, _ in rows:
                 keys.append(SampleKey.parse(text.encode()))
                 texts.append(text)
@@ -168,7 +227,7 @@ class _MmapFile:
         # An empty file is one that its worker is just making, or was killed while it made it.
         if size and not self._is_logged:
             self._is_logged = True
-            logger.warning("%s cannot be read beyond its entry %d: %s", self._path, len(texts), error)
+            logger.warning("%s cannot be read beyond its entry %d: %s", self.path, len(texts), error)
         if texts != self._fallback_keys:
             self._forget()
             self._fallback_keys = texts

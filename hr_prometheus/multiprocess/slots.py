@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
@@ -24,6 +25,9 @@ from hr_prometheus.multiprocess.identity import FILE, identifier
 from hr_prometheus.multiprocess.mmap_format import read_file
 from hr_prometheus.store.failures import failures_of
 from hr_prometheus.store.slot_reader import clear_gauges
+
+if TYPE_CHECKING:
+    from hr_prometheus.store.slot_files import InMemory
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -117,12 +121,12 @@ class Slots:
                     os.remove(path)
 
 
-def _count_lost(slot: int, series: int) -> None:
-    if series:
-        text = "Worker %d has ended while the counts of %d series were only in its memory. They are lost."
-        logger.error(text, slot, series)
-    for _ in range(series):
-        failures_of(REGISTRY).count(ERRORS, "memory")
+def _count_lost(slot: int, lost: InMemory) -> None:
+    if not any(lost):
+        return
+    text = "Worker %d has ended while %d requests, in %d series, and %d values of the application's metrics were only in its memory. They are lost."
+    logger.error(text, slot, lost.requests, lost.series, lost.values)
+    failures_of(REGISTRY).count(ERRORS, "memory", lost.requests or 1.0)
 
 
 def _check_room(place: str, needed: int) -> None:

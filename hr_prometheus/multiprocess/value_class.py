@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import values
 
 from hr_prometheus.multiprocess.identity import identifier
+from hr_prometheus.multiprocess.value_file import ValueFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ _OLD_VARIABLE = "prometheus_multiproc_dir"
 def enter_multiprocess_mode(directory: str, slot: int) -> None:
     """Have every metric made from now on keep its values in the files of *slot* in *directory*."""
     os.environ[VARIABLE] = directory
+    # The value class takes its files by this name. prometheus_client's own do not look at the room.
+    values.MmapedDict = ValueFile  # type: ignore[assignment,attr-defined]
     values.ValueClass = values.MultiProcessValue(process_identifier(slot))  # type: ignore[no-untyped-call]
 
 

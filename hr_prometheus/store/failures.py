@@ -41,12 +41,12 @@ class Failures:
             logger.error("%s. Further errors of this kind are only counted.", event, exc_info=error)
         self.count(ERRORS, where)
 
-    def count(self, metric: Metric, label: str) -> None:
-        """Add one to a counter of ours with one label."""
-        self.counter(metric, label)()
+    def count(self, metric: Metric, label: str, number: float = 1.0) -> None:
+        """Add a *number* to a counter of ours with one label."""
+        self.counter(metric, label, number)()
 
-    def counter(self, metric: Metric, label: str) -> Callable[[], None]:
-        """Return what adds one to a counter of ours with one label."""
+    def counter(self, metric: Metric, label: str, number: float = 1.0) -> Callable[[], None]:
+        """Return what adds a *number* to a counter of ours with one label."""
         cells = self._cells.get((metric, label))
         if cells is None and (registry := self._registry()) is not None:
             # Where the application has taken the name, or a disk is full, there is no number, but no error either.
@@ -57,7 +57,7 @@ class Failures:
         page, index = cells
 
         def add() -> None:
-            page[index] += 1.0
+            page[index] += number
 
         return add
 

@@ -8,21 +8,22 @@ in the slot goes on with both files.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
 from hr_prometheus.store.cells import MemoryAllocator, cells_before_first, series_size
-from hr_prometheus.store.slot_files import CELLS_SUFFIX, SERIES_SUFFIX, SlotFiles
+from hr_prometheus.store.slot_files import CELLS_SUFFIX, SERIES_SUFFIX
 from hr_prometheus.store.slot_reader import clear_gauges
+from hr_prometheus.store.slot_writer import SLICE, SlotWriter
 from hr_prometheus.store.store import allocators, collect_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hr_prometheus.metric import Metric
     from hr_prometheus.names import Naming
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-#: Seconds after which numbers that wait in memory are moved again, into the files, where a kill does not lose them.
-MOVE_SECONDS = 1.0
 #: The file by which the slots of a directory share one warning of an application that collects its own numbers.
 _WARNED = "read-alone"
 
@@ -39,86 +38,87 @@ _WARNED = "read-alone"
 class FileAllocator:
     """Gives out cells in the files of a slot, to which this process alone writes.
 
-    What was in progress in an earlier process is set to zero. A series for which there is no room has its cells in memory,
-    and :meth:`move_waiting` moves what they count.
+    What was in progress in an earlier process is set to zero. A series for which there is no room is in memory until there is.
     """
 
     def __init__(self, path: str) -> None:
         clear_gauges(path)
+        if not os.path.exists(
+            path + SERIES_SUFFIX
+        ):  # cells without names are of no use to this process; others read them still
+            with suppress(OSError):
+                os.remove(path + CELLS_SUFFIX)
         self._path = path
-        self._files = _open_files(path)
-        self._files.read()
+        self._lock = Lock()  # the stores have one each
+        self._files = SlotWriter(path)
         self._pid = os.getpid()
         self._memory = MemoryAllocator()
-        #: The cells of series that had no room, in memory, and of those whose files are gone.
-        self._waiting: list[tuple[SeriesId, Cells]] = []
+        #: The cells of files that were removed.
+        self._removed: list[tuple[SeriesId, Cells]] = []
 
     def allocate(self, series: SeriesId) -> Cells:
         """Return the cells of a series, which an earlier process may have made."""
         if os.getpid() != self._pid:  # a fork by the application would give out the same cells as its parent
             return self._memory.allocate(series)
-        try:
+        with self._lock:
             return self._files.cells.get(series) or self._files.add(series)
-        except OSError as error:
-            if not self._waiting:
-                logger.error(  # noqa: TRY400  # it is the system's, and known
-                    "The numbers of new series cannot be written (%s). They are kept in memory until they can.", error
-                )
-            cells = self._memory.allocate(series)
-            self._waiting.append((series, cells))
-            self._files.note_waiting(len(self._waiting))
-            return cells
 
-    def move_waiting(self) -> None:
-        """Move what series in memory have counted since the last time into the files, as far as there is room now.
+    def keep(self) -> Iterator[None]:
+        """Write what is only in memory into the files, as far as there is room now; yield between slices of this work.
 
-        Their cells go on counting in memory: others hold them. So do those of files that were removed, which are still mapped;
-        they move into new ones.
+        Files that were removed are made anew. Their cells are still mapped, and go on counting: others hold them. What they
+        have counted since the last time is moved.
         """
-        if self._files.are_gone():
-            self._waiting += self._files.cells.items()
-            for suffix in (CELLS_SUFFIX, SERIES_SUFFIX):  # one may be left
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            if self._files.are_gone():
+                self._removed += self._files.cells.items()
+                for suffix in (CELLS_SUFFIX, SERIES_SUFFIX):  # one may be left
+                    with suppress(OSError):
+                        os.remove(self._path + suffix)
                 with suppress(OSError):
-                    os.remove(self._path + suffix)
-            with suppress(OSError):
-                os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            self._files = _open_files(self._path)
-        left, has_room = 0, True
-        for series, (page, first) in self._waiting:
-            cells = self._files.cells.get(series)
-            if cells is None and has_room:
-                try:
-                    cells = self._files.add(series)
-                except OSError:
-                    has_room = False
-            if cells is None:
-                left += 1
-                continue
-            target, begin = cells
-            before = cells_before_first(series.metric)
-            for cell in range(-before, series_size(series.metric, series.bounds) - before - 1):  # all but the time
-                value = page[first + cell]
+                    os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+                self._files = SlotWriter(self._path)
+        while self._settle():
+            yield
+        for begin in range(0, len(self._removed), SLICE):
+            yield
+            with self._lock:
+                removed = self._removed[begin : begin + SLICE]
+                for series, _ in removed:
+                    if series not in self._files.cells:
+                        self._files.add(series, waits=True)
+                self._files.settle()
+                for series, cells in removed:
+                    self._move(series, cells)
+
+    def _settle(self) -> bool:
+        with self._lock:
+            return self._files.settle()
+
+    def _move(self, series: SeriesId, cells: Cells) -> None:
+        (page, first), (target, begin) = cells, self._files.cells[series]
+        before = cells_before_first(series.metric)
+        for cell in range(-before, series_size(series.metric, series.bounds) - before - 1):  # all but the time
+            if value := page[first + cell]:
                 page[first + cell] -= value
                 target[begin + cell] += value
-        self._files.note_waiting(left)
+
+    def note_values(self, number: int) -> None:
+        """Write how many values of the application's own metrics are only in memory."""
+        if os.getpid() == self._pid:
+            self._files.note_values(number)
 
     def existing(self, metric: Metric, naming: Naming) -> Iterable[SeriesId]:
         """Return the series of a metric that an earlier process has left."""
         return [series for series in self._files.cells if series[:2] == (metric, naming)]
 
 
-def _open_files(path: str) -> SlotFiles:
-    files = SlotFiles(path)
-    with suppress(OSError):  # then its series wait
-        files.reserve()
-    return files
-
-
-def move_waiting() -> None:
-    """Move what series without room in the files have counted, as far as there is room now; to be called often."""
+def file_allocator() -> FileAllocator | None:
+    """Return that of the global registry, in a worker."""
     allocator = allocators.get(REGISTRY)
-    if isinstance(allocator, FileAllocator):
-        allocator.move_waiting()
+    return allocator if isinstance(allocator, FileAllocator) else None
 
 
 def store_in_files(path: str, *, totals_at: str = "") -> None:
@@ -128,7 +128,6 @@ def store_in_files(path: str, *, totals_at: str = "") -> None:
     slots are served: an application that collects those of one by itself is warned once.
     """
     allocators[REGISTRY] = FileAllocator(path)
-    atexit.register(move_waiting)
     warned = os.path.join(os.path.dirname(path), _WARNED)
 
     def warn() -> None:

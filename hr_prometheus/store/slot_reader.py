@@ -14,7 +14,7 @@ from weakref import finalize
 
 from hr_prometheus.metrics import IN_PROGRESS
 from hr_prometheus.store.cells import in_progress
-from hr_prometheus.store.slot_files import CELLS_SUFFIX, PAGE_BYTES, SERIES_SUFFIX, SlotFiles
+from hr_prometheus.store.slot_files import CELLS_SUFFIX, PAGE_BYTES, SERIES_SUFFIX, InMemory, SlotFiles
 
 if TYPE_CHECKING:
     from hr_prometheus.store.cells import Cells, Page, SeriesId
@@ -45,12 +45,17 @@ class SlotReader(SlotFiles):
         return self._is_short or is_other or size < len(self._copies) * PAGE_BYTES
 
     def are_gone(self) -> bool:
-        """Whether one of the files was removed, even if there is another one now."""
-        files = (self._series_file, SERIES_SUFFIX), (self._cells_file, CELLS_SUFFIX)
+        """Whether the file of the cells was removed, even if there is another one now."""
         try:
-            return not all(os.path.samestat(os.fstat(file), os.stat(self._path + end)) for file, end in files)
+            return not os.path.samestat(os.fstat(self._cells_file), os.stat(self._path + CELLS_SUFFIX))
         except OSError:
             return True
+
+    def have_new_lines(self) -> bool:
+        """Whether there is another file of the lines: a worker writes it again for the same cells if it was removed or cut."""
+        with suppress(OSError):
+            return not os.path.samestat(os.fstat(self._series_file), os.stat(self._path + SERIES_SUFFIX))
+        return False
 
     def read(self) -> list[tuple[SeriesId, Cells]]:
         """Read the series that were added since the last time, and return them."""
@@ -64,12 +69,14 @@ class SlotReader(SlotFiles):
         for number, copy in enumerate(self._copies):
             self._fill(number, copy)
 
-    def take_waiting(self) -> int:
-        """Return how many series waited in the memory of the last process, once."""
+    def take_in_memory(self) -> InMemory:
+        """Return what was only in the memory of the last process, once."""
         page, index = self._locate(0)
-        if number := int(page[index]):
-            self.write(page, index, 0.0)
-        return number
+        numbers = InMemory(*page[index : index + len(InMemory._fields)])
+        for cell, number in enumerate(numbers, index):
+            if number:
+                self.write(page, cell, 0.0)
+        return numbers
 
     def write(self, page: Page, index: int, value: float) -> None:
         """Write one cell, to its file and its copy. Raises :exc:`OSError` if there is no room."""
@@ -118,18 +125,18 @@ def slot_paths(directory: str) -> list[str]:
     return []
 
 
-def clear_gauges(path: str) -> int:
+def clear_gauges(path: str) -> InMemory:
     """Set to zero what was in progress in the last process of a slot, which has ended.
 
-    Return how many of its series had counts that were only in its memory.
+    Return what was only in its memory.
     """
     if not os.path.exists(path + SERIES_SUFFIX) or not os.path.exists(path + CELLS_SUFFIX):
-        return 0
+        return InMemory()
     with closing(SlotReader(path)) as reader:
-        waiting = reader.take_waiting()
+        in_memory = reader.take_in_memory()
         for series, (page, first) in reader.read():
             if series.metric.type == "gauge" and page[first]:
                 reader.write(page, first, 0.0)
             elif series.metric in IN_PROGRESS and (number := in_progress(page, first, len(series.bounds))):
                 reader.write(page, first - 1, page[first - 1] - number)
-    return waiting
+    return in_memory

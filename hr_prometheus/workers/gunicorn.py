@@ -23,10 +23,9 @@ from hr_prometheus.exposition.scrape import Scrapes
 from hr_prometheus.labels.fold import share_labels
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
 from hr_prometheus.multiprocess.dump import dump_without_calls
-from hr_prometheus.multiprocess.identity import identifier
 from hr_prometheus.multiprocess.slots import Slots
-from hr_prometheus.multiprocess.value_class import VARIABLE, enter_multiprocess_mode, leave_multiprocess_mode
-from hr_prometheus.store.files import move_waiting, store_in_files
+from hr_prometheus.multiprocess.upkeep import keep_in_files, look_at_files
+from hr_prometheus.multiprocess.value_class import VARIABLE, leave_multiprocess_mode
 from hr_prometheus.workers.shared_file import create_shared_file
 
 if TYPE_CHECKING:
@@ -74,13 +73,12 @@ def post_fork(_server: Any, worker: Any) -> None:
     if worker.age not in _slot_of:
         raise AppImportError(_missing_hook("pre_fork"))
     directory, slot = _slots[0].path, _slot_of[worker.age]
-    enter_multiprocess_mode(directory, slot)
-    store_in_files(os.path.join(directory, identifier(slot)), totals_at="the route of hrprometheus_view")
+    keep_in_files(directory, slot, totals_at="the route of hrprometheus_view")
     share_labels(_labels[0])
     collector = MultiProcessCollector(directory, is_compacting=False)
 
     async def gather() -> Scrape:
-        move_waiting()
+        await look_at_files()
         return collector.scrape({slot: dump_without_calls()})
 
     scrapes = Scrapes(REGISTRY, gather)

@@ -25,8 +25,7 @@ from hr_prometheus.exposition import view
 from hr_prometheus.exposition.collectors import SLOW, Collectors
 from hr_prometheus.labels.fold import share_labels
 from hr_prometheus.multiprocess.dump import dump, slow_calls
-from hr_prometheus.multiprocess.identity import identifier
-from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
+from hr_prometheus.multiprocess.upkeep import LOOK_SECONDS, keep_in_files, look_at_files, start_look
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.recorder import recorder_of
 from hr_prometheus.server.application import RUNNING, ServedApplication
@@ -41,7 +40,6 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
-from hr_prometheus.store.files import MOVE_SECONDS, move_waiting, store_in_files
 from hr_prometheus.workers.acceptor import Acceptor, Counts, check_descriptors
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
@@ -128,8 +126,7 @@ class _Worker:
         note_worker(config.slot)
         prepare_logging(settings)
         check_descriptors(config.least_descriptors)
-        enter_multiprocess_mode(config.directory, config.slot)
-        store_in_files(os.path.join(config.directory, identifier(config.slot)), totals_at=config.metrics_url)
+        keep_in_files(config.directory, config.slot, totals_at=config.metrics_url)
         share_labels(config.labels)
         view.forward_to(self._scrape)
         gather_recent_with(self._recent)
@@ -238,7 +235,7 @@ class _Worker:
             if self.max_requests is not None:
                 self._watch_heads()
             acceptor.start()
-            call_every(MOVE_SECONDS, move_waiting)
+            call_every(LOOK_SECONDS, start_look)
             loop = loop_name(asyncio.get_running_loop())
             self.channel.send("ready", [self.application.routes, self.application.notices, loop])
             await self.stopping.wait()
@@ -316,7 +313,7 @@ class _Worker:
     async def _on_question(self, kind: str, value: Any) -> bytes:
         if kind == "recent":
             return json.dumps(recent_requests(REGISTRY).as_list()).encode()
-        move_waiting()
+        await look_at_files()
         answers = await self.collectors.ask(slow_calls(), SLOW)  # a little less than the supervisor waits
         return json.dumps(dump(answers=answers, since=value)).encode()
 
