@@ -88,6 +88,89 @@ async def test_requests_in_pieces_and_in_a_row():
         assert [(await client.ask(b""))[1] for _ in range(5)] == [b"some metrics\n"] * 5
 
 
+class Recorder(asyncio.Protocol):
+    """A protocol that answers nothing."""
+
+    received = b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received += data
+
+
+async def test_requests_that_are_sent_ahead():
+    """Each waits until the one before is answered, and what comes behind is not read: no protocol has to keep it."""
+    recorder = Recorder()
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = listener.Listener(lambda: recorder, [sock])
+        port.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", sock.getsockname()[1])
+        writer.write(GET * 5)
+        await until(lambda: recorder.received and not recorder.transport.is_reading())
+        for number in range(1, 6):
+            assert recorder.received == GET * number
+            recorder.transport.get_protocol().go_on()
+        assert recorder.transport.is_reading()
+        recorder.transport.abort()
+        writer.close()
+        port.close()
+
+
+async def test_a_head_that_waits(monkeypatch):
+    """Its time does not run while the request before it is answered."""
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
+    is_ready = asyncio.Event()
+
+    async def view(_request):
+        await is_ready.wait()
+        return web.Response(text="some metrics\n")
+
+    async with metrics_port(view=view) as connect:
+        client = await connect()
+        client.writer.write(GET + GET[:-2])
+        await asyncio.sleep(0.5)
+        client.writer.write(GET[-2:])
+        await asyncio.sleep(0)
+        is_ready.set()
+        assert [(await client.ask(b""))[1] for _ in range(2)] == [b"some metrics\n"] * 2
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
+@pytest.mark.parametrize("is_slow", [False, True], ids=["once", "again and again"])
+async def test_empty_heads(monkeypatch, first, is_slow):
+    """They are no requests: the connection is closed as if they were not there."""
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(metrics_server, "_KEEP_ALIVE_SECONDS", 0.4 if first else 2 * DEADLINE)
+    async with metrics_port() as connect:
+        client = await connect()
+        if first:
+            assert b" 200 OK\r\n" in (await client.ask(first))[0]
+        client.writer.write(b"\r\n\r\n")
+
+        async def drip():
+            while is_slow:
+                client.writer.write(b"\r\n")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert await client.rest() == b""
+        dripping.cancel()
+
+
+@pytest.mark.parametrize("text", [b"CONNECT \r\n\r\n", b"PRI / HTTP/1.1\r\n\r\n"])
+async def test_a_head_that_is_no_request(monkeypatch, text):
+    """What aiohttp waits behind is closed in time, as a head without an end is."""
+    monkeypatch.setattr(listener, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(metrics_server, "_KEEP_ALIVE_SECONDS", 2 * DEADLINE)
+    async with metrics_port() as connect:
+        client = await connect()
+        client.writer.write(text)
+        assert await client.is_closed()
+
+
 @pytest.mark.parametrize("first", [b"", GET], ids=["first request", "second request"])
 async def test_a_slow_head(monkeypatch, first):
     """Its connection is closed some time after its first byte, or after the connection, however many bytes still come."""
@@ -148,8 +231,12 @@ async def test_a_long_head_behind_another(monkeypatch):
 
 @pytest.mark.parametrize(
     "body",
-    [b"Content-Length: 9\r\n\r\n", b"Content-Length: 9\r\n\r\nsome body", b"Transfer-Encoding: chunked\r\n\r\n"],
-)
+    [
+        b"Content-Length: 9\r\n\r\n", b"Content-Length: 9\r\n\r\nsome body", b"Transfer-Encoding: chunked\r\n\r\n",
+        b"Content-Length: 99999\r\n\r\n" + b"x" * 99999, b"Content-Length: 99999\r\n\r\n" + b"\r\n\r\n" * 9999,
+    ],
+    ids=["none yet", "short", "chunked", "longer than a head", "of empty heads"],
+)  # fmt: skip
 async def test_a_body(body):
     """A request with one is answered with 413 before it has arrived, and its connection is closed."""
     async with metrics_port() as connect:
@@ -280,11 +367,13 @@ async def test_clients_that_fail_at_tls(authority, caplog):
     ]
 
 
-async def test_connections_without_a_request(monkeypatch):
+@pytest.mark.parametrize("sent", [b"", b"\r\n\r\n"], ids=["nothing", "an empty head"])
+async def test_connections_without_a_request(monkeypatch, sent):
     """Each holds up new ones for a while when it ends, as a refused request does."""
     monkeypatch.setattr(listener, "REST", 0.3)
     async with metrics_port() as connect:
         kept, silent = await connect(), await connect()
+        silent.writer.write(sent)
         assert b" 200 OK\r\n" in (await kept.ask())[0]
         began = time.monotonic()
         silent.writer.close()

@@ -32,6 +32,8 @@ _BACKLOG = 128
 #: Seconds after which connections are accepted again when the operating system has refused one.
 _RETRY = 1.0
 _END_OF_HEAD = b"\r\n\r\n"
+#: The beginning of HTTP/2, which aiohttp refuses a few bytes behind it: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
+_HTTP_2 = b"PRI * HTTP/2.0"
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -124,9 +126,16 @@ class Listener:
             self.rest()
 
 
+def connection_of(transport: asyncio.BaseTransport | None) -> _Connection | None:
+    """Return the connection that a transport belongs to; ``None`` if it has ended, or another accepted it."""
+    protocol = None if transport is None else transport.get_protocol()
+    return protocol if isinstance(protocol, _Connection) else None
+
+
 class _Connection(asyncio.Protocol):
     """One connection: passes on to *protocol* what comes in, as long as it is heads that are short and quick enough.
 
+    Each one waits until :meth:`go_on` is called for the one before: aiohttp before 3.14 collects requests without end.
     *on_bytes* and *on_end* are called with this connection.
     """
 
@@ -135,10 +144,12 @@ class _Connection(asyncio.Protocol):
     ) -> None:
         self._protocol, self._on_bytes, self._on_end = protocol, on_bytes, on_end
         self._transport: asyncio.Transport | None = None
-        self._head = b""  # the beginning of a head whose end has not come
+        self._head = b""  # the beginning of a head whose end has not come, which was passed on
+        self._waiting = b""  # what has come behind a head that is not answered
+        self._is_asked = False  # whether there is such a head
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
-        #: Whether the head of a request has come, and could be read.
+        #: Whether a request has come, and could be read.
         self.has_request = False
         self._is_refused = self._is_over = False
 
@@ -186,20 +197,23 @@ class _Connection(asyncio.Protocol):
         self._on_bytes(self)
         if self._is_refused:
             return
-        *heads, self._head = (self._head + data).split(_END_OF_HEAD)
-        if max(map(len, [*heads, self._head])) > LONGEST_HEAD:
-            self._refuse()
-            return
-        if heads:
-            self.has_request = True
-            self._stop_deadline()
-        if self._head and self._deadline is None:
-            self._start_deadline()
-        try:
-            self._protocol.data_received(data)
-        except ValueError:  # of a URL, by aiohttp 3.11; asyncio would log it, perhaps with the URL
-            self.has_request = False
-            self.abort()
+        self._waiting += data
+        if not self._is_asked:
+            self._pass_on()
+        if self._waiting and self._transport is not None:
+            self._transport.pause_reading()
+
+    def begin(self) -> None:
+        """Note that a request is being answered. What aiohttp makes no request of keeps the deadline of the first one."""
+        self.has_request = True
+        self._stop_deadline()
+
+    def go_on(self) -> None:
+        """Pass on the next request, when it comes: the answer to the last one has begun, and leaves the connection open."""
+        self._is_asked = False
+        self._pass_on()
+        if not self._waiting and self._transport is not None:
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool | None:
         return self._protocol.eof_received()
@@ -212,6 +226,32 @@ class _Connection(asyncio.Protocol):
         if self._stall is not None:
             self._stall.cancel()
         self._protocol.resume_writing()
+
+    def _pass_on(self) -> None:
+        """Pass on what waits, up to the end of a head."""
+        # Empty lines before a request are no part of it: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
+        data = self._waiting if self._head else self._waiting.lstrip(b"\r\n")
+        text = self._head + data
+        self._head, end, self._waiting = text.partition(_END_OF_HEAD)
+        if self._head == _HTTP_2:
+            self._head, end, self._waiting = text, b"", b""
+        if len(self._head) > LONGEST_HEAD:
+            self._refuse()
+            return
+        if not text:
+            return
+        if end:
+            self._head = b""
+            self._is_asked = True
+            if self.has_request:
+                self._stop_deadline()
+        elif self._head and self._deadline is None:
+            self._start_deadline()
+        try:
+            self._protocol.data_received(data.removesuffix(self._waiting))
+        except ValueError:  # of a URL, by aiohttp 3.11; asyncio would log it, perhaps with the URL
+            self.has_request = False
+            self.abort()
 
     def _refuse(self) -> None:
         """Close the connection: with 431, or at the deadline if another answer may be on its way."""

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.exposition.view import make_view
 from hr_prometheus.metrics import ERRORS
-from hr_prometheus.server.listener import Listener
+from hr_prometheus.server.listener import Listener, connection_of
 from hr_prometheus.server.port_logger import PortLogger
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.store.failures import failures_of
@@ -54,9 +54,11 @@ async def serve_metrics(
     *gather* returns the recent requests, if they are not those of this process. A *guard* decides who may come.
     """
     app = Application(middlewares=[_refuse_body])
+    app.on_response_prepare.append(_let_next_come)
     routes.add_to(app, view, gather)
     if guard is not None:
         guard.add_to(app)
+    app.middlewares.insert(0, _begin)
     runner = MetricsRunner(app, sockets, guard)
     await runner.setup()
     return runner
@@ -108,6 +110,20 @@ async def _refuse_body(request: Request, handler: Handler) -> StreamResponse:
     error = HTTPRequestEntityTooLarge(0, 0, text=text)
     error.force_close()
     raise error
+
+
+@middleware
+async def _begin(request: Request, handler: Handler) -> StreamResponse:
+    """Note that there is a request."""
+    if (connection := connection_of(request.transport)) is not None:
+        connection.begin()
+    return await handler(request)
+
+
+async def _let_next_come(request: Request, response: StreamResponse) -> None:
+    """Let the next request of a connection come, unless the connection ends with this one."""
+    if response.keep_alive and not request.body_exists and (connection := connection_of(request.transport)) is not None:
+        connection.go_on()
 
 
 @asynccontextmanager
