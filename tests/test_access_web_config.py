@@ -142,6 +142,7 @@ def test_old_versions(read, authority):
         ("a: b: c", "line 1 of web.yml is no YAML: mapping values are not allowed here. Expected lines of KEY: VALUE, indented"),
         ('\na: "b\n', "line 3 of web.yml is no YAML: found unexpected end of stream."),
         ("basic_auth_users: {a: *secret}", "line 1 of web.yml is no YAML: found undefined alias."),
+        ("basic_auth_users:\n  <<: {a: b}", "line 2 of web.yml has a merge key (<<). Write its lines out."),
         ("\n\0", "line 2 of web.yml has a character that YAML does not allow. Remove it."),
         ("[\n" * 5000, " of web.yml is nested too deeply. Expected a web configuration."),
         ("#" * 2**17 + "\n", '"web.yml" is larger than 128 KiB. Expected a web configuration.'),
@@ -179,6 +180,8 @@ def test_old_versions(read, authority):
         (f"{TLS}  client_allowed_sans: [a]", "client_allowed_sans on line 5 of web.yml was given without a client_auth_type that"),
         (f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_allowed_sans: []", "client_allowed_sans on line 6 of web.yml is an empty"),
         (f"{TLS}  client_ca_file: server.pem", 'client_ca_file "server.pem" on line 5 of web.yml was given without a client_auth_type'),
+        (f"{TLS}  client_ca_file: /dev/null", 'client_ca_file "/dev/null" on line 5 of web.yml was given without a client_auth_type'),
+        (f"{TLS}  client_ca: text", "client_ca on line 5 of web.yml was given without a client_auth_type"),
         (f"{TLS}  client_auth_type: VerifyClientCertIfGiven\n  client_ca_file: server-key.pem", "has no certificate. Expected one or more"),
         (TLS.replace("server-key", "ca-key"), 'ca-key.pem" on line 4 of web.yml: the private key does not belong to the certificate'),
         (TLS.replace("server-key", "server"), 'server.pem" on line 4 of web.yml has no private key.'),
@@ -295,6 +298,25 @@ def test_whatever_is_in_a_file(key, value):
         assert str(error).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('"\\ß"', "found unknown escape character"), ('"\\xß"', "expected escape sequence of 2 hexadecimal numbers"),
+        ("@ß", "found character that cannot start any token"), ("`ß", "found character that cannot start any token"),
+        ("*a", "found undefined alias"), ("*ß", "expected alphabetic or numeric character"), ("&ß x", "expected alphabetic or numeric character"),
+        ("&aß x", "expected alphabetic or numeric character"), ("!<a ß", "expected '>'"), ("!ß x", "expected URI"), ("!a!ß x", "expected URI"),
+        ("!%ß x", "expected URI escape sequence of 2 hexadecimal numbers"), ("!aß x", "expected ' '"), ("!a!b x", "found undefined tag handle"),
+        ("|ß", "expected chomping or indentation indicators"), ("|1 ß", "expected a comment or a line break"),
+        ("[x}", "expected ',' or ']'"), ("{a: x]", "expected ',' or '}'"), ('"x" ß', "expected <block end>"),
+        ("x\n%YAML ß", "expected a digit"),
+    ],
+)  # fmt: skip
+def test_a_secret_that_is_no_yaml(read, value, problem):
+    """No character of it is shown."""
+    error = error_of(read, f"basic_auth_users:\n  alice: {value}\n")
+    assert re.fullmatch(rf"line [1-9] of web.yml is no YAML: {re.escape(problem)}\. Expected lines of .*", error)
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
 def test_bytes_that_are_no_text(encoding):
     """The sentence has their line. UTF-16 with its mark is read, as by YAML."""
@@ -319,6 +341,13 @@ def test_files_that_cannot_be_read(read, text, sentence):
     """The sentence says which one."""
     with pytest.raises(ServingError, match=sentence):
         read(text)
+
+
+def test_an_authority_that_is_not_there(read, authority):
+    """That comes before what else is wrong, as in other exporters."""
+    authority.issue("server")
+    with pytest.raises(ServingError, match='client_ca_file "somefile" on line 5 of web.yml: No such file or directory'):
+        read(f"{TLS}  client_ca_file: somefile")
 
 
 def test_paths_are_those_of_the_file(authority, monkeypatch):

@@ -48,6 +48,10 @@ class Pem:
             return SettingError(self.setting, self.subject, problem)
         return ConfigurationError(self.subject + problem)
 
+    def exists(self) -> bool:
+        """Whether there is such text, or something at the path."""
+        return not self.path or os.path.exists(self.path)
+
     def read(self, read: Callable[[str], bytes], what: str) -> bytes:
         """Return its bytes. Raises :exc:`~hr_prometheus.errors.ServingError` if it cannot be read.
 

@@ -71,10 +71,9 @@ def make_context(settings: TlsSettings, read: Callable[[str], bytes]) -> ssl.SSL
     load_chain(context, settings.certificate, settings.key, read)
     _choose_versions_and_ciphers(context, settings)
     if settings.client_ca is not None:
-        text = settings.client_ca.read(read, "certificates")
-        if settings.client_auth_type not in VERIFIED:
+        if settings.client_auth_type not in VERIFIED and settings.client_ca.exists():
             raise settings.client_ca.error(NOT_VERIFIED)
-        _load_authorities(context, settings.client_ca, text)
+        _load_authorities(context, settings.client_ca, settings.client_ca.read(read, "certificates"))
     if settings.client_auth_type in VERIFIED:
         # As Go has it, and with all versions of Python the same: each certificate of the authorities is trusted by itself.
         context.verify_flags = (context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT

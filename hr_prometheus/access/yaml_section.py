@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from yaml.nodes import Node
 
-_NULL, _BOOLEAN, _WHOLE = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int"))
+_NULL, _BOOLEAN, _WHOLE, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "merge"))
 _MOST_DIGITS = 18
 #: What may be a misspelled name; it is one if it is near a name that is expected.
 _WORD = re.compile(r"[\w-]{1,60}", re.ASCII)
 _NUMBER = re.compile(r"-?[\d.]{1,6}[a-z]{0,3}|", re.ASCII)
+#: What PyYAML quotes of a text, which may be part of a secret.
+_QUOTED = re.compile(r"""(?s)(character|alias|handle) (?:'.*'|".*")|, but (?:found|got) .*""")
 _FLAGS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
@@ -51,6 +53,8 @@ class Section:
             if not isinstance(key_node, ScalarNode):
                 raise ConfigurationError(f"{_place(file, line)} has a key that is no text. Expected KEY: VALUE.")
             key = str(key_node.value)
+            if key_node.tag == _MERGE:
+                raise ConfigurationError(f"{_place(file, line)} has a merge key (<<). Write its lines out.")
             problem = ""
             if keys is not None and key not in keys:
                 problem = f" is no setting.{did_you_mean(key, keys)} Expected one of {', '.join(keys)}."
@@ -148,7 +152,7 @@ def read_section(file: str, text: bytes, keys: Sequence[str]) -> Section:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = loader.line if error.problem_mark is None else error.problem_mark.line
-        problem = re.sub("(alias|tag handle) .*", r"\1", str(error.problem))  # what follows may be part of a secret
+        problem = _QUOTED.sub(r"\1", str(error.problem))
         raise _syntax_error(file, line + 1, f": {problem}") from None
     except RecursionError:
         problem = " is nested too deeply. Expected a web configuration."
