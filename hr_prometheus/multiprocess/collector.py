@@ -94,10 +94,6 @@ class MultiProcessCollector:
         """Close the removed files of workers that are not among the *living*, and keep their numbers."""
         self._cells.settle(living)
 
-    def settle(self, living: Collection[str]) -> None:
-        """Close the removed files of workers that are not among the *living*, and keep their numbers."""
-        self._cells.settle(living)
-
     def close(self) -> None:
         """Close the files."""
         self._cells.close()
