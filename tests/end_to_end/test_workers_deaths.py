@@ -114,6 +114,7 @@ def test_a_service_with_few_descriptors_does_not_start(limit):
         cwd=APPS, env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "Too many open files" in done.stderr
 
 
 @pytest.mark.parametrize("event", ["killed", "reloaded", "without their files"])

@@ -7,13 +7,12 @@ import os
 import resource
 import socket
 import ssl
-import subprocess
 import sys
 from collections import Counter
 
 import aiohttp
 import pytest
-from conftest import APPS, DEADLINE, clean_environment
+from conftest import APPS, DEADLINE
 from workers import MARK, ask, load, scrape, slots, until_async
 
 LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
@@ -81,17 +80,6 @@ async def test_tls(serve, mark, loop):
         assert f"answered_total {float(len(pids))}" in await answer.text()
     code, _, error = service.stop()
     assert (code, error) == (0, "")
-
-
-@pytest.mark.parametrize("limit", [12, 14])
-def test_too_few_descriptors_for_a_start(limit):
-    """It is one sentence."""
-    command = f"ulimit -n {limit}; exec {sys.executable} -m hr_prometheus run many:create_app --port 0 --workers 2 --loop asyncio"
-    done = subprocess.run(
-        ["/bin/bash", "-c", command], cwd=APPS, env=clean_environment(), stderr=subprocess.PIPE, text=True,
-        timeout=DEADLINE, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (1, "Error: cannot start a worker: Too many open files.\n")
 
 
 LIMITED = """
