@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
-IGNORED = "The application carries hrprometheus_middleware() already and goes on with its options; ignored: %s."
+IGNORED = "The application carries hrprometheus_middleware() already and keeps its options; ignored: %s."
 _POLL_SECONDS = 0.1
 #: The route of a match that has none: one without a resource.
 _NO_ROUTE = SystemRoute(HTTPNotFound())
@@ -103,7 +103,7 @@ def instrument(
     - *blocked_after*: for how many seconds one thing may hold the loop before that counts as a block of its route: a tenth
       by default. 0 counts nothing.
 
-    The other options are those of :func:`~hr_prometheus.hrprometheus_middleware`.
+    :func:`~hr_prometheus.hrprometheus_middleware` describes the other options.
 
     An application that carries the middleware already keeps it, with its own options, and is not counted
     twice. A metrics route that it has, or a status page, is left as it is.

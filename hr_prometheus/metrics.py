@@ -160,7 +160,7 @@ CLIENT_REDIRECTS = Metric(
 CLIENT_CONNECTION_WAIT = Metric(
     "client_connection_wait_seconds",
     "histogram",
-    "Seconds for which requests of the application waited for a connection because the pool had none free, of those that did",
+    "Seconds that requests of the application waited for a free connection of the pool, without those that waited for none",
     "seconds",
     ("client",),
     LATENCY_BUCKETS,
@@ -183,7 +183,7 @@ CLIENT_CONNECT = Metric(
 CLIENT_DNS = Metric(
     "client_dns_seconds",
     "histogram",
-    "Seconds that look-ups of names for the application's client took, of those that were not cached",
+    "Seconds that uncached DNS look-ups of the application's client took",
     "seconds",
     ("client",),
     LATENCY_BUCKETS,

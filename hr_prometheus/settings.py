@@ -223,7 +223,7 @@ class Settings:
                 raise SettingError(name, f"--{name.replace('_', '-')}", problem)
         for directory in self.reload_dirs:
             if not os.path.isdir(directory):
-                problem = " is not a directory. Expected one whose files are watched."
+                problem = " is not a directory. Expected a directory whose files are watched."
                 raise SettingError("reload_dir", f'--reload-dir "{directory}"', problem, (directory,))
 
     def _check_page(self) -> None:

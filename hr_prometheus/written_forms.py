@@ -137,7 +137,7 @@ def parse_access_log_format(text: str) -> str:
     wrong = _ANY_FIELD.search(_FIELD.sub(" ", text))
     if wrong is None and _FIELD.search(text):
         return text
-    problem = ": each line would be the same" if wrong is None else f': "{wrong[0]}" is no field'
+    problem = ": each line would be the same" if wrong is None else f': "{wrong[0]}" is not a field'
     problem += f". Expected aiohttp's fields, {fields}, for example '%a \"%r\" %s %Tf'."
     raise SettingError("access_log_format", f'--access-log-format "{text}"', problem)
 

@@ -30,6 +30,10 @@ def sentences_of(text: str) -> list[str]:
     """Return the sentences for people: those of paragraphs, items, headings and cells. Inline code counts as a word."""
     text = re.sub(r"`[^`]+`", "`code`", without_blocks(text))
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("**", "")
-    parts = re.split(r"\n\s*\n|\n *(?:-|#+|\d+\.) |\|", text)
-    sentences = (each for part in parts for each in re.split(r"(?<=[.!?])\)?\s+(?=\W?[A-Z0-9`])", part))
-    return [" ".join(each.split()) for each in sentences]
+    parts = re.split(r"\n\s*\n|\n *(?:-|#+|\d+\.) |\||<br>", text)
+    return [each for part in parts for each in sentences_in(part)]
+
+
+def sentences_in(text: str) -> list[str]:
+    """Return the sentences of a paragraph."""
+    return [" ".join(each.split()) for each in re.split(r"(?<=[.!?])\)?\s+(?=\W?[A-Z0-9`])", text)]

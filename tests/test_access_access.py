@@ -29,7 +29,7 @@ def settings_of(file):
     ("text", "sentence"),
     [
         ("http_server_config: {http2: !!bool hunter2}", " is neither true nor false."),
-        ('basic_auth_users: {hunter2: "\\UFFFFFFFF"}', " is no YAML."),
+        ('basic_auth_users: {hunter2: "\\UFFFFFFFF"}', " is not YAML."),
         ("hunter2: x", "An entry on line 1 of "),
     ],
 )
@@ -41,7 +41,7 @@ async def test_a_file_that_becomes_wrong(file, caplog, text, sentence):
     await asyncio.sleep(0.05)
     assert current.get() is earlier
     (line,) = caplog.messages
-    assert line.startswith("The metrics port goes on with its earlier settings. ")
+    assert line.startswith("The metrics port keeps its earlier settings. ")
     assert sentence in line
     assert "hunter2" not in line
 
@@ -57,7 +57,7 @@ async def test_an_error_that_nobody_expected(file, caplog, monkeypatch):
     monkeypatch.setattr(access, "read_web_config", fail)
     current.get()
     await asyncio.sleep(0.05)
-    assert caplog.messages == ["The metrics port goes on with its earlier settings. KeyError."]
+    assert caplog.messages == ["The metrics port keeps its earlier settings. KeyError."]
 
 
 async def test_a_rate_limit_without_a_burst(file, caplog):

@@ -234,4 +234,4 @@ async def test_what_cannot_be_measured_is_left_out(url, caplog):
         assert requests(REGISTRY) == before + 2
     counted, left_out = [record.message for record in caplog.records if record.name == "hr_prometheus"]
     assert counted == "--client-metrics: 2 client sessions are measured."
-    assert left_out.startswith("--client-metrics: 1 client session is not measured: the trace_configs are no list")
+    assert left_out.startswith("--client-metrics: 1 client session is not measured: the trace_configs are not a list")

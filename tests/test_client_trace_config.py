@@ -58,9 +58,9 @@ async def url(aiohttp_server):
         ({"hosts": {"a.example": 1}}, "hosts is {'a.example': 1}. Expected names by hosts"),
         (
             {"hosts": {"http://a.example": "a"}},
-            '"http://a.example" in hosts is no host. Expected one, with a port or without',
+            '"http://a.example" in hosts is not a host. Expected a host, with a port or without',
         ),
-        ({"hosts": {"a.example:x": "a"}}, '"a.example:x" in hosts is no host'),
+        ({"hosts": {"a.example:x": "a"}}, '"a.example:x" in hosts is not a host'),
         ({"host_budget": -1}, "host_budget is -1. Expected a whole number from 0 on."),
         ({"host_budget": True}, "host_budget is True"),
         ({"registry": 1}, "registry is 1. Expected a prometheus_client.CollectorRegistry"),
@@ -187,7 +187,7 @@ async def test_an_error_of_ours_is_no_error_of_the_request(registry, url, caplog
     assert numbers['hr_prometheus_errors_total{where="client"}'] == 4
     assert numbers[f'client_requests_in_progress{{client="default",host="127.0.0.1:{url.port}"}}'] == 0
     (record,) = caplog.records
-    assert record.message.startswith("Recording a request of the client failed; the request itself goes on.")
+    assert record.message.startswith("Recording a request of the client failed; the request itself continues.")
     assert record.exc_info[0] is ArithmeticError
 
 

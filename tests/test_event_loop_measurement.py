@@ -122,7 +122,7 @@ async def test_a_watchdog_that_raises_stops(registry, monkeypatch, caplog):
         assert watchdogs() == 0
         lags = scrape(registry)[LAGS]
         await until(lambda: scrape(registry)[LAGS] > lags)
-    assert "The watchdog of the event loop has failed and does not go on" in caplog.text
+    assert "The watchdog of the event loop has failed and has stopped" in caplog.text
 
 
 async def test_no_more_threads(registry, monkeypatch):
@@ -143,7 +143,7 @@ async def test_a_heart_that_raises_stops(registry, monkeypatch, caplog):
         monkeypatch.setattr("hr_prometheus.event_loop.usage.UsageReader.read", lambda _reader: 1 / 0)
         await until(lambda: scrape(registry).get(ERRORS) == 1)
         await until(lambda: watchdogs() == 0)
-    assert "Measuring the event loop has failed and does not go on" in caplog.text
+    assert "Measuring the event loop has failed and has stopped" in caplog.text
 
 
 @pytest.mark.parametrize("name", [LAGS.removesuffix("_count"), TASKS])

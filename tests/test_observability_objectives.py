@@ -23,7 +23,7 @@ def test_budgets():
 )
 def test_what_is_no_objective(text):
     """The sentence shows the value and two examples."""
-    with pytest.raises(ConfigurationError, match="is not understood. Expected a percentage, at least 50 and below 100"):
+    with pytest.raises(ConfigurationError, match="is not understood. Expected a percentage from 50 to below 100"):
         parse_objectives([text])
 
 

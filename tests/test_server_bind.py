@@ -98,8 +98,8 @@ def test_unix_paths(tmp_path):
     remove_unix_path(path)
     (tmp_path / "file").touch()
     for wrong, words in {
-        tmp_path / "file": "it is no socket",
-        tmp_path / "none" / "socket": "no directory that can be written to",
+        tmp_path / "file": "it is not a socket",
+        tmp_path / "none" / "socket": "is not a directory that can be written to",
         tmp_path / ("x" * 120): "at most 107 bytes",
     }.items():
         with pytest.raises(ServingError, match=words):

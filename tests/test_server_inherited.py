@@ -81,7 +81,7 @@ def test_what_nothing_can_be_served_on():
     connected, other = socket.socketpair()
     for descriptor, reason in {
         closed: "is not open",
-        file: "is no socket",
+        file: "is not a socket",
         datagram: r"is of another kind \(AF_INET, SOCK_DGRAM\)",
         connected.fileno(): "is connected to one client",
         unbound.fileno(): "is not bound to an address",

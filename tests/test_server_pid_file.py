@@ -60,8 +60,8 @@ def test_files_that_cannot_be_held(tmp_path):
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name, words in {
-        "app.py": "there is a file of this name, and it has no number of a process. Choose another one.",
-        "pipe": "it is no regular file. Choose another one.",
+        "app.py": "there is a file of this name, and it has no process ID. Choose another one.",
+        "pipe": "it is not a regular file. Choose another one.",
         "directory": "Is a directory. Expected a file in a directory that can be written to.",
         "none/pid": "No such file or directory. Expected a file in a directory that can be written to.",
         "app.py/pid": "Not a directory. Expected a file in a directory that can be written to.",

@@ -49,7 +49,7 @@ def test_a_user_and_a_password(text, url, authorization):
 )
 def test_what_is_no_url(text):
     """It is quoted as it was typed."""
-    with pytest.raises(ConfigurationError, match="is no URL of metrics. Expected") as error:
+    with pytest.raises(ConfigurationError, match="is not a URL of metrics. Expected") as error:
         read_address(text)
     assert str(error.value).startswith(f'"{text.replace("host/@", "***@")}" ')
 

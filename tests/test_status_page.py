@@ -627,7 +627,7 @@ def refuse(page: Page) -> None:
 def garble(page: Page) -> None:
     """Answer the next poll with lines of a scrape, and then with something else."""
     page.server.answer = 'request_count_total{method="GET",path="/new",status="200"} 1.0\n<p>\n'
-    page.wait(lambda: "its answer is no scrape" in page.text("#state"))
+    page.wait(lambda: "its answer is not a scrape" in page.text("#state"))
 
 
 @pytest.mark.parametrize("interrupt", [stop_polls, refuse, garble])
@@ -737,7 +737,7 @@ def test_a_restart_of_the_server(page, server):
     server.use(CollectorRegistry())
     server.record("/", 4, status=500)
     page.poll()
-    assert "The counters began anew at" in page.text("#notices")
+    assert "The counters started again from 0 at" in page.text("#notices")
     page.click("tr[data-route='GET /'] button")
     details = page.details()
     assert (details["Requests"], details["2xx"], details["5xx"]) == ("14", "10 (71 %)", "4 (29 %)")
@@ -756,7 +756,7 @@ def test_a_restart_that_no_counter_tells(page, server, worker):
     show_starts(server.registry, {worker: 2000})
     server.record("/", 10)
     page.poll()
-    page.wait(lambda: "The counters began anew at" in page.text("#notices"))
+    page.wait(lambda: "The counters started again from 0 at" in page.text("#notices"))
     page.click("tr[data-route='GET /'] button")
     assert page.details()["Requests"] == "13"
 
@@ -824,7 +824,7 @@ def test_an_answer_that_is_no_scrape(page, server, answer):
     server.record("/", 3)
     page.open()
     server.answer = answer
-    page.wait(lambda: "its answer is no scrape" in page.text("#state"))
+    page.wait(lambda: "its answer is not a scrape" in page.text("#state"))
     server.record("/", 5)
     server.answer = None
     page.wait(lambda: page.text("#state") == "Live")

@@ -132,7 +132,7 @@ class CurrentAccess:
             # The text of an error that nobody expected may have a part of the file.
             is_ours = isinstance(error, HrPrometheusError)
             sentence = sentence_of(error, self._settings.origins) if is_ours else f"{type(error).__name__}."
-            logger.error("The metrics port goes on with its earlier settings. %s", sentence)
+            logger.error("The metrics port keeps its earlier settings. %s", sentence)
 
 
 def _current_context(current: Callable[[], ssl.SSLContext | None]) -> ssl.SSLContext:

@@ -121,7 +121,7 @@ def _error(
 ) -> ConfigurationError:
     at = key or certificate
     if not _has_certificate(certificate):
-        at, problem = certificate, " is no certificate. Expected a certificate chain in PEM format."
+        at, problem = certificate, " is not a certificate. Expected a certificate chain in PEM format."
     elif is_encrypted:
         problem = ": the private key is encrypted. Expected one without a passphrase, as openssl pkey writes it."
     elif reason in _MISMATCHES:

@@ -106,7 +106,7 @@ def _read_tls(section: Section) -> TlsSettings | None:
     ciphers = section.texts("cipher_suites")
     for name in ciphers:
         if name not in CIPHERS:
-            problem = f" is no cipher suite of Go's.{did_you_mean(name, CIPHERS)} Expected names as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
+            problem = f" is not a cipher suite of Go's.{did_you_mean(name, CIPHERS)} Expected names as TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256."
             raise section.value_error("cipher_suites", name, problem, CIPHERS)
     if ciphers and not any(CIPHERS[name] for name in ciphers) and versions[1] != "TLS13":
         problem = (
@@ -181,7 +181,9 @@ def _read_users(section: Section) -> dict[bytes, bytes]:
     for name in section:
         hashed = section.text(name)
         if not _BCRYPT.fullmatch(hashed):
-            problem = " is no hash of bcrypt. Expected NAME: HASH, with a hash as htpasswd -nBC 10 writes it: $2y$10$…"
+            problem = (
+                " is not a hash of bcrypt. Expected NAME: HASH, with a hash as htpasswd -nBC 10 writes it: $2y$10$…"
+            )
             raise section.error(name, problem)
         users[name.encode(errors="surrogatepass")] = hashed.encode()
     if users:
@@ -196,7 +198,7 @@ def _read_headers(section: Section) -> dict[str, str]:
     texts = {name: headers.text(name) for name in headers}
     for name, text in texts.items():
         if _HEADERS[name] and text not in _HEADERS[name]:
-            problem = f" is no value of this header. Expected {' or '.join(_HEADERS[name])}."
+            problem = f" is not a value of this header. Expected {' or '.join(_HEADERS[name])}."
             raise headers.value_error(name, text, problem, _HEADERS[name])
         if not text.isprintable():
             raise headers.error(name, " has characters that no header can have. Remove them.")
@@ -209,7 +211,7 @@ def _read_rate_limit(section: Section) -> RateLimit | None:
     if interval not in ("", "0"):
         parts = _DURATION_PART.findall(interval)
         if "".join(number + unit for number, unit in parts) != interval:
-            problem = " is no duration. Expected numbers with units, for example 500ms or 1m30s."
+            problem = " is not a duration. Expected numbers with units, for example 500ms or 1m30s."
             raise section.value_error("interval", interval, problem)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
         if seconds >= _LONGEST_DURATION:

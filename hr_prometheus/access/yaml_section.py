@@ -47,17 +47,17 @@ class Section:
             return
         if not isinstance(node, MappingNode):
             self._line = line or _line_of(node)
-            raise ConfigurationError(f"{self.subject} is no mapping. Expected lines of KEY: VALUE.")
+            raise ConfigurationError(f"{self.subject} is not a mapping. Expected lines of KEY: VALUE.")
         for key_node, value in node.value:
             line = _line_of(key_node)
             if not isinstance(key_node, ScalarNode):
-                raise ConfigurationError(f"{_place(file, line)} has a key that is no text. Expected KEY: VALUE.")
+                raise ConfigurationError(f"{_place(file, line)} has a key that is not text. Expected KEY: VALUE.")
             key = str(key_node.value)
             if key_node.tag == _MERGE:
                 raise ConfigurationError(f"{_place(file, line)} has a merge key (<<). Write its lines out.")
             problem = ""
             if keys is not None and key not in keys:
-                problem = f" is no setting.{did_you_mean(key, keys)} Expected one of {', '.join(keys)}."
+                problem = f" is not a setting.{did_you_mean(key, keys)} Expected one of {', '.join(keys)}."
             elif key in self._nodes:
                 problem = f" is there for the second time, after line {self._lines[key]}. Leave one of them out."
             self._nodes[key], self._lines[key] = value, line
@@ -104,7 +104,7 @@ class Section:
         if node is None or _is_null(node):
             return []
         if not isinstance(node, SequenceNode):
-            raise self.error(key, " is no list. Expected lines of - VALUE.")
+            raise self.error(key, " is not a list. Expected lines of - VALUE.")
         return [self._text(key, each) for each in node.value]
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -120,7 +120,7 @@ class Section:
         """Return a whole number from 0 on; 0 if there is none."""
         text = self.text(key)
         if text and (self._nodes[key].tag != _WHOLE or not text.isdecimal()):
-            raise self.value_error(key, text, " is no whole number from 0 on.")
+            raise self.value_error(key, text, " is not a whole number from 0 on.")
         if len(text) > _MOST_DIGITS:
             raise self.error(key, f" has more than {_MOST_DIGITS} digits.")
         return int(text or 0)
@@ -134,7 +134,7 @@ class Section:
         from yaml.nodes import ScalarNode  # noqa: PLC0415  # an extra
 
         if not isinstance(node, ScalarNode):
-            raise self.error(key, " is no text. Expected one, and no list or mapping.")
+            raise self.error(key, " is not a text. Expected a single value, not a list or mapping.")
         return "" if _is_null(node) else str(node.value)
 
 
@@ -171,13 +171,13 @@ def _decode(file: str, text: bytes) -> str:
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(
-            f"{_place(file, line)} is no text in UTF-8. Expected a web configuration in UTF-8."
+            f"{_place(file, line)} is not text in UTF-8. Expected a web configuration in UTF-8."
         ) from None
 
 
 def _syntax_error(file: str, line: int, problem: str) -> ConfigurationError:
     advice = "Expected lines of KEY: VALUE, indented alike, with quotes around a value that has special characters."
-    return ConfigurationError(f"{_place(file, line)} is no YAML{problem}. {advice}")
+    return ConfigurationError(f"{_place(file, line)} is not YAML{problem}. {advice}")
 
 
 def _is_near(text: str, expected: Iterable[str]) -> bool:

@@ -78,5 +78,5 @@ def _address(key: str) -> tuple[str, int | None]:
     except ValueError:
         pass
     raise ConfigurationError(
-        f'"{key}" in hosts is no host. Expected one, with a port or without: "api.example.com", "localhost:9000", "[::1]".'
+        f'"{key}" in hosts is not a host. Expected a host, with a port or without: "api.example.com", "localhost:9000", "[::1]".'
     )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_CLIENT = "default"
 #: The label of the request that is served meanwhile.
 PATH = "path"
-_EVENT = "Recording a request of the client failed; the request itself goes on"
+_EVENT = "Recording a request of the client failed; the request itself continues"
 
 #: How many records are kept by URL. One that is not is looked up by its labels.
 _MOST_RECORDS = 1024
@@ -48,8 +48,8 @@ def client_trace_config(
 ) -> TraceConfig:
     """Make a trace configuration that records the requests of the sessions that have it.
 
-    ``ClientSession(trace_configs=[client_trace_config()])``; one can be in several sessions. *client* is a label of all
-    their metrics. *hosts* maps hosts, or hosts and ports, to the names that the label ``host`` has for them. Of other hosts
+    ``ClientSession(trace_configs=[client_trace_config()])``. Several sessions can share a configuration. *client* is a label
+    of all their metrics. *hosts* maps hosts, or hosts and ports, to the names that the label ``host`` has for them. Of other hosts
     the first *host_budget* keep their own, and further ones are ``other``. With *by_route* what is sent while a request is
     served has the label ``path`` of that request, if a middleware of ours records it.
 

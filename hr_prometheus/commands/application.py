@@ -59,7 +59,7 @@ def load_metrics(settings: Settings) -> tuple[ApplicationMetrics, list[Row], Set
     for name, bounds in application.buckets.by_route.items():
         if not application.native_histograms and not set(bounds).intersection(application.buckets.others):
             print_warning(
-                f'The buckets of the route "{name}" have no bound in common with those of other routes, so what is shown of '
-                "several routes together has no quantiles. Keep some bounds in common."
+                f'The buckets of the route "{name}" have no bound in common with those of other routes, so there are '
+                "no quantiles of several routes together. Keep some bounds in common."
             )
     return application, rows, settings

@@ -140,6 +140,6 @@ def _project_table(path: str, document: Mapping[str, Any], lines: Mapping[Path, 
     if table is not None and not isinstance(table, dict):
         place = place_in(path, lines.get(TABLE, 0))
         raise ConfigurationError(
-            f"{'.'.join(TABLE)} {place} is no table. Expected [{'.'.join(TABLE)}], and settings below it."
+            f"{'.'.join(TABLE)} {place} is not a table. Expected [{'.'.join(TABLE)}], and settings below it."
         )
     return table

@@ -48,7 +48,7 @@ def report_refusal(error: OSError, output: StandardOutput) -> None:
     try:
         os.getcwd()
     except OSError:
-        print_error("the current directory does not exist any more. Change to one that does.")
+        print_error("the current directory does not exist any more. Change to an existing directory.")
     else:
         if error.filename is None:  # only a standard stream has no name
             output.refuse(error)

@@ -90,8 +90,8 @@ metrics_web_config = metrics_option(
     "--metrics-web-config",
     type=FilePath(),
     metavar="FILE",
-    help="TLS, users with passwords, headers and a rate limit of the metrics port, in a web configuration as Prometheus' "
-    "exporters have it (with the extra auth). Read again when it changes.",
+    help="TLS, users with passwords, headers and a rate limit of the metrics port: a web configuration as of Prometheus' "
+    "exporters (with the extra auth). Read again when it changes.",
 )
 file_sd = metrics_option(
     "--file-sd",
@@ -140,8 +140,8 @@ keep_values = metrics_option(
     type=click.Choice(KEEP_VALUES),
     default=SAFE,
     show_default=True,
-    help="Which values of other parameters the label path shows: safe hides as {PARAM} what looks like a secret or a "
-    "person, all hides nothing.",
+    help="Which values of other parameters the label path shows. safe hides as {PARAM} what looks like a secret or a "
+    "person. all hides nothing.",
 )
 path_budget = metrics_option(
     "--path-budget",
@@ -174,7 +174,7 @@ label = metrics_option(
     parse=parse_labels,
     takes_table=True,
     help="Give the request metrics a label NAME: handler, route, const:VALUE, env:VARIABLE, or header:HEADER=VALUE,VALUE for "
-    "these values of a header (query:, cookie:, match:, host: likewise); others are other. Repeatable.",
+    "these values of a header (query:, cookie:, match:, host: likewise). Any other value is shown as other. Repeatable.",
 )
 detail = metrics_option(
     "--detail",
@@ -213,8 +213,8 @@ exemplars = metrics_option(
     type=click.Choice(EXEMPLAR_SOURCES),
     default=NO_EXEMPLARS,
     show_default=True,
-    help="Show latencies and errors with the trace of a request as an example: of its header traceparent, if it is sampled, or "
-    "of the span of an OpenTelemetry middleware (with the extra otel).",
+    help="Attach a request's trace to latencies and errors. traceparent: from that header, if it is sampled. otel: from the "
+    "OpenTelemetry span (with the extra otel).",
 )
 
 
@@ -223,8 +223,8 @@ native_histograms = metrics_option(
     type=click.Choice(MODES),
     bare=MODES[0],
     metavar="[both]",
-    help="Keep the histograms of requests as native ones as well: a Prometheus that asks for these gets one series for each, or the "
-    "classic ones too with --native-histograms=both. Other scrapes have the classic ones.",
+    help="Keep the histograms of requests as native ones as well. A Prometheus that asks for these gets one series for each. With "
+    "--native-histograms=both it gets the classic ones, too. Other scrapes have the classic ones.",
 )
 
 
@@ -257,8 +257,7 @@ blocked_after = metrics_option(
     type=Seconds(example=DEFAULT_BLOCKED_AFTER),
     metavar="SECONDS",
     show_default=f"{DEFAULT_BLOCKED_AFTER:g}",
-    help="For how long a step of a request or a task may hold the event loop, before that counts as a block of its route; "
-    "0 counts none.",
+    help="How long a request or a task may hold the event loop in one step before it is a block; 0 counts none.",
 )
 client_metrics = metrics_option(
     "--client-metrics",

@@ -64,8 +64,8 @@ latency = output_option(
     parse=parse_latencies,
     takes_numbers=True,
     takes_table=True,
-    help="In what time as many requests must be answered: of the application, or of its route NAME; one of --buckets. Without it "
-    "no alert looks at latencies. Repeatable.",
+    help="Time within which that percentage of requests must be answered: of the application, or of its route NAME; one of "
+    "--buckets. Without it no alert looks at latencies. Repeatable.",
 )
 least_requests = output_option(
     "--least-requests",
@@ -73,7 +73,7 @@ least_requests = output_option(
     metavar="N",
     default=DEFAULT_LEAST_REQUESTS,
     show_default=True,
-    help="Requests that an objective's alert needs in its long window, so that a handful of errors is no outage.",
+    help="Requests that an objective's alert needs in its long window, so that a handful of errors is not an outage.",
 )
 trace_url = output_option(
     "--trace-url",

@@ -31,8 +31,8 @@ _TOO_MANY_SERIES = 4
 def routes(*, output_format: str, max_series: int | None, start: bool, **values: Any) -> None:
     """Show the route table of TARGET as the metrics will see it; see `run` for TARGET and ARGS.
 
-    The application is made but not started, unless --start is given. For each route: its methods, its name, the label
-    that its requests are recorded under, with <NAME> for a parameter whose values are kept, the policy of each
+    The application is made but not started, unless --start is given. The table shows for each route its methods, its name
+    and the label of its requests. <NAME> in a label is a parameter whose values are kept. Then come the policy of each
     parameter, and how many path labels and series there can be at worst. It is a table where that fits the terminal, or
     COLUMNS, and elsewhere a block for each route. In a file or pipe it is a table of any width, unless COLUMNS is set.
 

@@ -47,8 +47,8 @@ def rules(
 ) -> None:
     """Write rules for Prometheus: of any application, or with objectives for routes of TARGET; see `run` for TARGET and ARGS.
 
-    They record rates, errors and latencies of each route, and alert when an objective is being missed, when the event loop is
-    blocked, when labels are folded, when scrapes fail and when workers restart. A 5xx is an error. A 499 is none: the client has left.
+    They record rates, errors and latencies of each route. They alert on missed objectives, a blocked event loop, folded labels,
+    failing scrapes and restarting workers. A 5xx is an error. A 499 is not: the client has left.
     """
     if tests is not None and output is None:
         raise ConfigurationError("--tests was given without --output. The tests name the file of the rules.")

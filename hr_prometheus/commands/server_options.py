@@ -80,7 +80,7 @@ handler_cancellation = server_option(
     "--handler-cancellation/--no-handler-cancellation",
     default=None,
     show_default="no-handler-cancellation",
-    help="Cancel the handler of a client that leaves; without it the handler goes on to its end.",
+    help="Cancel the handler of a client that leaves; without it the handler continues to its end.",
 )
 access_log = server_option(
     "--access-log/--no-access-log",
@@ -137,8 +137,8 @@ pid_file = server_option(
     "--pid-file",
     type=FilePath(),
     metavar="FILE",
-    help="Keep the number of this process in this file, from before the application is imported until the stop. A second "
-    "process with the same file is refused.",
+    help="Keep the process ID in this file, from before the application is imported until the stop. A second process with "
+    "the same file is refused.",
 )
 
 # -- more than one process
@@ -157,14 +157,14 @@ worker_timeout = workers_option(
     type=Seconds(example=DEFAULT_WORKER_TIMEOUT),
     metavar="SECONDS",
     show_default=f"{DEFAULT_WORKER_TIMEOUT:g}",
-    help="Replace a worker whose event loop has been blocked for so long; 0 never does.",
+    help="Replace a worker whose event loop has been blocked for this long; 0 never does.",
 )
 boot_timeout = workers_option(
     "--boot-timeout",
     type=Seconds(example=DEFAULT_BOOT_TIMEOUT),
     metavar="SECONDS",
     show_default=f"{DEFAULT_BOOT_TIMEOUT:g}",
-    help="Kill a worker that has not started within so long, and try again; 0 never does.",
+    help="Kill a worker that has not started within this time, and try again; 0 never does.",
 )
 max_requests = workers_option(
     "--max-requests",
@@ -178,7 +178,7 @@ max_requests = workers_option(
 reload = development_option(
     "--reload/--no-reload",
     default=False,
-    help="Start the application anew whenever one of its files changes; connections wait meanwhile.",
+    help="Restart the application when one of its files changes. Connections wait meanwhile.",
 )
 reload_dir = development_option(
     "--reload-dir",

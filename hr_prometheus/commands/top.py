@@ -78,10 +78,10 @@ def top(
 
     The last two lines need `run --detail full`, and a wide terminal.
 
-    In a terminal the keys of the last line sort the table. q, Ctrl-C and SIGTERM end it with exit code 0, and Ctrl-Z suspends
-    it. A server that does not answer any more is asked again.
+    In a terminal the keys of the last line sort the table. The keys q and Ctrl-C end it with exit code 0, as SIGTERM does. Ctrl-Z
+    suspends it. A server that does not answer any more is asked again.
 
-    With --once, or where standard input or output is no terminal, it scrapes twice, prints the table, and ends.
+    With --once, or where standard input or output is not a terminal, it scrapes twice, prints the table, and ends.
 
     Exit codes: as of `run`, and 1 if URL gives no metrics.
     """
@@ -199,7 +199,7 @@ class _Page:
         self._comparison = compare(earlier.routes, result.routes, seconds=result.moment - earlier.moment)
         self._message = "" if result.routes else _NO_REQUESTS
         if self._comparison.is_reset:
-            self._message = "The counters have begun anew: the server was started again."
+            self._message = "The counters started again from 0: the server was started again."
 
     def draw_on(self, screen: Screen) -> None:
         """Draw it, as wide and as high as the screen is now."""

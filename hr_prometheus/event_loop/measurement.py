@@ -121,7 +121,7 @@ class LoopMeasurement:
         self._rate = (end.slices - beat.usage.slices) / (end.at - beat.usage.at)
         self._log.end_minute(end.at)
         if self._watchdog.error is not None:
-            self._report(self._watchdog.error, "The watchdog of the event loop has failed and does not go on")
+            self._report(self._watchdog.error, "The watchdog of the event loop has failed and has stopped")
             self._watchdog = None
             self._pauses.stop()
             self._long_steps.stop()
@@ -142,7 +142,7 @@ class LoopMeasurement:
 
     def _fail(self, error: BaseException) -> None:
         self._late = None
-        self._report(error, "Measuring the event loop has failed and does not go on")
+        self._report(error, "Measuring the event loop has failed and has stopped")
         self.stop()
 
     def _report(self, error: BaseException, event: str) -> None:

@@ -99,8 +99,8 @@ def parse_objectives(texts: Iterable[str]) -> dict[str, Decimal]:
             raise SettingError(
                 "objective",
                 f'--objective "{text}"',
-                " is not understood. Expected a percentage, at least 50 and below 100 and without a sign, such as 99.9 for the "
-                "application or get_cell=99.5 for the route of that name.",
+                " is not understood. Expected a percentage from 50 to below 100, without a sign, such as 99.9 for the "
+                "application or get_cell=99.5 for its route.",
                 (text,),
             )
         if budget > _LARGEST_BUDGET:

@@ -146,8 +146,8 @@ class BaseRequestMonitor:
 class RequestMonitor(BaseRequestMonitor):
     """The default monitor: ``request_latency``, ``request_count`` and ``requests_in_progress``.
 
-    The metrics are registered with *registry* when they are first needed. *metric_prefix* goes before their
-    names, which are those of the name sets *names*; *buckets* are the upper bounds of the latencies in seconds, or a mapping
+    The metrics are registered with *registry* when they are first needed. *names* chooses their name sets, and
+    *metric_prefix* goes before each name. *buckets* are the upper bounds of the latencies in seconds, or a mapping
     of route names to theirs. *latency_by_status* splits latencies by outcome. With *native_histograms*, ``True`` or ``both``,
     histograms are native ones as well. *exemplars* is where traces are taken from, as for :func:`~hr_prometheus.instrument`.
     With *detail* ``full`` there are the first byte and the sizes; only the middleware knows WebSockets from other requests.

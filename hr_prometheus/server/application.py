@@ -227,6 +227,6 @@ def _monitor(settings: Settings) -> type[BaseRequestMonitor] | None:
         raise SettingError(
             "monitor",
             f'--monitor "{settings.monitor}"',
-            " is no monitor. Expected a class that inherits hr_prometheus.monitors.BaseRequestMonitor.",
+            " is not a monitor. Expected a class that inherits hr_prometheus.monitors.BaseRequestMonitor.",
         )
     return value

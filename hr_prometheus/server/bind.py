@@ -189,7 +189,7 @@ def _resolve(host: str | None, port: int) -> list[tuple[int, tuple[str, int]]]:
         ) from error
     except UnicodeError as error:
         raise ServingError(
-            f'cannot listen on "{host}": it is no host name. Expected an address of this machine or its name.'
+            f'cannot listen on "{host}": it is not a host name. Expected an address of this machine or its name.'
         ) from error
     except OverflowError:
         raise address_error(host_and_port(str(host), port), OSError(0, "the port must be 0-65535")) from None
@@ -243,13 +243,13 @@ def check_unix_path(path: str) -> None:
     """Check that a Unix socket can be bound at *path*: a dead socket there is fine, anything else is not."""
     directory = os.path.dirname(os.path.abspath(path))
     if not os.access(directory, os.W_OK):
-        raise _unix_path_error(path, f'"{directory}" is no directory that can be written to')
+        raise _unix_path_error(path, f'"{directory}" is not a directory that can be written to')
     if len(os.fsencode(path)) > _LONGEST_UNIX_PATH:
         raise _unix_path_error(path, f"the path of a Unix socket has at most {_LONGEST_UNIX_PATH} bytes")
     if not os.path.lexists(path):
         return
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise _unix_path_error(path, "there is a file of this name, and it is no socket")
+        raise _unix_path_error(path, "there is a file of this name, and it is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

@@ -59,7 +59,7 @@ def measure_kept(app: Application, settings: Settings) -> str | None:
         logger.info("%s", counted)
     if others := len(sessions) - len(measured):
         logger.warning(
-            "%s: %d client session%s not measured: the trace_configs are no list, so that none can be added. "
+            "%s: %d client session%s not measured: the trace_configs are not a list, so that none can be added. "
             "Use a list, or --client-metrics=%s.",
             name,
             others,

@@ -66,7 +66,7 @@ def _take(descriptor: int, *, keep: bool) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise _error(descriptor, "is not open") from error
     if not stat.S_ISSOCK(mode):
-        raise _error(descriptor, "is no socket")
+        raise _error(descriptor, "is not a socket")
     sock = socket.socket(fileno=descriptor)
     problem = _problem(sock)
     if problem:

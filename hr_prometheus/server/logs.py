@@ -165,7 +165,7 @@ def _shape_problem(config: Mapping[str, Any]) -> str:
         table = config.get(name, {})
         members = table.values() if isinstance(table, dict) and name != "root" else [table]
         if not all(isinstance(each, dict | str) for each in members):
-            return f'"{name}" is no table{" of tables" * (name != "root")}'
+            return f'"{name}" is not a table{" of tables" * (name != "root")}'
     handlers, loggers = config.get("handlers", {}), config.get("loggers", {})
     for name, table in {**(loggers if isinstance(loggers, dict) else {}), "root": config.get("root", {})}.items():
         names = table.get("handlers") if isinstance(table, dict) else ()

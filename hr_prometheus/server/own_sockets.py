@@ -44,8 +44,8 @@ class OwnSockets:
 def closed_error(target: str) -> ApplicationError:
     """Return the error for an application that has closed sockets of ours."""
     return ApplicationError(
-        f'the application "{target}" has closed sockets that it has not opened, as os.closerange does. Expected one that '
-        "closes only its own."
+        f'the application "{target}" has closed sockets that it has not opened, as os.closerange does. Expected an '
+        "application that closes only its own sockets."
     )
 
 

@@ -114,10 +114,10 @@ def _lock(path: str) -> int:
 
 def _check_content(path: str, descriptor: int) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise _error(path, "it is no regular file. Choose another one.")
+        raise _error(path, "it is not a regular file. Choose another one.")
     content = os.pread(descriptor, _MOST_BYTES, 0).strip()
     if content and not content.isdigit():
-        raise _error(path, "there is a file of this name, and it has no number of a process. Choose another one.")
+        raise _error(path, "there is a file of this name, and it has no process ID. Choose another one.")
 
 
 def _is_at(path: str, descriptor: int) -> bool:

@@ -182,7 +182,7 @@ def warn_of_no_server(target: str, *, has_runner: bool) -> None:
     reason = (
         "it has an AppRunner, but no site of it has been started."
         if has_runner
-        else "neither this process nor one that it has forked has called web.run_app or AppRunner.setup."
+        else "neither this process nor its forks have called web.run_app or AppRunner.setup."
     )
     with suppress(OSError, ValueError, AttributeError):  # it may be closed
         sys.stderr.write(

@@ -56,7 +56,7 @@ def read_address(text: str) -> Address:
         shown = re.sub(r"^(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL)
         advice = ' Elsewhere than before the host "@" is written "%40", and "/" in a password "%2F".' * ("@" in text)
         raise ConfigurationError(
-            f'"{shown}" is no URL of metrics. Expected one of http or https, or what is short for it: "host:9100", "9100".'
+            f'"{shown}" is not a URL of metrics. Expected an http or https URL, or a short form of one: "host:9100", "9100".'
             f"{advice}"
         )
     user, _, host = parts.netloc.rpartition("@")

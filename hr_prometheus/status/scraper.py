@@ -185,7 +185,7 @@ def read_password(password_file: str) -> str:
     except OSError as error:
         raise ScrapeError(f"{subject}: {error.strerror}. Expected a file with a password.") from error
     except UnicodeDecodeError:
-        raise SettingError("password_file", subject, " is no text in UTF-8. Expected a password.") from None
+        raise SettingError("password_file", subject, " is not text in UTF-8. Expected a password.") from None
     if not password or not password.isprintable():
         raise SettingError(
             "password_file", subject, f" {'has more than' if password else 'is empty. Expected'} a password."

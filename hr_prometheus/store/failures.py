@@ -35,7 +35,7 @@ class Failures:
 
         *where* is the label of its counter. *event* is what has happened, by default that a request is not recorded.
         """
-        event = event or f"Recording a request failed ({where}); the request itself goes on"
+        event = event or f"Recording a request failed ({where}); the request itself continues"
         if (event, type(error)) not in self._logged:
             self._logged.add((event, type(error)))
             logger.error("%s. Further errors of this kind are only counted.", event, exc_info=error)

@@ -117,6 +117,6 @@ def _missing_hook(name: str) -> str:
     """Return the sentence for a configuration that has replaced a hook."""
     arguments = "server" if name.startswith("on_") else "server, worker"
     return (
-        f'gunicorn\'s configuration has a "{name}" of its own in the place of that of hr_prometheus.workers.gunicorn: '
-        f"remove it, or call hr_prometheus.workers.gunicorn.{name}({arguments}) in it (mark_process_dead is not needed)."
+        f'gunicorn\'s configuration has a "{name}" of its own in the place of that of hr_prometheus.workers.gunicorn. '
+        f"Remove it, or call hr_prometheus.workers.gunicorn.{name}({arguments}) in it. mark_process_dead is not needed."
     )

@@ -208,7 +208,7 @@ class WorkerPool:
                     old.resume()
                 if successor.failure is not None:
                     hint = " until the next save" if self._settings.reload else ""
-                    text = "Worker %d goes on%s, because its successor has failed: %s"
+                    text = "Worker %d keeps running%s, because its successor has failed: %s"
                     logger.error(text, old.slot, hint, self.describe(successor.failure))
                 return False
             self.keep(successor)

@@ -82,7 +82,7 @@ def test_a_token_that_changes(serve, tmp_path, workers):
     file.write_text("a b")
     assert status(service.metrics_url, **bearer("new")) == 200
     line = service.process.stderr.readline()
-    assert f'The metrics port goes on with its earlier settings. --metrics-token-file "{file}" has more than' in line
+    assert f'The metrics port keeps its earlier settings. --metrics-token-file "{file}" has more than' in line
     file.unlink()
     assert status(service.metrics_url, **bearer("new")) == 200
     assert ": No such file or directory. Expected a file with a token." in service.process.stderr.readline()
@@ -373,7 +373,7 @@ def test_a_web_configuration_that_changes(serve, tmp_path, workers):
         assert status(service.metrics_url, **basic("bob", "bob")) == 200
     line = service.process.stderr.readline()
     assert line.endswith(
-        f"The metrics port goes on with its earlier settings. An entry of basic_auth_users on line 2 of {file} is no hash of bcrypt. "
+        f"The metrics port keeps its earlier settings. An entry of basic_auth_users on line 2 of {file} is not a hash of bcrypt. "
         "Expected NAME: HASH, with a hash as htpasswd -nBC 10 writes it: $2y$10$…\n"
     )
     write_config(file, ["carol"], tls_server_config={"cert": "x", "key": "x"})
@@ -436,7 +436,7 @@ def test_headers_and_a_rate_limit(serve, tmp_path):
         ),
         (["--metrics-token-file", "served.py"], 2, '--metrics-token-file "served.py" has more than a token.'),
         (["--metrics-certfile", "none"], 1, '--metrics-certfile "none": No such file or directory.'),
-        (["--metrics-certfile", "served.py"], 2, '--metrics-certfile "served.py" is no certificate.'),
+        (["--metrics-certfile", "served.py"], 2, '--metrics-certfile "served.py" is not a certificate.'),
         (["--metrics-keyfile", "x"], 2, "--metrics-keyfile was given without --metrics-certfile."),
         (["--metrics-web-config", "none"], 1, '"none" cannot be read: No such file or directory. Expected a web conf'),
         (["--metrics-web-config", "served.py"], 2, "line 1 of served.py is no"),
@@ -521,7 +521,7 @@ def test_top(serve, authority, tmp_path):
     for text, problem in (
         (b"\n", "is empty."),
         (b"a\nb", "has more than a password."),
-        (b"\xff", "is no text in UTF-8."),
+        (b"\xff", "is not text in UTF-8."),
     ):
         password.write_bytes(text)
         assert problem in top(service.metrics_url.replace("//", "//alice@"), **by_file)[2]
@@ -543,7 +543,7 @@ def test_check_web_config(authority, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "No errors.\n", "")
     done = hr_prometheus("check-web-config", write_config(file, tls_server_config={"cert_file": key, "key_file": key}))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f'Error: tls_server_config.cert_file "{key}" on line 1 of {file} is no certificate.' in done.stderr
+    assert f'Error: tls_server_config.cert_file "{key}" on line 1 of {file} is not a certificate.' in done.stderr
     assert hr_prometheus("check-web-config", str(tmp_path / "none")).returncode == 1
 
 

@@ -149,7 +149,7 @@ def test_a_directory_that_is_deleted(tmp_path, name):
     code, text = in_a_shell(
         f"--version && cd {tmp_path}/gone && rmdir ../gone && {sys.executable} -m hr_prometheus {command}"
     )
-    expected = "Error: the current directory does not exist any more. Change to one that does.\n"
+    expected = "Error: the current directory does not exist any more. Change to an existing directory.\n"
     needing_none = ("rules",), ("dashboard",), ("config",), ("check-web-config",)
     assert (code, text) == ((0, "") if name in needing_none else (1, expected))
 

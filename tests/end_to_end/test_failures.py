@@ -95,8 +95,8 @@ SENTENCES = [
     (["runs_nothing.py"], USAGE, 'Error: "runs_nothing.py" gives no aiohttp application; its value is None.'),
     (["--app-dir", "none", "served:app"], USAGE, 'Error: --app-dir "none" is not a directory.'),
     (["--metrics-path", "/m?x=1", "served:app"], USAGE, 'Error: --metrics-path "/m?x=1" cannot be served.'),
-    (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is no host name"),
-    (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is no socket"),
+    (["--host", "xn--\u00e4..b", "served:app"], OS_REFUSED, "it is not a host name"),
+    (["--unix-path", "dangling", "served:app"], OS_REFUSED, "it is not a socket"),
     (["nothing_here"], USAGE, 'Error: there is no module "nothing_here".'),
     (["no.such.module"], USAGE, 'Error: there is no module "no.such.module".'),
     (
@@ -121,11 +121,11 @@ SENTENCES = [
     (["--keyfile", "key.pem", "served:app"], USAGE, "Error: --keyfile was given without --certfile."),
     (
         ["--monitor", "monitors:Unrelated", "served:app"], USAGE,
-        'Error: --monitor "monitors:Unrelated" is no monitor. Expected a class that inherits '
+        'Error: --monitor "monitors:Unrelated" is not a monitor. Expected a class that inherits '
         "hr_prometheus.monitors.BaseRequestMonitor.",
     ),
     (["--monitor", "monitors:Sen", "served:app"], USAGE, 'Error: --monitor: "monitors" has no attribute "Sen". Did you mean "Seen"?'),
-    (["--monitor", "monitors", "served:app"], USAGE, 'Error: --monitor "monitors" is no monitor.'),
+    (["--monitor", "monitors", "served:app"], USAGE, 'Error: --monitor "monitors" is not a monitor.'),
     (
         ["instrumented:path_taken"], USAGE,
         'Error: the application serves "/metrics" itself (the handler hello). Serve the metrics elsewhere: '
@@ -149,9 +149,9 @@ SENTENCES = [
         'Error: --certfile "none.pem": No such file or directory. Expected a certificate chain in PEM '
         "format.",
     ),
-    (["--certfile", "served.py", "served:app"], USAGE, 'Error: --certfile "served.py" is no certificate.'),
+    (["--certfile", "served.py", "served:app"], USAGE, 'Error: --certfile "served.py" is not a certificate.'),
     (["--host", "192.0.2.1", "served:app"], OS_REFUSED, "this machine has no such address."),
-    (["--unix-path", "none/socket", "served:app"], OS_REFUSED, "no directory that can be written to"),
+    (["--unix-path", "none/socket", "served:app"], OS_REFUSED, "is not a directory that can be written to"),
 ]  # fmt: skip
 
 

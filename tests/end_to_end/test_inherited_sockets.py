@@ -258,7 +258,7 @@ def test_a_descriptor_that_cannot_be_served_on(processes):
         done = run("raises_on_import:app", "--fd", number, *processes, pass_fds=(file.fileno(),))
     assert (done.returncode, done.stderr) == (
         USAGE,
-        f'Error: --fd "{number}": descriptor {number} is no socket. Expected a TCP or a Unix stream socket that is bound or '
+        f'Error: --fd "{number}": descriptor {number} is not a socket. Expected a TCP or a Unix stream socket that is bound or '
         "listens.\n",
     )
 

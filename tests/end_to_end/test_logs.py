@@ -177,9 +177,9 @@ def test_the_manual_shows_a_file(tmp_path):
             '{"version": 1, "handlers": {"h": {"class": "no.Such"}}}',
             ": cannot be used: Unable to configure handler",
         ),
-        ("log.json", '{"version": 1, "handlers": 3}', ': cannot be used: "handlers" is no table of tables.'),
-        ("log.json", '{"version": 1, "loggers": {"a": 3}}', ': cannot be used: "loggers" is no table of tables.'),
-        ("log.json", '{"version": 1, "root": []}', ': cannot be used: "root" is no table.'),
+        ("log.json", '{"version": 1, "handlers": 3}', ': cannot be used: "handlers" is not a table of tables.'),
+        ("log.json", '{"version": 1, "loggers": {"a": 3}}', ': cannot be used: "loggers" is not a table of tables.'),
+        ("log.json", '{"version": 1, "root": []}', ': cannot be used: "root" is not a table.'),
         (
             "log.toml",
             "version = 1\nhandlers = {b = {}}\nroot.handlers = ['a']",

@@ -45,8 +45,8 @@ def pem(tmp_path_factory):
 @pytest.mark.parametrize(
     ("files", "code", "at", "words"),
     [
-        (["text.pem"], USAGE, "certfile", " is no certificate."),
-        (["key.pem", "key.pem"], USAGE, "certfile", " is no certificate."),
+        (["text.pem"], USAGE, "certfile", " is not a certificate."),
+        (["key.pem", "key.pem"], USAGE, "certfile", " is not a certificate."),
         (
             ["certificate.pem"],
             USAGE,

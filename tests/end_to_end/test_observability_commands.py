@@ -38,8 +38,8 @@ def test_buckets_that_have_nothing_in_common(command):
     """It is said that several routes together have no quantiles."""
     done = hr_prometheus(command, "--buckets", "report=30,60", "--buckets", "0.5,1", "--job", "shop")
     assert done.stderr == (
-        'Warning: The buckets of the route "report" have no bound in common with those of other routes, so what is shown of '
-        "several routes together has no quantiles. Keep some bounds in common.\n"
+        'Warning: The buckets of the route "report" have no bound in common with those of other routes, so there are '
+        "no quantiles of several routes together. Keep some bounds in common.\n"
     )
     assert not hr_prometheus(command, "--buckets", "report=1,60", "--buckets", "0.5,1").stderr
 
@@ -92,7 +92,7 @@ def test_scrape_config():
         (["rules", "observed:creat_app"], 2, 'Did you mean "create_app"?'),
         (["rules", "observed:create_app", "--objective", "itm=99"], 2, 'no route named "itm". Did you mean "item"?'),
         (["rules", "--objective", "item=99"], 2, "Give its TARGET as well."),
-        (["rules", "--objective", "100"], 2, "Expected a percentage, at least 50 and below 100"),
+        (["rules", "--objective", "100"], 2, "Expected a percentage from 50 to below 100"),
         (["rules", "--objective", "0.999"], 2, '"0.999" is below 50. Expected percent of the requests'),
         (["rules", "--latency", "0.3"], 2, "Take 0.25 or 0.5, or add it to --buckets"),
         (["rules", "--tests", "x.yml"], 2, "--tests was given without --output"),

@@ -166,7 +166,7 @@ async def test_a_syntax_error_is_shown_once_and_the_old_code_goes_on(served, app
     assert (code, output) == (0, "")
     assert error.count("SyntaxError") == 2  # the traceback and the line
     assert (
-        'Worker 0 goes on until the next save, because its successor has failed: "app" failed while it was imported'
+        'Worker 0 keeps running until the next save, because its successor has failed: "app" failed while it was imported'
         in error
     )
     assert "hr_prometheus/" not in error
@@ -456,7 +456,7 @@ def test_one_worker_may_be_asked_for(served, app):
         (["--reload-exclude", "x"], {}, "--reload-exclude was given without --reload. Only --reload watches files."),
         (
             ["--reload", "--reload-dir", ".", "--reload-dir", "nowhere"], {},
-            '--reload-dir "nowhere" is not a directory. Expected one whose files are watched.',
+            '--reload-dir "nowhere" is not a directory. Expected a directory whose files are watched.',
         ),
     ],
 )  # fmt: skip

@@ -244,7 +244,7 @@ NO_SITE = "it has an AppRunner, but no site of it has been started."
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        (WAITS, "neither this process nor one that it has forked has called web.run_app or AppRunner.setup."),
+        (WAITS, "neither this process nor its forks have called web.run_app or AppRunner.setup."),
         (HAS_NO_SITE, NO_SITE),
         (HAS_A_SLOW_START, NO_SITE),
     ],

@@ -227,7 +227,7 @@ def test_a_server_that_is_started_again(serve, service):
         ask(again, "/")
         picture = terminal.wait(lambda text: "GET /missing" in text)
         assert "Trying again." not in picture
-        assert "begun anew" in terminal.text
+        assert "started again from 0" in terminal.text
         assert not re.search(r" -\d", picture)
         terminal.type("q")
         assert terminal.end() == 0
@@ -311,7 +311,7 @@ def test_a_password_and_a_certificate(serve):
     ("arguments", "code", "words"),
     [
         (["127.0.0.1:1"], 1, 'Error: "http://127.0.0.1:1/metrics" does not answer: Connection refused.\n'),
-        (["ftp://x"], 2, 'Error: "ftp://x" is no URL of metrics. Expected '),
+        (["ftp://x"], 2, 'Error: "ftp://x" is not a URL of metrics. Expected '),
         (["9100", "--interval", "0.1"], 2, "expected a number of seconds, from 0.2 on "),
         (["9100", "--sort", "x"], 2, "'x' is not one of 'rate', "),
     ],

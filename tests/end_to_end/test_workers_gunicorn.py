@@ -123,7 +123,7 @@ def test_a_hook_that_is_missing_is_named(tmp_path, hook, arguments):
         capture_output=True, text=True, timeout=DEADLINE, check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    assert f'a "{hook}" of its own in the place of that of hr_prometheus.workers.gunicorn: remove it' in done.stderr
+    assert f'a "{hook}" of its own in the place of that of hr_prometheus.workers.gunicorn. Remove it' in done.stderr
     assert "Traceback" not in done.stderr
 
 

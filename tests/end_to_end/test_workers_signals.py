@@ -103,7 +103,7 @@ async def test_sighup_with_code_that_cannot_start_changes_nothing(versioned, mar
     assert await ask(service.url + "/version") == "new"
     code, _, error = service.stop()
     assert code == 0
-    assert error.count("goes on, because its successor has failed: ") == 1
+    assert error.count("keeps running, because its successor has failed: ") == 1
     assert "RuntimeError: half a deployment" in error
 
 

@@ -184,7 +184,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   /** What a proxy answers in the place of the server may be anything: a page to sign in, half of a scrape, nothing. */
   class NoScrape extends Error {
     constructor() {
-      super("its answer is no scrape");
+      super("its answer is not a scrape");
     }
   }
 
@@ -1882,7 +1882,7 @@ Label values are chosen by clients, so nothing is ever written to the document a
   }
 
   function drawNotices() {
-    const notices = model.resets.slice(-1).map((time) => `The counters began anew at ${showTime(time)}: the server was restarted. What the page shows goes on.`);
+    const notices = model.resets.slice(-1).map((time) => `The counters started again from 0 at ${showTime(time)}: the server was restarted. What the page shows continues.`);
     const down = [...model.ofWorkers("hr_prometheus_worker_up")].filter(([, isUp]) => !isUp).map(([worker]) => worker);
     if (down.length) notices.push(`Worker ${down.join(", ")} does not serve.`);
     for (const [index, key] of model.own.keys.entries()) {
