@@ -1,5 +1,8 @@
 """The site that ``make docs`` builds of these pages."""
 
+import inspect
+import re
+
 from hr_prometheus import __version__
 
 project = "hr-prometheus"
@@ -25,3 +28,19 @@ html_theme_options = {
     "source_branch": "master",
     "source_directory": "docs/",
 }
+
+
+def show_defaults(_app, _what, _name, value, _options, signature, returns):  # noqa: ANN001, ANN201
+    """Show defaults as their values, not by the names of constants that a reader cannot look up."""
+    function = value.__init__ if inspect.isclass(value) else value
+
+    def default(match):  # noqa: ANN001, ANN202
+        constant = getattr(function, "__globals__", {}).get(match[0])
+        return repr(constant) if isinstance(constant, str | float | int | tuple) else match[0]
+
+    return signature and re.sub(r"(?<==)[A-Z_]+\b", default, signature), returns
+
+
+def setup(app):  # noqa: ANN001, ANN201
+    """Connect what is above. Called by Sphinx."""
+    app.connect("autodoc-process-signature", show_defaults)
