@@ -36,4 +36,6 @@ def sentences_of(text: str) -> list[str]:
 
 def sentences_in(text: str) -> list[str]:
     """Return the sentences of a paragraph."""
-    return [" ".join(each.split()) for each in re.split(r"(?<=[.!?])\)?\s+(?=\W?[A-Z0-9`]|hr-|aiohttp |systemd )", text)]
+    return [
+        " ".join(each.split()) for each in re.split(r"(?<=[.!?])\)?\s+(?=\W?[A-Z0-9`]|hr-|aiohttp |systemd )", text)
+    ]

@@ -314,7 +314,7 @@ def test_whatever_is_in_a_file(key, value):
 def test_a_secret_that_is_no_yaml(read, value, problem):
     """No character of it is shown."""
     error = error_of(read, f"basic_auth_users:\n  alice: {value}\n")
-    assert re.fullmatch(rf"line [1-9] of web.yml is no YAML: {re.escape(problem)}\. Expected lines of .*", error)
+    assert re.fullmatch(rf"line [1-9] of web.yml is not YAML: {re.escape(problem)}\. Expected lines of .*", error)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
