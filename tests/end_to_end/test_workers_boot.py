@@ -75,9 +75,7 @@ async def test_a_successor_that_hangs_is_killed_and_tried_again(served, edit, ma
     await until_up(service, 1)
     code, _, error = service.stop()
     assert code == 0
-    line = (
-        'Worker 0 keeps running, because its successor has failed: the application "edited:create" has not started within 4 s'
-    )
+    line = 'Worker 0 keeps running, because its successor has failed: the application "edited:create" has not started within 4 s'
     assert error.count(line) == 1, error
 
 
