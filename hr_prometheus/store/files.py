@@ -43,9 +43,8 @@ class FileAllocator:
 
     def __init__(self, path: str) -> None:
         clear_gauges(path)
-        if not os.path.exists(
-            path + SERIES_SUFFIX
-        ):  # cells without names are of no use to this process; others read them still
+        if not os.path.exists(path + SERIES_SUFFIX):
+            # Cells without names are of no use to this process. Others read them still.
             with suppress(OSError):
                 os.remove(path + CELLS_SUFFIX)
         self._path = path
