@@ -135,22 +135,28 @@ def test_the_words_are_plain(page):
     assert [each for each in sentences_of(page.read_text()) if CLUMSY_FOR_USERS.search(each)] == []
 
 
-MESSAGES = sorted({text for path in PACKAGE.rglob("*.py") for _kind, text in messages(path)})
-HELP = {
-    text
-    for command in cli.commands.values()
-    for text in (
-        *(option.help for option in command.params if isinstance(option, click.Option)),
-        *(part for part in inspect.cleandoc(command.help).split("\n\n") if not part.startswith("\b")),
-    )
-    if text
-}
+def messages_in_the_code():
+    """Return the messages of errors and of the log."""
+    return {text for path in PACKAGE.rglob("*.py") for _kind, text in messages(path)}
 
 
-@pytest.mark.parametrize("texts", [MESSAGES, HELP], ids=["messages", "help"])
+def texts_of_the_help():
+    """Return what the help says of the commands and their options."""
+    return {
+        text
+        for command in cli.commands.values()
+        for text in (
+            *(option.help for option in command.params if isinstance(option, click.Option)),
+            *(part for part in inspect.cleandoc(command.help).split("\n\n") if not part.startswith("\b")),
+        )
+        if text
+    }
+
+
+@pytest.mark.parametrize("texts", [messages_in_the_code, texts_of_the_help])
 def test_the_sentences_of_the_program_are_the_manuals(texts):
     """Errors, log lines and the help are as short and as plain as the manual."""
-    sentences = [sentence for text in texts for sentence in sentences_in(text)]
+    sentences = [sentence for text in texts() for sentence in sentences_in(text)]
     assert len(sentences) > 100
     assert [each for each in sentences if len(each.split()) > LONGEST or CLUMSY_FOR_USERS.search(each)] == []
 
