@@ -30,6 +30,8 @@ _EXACT = 0.005
 #: How often a case is tried until a busy machine has not come between the two.
 _TRIES = 20
 _DELAY = 0.03
+#: Within so many seconds the head of a response comes, however busy a machine is.
+_AMPLE = 0.5
 _TLS = Path(__file__).parent / "tls"
 _CERTIFICATE = str(_TLS / "certificate.pem"), str(_TLS / "key.pem")
 
@@ -221,12 +223,12 @@ async def times_out_in_the_head(session, url):
 
 
 async def times_out_in_the_body(session, url):
-    async with session.get(url / "endless", timeout=ClientTimeout(total=_DELAY)) as response:
+    async with session.get(url / "endless", timeout=ClientTimeout(total=_AMPLE)) as response:
         await response.read()
 
 
 async def times_out_while_streamed(session, url):
-    async with session.get(url / "endless", timeout=ClientTimeout(total=_DELAY)) as response:
+    async with session.get(url / "endless", timeout=ClientTimeout(total=_AMPLE)) as response:
         async for _ in response.content.iter_any():
             pass
 
@@ -243,7 +245,7 @@ async def is_waited_for_too_long(session, url):
 
 
 async def fails_with_the_readers_own_error(session, url):
-    async with session.get(url / "endless", timeout=ClientTimeout(total=_DELAY)) as response:
+    async with session.get(url / "endless", timeout=ClientTimeout(total=_AMPLE)) as response:
         try:
             await response.content.readexactly(100)
         except TimeoutError as error:
@@ -251,14 +253,14 @@ async def fails_with_the_readers_own_error(session, url):
 
 
 async def is_cancelled_between_two_parts(session, url):
-    asyncio.get_running_loop().call_later(_DELAY, asyncio.current_task().cancel)
+    asyncio.get_running_loop().call_later(_AMPLE, asyncio.current_task().cancel)
     async with session.get(url / "endless") as response:
         async for _ in response.content.iter_any():
             await asyncio.sleep(60)
 
 
 async def is_silent_in_the_body(session, url):
-    async with session.get(url / "endless", timeout=ClientTimeout(sock_read=_DELAY)) as response:
+    async with session.get(url / "endless", timeout=ClientTimeout(sock_read=_AMPLE)) as response:
         await response.text()
 
 
@@ -284,7 +286,7 @@ async def is_cancelled(session, url):
 
 
 async def is_cancelled_in_the_body(session, url):
-    asyncio.get_running_loop().call_later(_DELAY, asyncio.current_task().cancel)
+    asyncio.get_running_loop().call_later(_AMPLE, asyncio.current_task().cancel)
     async with session.get(url / "endless") as response:
         await response.read()
 
@@ -350,7 +352,7 @@ async def fails_for_another_reason(session, url):
 async def is_left_because_another_times_out(session, url):
     with suppress(TimeoutError):
         async with session.get(url / "endless") as response, ClientSession() as other:
-            await (await other.get(url / "endless", timeout=ClientTimeout(total=_DELAY))).read()
+            await (await other.get(url / "endless", timeout=ClientTimeout(total=_AMPLE))).read()
     return response
 
 
@@ -566,7 +568,7 @@ async def test_a_silent_response_that_is_dropped_has_its_reason_later(server, re
     """Its connection is open until the session is closed; what the reader saw is not lost meanwhile."""
 
     async def read():
-        response = await session.get(server.make_url("/endless"), timeout=ClientTimeout(sock_read=_DELAY))
+        response = await session.get(server.make_url("/endless"), timeout=ClientTimeout(sock_read=_AMPLE))
         await response.content.readexactly(10)
 
     async with ClientSession(trace_configs=[client_trace_config(registry=registry)]) as session:
@@ -695,7 +697,7 @@ async def test_nothing_is_kept_of_a_callers_variables(server, session, reader):
 
     data = Data()
     try:
-        async with session.get(server.make_url("/endless"), timeout=ClientTimeout(total=_DELAY)) as response:
+        async with session.get(server.make_url("/endless"), timeout=ClientTimeout(total=_AMPLE)) as response:
             await reader(response)
     except TimeoutError:
         kept = [ref(data), ref(response)]
