@@ -101,7 +101,8 @@ def test_a_thread_that_ends_a_little_later(serve):
     """The line comes when it has ended."""
     service = serve("hanging:short_thread", "--port", "0")
     assert service.stop(signal.SIGINT) == (0, "", "")
-    assert float(re.fullmatch(r"Stopped after (\d+\.\d) s\n", service.farewell)[1]) >= 0.3
+    # A busy machine may take so long that it is announced.
+    assert float(re.fullmatch(r"(?:Stopping: .*\n)?Stopped after (\d+\.\d) s\n", service.farewell)[1]) >= 0.3
 
 
 HANGING = {
