@@ -159,7 +159,7 @@ def test_removed_files_are_closed_when_their_workers_have_ended(worker_records, 
         for path in tmp_path.iterdir():
             path.unlink()
         collector.look()
-        collector.settle(["w1"])
+        collector.close_removed(["w1"])
         assert not removed_files(tmp_path)
         token = with_created.set(True)
         sums = samples(generate_latest(collector).decode())
@@ -181,7 +181,7 @@ def test_removed_files_of_a_living_worker_go_on(worker_records, tmp_path):
     for living in (["w0"], []):
         count(record, 200, 0.5)
         collector.look()
-        collector.settle(living)
+        collector.close_removed(living)
         assert bool(removed_files(tmp_path)) == bool(living)
     sums = samples(generate_latest(collector).decode())
     assert sums['request_count_total{method="GET",path="/x",status="200"}'] == 3

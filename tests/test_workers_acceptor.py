@@ -15,7 +15,8 @@ from conftest import DEADLINE
 
 from hr_prometheus.errors import ServingError
 from hr_prometheus.server.runner import Runner
-from hr_prometheus.workers.acceptor import Acceptor, Counts, check_descriptors
+from hr_prometheus.workers.acceptor import Acceptor, Counts
+from hr_prometheus.workers.descriptors import check_descriptors
 
 
 class Echo(asyncio.Protocol):

@@ -78,7 +78,7 @@ class CallRecord:
         """
         self.leave()
         self._count_status(status)
-        if reason is not None and not status.startswith("5"):  # which is a failure already
+        if reason is not None and not status.startswith("5"):  # the status says already that it has failed
             self._count(CLIENT_REQUEST_ERRORS, reason, (self._client, self._host, reason, *self._extra))
         _observe(self._latency, LATENCY_BUCKETS, seconds)
         if size is not None:

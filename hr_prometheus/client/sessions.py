@@ -96,7 +96,7 @@ def measure_new_sessions(make_config: Callable[[], TraceConfig]) -> Iterator[Non
     def init(session: ClientSession, *args: Any, **options: Any) -> None:
         # A list that is given is the session's from now on, and the application may change it later.
         configs = options.get("trace_configs") or ()
-        # What is wrong with it aiohttp says.
+        # aiohttp itself reports what is not a list of configurations.
         with suppress(TypeError, ConfigurationError):
             if not isinstance(configs, list):
                 configs = options["trace_configs"] = list(configs)

@@ -66,7 +66,7 @@ class _Labels(dict[tuple[str, ...], bytes]):
         self._own, self.names = own, names
 
     def __missing__(self, values: tuple[str, ...]) -> bytes:
-        own = len(self._own)
+        own = len(self._own)  # as named_labels() has it, without its dictionaries
         names, texts = (*self._own, *values[own::2]), (*values[:own], *values[own + 1 :: 2])
         labels = self[values] = b"".join(map(self.names.label, names, texts))
         return labels

@@ -63,8 +63,8 @@ class CellCollector:
         if self._drop_cut():
             self._read_new()
 
-    def settle(self, living: Collection[str]) -> None:
-        """Keep in memory what removed files have counted, and close them, unless their worker is one of the *living*."""
+    def close_removed(self, living: Collection[str]) -> None:
+        """Close removed files unless their worker is one of the *living*, and keep what they have counted in memory."""
         ended = [slot for name, slot in self._gone if name not in living]
         if not ended:
             return
@@ -78,6 +78,7 @@ class CellCollector:
         self._export_anew()
 
     def _keep(self, series: SeriesId, cells: Cells) -> None:
+        """Add the numbers of a series whose worker has ended to those that are kept."""
         metric, (page, first) = series.metric, cells
         if metric.type == "gauge":
             return

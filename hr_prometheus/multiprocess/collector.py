@@ -90,9 +90,9 @@ class MultiProcessCollector:
         self._cells.look()
         self._values.look()
 
-    def settle(self, living: Collection[str]) -> None:
+    def close_removed(self, living: Collection[str]) -> None:
         """Close the removed files of workers that are not among the *living*, and keep their numbers."""
-        self._cells.settle(living)
+        self._cells.close_removed(living)
 
     def close(self) -> None:
         """Close the files."""

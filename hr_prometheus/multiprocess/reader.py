@@ -30,7 +30,6 @@ from hr_prometheus.store.failures import failures_of
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable
 
     from prometheus_client.core import Metric as Family
 
@@ -59,13 +58,11 @@ class ValueCollector:
         directory is gone; without any, :exc:`OSError` is raised.
         """
         self.look()
-        is_gone = bool(self._files) and not os.path.isdir(self._directory)
-        names = self._files if is_gone else os.listdir(self._directory)
-        parts = {name: parts for name in names if (parts := FILE.fullmatch(name))}
-        for name, file in list(self._files.items()):
-            if not is_gone and (name not in parts or not file.is_current()):
+        if not self._files:
+            os.listdir(self._directory)  # an error if there is none
+        elif os.path.isdir(self._directory):
+            for name in [name for name, file in self._files.items() if not file.is_current()]:
                 self._close(name)
-        self._open_new(parts.values())
         contents = []
         for name in sorted(self._files):
             file = self._files[name]
@@ -76,34 +73,33 @@ class ValueCollector:
     def look(self) -> None:
         """Open files that are new, write those again that another process has removed, and note those that were truncated.
 
-        A file is not written again that was removed because its process has ended. A worker that still has its values writes
-        another one.
+        Files of live gauges and of forks go with their process, and are not written again. A worker that still has its values
+        writes another file.
         """
         for name, file in list(self._files.items()):
-            if os.path.exists(file.path) and not file.is_current():
+            is_there = os.path.exists(file.path)
+            if is_there and not file.is_current():
                 self._close(name)
-        with suppress(FileNotFoundError, NotADirectoryError):
-            self._open_new(filter(None, map(FILE.fullmatch, os.listdir(self._directory))))
-        for file in self._files.values():
+                continue
             if file.was_cut():
                 logger.error(
                     "Another process has truncated %s. Values that its worker cannot write again restart at zero.",
                     file.path,
                 )
                 failures_of(REGISTRY).count(ERRORS, "files")
-            if file.is_lasting and not os.path.exists(file.path):
+            if file.is_lasting and not is_there:
                 with suppress(OSError, ValueError, struct.error):  # no room, or it could not be read
                     file.restore()
+                    self._close(name)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for parts in filter(None, map(FILE.fullmatch, os.listdir(self._directory))):
+                if parts[0] not in self._files:
+                    with suppress(FileNotFoundError):
+                        self._files[parts[0]] = _MmapFile(os.path.join(self._directory, parts[0]), parts)
 
     def _close(self, name: str) -> None:
         self._files.pop(name).close()
         self._keys = {}  # so that keys of files that are gone do not stay for ever
-
-    def _open_new(self, names: Iterable[re.Match[str]]) -> None:
-        for parts in names:
-            if parts[0] not in self._files:
-                with suppress(FileNotFoundError):
-                    self._files[parts[0]] = _MmapFile(os.path.join(self._directory, parts[0]), parts)
 
     def close(self) -> None:
         """Close the files, which stay open from one scrape to the next."""
@@ -122,9 +118,10 @@ class _MmapFile:
         self.path = path
         self._parts = parts
         self._file = os.open(path, os.O_RDONLY)
-        self._inode = os.fstat(self._file).st_ino
+        status = os.fstat(self._file)
+        self._inode = status.st_ino
+        self._size = status.st_size  # when it was last looked at
         self._is_logged = False
-        self._size = 0  # that it has had
         #: Whether its values stay when its process has ended.
         self.is_lasting = not (parts["mode"] or "").startswith(("live", "all")) and not CHILD.fullmatch(
             parts["identifier"]

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hr_prometheus.errors import SettingError, did_you_mean
 from hr_prometheus.labels.statuses import status_label
-from hr_prometheus.metrics import (
-    EXEMPLAR_SOURCES,
-    NO_EXEMPLARS,
-    OTEL_SPANS,
-    REQUEST_COUNT,
-    REQUEST_LATENCY,
-)
+from hr_prometheus.metrics import EXEMPLAR_SOURCES, NO_EXEMPLARS, OTEL_SPANS, REQUEST_COUNT, REQUEST_LATENCY
 from hr_prometheus.request.incomplete import SWITCHING_PROTOCOLS
 from hr_prometheus.request.span import span_finder
 from hr_prometheus.request.trace_context import TRACEPARENT_HEADER, trace_parent

@@ -41,7 +41,7 @@ class SlotFiles:
         self._pages: list[Page] = []
         self._offset = 0  # bytes of ".series" that have been read
         self._last_line = b""  # the last of them
-        self._next = len(InMemory._fields)  # the first cell that is free
+        self._next = len(InMemory())  # the first cell that is free
         self.cells: dict[SeriesId, Cells] = {}
 
     def read(self) -> list[tuple[SeriesId, Cells]]:

@@ -72,7 +72,7 @@ class SlotReader(SlotFiles):
     def take_in_memory(self) -> InMemory:
         """Return what was only in the memory of the last process, once."""
         page, index = self._locate(0)
-        numbers = InMemory(*page[index : index + len(InMemory._fields)])
+        numbers = InMemory(*page[index : index + len(InMemory())])
         for cell, number in enumerate(numbers, index):
             if number:
                 self.write(page, cell, 0.0)

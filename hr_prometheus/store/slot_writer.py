@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hr_prometheus")
 
+#: The cells of :class:`~hr_prometheus.store.slot_files.InMemory`, on the first page.
+_SERIES, _REQUESTS, _VALUES = range(len(InMemory()))
 #: Pages that are mapped together, because each mapping holds a descriptor: 4 MiB.
 _REGION_PAGES = 64
 #: How many series move into the files while the event loop waits.
@@ -130,7 +132,7 @@ class SlotWriter(SlotFiles):
             if series.metric is REQUEST_COUNT:
                 held.requests.add(first)
             page = held
-            self._pages[0][InMemory._fields.index("series")] = float(len(self._waiting))
+            self._pages[0][_SERIES] = float(len(self._waiting))
         self.cells[series] = page, first
         return page, first
 
@@ -155,10 +157,10 @@ class SlotWriter(SlotFiles):
     def note_values(self, number: int) -> None:
         """Write how many values of the application's own metrics are only in memory."""
         if self._pages:
-            self._pages[0][InMemory._fields.index("values")] = float(number)
+            self._pages[0][_VALUES] = float(number)
 
     def _note_requests(self, change: float) -> None:
-        self._pages[0][InMemory._fields.index("requests")] += change
+        self._pages[0][_REQUESTS] += change
 
     def _write_lines(self) -> None:
         """Write the first lines that wait, but those of pages in memory. Raises :exc:`OSError` if there is no room."""
@@ -180,7 +182,7 @@ class SlotWriter(SlotFiles):
         for series, begin, _ in ready[:lines]:
             self._settle(series, begin)
         del self._waiting[:lines]
-        self._pages[0][InMemory._fields.index("series")] = float(len(self._waiting))
+        self._pages[0][_SERIES] = float(len(self._waiting))
         if written < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
 

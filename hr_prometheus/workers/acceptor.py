@@ -17,7 +17,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hr_prometheus.errors import ServingError
 from hr_prometheus.workers.shared_file import create_shared_file
 from hr_prometheus.workers.tasks import BackgroundTasks
 from hr_prometheus.written_forms import MOST_WORKERS
@@ -34,8 +33,6 @@ REST = 0.001
 SHORT_LIVED = 1.0
 #: Seconds after which a process tries again when the operating system has refused it a connection.
 RETRY = 1.0
-#: How many files a worker of a new service has to be able to open, and its successor: better one that hardly can than none.
-LEAST_DESCRIPTORS, LEAST_OF_SUCCESSOR = 8, 2
 #: How many connections a stop accepts from a socket at most: more wait only in a flood.
 _MOST_WAITING = 4096
 _POLL_SECONDS = 0.02
@@ -96,22 +93,6 @@ class _Connection(socket.socket):
         if self.on_close is not None:
             self.on_close()
             self.on_close = None
-
-
-def check_descriptors(least: int, who: str = "a worker") -> None:
-    """Raise :exc:`~hr_prometheus.errors.ServingError` if this process cannot open so many more files."""
-    spare: list[int] = []
-    try:
-        while len(spare) < least:
-            spare.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError as error:
-        raise ServingError(
-            f"{who} can open no more than {len(spare)} further files: {error.strerror}. Expected room for "
-            f"{least}, for workers, connections and new series; raise the limit, for example with ulimit -n 1024."
-        ) from error
-    finally:
-        for each in spare:
-            os.close(each)
 
 
 class Acceptor:

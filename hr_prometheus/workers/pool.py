@@ -18,9 +18,9 @@ from hr_prometheus.origins import sentence_of
 from hr_prometheus.server.announcer import SLOW_START
 from hr_prometheus.server.target import parse_target
 from hr_prometheus.settings import DEFAULT_SHUTDOWN_TIMEOUT
-from hr_prometheus.workers.acceptor import LEAST_DESCRIPTORS, LEAST_OF_SUCCESSOR
 from hr_prometheus.workers.backoff import FIRST_PAUSE, LONGEST_PAUSE, Backoff
 from hr_prometheus.workers.config import WorkerConfig
+from hr_prometheus.workers.descriptors import LEAST_DESCRIPTORS, LEAST_OF_SUCCESSOR
 from hr_prometheus.workers.leftovers import end_group
 from hr_prometheus.workers.process import (
     EXIT,

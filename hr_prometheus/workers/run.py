@@ -20,7 +20,8 @@ from hr_prometheus.server.target import parse_target, script_with_workers_error
 from hr_prometheus.server.target_file import TargetFile
 from hr_prometheus.server.tls import tls_context
 from hr_prometheus.settings import DEFAULT_HOST
-from hr_prometheus.workers.acceptor import LEAST_DESCRIPTORS, Counts, check_descriptors
+from hr_prometheus.workers.acceptor import Counts
+from hr_prometheus.workers.descriptors import LEAST_DESCRIPTORS, check_descriptors
 from hr_prometheus.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:

@@ -103,9 +103,9 @@ class WorkerScrapes:
         with suppress(OSError):  # the next scrape says what is wrong
             self._collector.look()
 
-    def settle(self) -> None:
+    def close_removed(self) -> None:
         """Close the removed files of workers that have ended: to be called when one was waited for."""
-        self._collector.settle({identifier(each.slot) for each in self._workers.values() if each.is_alive})
+        self._collector.close_removed({identifier(each.slot) for each in self._workers.values() if each.is_alive})
 
     def close(self) -> None:
         """Close the files."""

@@ -175,7 +175,7 @@ class Supervisor:
     def _reap(self) -> None:
         self._scrapes.look()  # before the files of a worker that has ended are made fit for the next one
         self._pool.reap()
-        self._scrapes.settle()
+        self._scrapes.close_removed()
 
     def _interrupt(self) -> None:
         if not self._announcer.has_served:

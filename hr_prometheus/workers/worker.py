@@ -40,9 +40,10 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
-from hr_prometheus.workers.acceptor import Acceptor, Counts, check_descriptors
+from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
+from hr_prometheus.workers.descriptors import check_descriptors
 from hr_prometheus.workers.handover import take_script_addresses
 from hr_prometheus.workers.head_watch import watch_heads
 from hr_prometheus.workers.idle_connections import IdleConnections
@@ -125,7 +126,7 @@ class _Worker:
         write_stacks_to(config.stacks)
         note_worker(config.slot)
         prepare_logging(settings)
-        check_descriptors(config.least_descriptors)
+        check_descriptors(config.least_descriptors)  # and again when the application has opened its own files
         keep_in_files(config.directory, config.slot, totals_at=config.metrics_url)
         share_labels(config.labels)
         view.forward_to(self._scrape)
