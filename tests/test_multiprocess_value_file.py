@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from contextlib import closing
 
 import pytest
 from conftest import DEADLINE, count, in_worker, metrics_kept_in_files, read_files, read_line, start_worker
@@ -10,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from hr_prometheus.multiprocess import value_file
 from hr_prometheus.multiprocess.collector import MultiProcessCollector
+from hr_prometheus.multiprocess.reader import ValueCollector
 from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import enter_multiprocess_mode
 from hr_prometheus.multiprocess.value_file import settle_values
@@ -135,6 +137,24 @@ def test_a_file_of_a_worker_that_has_ended_is_written_again(tmp_path):
                 os.remove(os.path.join(slots.path, path))
         collector.look()
     collector.close()
+    slots.remove()
+
+
+def test_a_removed_file_that_has_no_room_is_shown_still(tmp_path, monkeypatch):
+    """It is written again when there is some."""
+    slots = Slots(str(tmp_path))
+    in_worker(slots.path, 0, "from prometheus_client import Counter; Counter('made', 'Help').inc()")
+    path = os.path.join(slots.path, "counter_w0.db")
+    with closing(ValueCollector(slots.path)) as collector:
+        collector.look()
+        os.remove(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", refuse)
+            shown = [[sample.value for family in collector.collect() for sample in family.samples] for _ in range(2)]
+        assert shown == [[1.0], [1.0]]
+        assert not os.path.exists(path)
+        collector.look()
+    assert read_files(slots.path) == {"made_total[]": 1}
     slots.remove()
 
 

@@ -61,7 +61,7 @@ class ValueCollector:
         if not self._files:
             os.listdir(self._directory)  # an error if there is none
         elif os.path.isdir(self._directory):
-            for name in [name for name, file in self._files.items() if not file.is_current()]:
+            for name in [name for name, file in self._files.items() if not (file.is_lasting or file.is_current())]:
                 self._close(name)
         contents = []
         for name in sorted(self._files):
