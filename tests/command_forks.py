@@ -1,56 +1,197 @@
 """Run ``hr-prometheus`` in forks of a process that has imported it, each in a tenth of the time of an interpreter's start.
 
-Each line of the standard input is a command to run, as JSON; its pid is a line of the standard output.
+A worker is a fork as well, of a process that the supervisor's fork has left as it was: it has what a new process has,
+its session, descriptors, environment and command line among them, and the supervisor is its parent. Processes that
+want other flags of Python are started anew.
 """
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import gc
 import json
 import os
+import resource
 import runpy
+import socket
+import subprocess
 import sys
-from typing import NoReturn
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NoReturn
 
-# What a command imports, in the order in which it does, so that a fork imports no more than the application.
-import hr_prometheus.commands.group
-import hr_prometheus.server.run
-import hr_prometheus.workers.run  # noqa: F401
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-
-def run(arguments: list[str], directory: str, environment: dict[str, str], outputs: list[int]) -> None:
-    """Become ``python -m hr_prometheus``, with these descriptors as its standard output and error, and no others."""
-    opened = [os.open(os.devnull, os.O_RDONLY), *outputs]
-    for descriptor, other in enumerate(opened):
-        os.dup2(other, descriptor)
-    os.closerange(3, max(opened) + 1)
-    os.chdir(directory)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv[1:] = arguments
-    sys.path[0] = directory
-    runpy.run_module("hr_prometheus", run_name="__main__", alter_sys=True)
+#: Bytes of a message, and descriptors that one may carry.
+_LONGEST, _MOST = 2**18, 253
+_SET_CHILD_SUBREAPER = 36
 
 
-def watch(pid: int, end: int, outputs: list[int]) -> NoReturn:
+class Forks:
+    """Another process, which forks processes for this one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+
+    def start(self, module: str, arguments: list[str], descriptors: Mapping[int | str, int], **what: object) -> int:
+        """Start ``python -m MODULE``, which inherits *descriptors* under the numbers that are their keys; return its pid."""
+        message = {"module": module, "arguments": arguments, "numbers": list(descriptors), **what}
+        socket.send_fds(self.connection, [json.dumps(message).encode()], list(descriptors.values()))
+        return int(self.connection.recv(_LONGEST))
+
+
+def next_process(connection: socket.socket, fork: Callable[[socket.socket, dict[str, int]], bool]) -> dict | None:
+    """Return in a new process what it shall be; in this one return ``None`` when no more is asked for."""
+    while True:
+        message, descriptors, *_ = socket.recv_fds(connection, _LONGEST, _MOST)
+        if not message:
+            return None
+        what = json.loads(message)
+        what["descriptors"] = dict(zip(what.pop("numbers"), descriptors, strict=True))
+        if fork(connection, what["descriptors"]):
+            connection.close()
+            return what
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+watchers: set[int] = set()
+
+
+def fork_watched(connection: socket.socket, descriptors: dict[int | str, int]) -> bool:
+    """Fork, and have a process in between write the exit code of the fork to its ``end``."""
+    watchers.difference_update([watcher for watcher in watchers if os.waitpid(watcher, os.WNOHANG)[0]])
+    if watcher := os.fork():
+        watchers.add(watcher)
+        return False
+    end = descriptors.pop("end")
+    if pid := os.fork():
+        watch(connection, pid, end, descriptors)
+    return True
+
+
+def watch(connection: socket.socket, pid: int, end: int, descriptors: dict[int | str, int]) -> NoReturn:
     """Tell the pid of a command, and at its end write its exit code."""
-    sys.stdout.write(f"{pid}\n")
-    for output in outputs:  # which end with the command
-        os.close(output)
-    os.write(end, f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n".encode())
+    connection.send(b"%d" % pid)
+    for descriptor in descriptors.values():  # which end with the command
+        os.close(descriptor)
+    os.write(end, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     os._exit(0)
 
 
-gc.freeze()  # a fork that collects garbage would copy all that is here
-watchers: set[int] = set()
-for line in sys.stdin:
-    watchers -= {watcher for watcher in watchers if os.waitpid(watcher, os.WNOHANG)[0]}
-    if watcher := os.fork():
-        watchers.add(watcher)
-        continue
-    command = json.loads(line)
-    end, *outputs = [os.open(path, os.O_WRONLY) for path in command.pop("outputs")]
+def fork_orphan(connection: socket.socket, _descriptors: dict[int | str, int]) -> bool:
+    """Fork a process which has the supervisor as its parent: that takes over the children of a process which has ended."""
+    reader, writer = os.pipe()
+    if between := os.fork():
+        os.waitpid(between, 0)
+        connection.send(os.read(reader, 20))
+        os.close(reader)
+        os.close(writer)
+        return False
+    between = os.getpid()
     if pid := os.fork():
-        watch(pid, end, outputs)
-    run(**command, outputs=outputs)
-    break
+        os.write(writer, b"%d" % pid)
+        os._exit(0)
+    while os.getppid() == between:
+        time.sleep(0.001)
+    return True
+
+
+def highest_descriptor() -> int:
+    """Return the number above which nothing is open."""
+    return max(map(int, os.listdir("/proc/self/fd")))
+
+
+def become(what: dict, *, kept: int) -> None:
+    """Become ``python -m MODULE``, with the descriptors that were sent, and the first *kept* ones."""
+    above = max(highest_descriptor(), *map(int, what["descriptors"])) + 1
+    moved = {int(number): fcntl.fcntl(each, fcntl.F_DUPFD, above) for number, each in what["descriptors"].items()}
+    os.closerange(kept, above)
+    for number, descriptor in moved.items():
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    try:
+        os.fstat(1)
+    except OSError:  # as Python starts with a closed standard output
+        sys.stdout = sys.__stdout__ = None
+    os.chdir(what["directory"])
+    os.environ.clear()
+    os.environ.update(what["environment"])
+    sys.argv[1:] = what["arguments"]
+    sys.path[0] = what["directory"]
+
+
+def show_as(command: list[str], environment: dict[str, str]) -> None:
+    """Have ``/proc`` show a command line and an environment, in the place of those of the first process."""
+    with open("/proc/self/stat", encoding="ascii") as file:
+        places = [int(field) for field in file.read().rpartition(") ")[2].split()[45:49]]
+    for start, end, texts in (
+        (*places[:2], command),
+        (*places[2:], [f"{name}={value}" for name, value in environment.items()]),
+    ):
+        text = "\0".join([*texts, ""]).encode()
+        assert len(text) <= end - start, "the first process has too little room"
+        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+
+
+def fork_workers() -> dict | None:
+    """Have workers be started by a copy of this process as it is now; return in each worker what it shall be."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not os.fork():
+        ours.close()
+        os.closerange(3, theirs.fileno())
+        os.closerange(theirs.fileno() + 1, highest_descriptor() + 1)
+        worker = next_process(theirs, fork_orphan)
+        if worker is None:
+            os._exit(0)
+        return worker
+    theirs.close()
+    forks = Forks(ours)
+    set_subreaper = ctypes.CDLL(None).prctl
+
+    def start(command: list[str], *, pass_fds: list[int], **options: object) -> object:
+        """Start a worker, as :class:`subprocess.Popen` does."""
+        if command[1] != "-m":
+            return subprocess.Popen(command, pass_fds=pass_fds, **options)
+        environment = dict(os.environ)
+        set_subreaper(_SET_CHILD_SUBREAPER, 1)
+        pid = forks.start(
+            command[2], command[3:], {each: each for each in pass_fds},
+            directory=os.getcwd(), environment=environment, shown=command,
+        )  # fmt: skip
+        set_subreaper(_SET_CHILD_SUBREAPER, 0)
+        return SimpleNamespace(pid=pid, returncode=None)
+
+    process.subprocess = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    return None
+
+
+def main() -> None:
+    """Fork commands until no more are wanted; go on in each of them."""
+    what = next_process(socket.socket(fileno=int(sys.argv[1])), fork_watched)
+    if what is None:
+        return
+    become(what, kept=1)
+    if what["has_workers"] and (worker := fork_workers()):
+        what = worker
+        os.setsid()
+        for limit in {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}:
+            resource.setrlimit(limit, resource.prlimit(os.getppid(), limit))
+        show_as(what["shown"], what["environment"])
+        become(what, kept=3)
+    exec(what.get("first", ""), {})  # noqa: S102  # the tests' own
+    runpy.run_module(what["module"], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    # What a command imports, in the order in which it does, so that a fork imports no more than the application.
+    import hr_prometheus.commands.group
+    import hr_prometheus.server.run
+    import hr_prometheus.workers.run
+    import hr_prometheus.workers.worker  # noqa: F401
+    from hr_prometheus.workers import process
+
+    gc.freeze()  # a fork that collects garbage would copy all that is here
+    main()

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -27,6 +28,7 @@ import hypothesis
 import pytest
 from aiohttp import web
 from authority import Authority
+from command_forks import Forks
 from prometheus_client import CollectorRegistry, generate_latest, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.parser import text_string_to_metric_families
@@ -69,6 +71,8 @@ PACKAGES = {
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
 }
+#: The command as a user types it, in a process of its own.
+RUN = (sys.executable, "-m", "hr_prometheus", "run")
 #: The lines of a start that is slow, as it may be on such a machine.
 SLOW_START = ("Starting: waiting for ", "Reloading: waiting for ")
 
@@ -226,18 +230,29 @@ def unmeasured_environment(**changes: str) -> dict[str, str]:
     return {name: value for name, value in clean_environment(**changes).items() if not name.startswith("COVERAGE")}
 
 
-class ForkedCommand:
-    """A command in a fork, to be used as a :class:`subprocess.Popen` with pipes."""
+def has_workers(arguments: Sequence[str]) -> bool:
+    """Whether a command with these arguments starts workers."""
+    return any(each.startswith(("--workers", "--reload")) for each in arguments)
 
-    def __init__(self, forks: subprocess.Popen[str], arguments: Sequence[str], cwd: Path, env: dict[str, str]) -> None:
+
+class ForkedCommand:
+    """A command in a fork, to be used as a :class:`subprocess.Popen` with pipes, which it inherits with *pass_fds*.
+
+    Its standard output may be a descriptor instead, or be closed with ``None``. *first* is code that it runs first.
+    """
+
+    def __init__(
+        self, forks: Forks, arguments: Sequence[str], cwd: Path, env: dict[str, str],
+        *, output: int | str | None = "pipe", pass_fds: Sequence[int] = (), first: str = "",
+    ) -> None:  # fmt: skip
         pipes = [os.pipe() for _ in range(3)]
         self._end, self.stdout, self.stderr = (os.fdopen(reader) for reader, _ in pipes)
-        command = {
-            "arguments": arguments, "directory": str(cwd), "environment": env,
-            "outputs": [f"/proc/{os.getpid()}/fd/{writer}" for _, writer in pipes],
-        }  # fmt: skip
-        print(json.dumps(command), file=forks.stdin, flush=True)
-        self.pid = int(forks.stdout.readline())
+        end, out, err = (writer for _, writer in pipes)
+        descriptors = {"end": end, 1: out if output == "pipe" else output, 2: err, **{each: each for each in pass_fds}}
+        self.pid = forks.start(
+            "hr_prometheus", arguments, {name: each for name, each in descriptors.items() if each is not None},
+            directory=str(cwd), environment=env, first=first, has_workers=has_workers(arguments),
+        )  # fmt: skip
         self.returncode: int | None = None
         for _, writer in pipes:
             os.close(writer)
@@ -254,12 +269,11 @@ class ForkedCommand:
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end, and return what has been printed and was not read."""
-        if self.stdout.closed:
-            return "", ""
-        texts = {}
+        texts = {self.stdout: "", self.stderr: ""}
         readers = [
             threading.Thread(target=lambda file=file: texts.update({file: file.read()}), daemon=True)
-            for file in (self.stdout, self.stderr)
+            for file in texts
+            if not file.closed
         ]
         for reader in readers:
             reader.start()
@@ -292,19 +306,31 @@ class ForkedCommand:
 
 
 @functools.cache
-def command_forks(*, is_measured: bool) -> subprocess.Popen[str]:
-    """The process that forks commands, with coverage if that is on, or without; see ``command_forks.py``."""
+def command_forks(*, is_measured: bool, **changes: str) -> Forks:
+    """The process that forks commands, with coverage if that is on, or without; see ``command_forks.py``.
+
+    *changes* are the variables that Python and the libraries read when they start.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = clean_environment if is_measured else unmeasured_environment
     process = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("command_forks.py")],
-        env=clean_environment() if is_measured else unmeasured_environment(),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, Path(__file__).with_name("command_forks.py"), str(theirs.fileno()), "-" * 2000],
+        env=environment(**changes, ROOM="-" * 20_000), pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    atexit.register(process.communicate)
-    return process
+    theirs.close()
+    atexit.register(process.wait)
+    atexit.register(ours.close)
+    return Forks(ours)
 
 
 def start_command(
-    *arguments: str, cwd: Path = APPS, is_measured: bool | None = None, **changes: str
+    *arguments: str,
+    cwd: Path = APPS,
+    is_measured: bool | None = None,
+    pass_fds: Sequence[int] = (),
+    first: str = "",
+    **changes: str,
 ) -> subprocess.Popen[str] | ForkedCommand:
     """Start the command, in a fork unless Python or a library reads one of the changed variables at its own start.
 
@@ -313,11 +339,14 @@ def start_command(
     if is_measured is None:
         is_measured = Path(os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]).stem not in UNMEASURED
     environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
-    if not any(name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP")) for name in changes):
-        return ForkedCommand(command_forks(is_measured=is_measured), arguments, cwd, environment)
+    early = {name for name in changes if name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP"))}
+    if not early or (early == {"PROMETHEUS_MULTIPROC_DIR"} and has_workers(arguments)):  # which get their own directory
+        forks = command_forks(is_measured=is_measured, **dict.fromkeys(early, os.devnull))
+        return ForkedCommand(forks, arguments, cwd, environment, pass_fds=pass_fds, first=first)
+    assert not first
     return subprocess.Popen(
-        [sys.executable, "-m", "hr_prometheus", *arguments],
-        cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*RUN[:-1], *arguments], cwd=cwd, env=environment, pass_fds=pass_fds,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -393,17 +422,21 @@ def serve() -> Iterator[Callable[..., Service]]:
 
     It warns of no blocks of the event loop unless a test asks for them: on a busy machine there are some.
     *is_measured* is that of :func:`start_command`: ``False`` for what is killed or flooded. With *pass_fds* it inherits these.
+    *first* is code that it runs first.
+
+    The command and its workers are forks of processes that have imported what they import, and are else as new ones;
+    see ``command_forks.py``. A test of how a process starts gives a *command*, such as ``RUN``: it and its workers are new.
     """
     started: list[subprocess.Popen[str] | ForkedCommand] = []
 
     def start(
         *arguments: str, cwd: Path = APPS, command: tuple[str, ...] = (), is_measured: bool | None = None,
-        pass_fds: tuple[int, ...] = (), **changes: str,
+        **changes: object,
     ) -> Service:  # fmt: skip
         changes = {"HR_PROMETHEUS_BLOCKED_AFTER": "0.0"} | changes
-        if command or pass_fds:
+        if command:
             process = subprocess.Popen(
-                [*(command or (sys.executable, "-m", "hr_prometheus", "run")), *arguments], pass_fds=pass_fds,
+                [*command, *arguments], pass_fds=changes.pop("pass_fds", ()),
                 cwd=cwd, env=clean_environment(**changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         else:

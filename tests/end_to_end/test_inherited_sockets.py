@@ -7,18 +7,16 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import ExitStack, suppress
 
 import aiohttp
 import pytest
-from conftest import APPS, DEADLINE, clean_environment, read_line, wait_for
+from conftest import APPS, DEADLINE, RUN, clean_environment, hr_prometheus, read_line, wait_for
 from test_reload import RELOADING, edit, next_line
 from test_serving import get
 from workers import MARK, are_without, load, settled, slots, until_async
 
 USAGE = 2
-RUN = (sys.executable, "-m", "hr_prometheus", "run")
 PROCESSES = pytest.mark.parametrize(
     "processes", [(), ("--workers", "2"), ("--reload",)], ids=["one process", "workers", "reload"]
 )
@@ -67,14 +65,6 @@ async def ask(sock: socket.socket) -> str:
     connector = aiohttp.UnixConnector(sock.getsockname())
     async with aiohttp.ClientSession(connector=connector) as session, session.get("http://unix/") as response:
         return await response.text()
-
-
-def run(*arguments: str, pass_fds: tuple[int, ...] = (), **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, with descriptors."""
-    return subprocess.run(
-        [*RUN, *arguments], cwd=APPS, env=clean_environment(**changes), pass_fds=pass_fds,
-        capture_output=True, text=True, timeout=DEADLINE, check=False,
-    )  # fmt: skip
 
 
 @PROCESSES
@@ -180,7 +170,9 @@ def test_a_client_that_comes_while_it_stops(tcp):
     """It is answered, or it waits for the next process, in whichever turn of the event loop it comes."""
     tcp.listen()
     host, port = tcp.getsockname()
-    done = run("script_stopping_in_turns.py", *options_for(tcp), "--", host, str(port), pass_fds=(tcp.fileno(),))
+    done = hr_prometheus(
+        "run", "script_stopping_in_turns.py", *options_for(tcp), "--", host, str(port), pass_fds=(tcp.fileno(),)
+    )
     ends = {line for line in done.stdout.splitlines() if not line.startswith(("hr-prometheus: ", "St"))}
     assert ends == {"HTTP/1.0 200", "waits"}
 
@@ -255,7 +247,7 @@ def test_a_descriptor_that_cannot_be_served_on(processes):
     """It is one sentence, before the application is imported."""
     with open(os.devnull, encoding="ascii") as file:
         number = str(file.fileno())
-        done = run("raises_on_import:app", "--fd", number, *processes, pass_fds=(file.fileno(),))
+        done = hr_prometheus("run", "raises_on_import:app", "--fd", number, *processes, pass_fds=(file.fileno(),))
     assert (done.returncode, done.stderr) == (
         USAGE,
         f'Error: --fd "{number}": descriptor {number} is not a socket. Expected a TCP or a Unix stream socket that is bound or '
@@ -284,5 +276,7 @@ def test_an_address_beside_them(tmp_path, tcp, option, value, name):
         (f'HR_PROMETHEUS_{name}="{value}"', [], {f"HR_PROMETHEUS_{name}": value}),
         (f"{option} on line 1 of {file}", ["--config", str(file)], {}),
     ):
-        done = run("served:app", *options_for(tcp), *arguments, pass_fds=(tcp.fileno(),), **environment)
+        done = hr_prometheus(
+            "run", "served:app", *options_for(tcp), *arguments, pass_fds=(tcp.fileno(),), **environment
+        )
         assert (done.returncode, done.stderr) == (USAGE, sentence.format(where))

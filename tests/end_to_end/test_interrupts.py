@@ -6,11 +6,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-from conftest import APPS, DEADLINE, SLOW_START, read_line, start_command, unmeasured_environment
+from conftest import APPS, DEADLINE, RUN, SLOW_START, read_line, start_command, unmeasured_environment
 from workers import MARK, processes
 
 ONE, WORKERS, SCRIPT = ("interrupted:{}",), ("interrupted:{}", "--workers", "2"), ("interrupted.py",)
@@ -34,7 +33,7 @@ QUIET = ("--fixed-route", "*")
 def start(*arguments: str, **changes: str) -> subprocess.Popen[str]:
     """Start ``run`` with arguments; unmeasured, because coverage swallows a signal while it starts."""
     return subprocess.Popen(
-        [sys.executable, "-m", "hr_prometheus", "run", *arguments],
+        [*RUN, *arguments],
         cwd=APPS, env=unmeasured_environment(**changes),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -123,8 +122,8 @@ def test_a_handler_of_the_applications_own(serve):
 
 def test_again_and_again(serve):
     """A second Ctrl-C at the end of a stop changes nothing."""
-    command = (sys.executable, "-m", "hr_prometheus", "run")  # not in a fork, whose parent waits for it at any moment
-    service = serve("served:app", "--port", "0", *QUIET, command=command)
+    # Not in a fork, whose parent waits for it at any moment.
+    service = serve("served:app", "--port", "0", *QUIET, command=RUN)
     service.process.send_signal(signal.SIGINT)
     while service.process.poll() is None:
         os.kill(service.process.pid, signal.SIGINT)

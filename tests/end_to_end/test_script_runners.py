@@ -50,13 +50,8 @@ def test_notices_about_labels(serve):
     assert '--exclude "/firs" matches no path label' in line
 
 
-#: The command, for which ten seconds are half a second.
-IMPATIENT = (
-    sys.executable,
-    "-c",
-    "from hr_prometheus.server import script_runners\nscript_runners.SERVES_NOTHING_SECONDS = 0.5\n"
-    "from hr_prometheus.cli import main\nmain()\n",
-)
+#: For the command ten seconds are half a second.
+IMPATIENT = "from hr_prometheus.server import script_runners\nscript_runners.SERVES_NOTHING_SECONDS = 0.5\n"
 TWO = """
 import asyncio
 from aiohttp import web
@@ -130,7 +125,7 @@ def test_a_setting_that_fits_no_application_of_a_script_that_goes_on(serve, tmp_
     """It is warned of after ten seconds, when the applications can be expected to be there."""
     (tmp_path / "two.py").write_text(TWO)
     options = "--metrics-path=/own", "--fixed-route=third=id"
-    service = serve("two.py", *options, "--fixed-route=*", cwd=tmp_path, command=(*IMPATIENT, "run"))
+    service = serve("two.py", *options, "--fixed-route=*", cwd=tmp_path, first=IMPATIENT)
     assert '"third=id": none of the 2 applications has a route' in service.process.stderr.readline()
     assert service.process.poll() is None
     assert service.stop(2)[2] == ""
@@ -253,7 +248,7 @@ def test_a_script_that_serves_nothing_for_a_while(tmp_path, script, why):
     """After ten seconds one line says so and why, and the script goes on."""
     (tmp_path / "waits.py").write_text(script)
     process = subprocess.Popen(
-        [*IMPATIENT, "run", str(tmp_path / "waits.py")],
+        [sys.executable, "-c", f"{IMPATIENT}from hr_prometheus.cli import main\nmain()\n", "run", str(tmp_path / "waits.py")],
         cwd=APPS, env=clean_environment(), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

@@ -27,7 +27,7 @@ KINDS = [(), ("--workers", "2")]
 @pytest.fixture
 def serve(serve):
     """Start the command so that it names what it waits for, and no worker that is only busy."""
-    return functools.partial(serve, command=ASKS_PATIENTLY)
+    return functools.partial(serve, first=ASKS_PATIENTLY)
 
 
 def connect(service, path: str) -> socket.socket:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from conftest import APPS, DEADLINE, clean_environment, read_line
+from conftest import APPS, DEADLINE, RUN, clean_environment, read_line
 from workers import (
     MARK,
     PATIENT,
@@ -191,7 +191,9 @@ async def test_a_directory_of_numbers_that_is_removed(serve, mark):
 def test_a_directory_of_numbers_that_cannot_be_made_again(serve, tmp_path):
     """The command ends, so that a service manager starts it anew, and no client waits for workers that cannot start."""
     place = tmp_path / "numbers"
-    service = serve("many:create_app", "--workers", "2", "--port", "0", PROMETHEUS_MULTIPROC_DIR=str(place))
+    service = serve(
+        "many:create_app", "--workers", "2", "--port", "0", command=RUN, PROMETHEUS_MULTIPROC_DIR=str(place)
+    )
     shutil.rmtree(place)
     place.touch()
     code, _, error = service.end()
@@ -420,7 +422,7 @@ async def test_what_a_killed_worker_has_forked_ends(serve, mark, tmp_path):
         return {pid for parent in every for pid in children(parent) if pid in every and parent != service.process.pid}
 
     (first,) = forked()
-    (worker,) = children(service.process.pid)
+    (worker,) = processes(mark).keys() & set(children(service.process.pid))
     os.kill(worker, signal.SIGKILL)
     await until_async(lambda: first not in processes(mark) and len(forked()) == 1)
     (second,) = forked()

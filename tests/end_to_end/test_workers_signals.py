@@ -131,7 +131,7 @@ async def test_a_stop_answers_what_was_begun(serve, mark, tmp_path, number):
     """Meanwhile the metrics are served and connections are refused; clean-up runs in each worker; the code is 0."""
     service = serve(
         "many:create_app_that_says_when_it_ends", "--workers", "2", "--port", "0", "--metrics-port", "0",
-        command=ASKS_PATIENTLY, **{MARK: mark},
+        first=ASKS_PATIENTLY, **{MARK: mark},
     )  # fmt: skip
     waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/go"))
     assert (await asyncio.to_thread(read_line, service.process)).startswith("waiting")

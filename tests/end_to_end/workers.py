@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
@@ -22,14 +21,8 @@ MARK = "HR_TEST_MARK"
 UP = "hr_prometheus_worker_up"
 #: No worker is killed because it is busy.
 PATIENT = ("--worker-timeout", "3600")
-#: The command, which at a stop waits until each worker has answered what it is waited for, however busy it is.
-ASKS_PATIENTLY = (
-    sys.executable,
-    "-c",
-    f"from hr_prometheus.workers import drain\ndrain._ANSWER_SECONDS = {DEADLINE}\n"
-    'from hr_prometheus.cli import main\nmain("python -m hr_prometheus")\n',
-    "run",
-)
+#: At a stop the command waits until each worker has answered what it is waited for, however busy it is.
+ASKS_PATIENTLY = f"from hr_prometheus.workers import drain\ndrain._ANSWER_SECONDS = {DEADLINE}\n"
 
 
 def processes(mark: str) -> dict[int, str]:
