@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Bytes of a message, and descriptors that one may carry.
 _LONGEST, _MOST = 2**18, 253
 _SET_CHILD_SUBREAPER = 36
+#: What a process may use, of which a worker may use as much as its supervisor.
+LIMITS = [getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_")]
 
 
 class Forks:
@@ -159,7 +161,7 @@ def fork_workers() -> dict | None:
         set_subreaper(_SET_CHILD_SUBREAPER, 1)
         pid = forks.start(
             command[2], command[3:], {each: each for each in pass_fds},
-            directory=os.getcwd(), environment=environment, shown=command,
+            directory=os.getcwd(), environment=environment, shown=command, limits=[resource.getrlimit(each) for each in LIMITS],
         )  # fmt: skip
         set_subreaper(_SET_CHILD_SUBREAPER, 0)
         return SimpleNamespace(pid=pid, returncode=None)
@@ -177,8 +179,8 @@ def main() -> None:
     if what["has_workers"] and (worker := fork_workers()):
         what = worker
         os.setsid()
-        for limit in {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}:
-            resource.setrlimit(limit, resource.prlimit(os.getppid(), limit))
+        for limit, value in zip(LIMITS, what["limits"], strict=True):
+            resource.setrlimit(limit, value)
         show_as(what["shown"], what["environment"])
         become(what, kept=3)
     exec(what.get("first", ""), {})  # noqa: S102  # the tests' own
