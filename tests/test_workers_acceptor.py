@@ -176,9 +176,10 @@ async def test_stopping_while_it_rests(counts, monkeypatch):
     acceptor.start()
     writer = (await asyncio.open_connection(*sock.getsockname()))[1]
     await until_tries(sock, 1)
+    tries = sock.tries  # more than one on a busy machine
     acceptor.stop()
     await asyncio.sleep(0.02)  # an event loop calls what is due later in the order of time
-    assert (sock.tries, errors) == (1, [])
+    assert (sock.tries, errors) == (tries, [])
     writer.close()
 
 
