@@ -192,5 +192,5 @@ def test_the_test_in_the_manual(pytester, options):
     (code,) = re.findall(r"```python\n((?:(?!```).)*hr_metrics.*?)```", PAGE.read_text(), re.DOTALL)
     pytester.makepyfile(test_shop=code)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function")
-    result = pytester.runpytest_subprocess(*options)
+    result = pytester.runpytest_subprocess(*options, "-p", "no:anyio", "-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)
