@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import WSMsgType, web
 from conftest import DEADLINE, basic, full, settled
 
-CONNECTIONS = 64
+CONNECTIONS = 16
 #: Seconds that a handler and a write take: about 30 and 4 µs. Sums of such numbers are exact.
 HANDLING, WRITING = 2.0**-15, 2.0**-18
 

@@ -99,6 +99,6 @@ def test_what_is_taken_for_a_password(text, expected):
 
 @pytest.mark.parametrize("text", ["a", "a:", "a://", ":", "(", "@", "a@", "'a:"])
 def test_a_password_in_a_long_text(text):
-    """Each character costs as much as in a short one: what begins anew at each would take hours."""
-    hide_passwords(text * 2_000_000)
-    assert hide_passwords(text * 2_000_000 + " me:s3cret@host").endswith(" ***@host")
+    """Each character costs as much as in a short one: what begins anew at each would take minutes."""
+    hide_passwords(text * 500_000)
+    assert hide_passwords(text * 500_000 + " me:s3cret@host").endswith(" ***@host")
