@@ -48,7 +48,9 @@ NO_NUMBER = "\N{EN DASH}"
 USER = "me:secret"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars "
+    # The page of each test in the process of the one before, and none kept for the way back.
+    "--process-per-site --renderer-process-limit=1 --disable-features=BackForwardCache,SpareRendererForSitePerProcess"
 )
 #: Keeps what the page must not cause, from before its first script on.
 WATCH = """
@@ -266,7 +268,8 @@ class Page:
         self.wait(lambda: self.polls > asked)
 
     def wait(self, condition: Callable[[], object]) -> None:
-        wait_for(condition, bool)
+        # Each look takes the browser some milliseconds, so it is asked ten times a second.
+        wait_for(lambda: condition() or time.sleep(0.08), bool)
 
     def text(self, selector: str) -> str:
         return self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector).strip()
