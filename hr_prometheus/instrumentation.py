@@ -89,8 +89,8 @@ def instrument(
     - *detail*: ``full``, the default, or ``basic``.
     - *buckets*: upper bounds of latencies in seconds. Or a mapping of route names to their bounds, in which ``*`` is every other route.
     - *latency_by_status*: gives latencies the label ``outcome``: ``error`` for a status from 500 on, else ``ok``.
-    - *native_histograms*: keeps the histograms of requests as native ones as well. A scrape of protocol buffers has one series
-      in place of each classic histogram, or both of them with ``both``.
+    - *native_histograms*: keeps the histograms of requests as native ones as well, and with them all others of hr-prometheus in
+      the registry. A scrape of protocol buffers has one series in place of each classic histogram, or both of them with ``both``.
     - *exemplars*: where the traces come from that buckets and errors lead to. ``traceparent`` is the header of sampled requests,
       ``otel`` the span of an OpenTelemetry middleware in *app*. With ``off``, the default, there are none.
     - *names*: the name sets of the request metrics: ``seed``, the default, ``http``, ``otel``.

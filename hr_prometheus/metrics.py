@@ -112,6 +112,7 @@ CLIENT_REQUEST_LATENCY = Metric(
     "seconds",
     ("client", "method", "host"),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 CLIENT_REQUEST_FIRST_BYTE_LATENCY = Metric(
     "client_request_first_byte_latency",
@@ -120,6 +121,7 @@ CLIENT_REQUEST_FIRST_BYTE_LATENCY = Metric(
     "seconds",
     ("client", "method", "host"),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 CLIENT_REQUEST_COUNT = Metric(
     "client_request_count",
@@ -149,6 +151,7 @@ CLIENT_RESPONSE_SIZE = Metric(
     "bytes",
     ("client", "method", "host"),
     SIZE_BUCKETS,
+    native=NATIVE_SIZE_BUCKETS,
 )
 CLIENT_REDIRECTS = Metric(
     "client_redirects",
@@ -164,6 +167,7 @@ CLIENT_CONNECTION_WAIT = Metric(
     "seconds",
     ("client",),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 CLIENT_CONNECTIONS = Metric(
     "client_connections",
@@ -179,6 +183,7 @@ CLIENT_CONNECT = Metric(
     "seconds",
     ("client",),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 CLIENT_DNS = Metric(
     "client_dns_seconds",
@@ -187,6 +192,7 @@ CLIENT_DNS = Metric(
     "seconds",
     ("client",),
     LATENCY_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 LOOP_LAG = Metric(
     "asyncio_event_loop_lag_seconds",
@@ -195,6 +201,7 @@ LOOP_LAG = Metric(
     "seconds",
     (),
     LAG_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 LOOP_CPU = Metric(
     "asyncio_event_loop_cpu_seconds",
@@ -245,6 +252,7 @@ SCRAPE_DURATION = Metric(
     "seconds",
     (),
     SCRAPE_BUCKETS,
+    native=NATIVE_LATENCY_BUCKETS,
 )
 SCRAPE_LINES = Metric(
     "hr_prometheus_scrape_lines",

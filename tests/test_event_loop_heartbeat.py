@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from hr_prometheus.event_loop.blame import Beat
 from hr_prometheus.event_loop.heartbeat import BEAT, Heartbeat
 from hr_prometheus.metric import LAG_BUCKETS
-from hr_prometheus.store.store import loop_store
+from hr_prometheus.store.bounds import OFF, ONLY
+from hr_prometheus.store.store import loop_store, make_native
 
 
 def scrape(registry) -> dict[str, float]:
@@ -22,10 +23,11 @@ def heart_of(loop, registry) -> Heartbeat:
     return Heartbeat(loop, loop_store(registry), lambda _beat, _usage: None, lambda _error: None)
 
 
-@given(late=st.floats(-0.01, 100.0) | st.sampled_from(LAG_BUCKETS))
-def test_a_late_beat_stands_for_those_that_it_has_delayed(late):
+@given(late=st.floats(-0.01, 100.0) | st.sampled_from(LAG_BUCKETS), mode=st.sampled_from([OFF, ONLY]))
+def test_a_late_beat_stands_for_those_that_it_has_delayed(late, mode):
     """Each timer asked for in the meantime, one for every tenth of a second, is observed as late as it would have run."""
     registry, loop = CollectorRegistry(), asyncio.new_event_loop()
+    make_native(registry, mode)
     try:
         heart = heart_of(loop, registry)
         beat = Beat(heart.usage.read(), 50.0)

@@ -14,11 +14,12 @@ from test_store_bounds import index_of
 from hr_prometheus import ConfigurationError, hrprometheus_middleware
 from hr_prometheus.exposition.formats import PROTOBUF, TEXT
 from hr_prometheus.metric import NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS
+from hr_prometheus.metrics import METRICS
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.request.records import Records
 from hr_prometheus.request.websocket import WebSocketRecord
 from hr_prometheus.store.files import FileAllocator
-from hr_prometheus.store.store import allocators
+from hr_prometheus.store.store import allocators, client_store, loop_store, self_store
 
 HISTOGRAMS = {"request_latency", "request_first_byte_latency", "request_size_bytes", "response_size_bytes"}
 seconds = st.one_of(st.floats(0, 1e5), st.floats(0, 0.01), st.sampled_from([0.0, 2**-11, 0.25, 1.0, 64.0]))
@@ -111,6 +112,43 @@ def test_websockets_have_native_histograms_as_well(registry):
     histogram = histograms(registry)["websocket_connection_duration"]
     assert (histogram.zero_count, len(native_buckets_of(histogram))) == (1, 1)
     assert b'websocket_connection_duration_bucket{le="10.0",path="/talk"} 1.0\n' in TEXT.render(registry)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("mode", [False, True, "both"])
+def test_the_other_histograms_are_as_those_of_requests(registry, mode, is_first):
+    """Those of scrapes, of the event loop and of the client, whichever store is made first; text is as without."""
+    plain, stores = CollectorRegistry(), (self_store, loop_store, client_store)
+    others = [metric for metric in METRICS if metric.type == "histogram" and metric.name not in HISTOGRAMS]
+    if is_first:
+        Records(registry, native_histograms=mode)
+    every = [[store(each) for store in stores] for each in (registry, plain)]
+    Records(registry, native_histograms=mode)
+    Records(registry, prefix="other_", native_histograms=False)  # changes nothing
+    observed = {
+        metric.name: (metric, store)
+        for both in zip(*every, strict=True)
+        for store in both
+        for metric in set(both[0].metrics).intersection(others)
+        for value in (0.0, 0.001, 3.0, 1e6)
+        if store.observe(metric, metric.labels, value) is None
+    }
+    assert len(observed) == 8
+    found, classic = histograms(registry), histograms(plain)
+    assert found.keys() == classic.keys() == observed.keys()
+    for name, (metric, _) in observed.items():
+        values = Counter(index_of(value, metric.native) for value in (0.001, 3.0, 1e6))
+        zeros = values.pop(metric.native.low << metric.native.schema, 0) + 1
+        histogram = found[name]
+        if mode:
+            assert (histogram.schema, native_buckets_of(histogram), histogram.zero_count) == (
+                1 if name.endswith("bytes") else 3, values, zeros,
+            )  # fmt: skip
+        else:
+            assert not histogram.HasField("schema")
+        assert list(histogram.bucket) == ([] if mode is True else list(classic[name].bucket))
+        assert (histogram.sample_count, histogram.sample_sum) == (4, 1000003.001)
+    assert TEXT.render(registry) == TEXT.render(plain)
 
 
 @pytest.mark.parametrize(("detail", "number"), [("basic", 3), ("full", 7)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from hr_prometheus.metric import LATENCY_BUCKETS, SIZE_BUCKETS
 from hr_prometheus.metrics import (
     CLIENT_REDIRECTS,
     CLIENT_REQUEST_COUNT,
@@ -15,11 +14,17 @@ from hr_prometheus.metrics import (
     CLIENT_REQUESTS_IN_PROGRESS,
     CLIENT_RESPONSE_SIZE,
 )
+from hr_prometheus.store.bounds import cell_bounds
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from hr_prometheus.metric import Metric
-    from hr_prometheus.store.cells import Cells
+    from hr_prometheus.store.cells import Cells, Page
     from hr_prometheus.store.store import Store
+
+    #: The page and the first cell of a series, and the bounds of its cells.
+    _Histogram: TypeAlias = tuple[Page, int, tuple[float, ...]]
 
 
 class CallRecord:
@@ -42,9 +47,9 @@ class CallRecord:
         self._store, self._client, self._method, self._host, self._extra = store, client, method, host, extra
         labels = (client, method, host, *extra)
         self._progress = store.allocate(CLIENT_REQUESTS_IN_PROGRESS, (client, host, *extra))
-        self._latency = store.allocate(CLIENT_REQUEST_LATENCY, labels)
-        self._first_byte = store.allocate(CLIENT_REQUEST_FIRST_BYTE_LATENCY, labels)
-        self._size = store.allocate(CLIENT_RESPONSE_SIZE, labels)
+        self._latency = _histogram(store, CLIENT_REQUEST_LATENCY, labels)
+        self._first_byte = _histogram(store, CLIENT_REQUEST_FIRST_BYTE_LATENCY, labels)
+        self._size = _histogram(store, CLIENT_RESPONSE_SIZE, labels)
         #: The cells of counters, by metric and label; they are made when they are first needed.
         self._cells: dict[tuple[Metric, str], Cells] = {}
 
@@ -69,7 +74,7 @@ class CallRecord:
 
     def head(self, seconds: float) -> None:
         """Observe the seconds until the head of a response."""
-        _observe(self._first_byte, LATENCY_BUCKETS, seconds)
+        _observe(self._first_byte, seconds)
 
     def end(self, status: str, reason: str | None, seconds: float, size: int | None) -> None:
         """Count a request in progress as ended.
@@ -80,9 +85,9 @@ class CallRecord:
         self._count_status(status)
         if reason is not None and not status.startswith("5"):  # the status says already that it has failed
             self._count(CLIENT_REQUEST_ERRORS, reason, (self._client, self._host, reason, *self._extra))
-        _observe(self._latency, LATENCY_BUCKETS, seconds)
+        _observe(self._latency, seconds)
         if size is not None:
-            _observe(self._size, SIZE_BUCKETS, size)
+            _observe(self._size, size)
 
     def _count_status(self, status: str) -> None:
         self._count(CLIENT_REQUEST_COUNT, status, (self._client, self._method, self._host, status, *self._extra))
@@ -95,8 +100,13 @@ class CallRecord:
         page[index] += 1.0
 
 
-def _observe(cells: Cells, bounds: tuple[float, ...], value: float) -> None:
-    page, first = cells
+def _histogram(store: Store, metric: Metric, labels: tuple[str, ...]) -> _Histogram:
+    (page, first), bounds = store.allocate_histogram(metric, labels)
+    return page, first, cell_bounds(bounds)
+
+
+def _observe(histogram: _Histogram, value: float) -> None:
+    page, first, bounds = histogram
     bucket = first + 1 + bisect_left(bounds, value)
     page[first] += value  # no call between the two, so that other threads see both or neither
     page[bucket] += 1.0

@@ -223,7 +223,7 @@ native_histograms = metrics_option(
     type=click.Choice(MODES),
     bare=MODES[0],
     metavar="[both]",
-    help="Keep the histograms of requests as native ones as well. A Prometheus that asks for these gets one series for each. With "
+    help="Keep the histograms of hr-prometheus as native ones as well. A Prometheus that asks for these gets one series for each. With "
     "--native-histograms=both it gets the classic ones, too. Other scrapes have the classic ones.",
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hr_prometheus.event_loop.blame import Beat
 from hr_prometheus.event_loop.usage import UsageReader
 from hr_prometheus.metrics import LOOP_CPU, LOOP_LAG
+from hr_prometheus.store.bounds import cell_bounds
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,8 +42,8 @@ class Heartbeat:
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._loop, self._on_beat, self._on_error = loop, on_beat, on_error
-        self._bounds = store.buckets(LOOP_LAG)
-        self._lag = store.allocate(LOOP_LAG, ())
+        self._lag, bounds = store.allocate_histogram(LOOP_LAG, ())
+        self._bounds = cell_bounds(bounds)
         self._cpu = store.allocate(LOOP_CPU, ())
         self.usage = UsageReader()
         self.beat = Beat(self.usage.read(), perf_counter() + BEAT)

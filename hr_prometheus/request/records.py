@@ -29,7 +29,7 @@ from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST, SWITCHING_PR
 from hr_prometheus.request.split_record import SplitRecord
 from hr_prometheus.request.traced_records import trace_finder, traced
 from hr_prometheus.store.bounds import BOTH, OFF, ONLY, cell_bounds, classic_bounds
-from hr_prometheus.store.store import basic_store, full_store
+from hr_prometheus.store.store import basic_store, full_store, make_native
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +80,7 @@ class Records:
         options: dict[str, Any] = {"naming": self.naming, "buckets": self.buckets.others, "native": self.native}
         self.basic = basic_store(registry, **options)
         self.full = full_store(registry, **options) if detail == FULL else None
+        make_native(registry, self.native)
 
     def request(self, labels: tuple[str, ...], route: str | None = None) -> RequestRecord | SplitRecord:
         """Return a record of the requests with these labels: method, path, and names and values of extra ones.

@@ -54,7 +54,8 @@ class Store:
     """The numbers of some metrics, as a collector for a prometheus_client registry.
 
     *naming* is how the metrics are named, and *buckets* are the upper bounds, in seconds, of the histograms that have the
-    catalogue's latency buckets. *native* is the mode of native histograms, if there are any.
+    catalogue's latency buckets. *native* is the mode of native histograms, if there are any; ``None`` is that of others in the
+    registry (:func:`make_native`).
     """
 
     def __init__(
@@ -63,18 +64,23 @@ class Store:
         *,
         naming: Naming = DEFAULT_NAMING,
         buckets: Sequence[float] = LATENCY_BUCKETS,
-        native: str = OFF,
+        native: str | None = OFF,
     ) -> None:
         self.metrics = tuple(metrics)
         self.naming = naming
         self.latency_buckets = tuple(buckets)
         self.native = native
-        self._native = native
+        self._native = native or OFF
         self._lock = Lock()
         self._allocator: Allocator = MemoryAllocator()
         self._series: dict[tuple[Metric, tuple[str, ...]], tuple[Cells, tuple[float, ...]]] = {}
         self._exported = ExportedFamilies()
         self.exemplars = Exemplars()
+
+    def make_native(self, mode: str) -> None:
+        """Have the histograms of new series native in a *mode*, unless the store has a mode of its own."""
+        if self.native is None and not isinstance(self._allocator, ValueAllocator):
+            self._native = mode
 
     def use(self, allocator: Allocator) -> None:
         """Have cells from *allocator*, and the series that it has already. To be called before the first series is made."""
@@ -146,6 +152,8 @@ class Store:
 
 _lock = Lock()
 _stores: WeakKeyDictionary[CollectorRegistry, dict[tuple[str, ...], Store]] = WeakKeyDictionary()
+#: The modes of native histograms that are not those of requests.
+_modes: WeakKeyDictionary[CollectorRegistry, str] = WeakKeyDictionary()
 
 
 def basic_store(
@@ -176,17 +184,34 @@ def full_store(
 
 def self_store(registry: CollectorRegistry) -> Store:
     """Return the store of hr-prometheus's metrics about itself in *registry*; the first call registers it."""
-    return _registered(registry, Store(SELF_METRICS + SCRAPE_METRICS))
+    return _registered(registry, Store(SELF_METRICS + SCRAPE_METRICS, native=None))
 
 
 def loop_store(registry: CollectorRegistry) -> Store:
     """Return the store of the event loop's metrics in *registry*, as :func:`self_store` does."""
-    return _registered(registry, Store(COUNTED_LOOP_METRICS))
+    return _registered(registry, Store(COUNTED_LOOP_METRICS, native=None))
 
 
 def client_store(registry: CollectorRegistry) -> Store:
     """Return the store of the client's metrics in *registry*, as :func:`self_store` does."""
-    return _registered(registry, Store(CLIENT_METRICS))
+    return _registered(registry, Store(CLIENT_METRICS, native=None))
+
+
+def make_native(registry: CollectorRegistry, mode: str) -> None:
+    """Have the histograms of scrapes, of the event loop and of the client in *registry* native, as those of requests are.
+
+    The first *mode* stays, and series that are there already stay as they are. ``OFF`` changes nothing.
+    """
+    with _lock:
+        if mode and registry not in _modes:
+            _modes[registry] = mode
+            for store in _stores.get(registry, {}).values():
+                store.make_native(mode)
+
+
+def native_mode(registry: CollectorRegistry) -> str:
+    """Return the mode that :func:`make_native` has given these histograms in *registry*."""
+    return _modes.get(registry, OFF)
 
 
 def dump_exemplars(registry: CollectorRegistry, since: int = 0) -> list[list[object]]:
@@ -219,6 +244,7 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
                 raise _taken(candidate, getattr(error, "duplicates", names), stores.values()) from error
         if store is None:
             store = stores[names] = candidate
+            store.make_native(native_mode(registry))
             if registry in allocators:
                 store.use(allocators[registry])
             elif not allocators and is_multiprocess_mode():

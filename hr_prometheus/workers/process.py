@@ -14,11 +14,14 @@ from dataclasses import asdict, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import REGISTRY
+
 from hr_prometheus import errors
 from hr_prometheus.errors import ApplicationError, ServingError
 from hr_prometheus.server.in_progress import Blockers, RequestInProgress
 from hr_prometheus.server.own_sockets import closed_error
 from hr_prometheus.server.runner import CLEANUP_SECONDS
+from hr_prometheus.store.store import make_native
 from hr_prometheus.workers.channel import Channel
 from hr_prometheus.workers.config import DISCONNECTED
 from hr_prometheus.workers.handover import Handover
@@ -255,7 +258,8 @@ class WorkerProcess:
         if kind == "pong":
             self.unanswered = 0
         elif kind == "ready" and self.reason != TIMEOUT:  # it was too late
-            self.routes, self.notices, self.loop = value
+            self.routes, self.notices, self.loop, native = value
+            make_native(REGISTRY, native)  # the scrapes', which this process measures
             sockets = None if self._handover is None else self._handover.take()
             if sockets is not None and self._on_sockets is not None:
                 self._on_sockets(sockets)

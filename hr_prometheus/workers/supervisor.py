@@ -8,9 +8,13 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import REGISTRY
+
 from hr_prometheus.errors import ApplicationError, ServingError
 from hr_prometheus.server.announcer import SLOW_START, serving_line, target_and_routes
 from hr_prometheus.server.logs import log_notices
+from hr_prometheus.store.bounds import OFF
+from hr_prometheus.store.store import make_native
 from hr_prometheus.workers.drain import announce_drain
 from hr_prometheus.workers.pool import WorkerPool
 from hr_prometheus.workers.process import RELOAD
@@ -42,6 +46,7 @@ class Supervisor:
         self._settings, self._slots, self._announcer = settings, slots, announcer
         self._announced_urls: list[str] = []
         self._pool = WorkerPool(settings, addresses, slots, counts, self._answer, on_slow_start=self._on_slow_start)
+        make_native(REGISTRY, settings.native_histograms or OFF)  # for scrapes before a worker is ready
         self._scrapes = WorkerScrapes(slots.path, self._pool.workers, self._pool.restarts)
         self._tasks = BackgroundTasks()
         self._terminal = Terminal()

@@ -40,6 +40,7 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
+from hr_prometheus.store.store import native_mode
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
@@ -238,7 +239,7 @@ class _Worker:
             acceptor.start()
             call_every(LOOK_SECONDS, start_look)
             loop = loop_name(asyncio.get_running_loop())
-            self.channel.send("ready", [self.application.routes, self.application.notices, loop])
+            self.channel.send("ready", [self.application.routes, self.application.notices, loop, native_mode(REGISTRY)])
             await self.stopping.wait()
             if self.is_replaced:  # other workers accept the connections that wait
                 acceptor.stop()

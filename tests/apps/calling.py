@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import ClientSession, web
 
+from hr_prometheus import instrument
+
 SESSION = web.AppKey("SESSION", ClientSession)
 
 
@@ -28,3 +30,7 @@ def create_app() -> web.Application:
     app.cleanup_ctx.append(keep_session)
     app.router.add_get("/call", call)
     return app
+
+
+def native() -> web.Application:
+    return instrument(create_app(), native_histograms=True)

@@ -183,6 +183,64 @@ def test_prometheus_finds_the_traces_that_the_client_has_sent(serve, native_prom
     assert {*by_path} == {(latency, path) for path in ("/", "/slow", "/broken")}
 
 
+@pytest.mark.parametrize(
+    ("application", "processes"),
+    [
+        (("calling:create_app", "--native-histograms"), ()),
+        (("calling:create_app", "--native-histograms"), ("--workers", "2")),
+        (("calling:native",), ("--workers", "2")),
+    ],
+    ids=["one process", "workers", "by itself"],
+)
+def test_native_histograms_of_calls_lags_and_scrapes(serve, native_prometheus, tmp_path, application, processes):
+    """They have no classic buckets either, counts are exact, and the dashboard and the rules find them."""
+    application = (*application, "--client-metrics", "--client-by-route")
+    service = serve(*application, "--port", "0", "--metrics-port", "0", *processes)
+    job, calls, served = f"calls-{len(application)}-{len(processes)}", 0, []
+    native_prometheus.scrape(job, service.metrics_url)
+
+    def call():
+        nonlocal calls
+        served.append(get(f"{service.url}/call?url={service.metrics_url}"))
+        calls += 1
+
+    call()
+    expected = (("client", "default"), ("path", "/call"))
+    for name in ("client_request_latency", "client_request_first_byte_latency", "client_response_size_bytes"):
+        query = f'sum by (client, path) (histogram_count({name}{{job="{job}"}}))'
+        assert wait_for(partial(native_prometheus.query, query), bool) == {expected: 1}
+    size = f'histogram_sum(client_response_size_bytes{{job="{job}"}})'
+    text = samples(scrape(service))
+    assert [*native_prometheus.query(size).values()] == [
+        value for name, value in text.items() if name.startswith("client_response_size_bytes_sum")
+    ]
+    board = hr_prometheus("dashboard", *application, "--job", job).stdout
+    rules = tmp_path / "rules.yml"
+    hr_prometheus("rules", *application, "--job", job, "--output", str(rules))
+    native_prometheus.load_rules(rules)
+    panels = [each for panel in json.loads(board)["panels"] for each in (panel, *panel.get("panels", ()))]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    histograms = [metric.name for metric in METRICS if metric.type == "histogram" and metric.name.startswith(OF_CALLS)]
+    found = [query for query in queries if any(name in query for name in histograms)]
+    assert len(found) > 20
+
+    def ask(query):
+        call()
+        return [query, *numbers(native_prometheus.query(query))]
+
+    for query in [*found, f'job_client_host:client_request_latency:quantile_rate5m{{job="{job}"}}']:
+        filled = query.replace("$__rate_interval", "5s").replace("$job", job).replace("$instance", ".*")
+        wait_for(partial(ask, filled), lambda found: len(found) > 1)
+    assert native_prometheus.query(f'{{job="{job}",__name__=~".*_bucket"}}') == {}
+    query = f'sum (histogram_count(client_request_latency{{job="{job}"}}))'
+    wait_for(partial(native_prometheus.query, query), lambda found: [*found.values()] == [calls])
+    assert [status for status, _ in served] == [200] * calls
+
+
+#: The histograms that always count something, besides those of requests.
+OF_CALLS = ("client_re", "asyncio_event_loop_lag", "hr_prometheus_scrape_duration")
+
+
 def names():
     """Return the patterns of the names of our samples."""
     return [f"{metric.name}(_total|_bucket|_sum|_count)?" for metric in METRICS]
