@@ -138,11 +138,14 @@ def test_a_native_histogram_has_them_in_classic_buckets(registry, mode, bounds):
     store = stored(registry, native=mode)
     for seconds, timestamp in ((0.3, 3e9), (0.003, 1e9), (30.0, 2e9)):
         observe(store, SERIES, seconds, timestamp)
+    PROTOBUF.render(registry)  # what it keeps for the next one is not the exemplar
+    series = store.exemplars.of_series(REQUEST_LATENCY, store.naming, SERIES)
+    store.exemplars.keep(series, 0, trace_exemplar(TRACE, SPAN, 0.004, 1e9))
     latency, *_ = client_model.parse(PROTOBUF.render(registry))
     histogram = latency.metric[0].histogram
     assert [each.upper_bound for each in histogram.bucket] == bounds
     counts = {each.exemplar.value: each.cumulative_count for each in histogram.bucket if each.HasField("exemplar")}
-    assert counts == {0.003: 1, 0.3: 2, 30.0: 3}
+    assert counts == {0.004: 1, 0.3: 2, 30.0: 3}
     assert (histogram.schema, histogram.sample_count) == (3, 3)
     assert parsed(OPENMETRICS.render(registry).decode()).keys() == {
         ("request_latency_bucket", bound) for bound in ("0.005", "0.5", "+Inf")

@@ -72,7 +72,7 @@ def test_large_counts_are_in_their_buckets(counts):
     registry = CollectorRegistry()
     record(Records(registry, native_histograms=True), [(0.0, None, None, None)])
     family = next(family for family in registry.collect() if family.name == "request_latency")
-    ((bounds, [(_, (page, first))]),) = family.parts
+    ((bounds, [(_, (page, first))], _),) = family.parts
     expected = Counter()
     for cell in range(len(bounds) + 1):
         page[first + 1 + cell] = float(counts.get(cell, 0))
@@ -84,6 +84,20 @@ def test_large_counts_are_in_their_buckets(counts):
             sum(counts.values()),
         )
         assert native_buckets_of(histogram) == +expected
+
+
+@settings(max_examples=50)
+@given(requests, requests, st.sampled_from([True, "both"]))
+def test_each_scrape_has_what_came_since_the_last(before, since, mode):
+    """What is kept of a scrape for the next one is as if it were encoded anew."""
+    registry = CollectorRegistry()
+    for made in (before, since, []):
+        record(Records(registry, detail="full", native_histograms=mode), made)
+        scraped = PROTOBUF.render(registry)
+        for family in registry.collect():
+            for part in family.parts:
+                part.kept.clear()
+        assert PROTOBUF.render(registry) == scraped
 
 
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.99])

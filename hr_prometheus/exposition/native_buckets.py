@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _FAR_BELOW = -(2**20)
 
 
-def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]], float]:
-    """Return what adds the fields of the native buckets of some cells with these *counts*, and returns their sum."""
+def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]], None]:
+    """Return what adds the fields of the native buckets of some cells with these *counts*."""
     zeros = bounds.native_indexes.count(bounds.first_index)
     indexes = bounds.native_indexes[zeros:]
     head = (
@@ -31,13 +31,11 @@ def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]],
         + _ZERO_COUNT
     )
 
-    def encode(counts: list[float], fields: list[bytes]) -> float:
-        zero, above = sum(counts[:zeros]), counts[zeros:]
-        filled = [*filter(None, above)]
-        fields += (head, wire.varint(int(zero)))
-        deltas = _packed(_add_spans(compress(indexes, above), filled, fields))
+    def encode(counts: list[float], fields: list[bytes]) -> None:
+        above = counts[zeros:]
+        fields += (head, wire.varint(int(sum(counts[:zeros]))))
+        deltas = _packed(_add_spans(compress(indexes, above), filter(None, above), fields))
         fields += (_DELTAS, wire.varint(len(deltas)), deltas)
-        return zero + sum(filled)
 
     return encode
 
@@ -83,13 +81,23 @@ def _span(offset: int, length: int) -> bytes:
 
 
 def _packed(deltas: list[float]) -> bytes:
-    """Return differences of counts, one after the other. Those of most histograms are small: all have one byte."""
+    """Return differences of counts, one after the other."""
     try:
         return b"".join(map(_small_delta, deltas))
     except KeyError:
         return wire.zigzags(deltas)
 
 
-_small_delta: Callable[[float], bytes] = {float(delta): wire.zigzag(delta) for delta in range(-64, 64)}.__getitem__
+class _SmallDeltas(dict[float, bytes]):
+    """The differences that most histograms have. They come again and again."""
+
+    def __missing__(self, delta: float) -> bytes:
+        if abs(delta) > wire.MOST_KEPT // 2:
+            raise KeyError(delta)
+        text = self[delta] = wire.zigzag(int(delta))
+        return text
+
+
+_small_delta: Callable[[float], bytes] = _SmallDeltas().__getitem__
 _OFFSET, _LENGTH = wire.tag(1, wire.VARINT), wire.tag(2, wire.VARINT)
 _ZERO_COUNT, _DELTAS = wire.tag(7, wire.VARINT), wire.tag(13, wire.BYTES)

@@ -7,7 +7,7 @@ a counter has ``_total`` in its name, and the count of a histogram stands for it
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from hr_prometheus.store.cells import Page
     from hr_prometheus.store.families import Part
 
-    #: Encodes the numbers of one series, whose first cell is given, and its exemplars by bucket, as a field of its metric.
-    Encode = Callable[[Page, int, Mapping[int, Exemplar]], bytes]
-    #: Adds the fields of classic buckets: of the counts of some cells, and of exemplars by bucket. Returns the count.
-    EncodeClassic = Callable[[list[float], list[bytes], Mapping[int, Exemplar]], float]
+    #: Encodes the numbers of the series with some labels and a first cell, and its exemplars by bucket, as a field of its metric.
+    Encode = Callable[[tuple[str, ...], Page, int, Mapping[int, Exemplar]], bytes]
+    #: Encodes the sum and the counts of the cells of a histogram, and its exemplars by bucket, as fields of it.
+    EncodeHistogram = Callable[[tuple[str, ...], float, list[float], Mapping[int, Exemplar]], list[bytes]]
 
 #: Series of a family of ours in one slice; about 10 microseconds each.
 _SERIES = 50
@@ -78,7 +78,10 @@ def _slices(family: StoredFamily, labels: _Labels, *, with_created: bool) -> Ite
         encode = _encoder(family, part, labels.names, with_created=with_created)
         for start in range(0, len(part.series), _SERIES):
             series = [
-                (values, encode(page, first, family.exemplars_of(values, part.bounds) if family.exemplars else {}))
+                (
+                    values,
+                    encode(values, page, first, family.exemplars_of(values, part.bounds) if family.exemplars else {}),
+                )
                 for values, (page, first) in part.series[start : start + _SERIES]
             ]
             yield Piece([metric(labels[values], numbers) for values, numbers in series if numbers])
@@ -89,9 +92,9 @@ def _encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bo
     if family.type == "histogram":
         return _histogram_encoder(family, part, names, with_created=with_created)
     if family.type == "gauge":
-        return lambda page, first, _: _GAUGE + wire.pack_double(page[first])
+        return lambda _, page, first, __: _GAUGE + wire.pack_double(page[first])
 
-    def encode(page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
+    def encode(_: tuple[str, ...], page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
         exemplar = names.exemplar(2, exemplars[0]) if exemplars else b""
         created = wire.timestamp(3, page[first + 1]) if with_created else b""
         return wire.message(3, b"".join((_VALUE, wire.pack_double(page[first]), exemplar, created)))
@@ -102,58 +105,79 @@ def _encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bo
 def _histogram_encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bool) -> Encode:
     bounds = part.bounds
     size = len(bounds) + 2
-    native = native_encoder(bounds) if isinstance(bounds, NativeBounds) else None
-    has_classic = not isinstance(bounds, NativeBounds) or bounds.mode == BOTH
-    classic = (_classic_encoder if has_classic else _exemplar_encoder)(bounds, names)
+    is_native = isinstance(bounds, NativeBounds)
+    fields_of = (_native_encoder if is_native else _classic_encoder)(part, names)
 
-    def encode(page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
-        total, *counts = page[first : first + size]  # at one moment: another thread may be writing
-        fields: list[bytes] = []
-        count = 0.0
-        if native is not None:
-            count = native(counts, fields)
-        if has_classic or exemplars:
-            count = classic(counts, fields, exemplars)
-        if family.may_be_empty and not count:
+    def encode(values: tuple[str, ...], page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
+        counts = [*page[first : first + size]]  # at one moment: another thread may be writing
+        total = counts.pop(0)
+        if family.may_be_empty and not any(counts):
             return b""
+        fields = fields_of(values, total, counts, exemplars)
         if with_created:
             fields.append(wire.timestamp(15, page[first + size]))
-        return wire.message(7, b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(total), *fields)))
+        return wire.message(7, b"".join(fields))
 
     return encode
 
 
-def _classic_encoder(bounds: tuple[float, ...], names: Names) -> EncodeClassic:
-    """Return what adds the fields of all classic buckets, and returns the count."""
+def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
+    """Return what encodes native buckets, and classic ones with them if there are both.
+
+    What it returns for a series it keeps for the next scrape. Buckets only grow, so with the same count all are the same.
+    """
+    bounds, kept = cast("NativeBounds", part.bounds), part.kept
+    has_classic, add_buckets = bounds.mode == BOTH, native_encoder(bounds)
+    classic, exemplary = _classic_encoder(part, names), _exemplar_encoder(bounds, names)
+
+    def encode(
+        values: tuple[str, ...], total: float, counts: list[float], exemplars: Mapping[int, Exemplar]
+    ) -> list[bytes]:
+        head = b"".join((_COUNT, wire.varint(int(sum(counts))), _SUM, wire.pack_double(total)))
+        content = kept.get(values, b"")
+        if not content.startswith(head) or (has_classic and exemplars):
+            fields = classic(values, total, counts, exemplars) if has_classic else [head]
+            add_buckets(counts, fields)
+            content = kept[values] = b"".join(fields)
+        return [content, *(exemplary(counts, exemplars) if exemplars and not has_classic else ())]
+
+    return encode
+
+
+def _classic_encoder(part: Part, names: Names) -> EncodeHistogram:
+    """Return what encodes all classic buckets."""
+    bounds = part.bounds
     buckets = (*classic_bounds(bounds), inf)
     template = [part for bound in buckets[:-1] for part in (b"", wire.double(2, bound))]
 
-    def encode(counts: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
+    def encode(
+        _values: tuple[str, ...], total: float, counts: list[float], exemplars: Mapping[int, Exemplar]
+    ) -> list[bytes]:
         cumulative = cumulative_counts(bounds, counts)
         places = template.copy()
         places[::2] = map(_bucket, cumulative[:-1])
         for index, exemplar in exemplars.items():
             message = bucket_message(cumulative[index], buckets[index], exemplar, names)
             places[2 * index : 2 * index + 2] = message, b""  # that of the bucket +Inf is added
-        fields += places
-        return cumulative[-1]
+        return [_COUNT, wire.varint(int(cumulative[-1])), _SUM, wire.pack_double(total), *places]
 
     return encode
 
 
-def _exemplar_encoder(bounds: tuple[float, ...], names: Names) -> EncodeClassic:
-    """Return what adds the fields of the classic buckets with exemplars only, and returns the count.
+def _exemplar_encoder(
+    bounds: tuple[float, ...], names: Names
+) -> Callable[[list[float], Mapping[int, Exemplar]], Iterator[bytes]]:
+    """Return what encodes the classic buckets with exemplars only.
 
     Prometheus looks there for the exemplars of a native histogram. 2.42 takes only the first one of a scrape, so the newest
     comes first. Later versions take all, in the order of their times.
     """
     buckets = (*classic_bounds(bounds), inf)
 
-    def encode(counts: list[float], fields: list[bytes], exemplars: Mapping[int, Exemplar]) -> float:
+    def encode(counts: list[float], exemplars: Mapping[int, Exemplar]) -> Iterator[bytes]:
         cumulative = cumulative_counts(bounds, counts)
         for index, exemplar in sorted(exemplars.items(), key=lambda item: time_of(item[1]), reverse=True):
-            fields.append(bucket_message(cumulative[index], buckets[index], exemplar, names))
-        return cumulative[-1]
+            yield bucket_message(cumulative[index], buckets[index], exemplar, names)
 
     return encode
 

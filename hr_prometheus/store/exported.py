@@ -69,7 +69,9 @@ class ExportedFamilies:
         """Yield the families that have at least one series, in the order of the catalogue."""
         for export in sorted(self._families.copy(), key=_order):
             parts = self._families[export].copy()  # another thread may be adding
-            yield StoredFamily(export, [Part(bounds, part.read(export, bounds)) for bounds, part in parts.items()])
+            yield StoredFamily(
+                export, [Part(bounds, part.read(export, bounds), part.kept) for bounds, part in parts.items()]
+            )
 
 
 def _order(export: Export) -> tuple[int, str]:
@@ -82,6 +84,7 @@ class _Part:
     def __init__(self) -> None:
         self.series: dict[tuple[str, ...], Cells] = {}
         self.sums: dict[tuple[str, ...], list[_Source]] = {}
+        self.kept: dict[tuple[str, ...], bytes] = {}
 
     def read(self, export: Export, bounds: tuple[float, ...]) -> SeriesList:
         """Return the series as they are now. A sum is made when it is taken."""

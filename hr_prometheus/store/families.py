@@ -46,10 +46,14 @@ with_created: ContextVar[bool] = ContextVar("with_created", default=False)
 
 
 class Part(NamedTuple):
-    """The series of a family that have the same *bounds*: those of the cells of a histogram."""
+    """The series of a family that have the same *bounds*: those of the cells of a histogram.
+
+    *kept* is what an exposition keeps for the next one, by the values of labels.
+    """
 
     bounds: tuple[float, ...]
     series: SeriesList
+    kept: dict[tuple[str, ...], bytes]
 
 
 class StoredFamily(Family):
@@ -73,9 +77,9 @@ class StoredFamily(Family):
         """The samples, as prometheus_client names and orders them."""
         samples = [
             sample
-            for bounds, series in self.parts
-            for values, (page, first) in series
-            for sample in self._samples(bounds, values, page, first)
+            for part in self.parts
+            for values, (page, first) in part.series
+            for sample in self._samples(part.bounds, values, page, first)
         ]
         return [sample for sample in samples if self.selects(sample.name)]
 
