@@ -32,6 +32,7 @@ from hr_prometheus.request.websocket import begin_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
     from aiohttp.web import Request, StreamResponse
     from multidict import CIMultiDict
@@ -67,7 +68,7 @@ class Exchange:
     returned: Any = None  #: what the handler has returned, where its loop time is counted
     monitor: Any = None
     websocket: WebSocketConnection | None = None
-    context: Any = None  #: OpenTelemetry's, of the handler, in which its span is looked up
+    context: Context | None = None  #: that of the handler, in which OpenTelemetry's span is looked up
 
     def __init__(
         self,
@@ -333,5 +334,5 @@ class Exchange:
         self.release()
 
 
-#: What an exchange knows of what was written.
-_OBSERVED = "encoded first_byte_at headers is_complete response sent status task written_at".split()
+#: What an exchange knows of what was written, and of its handler.
+_OBSERVED = "context encoded first_byte_at headers is_complete response sent status task written_at".split()

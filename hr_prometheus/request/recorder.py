@@ -103,7 +103,7 @@ class Recorder:
             self.records = Records(self.registry, **options)
         self.recent = recent_requests(self.registry)
         self.is_full = self.records is not None and self.records.full is not None
-        #: Whether that of :func:`~hr_prometheus.request.span.context_keeper` has to be the innermost middleware.
+        #: Whether that of :func:`~hr_prometheus.request.span.keep_context` has to be the innermost middleware.
         self.needs_context = self.records is not None and self.records.exemplars == OTEL_SPANS
         self.exclude = tuple(exclude)
         self.exclude_methods = tuple(exclude_methods)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hr_prometheus.errors import ConfigurationError
 from hr_prometheus.labels.exclusions import idle_patterns
-from hr_prometheus.request.span import context_keeper
+from hr_prometheus.request.span import keep_context
 
 if TYPE_CHECKING:
     from aiohttp.web import Application, Request
@@ -27,7 +27,7 @@ def check_settings(recorder: Recorder, request: Request) -> None:
                     recorder.labels.policies.check(app)
                 except ConfigurationError as error:
                     logger.error("%s", error)  # noqa: TRY400  # the sentence says it all
-            if recorder.needs_context and context_keeper() not in app.middlewares:
+            if recorder.needs_context and keep_context not in app.middlewares:
                 logger.warning('exemplars="otel": this middleware alone sees no span. Add it with instrument(app).')
             if not recorder.has_checked_exclude:
                 _check_exclude(recorder, app)

@@ -1,12 +1,12 @@
 """The span of OpenTelemetry that a request is served in, which an inner middleware of the application's begins.
 
-The outermost middleware cannot see it. So another one of ours, innermost, keeps OpenTelemetry's context of the handler. The span
-is looked up there at the end of the request, and only if its trace is wanted.
+The outermost middleware cannot see it. So another one of ours, innermost, keeps the context of the handler. The span is looked up
+there at the end of the request, and only if its trace is wanted.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import middleware
@@ -18,36 +18,27 @@ from hr_prometheus.request.connection import connections
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp.typedefs import Handler, Middleware
+    from aiohttp.typedefs import Handler
     from aiohttp.web import Application, Request, StreamResponse
 
 
-@cache
-def context_keeper() -> Middleware:
-    """Return the innermost middleware: it keeps OpenTelemetry's context, in which the handler of a request runs."""
-    from opentelemetry.context import get_current  # noqa: PLC0415  # an extra, which span_finder() has looked for
-
-    @middleware
-    def keep_context(request: Request, handler: Handler) -> Awaitable[StreamResponse]:  # no coroutine, as the outermost
-        try:
-            exchange: Any = connections[request.task].exchange
-            exchange.context = get_current()
-            if exchange.inner:
-                for inner in exchange.inner:
-                    inner.context = exchange.context
-        except (KeyError, AttributeError):  # it is not recorded, or is one of a unit test
-            pass
-        return handler(request)
-
-    return keep_context
+@middleware
+def keep_context(request: Request, handler: Handler) -> Awaitable[StreamResponse]:  # no coroutine, as the outermost
+    """Keep the context in which the handler of a request runs: to look a span up in it would take longer."""
+    try:
+        exchange: Any = connections[request.task].exchange
+        exchange.context = copy_context()
+    except (KeyError, AttributeError):  # it is not recorded, or is one of a unit test
+        pass
+    return handler(request)
 
 
 def put_innermost(app: Application) -> None:
     """Have *app* keep the contexts of its requests. The middleware is added when the application starts, behind all others."""
 
     async def add_last(app: Application) -> None:
-        if context_keeper() not in app.middlewares:
-            app.middlewares.append(context_keeper())
+        if keep_context not in app.middlewares:
+            app.middlewares.append(keep_context)
 
     app.on_startup.append(add_last)
 
@@ -58,7 +49,7 @@ def span_finder() -> Callable[[Any], tuple[str, str] | None]:
     Raises :exc:`~hr_prometheus.errors.ConfigurationError` if opentelemetry-api is not installed.
     """
     try:
-        from opentelemetry.context import Context  # noqa: PLC0415  # an extra
+        from opentelemetry.context import Context, get_current  # noqa: PLC0415  # an extra
         from opentelemetry.trace import (  # noqa: PLC0415
             INVALID_SPAN,
             TraceFlags,
@@ -75,7 +66,7 @@ def span_finder() -> Callable[[Any], tuple[str, str] | None]:
 
     def find(exchange: Any) -> tuple[str, str] | None:
         context = getattr(exchange, "context", None)  # a monitor has none
-        span = context.get(key) if context else None
+        span = context.run(get_current).get(key) if context else None
         if span is None:
             return None
         span_context = span.get_span_context()
