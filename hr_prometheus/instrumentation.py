@@ -70,7 +70,7 @@ def instrument(
     exclude_methods: Collection[str] = (),
     extra_labels: Mapping[str, str | Label] | None = None,
     registry: CollectorRegistry = REGISTRY,
-    loop_metrics: bool = False,
+    loop_metrics: bool | None = None,
     blocked_after: float = DEFAULT_BLOCKED_AFTER,
     slow: float = DEFAULT_SLOW,
 ) -> Application:
@@ -99,7 +99,8 @@ def instrument(
 
     For the event loop:
 
-    - *loop_metrics*: measures the event loop while the application is up, in part by a thread.
+    - *loop_metrics*: ``True`` measures the event loop while the application is up, in part by a thread. ``False`` also leaves
+      out for how long requests hold it, which ``full`` counts.
     - *blocked_after*: for how many seconds one thing may hold the loop before that counts as a block of its route: a tenth
       by default. 0 counts nothing.
 
@@ -150,6 +151,8 @@ def instrument(
         _put_outermost(app, hrprometheus_middleware(request_monitor, **options))
     for recorder in filter(None, map(recorder_of, app.middlewares)):
         recorder.recent.slow = slow or inf
+        if loop_metrics is False and recorder.records is not None:
+            recorder.records.has_loop_time = False
         if recorder.needs_context:
             put_innermost(app)
     if lacks_page:

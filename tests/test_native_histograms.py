@@ -4,6 +4,7 @@ import math
 from collections import Counter
 
 import pytest
+from aiohttp import web
 from client_model import native_buckets_of, parse
 from conftest import count
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from test_store_bounds import index_of
 
-from hr_prometheus import ConfigurationError, hrprometheus_middleware
+from hr_prometheus import ConfigurationError, hrprometheus_middleware, instrument
 from hr_prometheus.exposition.formats import PROTOBUF, TEXT
 from hr_prometheus.metric import NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS
 from hr_prometheus.metrics import METRICS
@@ -165,10 +166,15 @@ def test_the_other_histograms_are_as_those_of_requests(registry, mode, is_first)
     assert TEXT.render(registry) == TEXT.render(plain)
 
 
-@pytest.mark.parametrize(("detail", "number"), [("basic", 3), ("full", 7)])
-def test_a_label_has_few_series(registry, detail, number):
-    """Latency, count and requests in progress; in full the first byte, both sizes and the loop's seconds."""
-    record(Records(registry, detail=detail, native_histograms=True), [(0.1, 0.1, 5, 5)])
+@pytest.mark.parametrize(
+    ("detail", "loop_metrics", "number"), [("basic", None, 3), ("full", None, 7), ("full", False, 6)]
+)
+async def test_a_label_has_few_series(registry, aiohttp_client, detail, loop_metrics, number):
+    """Latency, count and requests in progress; in full the first byte, both sizes and, if wanted, the loop's seconds."""
+    app = instrument(
+        web.Application(), detail=detail, native_histograms=True, registry=registry, loop_metrics=loop_metrics
+    )
+    assert (await (await aiohttp_client(app)).get("/")).status == 404
     assert sum(len(family.metric) for family in parse(PROTOBUF.render(registry))) == number
 
 

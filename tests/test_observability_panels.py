@@ -67,10 +67,10 @@ def test_the_level_of_detail():
 
 
 def test_without_loop_metrics():
-    """An application whose event loop is not measured has no section for it, with the basic level of detail."""
-    without = sections(ApplicationMetrics(detail="basic", has_loop_metrics=False), [])
+    """An application whose event loop is not measured has no section for it."""
+    without = sections(ApplicationMetrics(has_loop_metrics=False), [])
     assert "Event loop" not in [section.title for section in without]
-    assert not [expression for expression in queries(without) if "event_loop" in expression]
+    assert not [expression for expression in queries(without) if "_loop_" in expression]
 
 
 def test_outgoing_calls():

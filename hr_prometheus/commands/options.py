@@ -250,7 +250,7 @@ loop_metrics = metrics_option(
     "--loop-metrics/--no-loop-metrics",
     default=True,
     show_default="loop-metrics",
-    help="Measure the event loop: how late it is, what it uses, and what blocks it.",
+    help="Measure the event loop: how late it is, what it uses, what blocks it, and how long requests hold it.",
 )
 blocked_after = metrics_option(
     "--blocked-after",

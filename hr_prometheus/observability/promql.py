@@ -24,6 +24,7 @@ from hr_prometheus.metrics import (
     OUTCOME,
     REQUEST_COUNT,
     REQUEST_LATENCY,
+    REQUEST_LOOP_TIME,
     STATUS,
 )
 from hr_prometheus.names import DEFAULT_NAMES, DEFAULT_NAMING, Naming, exports_of
@@ -69,8 +70,8 @@ class ApplicationMetrics:
 
     def has(self, metric: Metric) -> bool:
         """Whether the application has a metric."""
-        if metric in LOOP_METRICS:
-            return self.has_loop_metrics
+        if not self.has_loop_metrics and metric in (*LOOP_METRICS, REQUEST_LOOP_TIME):
+            return False
         if metric in CLIENT_METRICS:
             return self.has_client_metrics
         return self.detail == FULL or metric not in FULL_METRICS

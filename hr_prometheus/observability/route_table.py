@@ -196,6 +196,7 @@ def _cost(
         latency_by_status=settings.latency_by_status,
         native_histograms=settings.native_histograms or False,
     )
+    records.has_loop_time = settings.loop_metrics
     _record_statuses(records, ("DELETE", *labels), route)
     samples = [line for line in TEXT.render(registry).splitlines(keepends=True) if not line.startswith(b"#")]
     series, size = len(samples), sum(map(len, samples))

@@ -81,6 +81,8 @@ class Records:
         self.basic = basic_store(registry, **options)
         self.full = full_store(registry, **options) if detail == FULL else None
         make_native(registry, self.native)
+        #: Whether it is counted for how long requests hold the event loop, with full detail.
+        self.has_loop_time = True
 
     def request(self, labels: tuple[str, ...], route: str | None = None) -> RequestRecord | SplitRecord:
         """Return a record of the requests with these labels: method, path, and names and values of extra ones.
@@ -198,7 +200,8 @@ class DetailedRequestRecord(RequestRecord):
         super().__init__(records, labels, bounds, split)
         self.store = cast("Store", records.full)
         self._size_bounds = cell_bounds(self.store.bounds(RESPONSE_SIZE)) if records.native else _SIZE_BOUNDS
-        self.loop_time = self.store.allocate(REQUEST_LOOP_TIME, labels)
+        if records.has_loop_time:
+            self.loop_time = self.store.allocate(REQUEST_LOOP_TIME, labels)
         self._cells: tuple[Page, int, Page, int, Page, int] | None = None
 
     def end(self, exchange: Any, status: str, seconds: float) -> None:

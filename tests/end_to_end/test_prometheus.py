@@ -119,10 +119,15 @@ def test_prometheus_knows_what_happened(serve, request, relay, processes, form):
     assert (target["health"], target["lastError"]) == ("up", "")
 
 
-@pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
-def test_native_histograms(serve, native_prometheus, prometheus, processes):
-    """Who asks for them has exact counts, quantiles within 5 % and seven series a label; others go on as before."""
-    service = serve("observed:create_app", "--port", "0", "--metrics-port", "0", "--native-histograms", *processes)
+@pytest.mark.parametrize(
+    ("processes", "series"),
+    [((), 7), (("--workers", "2", "--no-loop-metrics"), 6)],
+    ids=["one process", "workers without loop metrics"],
+)
+def test_native_histograms(serve, native_prometheus, prometheus, processes, series):
+    """Who asks for them has exact counts, quantiles within 5 % and few series a label; others go on as before."""
+    options = ("--port", "0", "--metrics-port", "0", "--native-histograms", *processes)
+    service = serve("observed:create_app", *options, HR_PROMETHEUS_BLOCKED_AFTER="")
     for path, times in (("/", 7), ("/slow", 1), ("/broken", 2)):
         for _ in range(times):
             get(service.url + path)
@@ -141,7 +146,7 @@ def test_native_histograms(serve, native_prometheus, prometheus, processes):
     slow = f'{{job="{job}",path="/slow"}}'
     (quantile,) = native_prometheus.query(f"histogram_quantile(0.5, request_latency{slow})").values()
     assert quantile == pytest.approx(text['request_latency_sum{method="GET",path="/slow"}'], rel=0.05)
-    assert native_prometheus.query(f'count({{job="{job}",path="/slow",method="GET"}})') == {(): 7}
+    assert native_prometheus.query(f'count({{job="{job}",path="/slow",method="GET"}})') == {(): series}
     assert native_prometheus.query(f"request_latency_bucket{slow}") == {}
     assert len(prometheus.query(f"request_latency_bucket{slow}")) == 15
     assert prometheus.query(f'histogram_count(request_latency{{job="{job}"}})') == {}
