@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import bcrypt
 import pytest
@@ -16,6 +17,7 @@ from conftest import DEADLINE, until
 from hr_prometheus.access.guard import Guard
 from hr_prometheus.errors import ServingError
 from hr_prometheus.server import listener, metrics_server
+from hr_prometheus.server.connection_queue import MOST_WAITING
 from hr_prometheus.server.metrics_routes import MetricsRoutes
 from hr_prometheus.server.metrics_server import serve_metrics
 from hr_prometheus.settings import Settings
@@ -286,27 +288,117 @@ async def test_a_client_that_reads_nothing(monkeypatch):
 
 
 async def test_refused_requests(monkeypatch, tmp_path):
-    """Each ends its connection and holds up new ones for a while, up to a limit. Those that are open are answered meanwhile."""
-    monkeypatch.setattr(listener, "REST", 0.3)
-    monkeypatch.setattr(listener, "LONGEST_REST", 0.5)
+    """Each ends its connection, and the next one waits for twice the time, up to a limit, or until a request is let in.
+
+    Those that are open are answered meanwhile.
+    """
+    monkeypatch.setattr(listener, "REST", 0.1)
+    monkeypatch.setattr(listener, "LONGEST_REST", 0.3)
     (tmp_path / "token").write_text("right")
     right, wrong = (GET[:-2] + b"Authorization: Bearer %s\r\n\r\n" % token for token in (b"right", b"wrong"))
     async with metrics_port(
         guard=Guard(Settings(target="", metrics_port=0, metrics_token_file=str(tmp_path / "token")))
     ) as connect:
-        kept, *others = [await connect() for _ in range(4)]
+        kept = await connect()
         assert b" 200 OK\r\n" in (await kept.ask(right))[0]
         began = time.monotonic()
-        for client in others:
+        for least in (0.0, 0.1, 0.3, 0.6, 0.9):
+            client = await connect()
             head, text = await client.ask(wrong)
             assert (head.split()[1], text) == (b"401", b"Unauthorized\n")
             assert await client.is_closed()
-        waiting = await connect()
-        answer = asyncio.create_task(waiting.ask(right))
-        assert b" 200 OK\r\n" in (await kept.ask(right))[0]
-        assert not answer.done() or time.monotonic() - began >= 0.5
-        assert b" 200 OK\r\n" in (await answer)[0]
-        assert time.monotonic() - began >= 0.5
+            assert time.monotonic() - began >= least
+            assert b" 200 OK\r\n" in (await kept.ask(right))[0]
+        assert b" 200 OK\r\n" in (await (await connect()).ask(right))[0]
+        assert time.monotonic() - began >= 1.2
+
+
+class Flood:
+    """Clients of a listener, which gives each connection that it sets up a protocol of *made*."""
+
+    def __init__(self):
+        self.made, self.clients = [], []
+        self._sock = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._listener = listener.Listener(self._make, [self._sock])
+
+    def _make(self):
+        self.made.append(Recorder())
+        return self.made[-1]
+
+    def connect(self, number, host="127.0.0.1"):
+        """Connect so many clients within one turn of the event loop."""
+        for _ in range(number):
+            self.clients.append(socket.create_connection(self._sock.getsockname(), source_address=(host, 0)))
+
+    async def let_in(self, number):
+        """Let a request in of a connection that was set up."""
+        await until(lambda: hasattr(self.made[number], "transport"))
+        self.made[number].transport.get_protocol().let_in()
+
+    def __enter__(self):
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_error):
+        self._listener.close()
+        for each in self.clients:
+            each.close()
+
+
+@pytest.fixture
+def accepted(monkeypatch):
+    """The connections that were accepted."""
+    accept, sockets = socket.socket.accept, []
+
+    def note(sock):
+        connection = accept(sock)
+        sockets.append(connection[0])
+        return connection
+
+    monkeypatch.setattr(socket.socket, "accept", note)
+    return sockets
+
+
+@pytest.fixture
+def flood(monkeypatch):
+    """A flood during which no rest ends by itself."""
+    monkeypatch.setattr(listener, "REST", 10 * DEADLINE)
+    return Flood
+
+
+async def test_connections_take_turns(flood, accepted):
+    """One is set up, and the next one when a request of it is let in. They wait together, and their addresses take turns."""
+    with flood() as clients:
+        clients.connect(50)
+        await until(lambda: len(accepted) == 50)
+        clients.connect(1, "127.0.0.2")
+        await until(lambda: len(accepted) == 51)
+        for number in range(4):
+            assert len(clients.made) == number + 1
+            await clients.let_in(number)
+            await clients.let_in(number)
+        hosts = [each.transport.get_extra_info("peername")[0] for each in clients.made[:4]]
+    assert hosts == ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"]
+
+
+async def test_a_flood_of_connections(flood, accepted):
+    """Few are accepted in one turn of the event loop, so that it serves others between them, and few wait."""
+    counts = []
+
+    async def count():
+        while True:
+            counts.append(len(accepted))
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    with flood() as clients:
+        for number in (60, 120, 180):
+            clients.connect(60)
+            await until(lambda number=number: len(accepted) == number)
+        counting.cancel()
+        assert max(after - before for before, after in pairwise(counts)) <= 16
+        assert len(clients.made) == 1
+        assert sum(each.fileno() != -1 for each in accepted) <= MOST_WAITING + 1
 
 
 async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path):
@@ -367,22 +459,6 @@ async def test_clients_that_fail_at_tls(authority, caplog):
     ]
 
 
-@pytest.mark.parametrize("sent", [b"", b"\r\n\r\n"], ids=["nothing", "an empty head"])
-async def test_connections_without_a_request(monkeypatch, sent):
-    """Each holds up new ones for a while when it ends, as a refused request does."""
-    monkeypatch.setattr(listener, "REST", 0.3)
-    async with metrics_port() as connect:
-        kept, silent = await connect(), await connect()
-        silent.writer.write(sent)
-        assert b" 200 OK\r\n" in (await kept.ask())[0]
-        began = time.monotonic()
-        silent.writer.close()
-        await silent.writer.wait_closed()
-        assert b" 200 OK\r\n" in (await kept.ask())[0]  # by then the end has been seen
-        assert b" 200 OK\r\n" in (await (await connect()).ask())[0]
-        assert time.monotonic() - began >= 0.3
-
-
 SECRET = b"some-secret"
 MALFORMED = {
     "request line": b"GET /metrics?token=%s HTTP/1.1x\r\n\r\n" % SECRET,
@@ -413,20 +489,6 @@ async def test_malformed_requests(monkeypatch, caplog, capfd, request_text):
     assert SECRET.decode() not in text
     assert text.count("The metrics port has refused a malformed request: ") <= 1
     assert "Traceback" not in text
-
-
-async def test_malformed_requests_hold_up_new_connections(monkeypatch):
-    """Each one does so for a while, as a refused request does."""
-    monkeypatch.setattr(listener, "REST", 0.3)
-    async with metrics_port() as connect:
-        kept, client = await connect(), await connect()
-        assert b" 200 OK\r\n" in (await kept.ask())[0]
-        began = time.monotonic()
-        client.writer.write(MALFORMED["request line"])
-        assert b" 400 " in await client.rest()
-        assert b" 200 OK\r\n" in (await kept.ask())[0]
-        assert b" 200 OK\r\n" in (await (await connect()).ask())[0]
-        assert time.monotonic() - began >= 0.3
 
 
 async def test_a_view_that_fails(caplog):

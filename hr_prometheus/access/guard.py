@@ -44,8 +44,6 @@ class Guard:
         self._bucket: TokenBucket | None = None
         #: The context for the port, which follows the current settings; ``None`` without TLS.
         self.tls = self._current.tls
-        #: Called for each request that is refused.
-        self.on_refusal: Callable[[], None] = lambda: None
 
     def add_to(self, app: Application) -> None:
         """Have all requests to *app*, also those to no route, checked before anything else."""
@@ -55,7 +53,6 @@ class Guard:
             refusal = await self._refusal(self._current.get(), request)
             if refusal is None:
                 return await handler(request)
-            self.on_refusal()
             refusal.force_close()  # another guess takes another connection
             raise refusal
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING
 
 from hr_prometheus.server.bind import address_error, url_of
+from hr_prometheus.server.connection_queue import ConnectionQueue
 
 if TYPE_CHECKING:
     import socket
@@ -23,12 +25,14 @@ HEAD_SECONDS = 10.0
 LONGEST_HEAD = 32768
 #: Seconds for which a client may read nothing of an answer.
 STALL_SECONDS = 60.0
-#: Seconds without a new connection for each request that was refused, by the guard or as malformed, and each connection
-#: without a request, up to so many.
-#: Who guesses passwords, or floods the port, has to wait, and takes nothing from the application.
+#: Seconds that the next connection waits for a request of the last one to be let in. Each further one without such a request
+#: doubles them, up to so many. Who guesses passwords, or floods the port, has to wait, and takes nothing from the application.
 REST, LONGEST_REST = 0.05, 1.0
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
+#: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait: a flood,
+#: however large, takes a twentieth of a processor.
+_MOST_AT_ONCE, _PAUSE = 16, 0.02
 #: Seconds after which connections are accepted again when the operating system has refused one.
 _RETRY = 1.0
 _END_OF_HEAD = b"\r\n\r\n"
@@ -56,7 +60,9 @@ class Listener:
         self._connections: dict[_Connection, None] = {}
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._is_refused = False
-        self._rest_ends = 0.0
+        self._queue = ConnectionQueue()
+        self._next: asyncio.TimerHandle | None = None
+        self._rest, self._rest_ends = REST, -inf
 
     def start(self) -> None:
         """Begin to accept connections.
@@ -71,11 +77,6 @@ class Listener:
                 raise address_error(url_of(each, "http" if self._tls is None else "https"), error) from error
             self._loop.add_reader(each, self._accept, each)
 
-    def rest(self) -> None:
-        """Accept no connection for a while. They wait."""
-        now = self._loop.time()
-        self._rest_ends = min(max(now, self._rest_ends) + REST, now + LONGEST_REST)
-
     def close(self) -> None:
         """Accept no more connections, and close the sockets. Open connections stay so."""
         for each in self._sockets:
@@ -84,29 +85,49 @@ class Listener:
             else:
                 self._loop.remove_reader(each)
             each.close()
+        self._queue.close()
 
     def _accept(self, sock: socket.socket) -> None:
-        rest = self._rest_ends - self._loop.time()
-        if rest > 0:
-            self._pause(sock, rest)
-            return
-        try:
-            accepted, _ = sock.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:  # as a rule there are no more descriptors
-            if not self._is_refused:
-                logger.error("The metrics port cannot accept a connection: %s.", error.strerror)  # noqa: TRY400
-            self._is_refused = True
-            self._pause(sock, _RETRY)
-            return
-        self._is_refused = False
-        accepted.setblocking(False)
-        if len(self._connections) >= MOST_CONNECTIONS:
-            next(iter(self._connections)).abort()
-        connection = _Connection(self._server(), self._touch, self._forget)
-        self._connections[connection] = None
-        connection.set_up(accepted, self._tls, self._on_tls_failure)
+        for _ in range(_MOST_AT_ONCE):
+            try:
+                accepted, address = sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                break
+            except OSError as error:  # as a rule there are no more descriptors
+                if not self._is_refused:
+                    logger.error("The metrics port cannot accept a connection: %s.", error.strerror)  # noqa: TRY400
+                self._is_refused = True
+                self._pause(sock, _RETRY)
+                break
+            self._is_refused = False
+            self._queue.add(address[0] if isinstance(address, tuple) else "", accepted)
+        self._set_up_next()
+        if self._queue and sock not in self._pauses:
+            self._pause(sock, _PAUSE)
+
+    def _set_up_next(self) -> None:
+        """Set up the next connection as soon as it is time for it."""
+        if self._next is not None:
+            self._next.cancel()
+        while self._queue:
+            now = self._loop.time()
+            if now < self._rest_ends:
+                self._next = self._loop.call_at(self._rest_ends, self._set_up_next)
+                break
+            is_next_soon = now < self._rest_ends + LONGEST_REST
+            self._rest = min(2 * self._rest, LONGEST_REST) if is_next_soon else REST
+            self._rest_ends = now + self._rest
+            if len(self._connections) >= MOST_CONNECTIONS:
+                next(iter(self._connections)).abort()
+            connection = _Connection(self._server(), self._touch, self._end_rest, self._forget)
+            self._connections[connection] = None
+            accepted = self._queue.take()
+            accepted.setblocking(False)
+            connection.set_up(accepted, self._tls, self._on_tls_failure)
+
+    def _end_rest(self) -> None:
+        self._rest_ends = -inf
+        self._set_up_next()
 
     def _pause(self, sock: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(sock)
@@ -122,8 +143,6 @@ class Listener:
 
     def _forget(self, connection: _Connection) -> None:
         del self._connections[connection]
-        if not connection.has_request:
-            self.rest()
 
 
 def connection_of(transport: asyncio.BaseTransport | None) -> _Connection | None:
@@ -136,13 +155,17 @@ class _Connection(asyncio.Protocol):
     """One connection: passes on to *protocol* what comes in, as long as it is heads that are short and quick enough.
 
     Each one waits until :meth:`go_on` is called for the one before: aiohttp before 3.14 collects requests without end.
-    *on_bytes* and *on_end* are called with this connection.
+    *on_bytes* and *on_end* are called with this connection, *on_let_in* when its first request was let in.
     """
 
     def __init__(
-        self, protocol: asyncio.Protocol, on_bytes: Callable[[_Connection], None], on_end: Callable[[_Connection], None]
+        self,
+        protocol: asyncio.Protocol,
+        on_bytes: Callable[[_Connection], None],
+        on_let_in: Callable[[], None],
+        on_end: Callable[[_Connection], None],
     ) -> None:
-        self._protocol, self._on_bytes, self._on_end = protocol, on_bytes, on_end
+        self._protocol, self._on_bytes, self._on_let_in, self._on_end = protocol, on_bytes, on_let_in, on_end
         self._transport: asyncio.Transport | None = None
         self._head = b""  # the beginning of a head whose end has not come, which was passed on
         self._waiting = b""  # what has come behind a head that is not answered
@@ -151,7 +174,7 @@ class _Connection(asyncio.Protocol):
         self._stall: asyncio.TimerHandle | None = None
         #: Whether a request has come, and could be read.
         self.has_request = False
-        self._is_refused = self._is_over = False
+        self._is_let_in = self._is_refused = self._is_over = False
 
     def set_up(
         self, accepted: socket.socket, tls: ssl.SSLContext | None, on_tls_failure: Callable[[BaseException], None]
@@ -207,6 +230,12 @@ class _Connection(asyncio.Protocol):
         """Note that a request is being answered. What aiohttp makes no request of keeps the deadline of the first one."""
         self.has_request = True
         self._stop_deadline()
+
+    def let_in(self) -> None:
+        """Note that a request may be answered: its client has what it takes."""
+        if not self._is_let_in:
+            self._is_let_in = True
+            self._on_let_in()
 
     def go_on(self) -> None:
         """Pass on the next request, when it comes: the answer to the last one has begun, and leaves the connection open."""

@@ -53,7 +53,7 @@ async def serve_metrics(
 
     *gather* returns the recent requests, if they are not those of this process. A *guard* decides who may come.
     """
-    app = Application(middlewares=[_refuse_body])
+    app = Application(middlewares=[_let_in, _refuse_body])
     app.on_response_prepare.append(_let_next_come)
     routes.add_to(app, view, gather)
     if guard is not None:
@@ -68,7 +68,7 @@ class MetricsRunner(Runner):
     """The runner of the metrics port: a :class:`~hr_prometheus.server.listener.Listener` has its connections."""
 
     def __init__(self, app: Application, sockets: Iterable[socket.socket], guard: Guard | None) -> None:
-        self._logger = PortLogger(self._rest)
+        self._logger = PortLogger()
         super().__init__(
             app,
             access_log=None,
@@ -86,8 +86,6 @@ class MetricsRunner(Runner):
         assert self.server is not None  # noqa: S101  # it is set up
         tls = None if self._guard is None else self._guard.tls
         self._listener = Listener(self.server, self._sockets, tls, self._logger.log_handshake)
-        if self._guard is not None:
-            self._guard.on_refusal = self._rest
         self._listener.start()
 
     async def cleanup(self) -> None:
@@ -96,9 +94,13 @@ class MetricsRunner(Runner):
             self._listener.close()
         await super().cleanup()
 
-    def _rest(self) -> None:
-        if self._listener is not None:
-            self._listener.rest()
+
+@middleware
+async def _let_in(request: Request, handler: Handler) -> StreamResponse:
+    """Note that the guard, if there is one, has let a request in."""
+    if (connection := connection_of(request.transport)) is not None:
+        connection.let_in()
+    return await handler(request)
 
 
 @middleware

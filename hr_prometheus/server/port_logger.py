@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 logger = logging.getLogger("hr_prometheus")
 
@@ -19,14 +16,10 @@ _INTERVAL = 60.0
 
 
 class PortLogger(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's logger for a server, which names only the kind of a malformed request. aiohttp quotes its text.
+    """aiohttp's logger for a server, which names only the kind of a malformed request. aiohttp quotes its text."""
 
-    *on_malformed* is called for each one.
-    """
-
-    def __init__(self, on_malformed: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         super().__init__(server_logger, {})
-        self._on_malformed = on_malformed
         # The times of the latest lines, by kinds.
         self._lines: dict[str, float] = {}
 
@@ -36,7 +29,6 @@ class PortLogger(logging.LoggerAdapter[logging.Logger]):
         if not isinstance(error, HttpProcessingError):
             super().log(level, msg, *args, **kwargs)
             return
-        self._on_malformed()
         kind = type(error).__name__
         if self._is_due(kind):
             logger.warning("The metrics port has refused a malformed request: %s.", kind)
