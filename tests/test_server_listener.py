@@ -401,13 +401,16 @@ async def test_a_flood_of_connections(flood, accepted):
         assert sum(each.fileno() != -1 for each in accepted) <= MOST_WAITING + 1
 
 
-async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path):
+async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path, accepted):
     """They are not checked. Those of clients that wait are."""
     checks, is_free = [], threading.Event()
 
     def check(password, _hashed):
         checks.append(password)
         return is_free.wait(DEADLINE)
+
+    def request(number):
+        return GET[:-2] + b"Authorization: Basic %s\r\n\r\n" % base64.b64encode(b"alice:%d" % number)
 
     monkeypatch.setattr(bcrypt, "checkpw", check)
     monkeypatch.setattr(listener, "REST", 0.0)
@@ -418,8 +421,7 @@ async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path):
     async with metrics_port(guard=Guard(settings)) as connect:
         first, *others, last = [await connect() for _ in range(6)]
         for number, client in enumerate([first, *others, last]):
-            credentials = base64.b64encode(b"alice:%d" % number)
-            client.writer.write(GET[:-2] + b"Authorization: Basic %s\r\n\r\n" % credentials)
+            client.writer.write(request(number))
             await until(lambda: checks)
         await asyncio.sleep(0.1)
         for client in others:
@@ -428,6 +430,12 @@ async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path):
         is_free.set()
         for client in (first, last):
             assert b" 200 OK\r\n" in (await client.ask(b""))[0]
+        # Nor is that of one that leaves at once, while none waits.
+        with socket.create_connection(last.writer.get_extra_info("peername")) as client:
+            client.sendall(request(6))
+        await until(lambda: len(accepted) == 7)
+        for _ in range(20):
+            assert b" 200 OK\r\n" in (await last.ask(request(5)))[0]
     assert checks == [b"0", b"5"]
 
 

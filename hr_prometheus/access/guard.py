@@ -88,7 +88,7 @@ class Guard:
         if scheme.lower() == b"bearer" and access.token is not None:
             return hmac.compare_digest(credentials.strip(), access.token)
         if scheme.lower() == b"basic" and access.users:
-            return await self._is_user(access, credentials.strip(), lambda: request.transport is not None)
+            return await self._is_user(access, credentials.strip(), lambda: _is_connected(request))
         return False
 
     async def _is_user(self, access: Access, credentials: bytes, is_connected: Callable[[], bool]) -> bool:
@@ -97,6 +97,10 @@ class Guard:
         except ValueError:
             return False
         return bool(colon) and await self._passwords.is_right(access.users, name, password, is_connected)
+
+
+def _is_connected(request: Request) -> bool:
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _unauthorized(access: Access) -> HTTPUnauthorized:

@@ -57,6 +57,7 @@ class Passwords:
             try:
                 async with self._checking:
                     if key not in self._results:  # others may have waited with the same
+                        await asyncio.sleep(0)  # an end that came with the request is read now
                         if not is_connected():
                             return False
                         self._keep(key, await _check_in_thread(password, hashed) and name in users)
