@@ -30,9 +30,9 @@ STALL_SECONDS = 60.0
 REST, LONGEST_REST = 0.05, 1.0
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
-#: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait: a flood,
-#: however large, takes a twentieth of a processor.
-_MOST_AT_ONCE, _PAUSE = 16, 0.02
+#: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait. A turn keeps
+#: the interpreter for a tenth of a millisecond or two, which the application may have to wait for.
+_MOST_AT_ONCE, _PAUSE = 2, 0.005
 #: Seconds after which connections are accepted again when the operating system has refused one.
 _RETRY = 1.0
 _END_OF_HEAD = b"\r\n\r\n"
