@@ -107,7 +107,8 @@ def response_size(exchange: Exchange) -> int | None:
     if exchange.writer.on_body_write is not exchange:  # the application has put its own in our place
         return None
     length = exchange.headers.get(hdrs.CONTENT_LENGTH, "0")
-    may_be_file = exchange.task is not None and isinstance(exchange.response, FileResponse | None)
+    response = exchange.response
+    may_be_file = exchange.task is not None and (response is None or isinstance(response, FileResponse))
     if not may_be_file or length == "0" or has_no_body(exchange.request.method, exchange.status):
         return 0
     return int(length) if exchange.is_complete else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class EarlierExchange(Exchange):
     """One request and its response. Each write is reported here, once the writer's buffer has room again."""
 
-    _write: Callable[..., Awaitable[None]]
+    __slots__ = ("_write",)
 
     def __init__(
         self, recorder: Recorder, record: Record, request: Request, writer: Any, connection: Connection
@@ -32,7 +32,8 @@ class EarlierExchange(Exchange):
             writer.on_body_write = getattr(writer, "on_body_write", None)
         super().__init__(recorder, record, request, writer, connection)
         if not self.is_blind:
-            self._write, writer.write = writer.write, self.write
+            self._write: Callable[..., Awaitable[None]] = writer.write
+            writer.write = self.write
             self.observe_end()
 
     def release(self) -> None:

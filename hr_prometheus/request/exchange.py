@@ -1,14 +1,14 @@
 """One request and its response, observed where aiohttp writes the response.
 
-A middleware sees the handler return, not the response leave. After it come the preparation of a file response, which
-decides between 200, 206, 304, 404 and 416, the writing of the body, and the client that goes away. So an
-:class:`Exchange` observes the request's *writer*. ``write_headers``, ``send_headers`` and ``write_eof`` are public names
-of :class:`aiohttp.abc.AbstractStreamWriter`, and ``on_body_write`` is its hook for observers. They say which status was
-sent, when, and how many bytes.
+A middleware sees the handler return, not the response leave. After it come the preparation of a file response, which decides
+between 200, 206, 304, 404 and 416, the writing of the body, and the client that goes away. So an :class:`Exchange` observes the
+request's *writer*. ``write_headers``, ``send_headers`` and ``write_eof`` are public names of
+:class:`aiohttp.abc.AbstractStreamWriter`, and ``on_body_write`` is its hook for observers. They say which status was sent,
+when, and how many bytes.
 
-A response is complete when its last byte was handed to a transport that was still connected. That moment is the end of
-the request, and most requests are recorded in it. A response that does not get so far is recorded when the task that
-writes it fails, or when its connection ends or goes on to another request.
+A response is complete when its last byte was handed to a transport that was still connected. That moment is the end of the
+request, and most requests are recorded in it. A response that does not get so far is recorded when the task that writes it
+fails, or when its connection ends or goes on to another request.
 """
 
 from __future__ import annotations
@@ -49,26 +49,12 @@ def seen(_size: int, _output_size: int) -> None:
 class Exchange:
     """One request and its response. Times are those of :func:`time.perf_counter`; 0.0 means never."""
 
-    began: float
-    _write_headers: Callable[[str, CIMultiDict[str]], Awaitable[None]]
-    _our_write_headers: object = None  #: what the writer has in the place of its own: each access makes a method anew
-    _our_send_headers: object = None
-    length: int | None = None  #: bytes that the body will have; ``None`` if only ``write_eof`` says where it ends
-    written_at = 0.0  #: when the latest part was handed to the transport
-    output_size = 0  #: bytes of the head and the body that the writer has reported
-    judged: asyncio.Task[Any] | None = None  #: the task whose end has been looked at
-    is_complete = False
-    is_reporting = False  #: whether a hook of the application's is being called
-    is_blind = False  #: whether the writer could not be observed
-    is_lost = False  #: whether the last part had no connection any more
-    last_status = CLIENT_CLOSED_REQUEST  #: the one to record if nothing more comes
-    head_at = 0  #: bytes that the writer had written before the head
-    headers: CIMultiDict[str] | None = None
-    response: StreamResponse | None = None  #: the response, once it is known
-    returned: Any = None  #: what the handler has returned, where its loop time is counted
-    monitor: Any = None
-    websocket: WebSocketConnection | None = None
-    context: Context | None = None  #: that of the handler, in which OpenTelemetry's span is looked up
+    __slots__ = (
+        "_our_send_headers", "_our_write_headers", "_send_headers", "_write_eof", "_write_headers", "also", "began", "connection",
+        "context", "encoded", "first_byte_at", "head_at", "headers", "inner", "is_blind", "is_complete", "is_last", "is_lost",
+        "is_over", "is_reporting", "is_wrapped", "judged", "last_status", "length", "monitor", "output_size", "record", "recorder",
+        "request", "response", "returned", "sent", "status", "task", "waits", "websocket", "writer", "written_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -87,24 +73,40 @@ class Exchange:
         self.writer = writer
         self.connection = connection
         self.status = ""  #: of the latest head
+        self.headers: CIMultiDict[str] | None = None
+        self.length: int | None = None  #: bytes of the body; ``None`` if only ``write_eof`` says where it ends
+        self.head_at = 0  #: bytes that the writer had written before the head
         self.sent = 0  #: bytes of the body, as the writer has reported them
-        self.first_byte_at = 0.0
-        self.is_over = False  #: whether the end is recorded
-        self.is_last = False  #: whether the latest part is the last one
-        self.waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
-        self.is_wrapped = False  #: whether the writer's methods were those of the application already
-        self.task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
+        self.output_size = 0  #: bytes of the head and the body that the writer has reported
+        self.began = self.first_byte_at = self.written_at = 0.0  #: and when the head and the latest part left
         self.encoded: EncodedBody | None = None  #: a body that may be compressed while it is written
-        self.also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
+        self.is_last = self.is_complete = False  #: whether the latest part is the last one, and was handed over
+        self.is_lost = False  #: whether the last part had no connection any more
+        self.is_over = False  #: whether the end is recorded
+        self.waits = False  #: whether the end is recorded when the response is known, with the time of the last byte
+        self.last_status = CLIENT_CLOSED_REQUEST  #: the one to record if nothing more comes
+        self.task: asyncio.Task[Any] | None = None  #: one that writes the response, and whose end is awaited
+        self.judged: asyncio.Task[Any] | None = None  #: the task whose end has been looked at
+        self.response: StreamResponse | None = None  #: the response, once it is known
+        self.returned: Any = None  #: what the handler has returned, where its loop time is counted
+        self.monitor: Any = None
+        self.websocket: WebSocketConnection | None = None
+        self.context: Context | None = None  #: that of the handler, in which OpenTelemetry's span is looked up
         self.inner: tuple[Exchange, ...] = ()  #: those of middlewares of ours further in, which record elsewhere
-        # The writer's own methods. The exchange takes the place of ``write_headers`` for each request, of these if need be.
+        self.also: Callable[[int, int], None] | None = None  #: an ``on_body_write`` of the application's own
+        self.is_reporting = False  #: whether a hook of the application's is being called
+        self.is_wrapped = False  #: whether the writer's methods were those of the application already
+        self.is_blind = False  #: whether the writer could not be observed
+        # The writer's own methods, whose places are taken if need be, and ours in them: each access would make one anew.
         self._send_headers: Callable[[], None] | None = None
         self._write_eof: Callable[[bytes], Awaitable[None]] | None = None
+        self._our_write_headers: object = None
+        self._our_send_headers: object = None
         if outer is not None:
             return
         try:
             self.also, writer.on_body_write = writer.on_body_write, self
-            self._write_headers = writer.write_headers
+            self._write_headers: Callable[[str, CIMultiDict[str]], Awaitable[None]] = writer.write_headers
             self._our_write_headers = writer.write_headers = self.write_headers
             if getattr(self._write_headers, "__self__", None) is not writer:
                 self.is_wrapped = True
