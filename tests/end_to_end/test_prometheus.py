@@ -396,7 +396,15 @@ def test_the_rules_load_and_record(serve, request, tmp_path, names):
             (dict(labels)["objective"], dict(labels)["route"]): v for labels, v in prometheus.query(recorded).items()
         }
 
-    found = wait_for(ask, lambda found: len(found) == 4 and found["errors", "*"] > 0 and found["latency", "*"] > 0)
+    def are_known(found):
+        return (
+            len(found) == 4
+            and found["errors", "*"] > 0
+            and found["latency", "*"] > 0
+            and not any(map(math.isnan, found.values()))
+        )
+
+    found = wait_for(ask, are_known)
     assert found["errors", "item"] == found["latency", "item"] == 0
     assert found["errors", "*"] < 1
     assert found["latency", "*"] < 1
@@ -434,7 +442,8 @@ def test_odd_routes(serve, prometheus, promtool, tmp_path):
     for row in table:
         if row.name:
             query = f"sum(request_count_total{{job='odd',{','.join(route_matchers(row, table))}}})"
-            assert {row.name: [*prometheus.query(query).values()]} == {row.name: [len(requests[row.name])]}
+            counted = wait_for(lambda query=query: [*prometheus.query(query).values()], bool)
+            assert {row.name: counted} == {row.name: [len(requests[row.name])]}
     board = json.loads(hr_prometheus("dashboard", "odd_routes:create_app", "--job", "odd").stdout)
     for row in board["panels"]:
         for panel in row.get("panels", ()):
