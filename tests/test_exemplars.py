@@ -71,9 +71,9 @@ def start(aiohttp_client, registry):
     return start
 
 
-async def exemplars(client):
+async def exemplars(client, path="/metrics"):
     """Return the exemplars of a scrape: the value and the time, by the name and the bound or status, and the trace."""
-    response = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    response = await client.get(path, headers={"Accept": "application/openmetrics-text"})
     return {
         (sample.name, sample.labels.get("le", sample.labels.get("status")), sample.exemplar.labels["trace_id"]): (
             sample.exemplar.value,
@@ -304,6 +304,16 @@ async def test_our_second_middleware_is_the_innermost(start):
     await start(app=app, exemplars="otel")
     names = [middleware.__name__ for middleware in app.middlewares]
     assert names == ["record_request", "traces", "adds_header", "keep_context"]
+
+
+async def test_a_sub_application_has_a_second_middleware(aiohttp_client, registry):
+    """aiohttp freezes its middlewares when it is added to another application."""
+    part, whole, trace_id = application(middlewares=[traces]), web.Application(), new_trace()
+    whole.add_subapp("/part", instrument(part, registry=registry, exemplars="otel"))
+    client = await aiohttp_client(whole)
+    await client.get("/part/wait", headers={"X-Trace": trace_id})
+    assert [middleware.__name__ for middleware in part.middlewares] == ["record_request", "traces", "keep_context"]
+    assert {key[2] for key in await exemplars(client, "/part/metrics")} == {trace_id}
 
 
 async def test_a_middleware_alone_cannot_see_spans(aiohttp_client, registry, caplog):

@@ -134,11 +134,14 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
         values: tuple[str, ...], total: float, counts: list[float], exemplars: Mapping[int, Exemplar]
     ) -> list[bytes]:
         head = b"".join((_COUNT, wire.varint(int(sum(counts))), _SUM, wire.pack_double(total)))
-        content = kept.get(values, b"")
-        if not content.startswith(head) or (has_classic and exemplars):
+        is_kept = not (has_classic and exemplars)  # which are in the classic buckets
+        content = kept.get(values, b"") if is_kept else b""
+        if not content.startswith(head):
             fields = classic(values, total, counts, exemplars) if has_classic else [head]
             add_buckets(counts, fields)
-            content = kept[values] = b"".join(fields)
+            content = b"".join(fields)
+            if is_kept:
+                kept[values] = content
         return [content, *(exemplary(counts, exemplars) if exemplars and not has_classic else ())]
 
     return encode

@@ -34,13 +34,20 @@ def keep_context(request: Request, handler: Handler) -> Awaitable[StreamResponse
 
 
 def put_innermost(app: Application) -> None:
-    """Have *app* keep the contexts of its requests. The middleware is added when the application starts, behind all others."""
+    """Have *app* keep the contexts of its requests, in a middleware that goes behind all others when the application starts.
 
-    async def add_last(app: Application) -> None:
-        if keep_context not in app.middlewares:
+    A sub-application has the middlewares that it had when it was added to another one.
+    """
+    if keep_context in app.middlewares:
+        return
+    app.middlewares.append(keep_context)
+
+    async def move_last(app: Application) -> None:
+        if keep_context in app.middlewares and not app.middlewares.frozen:
+            app.middlewares.remove(keep_context)
             app.middlewares.append(keep_context)
 
-    app.on_startup.append(add_last)
+    app.on_startup.append(move_last)
 
 
 def span_finder() -> Callable[[Any], tuple[str, str] | None]:
