@@ -307,7 +307,7 @@ async def test_our_second_middleware_is_the_innermost(start):
 
 
 async def test_a_sub_application_has_a_second_middleware(aiohttp_client, registry):
-    """aiohttp freezes its middlewares when it is added to another application."""
+    """Its middlewares are frozen when it is added to another application."""
     part, whole, trace_id = application(middlewares=[traces]), web.Application(), new_trace()
     whole.add_subapp("/part", instrument(part, registry=registry, exemplars="otel"))
     client = await aiohttp_client(whole)
