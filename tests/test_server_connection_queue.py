@@ -10,6 +10,12 @@ class Connection:
     """One that notes its end."""
 
     is_closed = False
+    sent: bytes | None = None  # what has come, empty at the end
+
+    def recv(self, _size, _flags):
+        if self.sent is None:
+            raise BlockingIOError
+        return self.sent
 
     def close(self):
         self.is_closed = True
@@ -35,6 +41,18 @@ def test_addresses_take_turns(queue):
     assert taken[:3] == [a[2], b[1], c[0]]
     assert taken[3] == a[1]
     assert taken[5:] == [b[0], a[0], taken[4]]
+    assert not queue
+
+
+def test_who_has_left_has_no_turn(queue):
+    """Probes connect and close at once; a request whose client has left may be read."""
+    probes, scrape, asked, reset = add(queue, "a", 3), add(queue, "a"), add(queue, "a"), add(queue, "b")
+    for each in probes:
+        each.sent = b""
+    asked[0].sent = b"G"
+    reset[0].recv = lambda *_: (_ for _ in ()).throw(ConnectionResetError)
+    assert [queue.take() for _ in range(3)] == [*asked, *scrape, None]
+    assert all(each.is_closed for each in (*probes, *reset))
     assert not queue
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import socket
+import socket
 
 #: Connections that wait, of all addresses.
 MOST_WAITING = 128
@@ -32,18 +29,25 @@ class ConnectionQueue:
         if self._number > MOST_WAITING:
             self._take(max(self._waiting, key=lambda each: len(self._waiting[each])), 0).close()
 
-    def take(self) -> socket.socket:
-        """Return the connection whose turn it is, which waits no longer. There must be one."""
-        address = next(iter(self._waiting))
-        connection = self._take(address, -1)
-        if address in self._waiting:
-            self._waiting[address] = self._waiting.pop(address)
-        return connection
+    def take(self) -> socket.socket | None:
+        """Return the connection whose turn it is, which waits no longer. Those are closed whose clients have left without a word."""
+        while self._waiting:
+            address = next(iter(self._waiting))
+            connection = self._take(address, -1)
+            if address in self._waiting:
+                self._waiting[address] = self._waiting.pop(address)
+            if not _has_ended(connection):
+                return connection
+            connection.close()
+        return None
 
     def close(self) -> None:
         """Close all that wait."""
-        while self:
-            self.take().close()
+        for connections in self._waiting.values():
+            for each in connections:
+                each.close()
+        self._waiting.clear()
+        self._number = 0
 
     def _take(self, address: str, index: int) -> socket.socket:
         connections = self._waiting[address]
@@ -52,3 +56,12 @@ class ConnectionQueue:
             del self._waiting[address]
         self._number -= 1
         return connection
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

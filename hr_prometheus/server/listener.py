@@ -25,9 +25,9 @@ HEAD_SECONDS = 10.0
 LONGEST_HEAD = 32768
 #: Seconds for which a client may read nothing of an answer.
 STALL_SECONDS = 60.0
-#: Seconds that the next connection waits for a request of the last one to be let in. Each further one without such a request
-#: doubles them, up to so many. Who guesses passwords, or floods the port, has to wait, and takes nothing from the application.
-REST, LONGEST_REST = 0.05, 1.0
+#: Seconds that the next connection waits for a request of the last one to be let in. While more than a few wait, each one without
+#: such a request doubles them, up to so many. Who floods the port has to wait, and takes nothing from the application.
+REST, LONGEST_REST, FEW = 0.05, 1.0, 8
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
 #: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait. A turn keeps
@@ -97,6 +97,7 @@ class Listener:
                 if not self._is_refused:
                     logger.error("The metrics port cannot accept a connection: %s.", error.strerror)  # noqa: TRY400
                 self._is_refused = True
+                self._queue.close()
                 self._pause(sock, _RETRY)
                 break
             self._is_refused = False
@@ -114,14 +115,15 @@ class Listener:
             if now < self._rest_ends:
                 self._next = self._loop.call_at(self._rest_ends, self._set_up_next)
                 break
-            is_next_soon = now < self._rest_ends + LONGEST_REST
-            self._rest = min(2 * self._rest, LONGEST_REST) if is_next_soon else REST
+            accepted = self._queue.take()
+            if accepted is None:
+                break
+            self._rest = min(2 * self._rest, LONGEST_REST) if len(self._queue) > FEW else REST
             self._rest_ends = now + self._rest
             if len(self._connections) >= MOST_CONNECTIONS:
                 next(iter(self._connections)).abort()
             connection = _Connection(self._server(), self._touch, self._end_rest, self._forget)
             self._connections[connection] = None
-            accepted = self._queue.take()
             accepted.setblocking(False)
             connection.set_up(accepted, self._tls, self._on_tls_failure)
 
