@@ -9,7 +9,8 @@ from prometheus_client import REGISTRY
 
 from hr_prometheus.labels.cache import LabelCache
 from hr_prometheus.metrics import FOLDED_REQUESTS, OTEL_SPANS
-from hr_prometheus.request.monitors import MonitorRecord, RequestMonitor
+from hr_prometheus.request.monitor_record import MonitorRecord
+from hr_prometheus.request.monitors import RequestMonitor
 from hr_prometheus.request.recent import recent_requests
 from hr_prometheus.request.records import Records
 from hr_prometheus.request.settings_check import check_settings
