@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import logging
 import socket
 import threading
@@ -400,6 +401,55 @@ async def test_a_flood_of_connections(flood, accepted):
         assert max(after - before for before, after in pairwise(counts)) <= 2
         assert len(clients.made) == 1
         assert sum(each.fileno() != -1 for each in accepted) <= MOST_WAITING + 1
+
+
+@pytest.fixture
+async def waits(monkeypatch):
+    """The seconds that the next connection of a listener was asked to wait."""
+    loop, seconds = asyncio.get_running_loop(), []
+    call_at = loop.call_at
+
+    def note(when, callback, *arguments, **options):
+        if callback.__name__ == "_set_up_next":
+            seconds.append(when - loop.time())
+        return call_at(when, callback, *arguments, **options)
+
+    monkeypatch.setattr(loop, "call_at", note)
+    return seconds
+
+
+async def test_a_few_silent_connections(flood, waits, monkeypatch):
+    """Those that have nothing to say, such as the spare ones of a browser, delay others by the shortest time."""
+    monkeypatch.setattr(listener, "REST", 0.01)
+    with flood() as clients:
+        clients.connect(listener.FEW)
+        await until(lambda: len(clients.made) == listener.FEW)
+    assert waits
+    assert max(waits) <= 0.01
+
+
+async def test_many_silent_connections(flood, waits, monkeypatch):
+    """While many wait, the next one waits longer and longer, up to a limit."""
+    monkeypatch.setattr(listener, "REST", 0.01)
+    monkeypatch.setattr(listener, "LONGEST_REST", 0.1)
+    with flood() as clients:
+        clients.connect(5 * listener.FEW)
+        await until(lambda: max(waits, default=0) > 0.08)
+    assert max(waits) <= 0.1
+
+
+async def test_no_more_descriptors_while_connections_wait(flood, accepted, monkeypatch, caplog):
+    """Connections that wait give theirs back."""
+    with flood() as clients:
+        clients.connect(5)
+        await until(lambda: len(accepted) == 5)
+        accept = socket.socket.accept
+        monkeypatch.setattr(socket.socket, "accept", lambda _: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many")))
+        clients.connect(1)
+        await until(lambda: sum(each.fileno() == -1 for each in accepted) == 4)
+        assert len(clients.made) == 1
+        monkeypatch.setattr(socket.socket, "accept", accept)
+    assert caplog.messages == ["The metrics port cannot accept a connection: too many."]
 
 
 async def test_passwords_of_clients_that_have_left(monkeypatch, tmp_path, accepted):

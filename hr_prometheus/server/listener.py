@@ -174,8 +174,7 @@ class _Connection(asyncio.Protocol):
         self._is_asked = False  # whether there is such a head
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
-        #: Whether a request has come, and could be read.
-        self.has_request = False
+        self._has_request = False  # whether a request has come, and could be read
         self._is_let_in = self._is_refused = self._is_over = False
 
     def set_up(
@@ -230,7 +229,7 @@ class _Connection(asyncio.Protocol):
 
     def begin(self) -> None:
         """Note that a request is being answered. What aiohttp makes no request of keeps the deadline of the first one."""
-        self.has_request = True
+        self._has_request = True
         self._stop_deadline()
 
     def let_in(self) -> None:
@@ -274,14 +273,14 @@ class _Connection(asyncio.Protocol):
         if end:
             self._head = b""
             self._is_asked = True
-            if self.has_request:
+            if self._has_request:
                 self._stop_deadline()
         elif self._head and self._deadline is None:
             self._start_deadline()
         try:
             self._protocol.data_received(data.removesuffix(self._waiting))
         except ValueError:  # of a URL, by aiohttp 3.11; asyncio would log it, perhaps with the URL
-            self.has_request = False
+            self._has_request = False
             self.abort()
 
     def _refuse(self) -> None:
@@ -289,7 +288,7 @@ class _Connection(asyncio.Protocol):
         self._is_refused = True
         if self._deadline is None:
             self._start_deadline()
-        if not self.has_request and self._transport is not None:
+        if not self._has_request and self._transport is not None:
             self._transport.write(_TOO_LARGE)
             self._transport.close()
 
