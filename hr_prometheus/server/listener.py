@@ -31,8 +31,9 @@ REST, LONGEST_REST, FEW = 0.05, 1.0, 8
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
 #: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait. A turn keeps
-#: the interpreter for a tenth of a millisecond or two, which the application may have to wait for.
-_MOST_AT_ONCE, _PAUSE = 2, 0.005
+#: the interpreter for a tenth of a millisecond or two, which the application may have to wait for. The operating system turns
+#: away what comes faster.
+_MOST_AT_ONCE, _PAUSE = 2, 0.01
 #: Seconds after which connections are accepted again when the operating system has refused one.
 _RETRY = 1.0
 _END_OF_HEAD = b"\r\n\r\n"
@@ -88,7 +89,8 @@ class Listener:
         self._queue.close()
 
     def _accept(self, sock: socket.socket) -> None:
-        for _ in range(_MOST_AT_ONCE):
+        count = 0
+        while count < _MOST_AT_ONCE:
             try:
                 accepted, address = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -99,17 +101,23 @@ class Listener:
                 self._is_refused = True
                 self._queue.close()
                 self._pause(sock, _RETRY)
-                break
+                return
+            count += 1
             self._is_refused = False
             self._queue.add(address[0] if isinstance(address, tuple) else "", accepted)
-        self._set_up_next()
-        if self._queue and sock not in self._pauses:
+        if self._next is None:
+            self._set_up_next()
+        if count and self._queue:
             self._pause(sock, _PAUSE)
+        elif sock in self._pauses:
+            del self._pauses[sock]
+            self._loop.add_reader(sock, self._accept, sock)
 
     def _set_up_next(self) -> None:
         """Set up the next connection as soon as it is time for it."""
         if self._next is not None:
             self._next.cancel()
+            self._next = None
         while self._queue:
             now = self._loop.time()
             if now < self._rest_ends:
@@ -132,12 +140,10 @@ class Listener:
         self._set_up_next()
 
     def _pause(self, sock: socket.socket, seconds: float) -> None:
-        self._loop.remove_reader(sock)
-        self._pauses[sock] = self._loop.call_later(seconds, self._go_on, sock)
-
-    def _go_on(self, sock: socket.socket) -> None:
-        del self._pauses[sock]
-        self._loop.add_reader(sock, self._accept, sock)
+        """Accept the next connections in so many *seconds*, whether or not the event loop says that there are any."""
+        if sock not in self._pauses:
+            self._loop.remove_reader(sock)
+        self._pauses[sock] = self._loop.call_later(seconds, self._accept, sock)
 
     def _touch(self, connection: _Connection) -> None:
         if connection in self._connections:
