@@ -6,24 +6,38 @@ https://prometheus.io/docs/specs/native_histograms/#buckets
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import compress
-from typing import TYPE_CHECKING
+from itertools import compress, pairwise
+from operator import sub
+from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.exposition import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from hr_prometheus.store.bounds import NativeBounds
 
-#: Less than the index of any bucket, by more than a gap in a span.
-_FAR_BELOW = -(2**20)
+
+class Spans(NamedTuple):
+    """The spans of a histogram's buckets: their fields, and which buckets they have, of those above that of zero."""
+
+    fields: bytes
+    buckets: tuple[slice, ...]
 
 
-def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]], None]:
-    """Return what adds the fields of the native buckets of some cells with these *counts*."""
+#: Those of a histogram that counts nothing.
+NO_SPANS = Spans(b"", ())
+
+
+def native_encoder(bounds: NativeBounds) -> Callable[[list[float], float, Spans], tuple[bytes, Spans]]:
+    """Return what encodes the fields of the native buckets of some cells with these *counts*, whose sum is *count*.
+
+    It takes and returns the spans. Those of the scrape before are taken again, unless another bucket counts something by now.
+    """
     zeros = bounds.native_indexes.count(bounds.first_index)
-    indexes = bounds.native_indexes[zeros:]
+    above = bounds.native_indexes[zeros:]
+    # A classic bound may divide a bucket. The last of the cells that share one with the cell before comes first.
+    seconds = [cell for cell in range(len(above) - 1, 0, -1) if above[cell] == above[cell - 1]]
     head = (
         wire.tag(5, wire.VARINT)
         + wire.zigzag(bounds.native.schema)
@@ -31,47 +45,40 @@ def native_encoder(bounds: NativeBounds) -> Callable[[list[float], list[bytes]],
         + _ZERO_COUNT
     )
 
-    def encode(counts: list[float], fields: list[bytes]) -> None:
-        above = counts[zeros:]
-        fields += (head, wire.varint(int(sum(counts[:zeros]))))
-        deltas = _packed(_add_spans(compress(indexes, above), filter(None, above), fields))
-        fields += (_DELTAS, wire.varint(len(deltas)), deltas)
+    def encode(counts: list[float], count: float, spans: Spans) -> tuple[bytes, Spans]:
+        zero_count, buckets = sum(counts[:zeros]), counts[zeros:]
+        for second in seconds:
+            buckets[second - 1] += buckets.pop(second)
+        numbers = _numbers(buckets, spans)
+        if sum(numbers) != count - zero_count:
+            spans = _spans(bounds.first_index + 1, tuple(compress(range(len(buckets)), buckets)))
+            numbers = _numbers(buckets, spans)
+        deltas = _packed([*map(sub, numbers, [0.0, *numbers])])
+        count_of_zero, length = wire.varint(int(zero_count)), wire.varint(len(deltas))
+        return b"".join((head, count_of_zero, spans.fields, _DELTAS, length, deltas)), spans
 
     return encode
 
 
-def _add_spans(indexes: Iterable[int], counts: Iterable[float], fields: list[bytes]) -> list[float]:
-    """Add the fields of the spans of some buckets, and return the differences of all their counts.
+def _numbers(buckets: list[float], spans: Spans) -> list[float]:
+    numbers: list[float] = []
+    for each in spans.buckets:
+        numbers += buckets[each]
+    return numbers
 
-    The *indexes* ascend. Where one comes again, the counts are of one bucket. One or two empty buckets take less than another
-    span.
-    """
-    deltas: list[float] = []
-    append = deltas.append
-    first = end = 0  # the first bucket of this span, and the one behind the span before
-    following = _FAR_BELOW
-    previous = 0.0
-    for index, count in zip(indexes, counts, strict=True):
-        if index == following:
-            append(count - previous)
-        elif index == following + 1:
-            deltas += (-previous, count)
-        elif index == following + 2:
-            deltas += (-previous, 0.0, count)
-        elif index < following:
-            deltas[-1] += count
-            previous += count
-            continue
-        else:
-            if deltas:
-                fields.append(_span(first - end, following - first))
-                end = following
-            first = index
-            append(count - previous)
-        previous, following = count, index + 1
-    if deltas:
-        fields.append(_span(first - end, following - first))
-    return deltas
+
+@lru_cache(maxsize=wire.MOST_KEPT)
+def _spans(first_index: int, used: tuple[int, ...]) -> Spans:
+    """Return the spans for the buckets that are *used*, by their places. The first of all has the *first_index*."""
+    starts = [place for place, step in enumerate(map(sub, used[1:], used), 1) if step > _LONGEST_STEP]
+    fields, slices = [], []
+    end = -first_index
+    for start, stop in pairwise([0, *starts, len(used)] if used else ()):
+        first, after = used[start], used[stop - 1] + 1
+        fields.append(_span(first - end, after - first))
+        slices.append(slice(first, after))
+        end = after
+    return Spans(b"".join(fields), tuple(slices))
 
 
 @lru_cache(maxsize=wire.MOST_KEPT)
@@ -99,5 +106,7 @@ class _SmallDeltas(dict[float, bytes]):
 
 
 _small_delta: Callable[[float], bytes] = _SmallDeltas().__getitem__
+#: From a bucket that counts something to the next one in its span: one or two empty ones take less than another span.
+_LONGEST_STEP = 3
 _OFFSET, _LENGTH = wire.tag(1, wire.VARINT), wire.tag(2, wire.VARINT)
 _ZERO_COUNT, _DELTAS = wire.tag(7, wire.VARINT), wire.tag(13, wire.BYTES)

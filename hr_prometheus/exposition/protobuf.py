@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
 from hr_prometheus.exposition.exemplars import bucket_message
-from hr_prometheus.exposition.native_buckets import native_encoder
+from hr_prometheus.exposition.native_buckets import NO_SPANS, native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
 from hr_prometheus.store.bounds import BOTH, NativeBounds, classic_bounds, cumulative_counts
 from hr_prometheus.store.exemplars import time_of
@@ -127,22 +127,23 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
     What it returns for a series it keeps for the next scrape. Buckets only grow, so with the same count all are the same.
     """
     bounds, kept = cast("NativeBounds", part.bounds), part.kept
-    has_classic, add_buckets = bounds.mode == BOTH, native_encoder(bounds)
+    has_classic, encode_buckets = bounds.mode == BOTH, native_encoder(bounds)
     classic, exemplary = _classic_encoder(part, names), _exemplar_encoder(bounds, names)
 
     def encode(
         values: tuple[str, ...], total: float, counts: list[float], exemplars: Mapping[int, Exemplar]
     ) -> list[bytes]:
-        head = b"".join((_COUNT, wire.varint(int(sum(counts))), _SUM, wire.pack_double(total)))
-        is_kept = not (has_classic and exemplars)  # which are in the classic buckets
-        content = kept.get(values, b"") if is_kept else b""
+        count = sum(counts)
+        head = b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(total)))
+        content, spans = kept.get(values, _NOTHING)
+        if has_classic and exemplars:  # which are in the classic buckets
+            buckets, spans = encode_buckets(counts, count, spans)
+            return [*classic(values, total, counts, exemplars), buckets]
         if not content.startswith(head):
-            fields = classic(values, total, counts, exemplars) if has_classic else [head]
-            add_buckets(counts, fields)
-            content = b"".join(fields)
-            if is_kept:
-                kept[values] = content
-        return [content, *(exemplary(counts, exemplars) if exemplars and not has_classic else ())]
+            buckets, spans = encode_buckets(counts, count, spans)
+            content = b"".join((*(classic(values, total, counts, {}) if has_classic else (head,)), buckets))
+            kept[values] = content, spans
+        return [content, *(exemplary(counts, exemplars) if exemplars else ())]
 
     return encode
 
@@ -202,3 +203,5 @@ _BUCKETS = [
     for length in range(11)
 ]
 _bucket: Callable[[float], bytes] = _Buckets().__getitem__
+#: What is kept of a series before its first scrape.
+_NOTHING = b"", NO_SPANS

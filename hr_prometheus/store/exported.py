@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.metrics import IN_PROGRESS, METRICS
 from hr_prometheus.names import exports_of
@@ -84,7 +84,7 @@ class _Part:
     def __init__(self) -> None:
         self.series: dict[tuple[str, ...], Cells] = {}
         self.sums: dict[tuple[str, ...], list[_Source]] = {}
-        self.kept: dict[tuple[str, ...], bytes] = {}
+        self.kept: dict[tuple[str, ...], Any] = {}
 
     def read(self, export: Export, bounds: tuple[float, ...]) -> SeriesList:
         """Return the series as they are now. A sum is made when it is taken."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
     bounds: tuple[float, ...]
     series: SeriesList
-    kept: dict[tuple[str, ...], bytes]
+    kept: dict[tuple[str, ...], Any]
 
 
 class StoredFamily(Family):
