@@ -70,7 +70,10 @@ class Bench:
 
 @contextmanager
 def _workers(variants: Sequence[str]) -> Iterator[dict[str, tuple[Helper, list[str]]]]:
-    """Start a worker for each environment of the variants; each also has the bare application and the empty middleware."""
+    """Start a worker for each environment of the variants; each also has the bare application and the empty middleware.
+
+    These come last: what is measured is imported before the first request, as in a service.
+    """
     by_environment: dict[str, list[str]] = {"": []}
     for name in variants:
         by_environment.setdefault(PEERS[name].environment, []).append(name)
@@ -78,7 +81,7 @@ def _workers(variants: Sequence[str]) -> Iterator[dict[str, tuple[Helper, list[s
         yield {
             environment: (
                 stack.enter_context(Helper("worker.py", interpreter(environment))),
-                ["bare", "empty", *names],
+                [*names, "bare", "empty"],
             )
             for environment, names in by_environment.items()
         }
@@ -133,7 +136,7 @@ def calls(bench: Bench) -> list[Row]:
     part = "calls"
     times: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with _workers(bench.chosen(*CLIENTS)) as workers:
-        for worker, (_, _, *names) in workers.values():
+        for worker, (*names, _, _) in workers.values():
             for name in ("bare", *names):
                 worker.call("prepare_calls", variant=name)
         for _ in bench.turns(part, 100):

@@ -397,8 +397,8 @@ async def test_the_supervisors_death_takes_the_workers_along(serve, mark, tmp_pa
     service = serve("many:create_app", "--workers", "2", "--port", "0", **{MARK: mark})
     waiting = asyncio.create_task(ask(f"{service.url}/wait?file={tmp_path}/go"))
     _, pid = (await asyncio.to_thread(read_line, service.process)).split()
-    service.process.kill()
     (other,) = set(slots(mark).values()) - {int(pid)}
+    service.process.kill()
     await until_async(lambda: not is_alive(other) or other not in slots(mark).values())
     assert int(pid) in slots(mark).values()
     (tmp_path / "go").touch()
