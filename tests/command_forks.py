@@ -106,6 +106,16 @@ def highest_descriptor() -> int:
     return max(map(int, os.listdir("/proc/self/fd")))
 
 
+def paths_of(environment: Mapping[str, str]) -> list[str]:
+    """Return the directories that ``PYTHONPATH`` names."""
+    text = environment.get("PYTHONPATH", "")
+    return list(dict.fromkeys(map(os.path.abspath, text.split(os.pathsep)))) if text else []
+
+
+#: Where Python imports from after ``PYTHONPATH``.
+LIBRARIES = sys.path[1 + len(paths_of(os.environ)) :]
+
+
 def become(what: dict, *, kept: int) -> None:
     """Become ``python -m MODULE``, with the descriptors that were sent, and the first *kept* ones."""
     above = max(highest_descriptor(), *map(int, what["descriptors"])) + 1
@@ -122,7 +132,8 @@ def become(what: dict, *, kept: int) -> None:
     os.environ.clear()
     os.environ.update(what["environment"])
     sys.argv[1:] = what["arguments"]
-    sys.path[0] = what["directory"]
+    sys.path[:] = [what["directory"], *paths_of(os.environ), *LIBRARIES]
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
 def show_as(command: list[str], environment: dict[str, str]) -> None:

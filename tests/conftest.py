@@ -76,6 +76,9 @@ RUN = (sys.executable, "-m", "hr_prometheus", "run")
 #: The lines of a start that is slow, as it may be on such a machine.
 SLOW_START = ("Starting: waiting for ", "Reloading: waiting for ")
 
+#: The variables of Python that a fork of the command heeds.
+FORKED_VARIABLES = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
+
 T = TypeVar("T")
 #: So many files may stay open after a test: those of a browser or a server that several tests share.
 _SHARED_FILES = 30
@@ -238,17 +241,19 @@ def has_workers(arguments: Sequence[str]) -> bool:
 class ForkedCommand:
     """A command in a fork, to be used as a :class:`subprocess.Popen` with pipes, which it inherits with *pass_fds*.
 
+    These may be a mapping, from the numbers that they have in the command.
     Its standard output may be a descriptor instead, or be closed with ``None``. *first* is code that it runs first.
     """
 
     def __init__(
         self, forks: Forks, arguments: Sequence[str], cwd: Path, env: dict[str, str],
-        *, output: int | str | None = "pipe", pass_fds: Sequence[int] = (), first: str = "",
+        *, output: int | str | None = "pipe", pass_fds: Sequence[int] | dict[int, int] = (), first: str = "",
     ) -> None:  # fmt: skip
         pipes = [os.pipe() for _ in range(3)]
         self._end, self.stdout, self.stderr = (os.fdopen(reader) for reader, _ in pipes)
         end, out, err = (writer for _, writer in pipes)
-        descriptors = {"end": end, 1: out if output == "pipe" else output, 2: err, **{each: each for each in pass_fds}}
+        passed = pass_fds if isinstance(pass_fds, dict) else {each: each for each in pass_fds}
+        descriptors = {"end": end, 1: out if output == "pipe" else output, 2: err, **passed}
         self.pid = forks.start(
             "hr_prometheus", arguments, {name: each for name, each in descriptors.items() if each is not None},
             directory=str(cwd), environment=env, first=first, has_workers=has_workers(arguments),
@@ -328,7 +333,7 @@ def start_command(
     *arguments: str,
     cwd: Path = APPS,
     is_measured: bool | None = None,
-    pass_fds: Sequence[int] = (),
+    pass_fds: Sequence[int] | dict[int, int] = (),
     first: str = "",
     **changes: str,
 ) -> subprocess.Popen[str] | ForkedCommand:
@@ -339,7 +344,7 @@ def start_command(
     if is_measured is None:
         is_measured = Path(os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]).stem not in UNMEASURED
     environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
-    early = {name for name in changes if name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP"))}
+    early = {name for name in changes if name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP"))} - FORKED_VARIABLES
     if not early or (early == {"PROMETHEUS_MULTIPROC_DIR"} and has_workers(arguments)):  # which get their own directory
         forks = command_forks(is_measured=is_measured, **dict.fromkeys(early, os.devnull))
         return ForkedCommand(forks, arguments, cwd, environment, pass_fds=pass_fds, first=first)

@@ -34,6 +34,7 @@ facts = {
     "signals, to the system": re.findall(r"(Sig(?:Blk|Ign|Cgt)):\s(\w+)", Path("/proc/self/status").read_text()),
     "streams": [(each.line_buffering, each.write_through, each.isatty()) for each in (sys.stdin, sys.stdout, sys.stderr)],
     "umask": os.umask(0o22),
+    "writes no bytecode": sys.dont_write_bytecode,
     "value class": values.ValueClass.__qualname__,
 }
 if len(sys.argv) == 4:  # a worker
@@ -61,8 +62,9 @@ def test_they_are_as_new_processes(serve, tmp_path, tcp, arguments):
     """Their session, parent, descriptors, limits, signals, environment and command line are those that they would have."""
     (tmp_path / "facts.py").write_text(FACTS)
     arguments = ("facts:app", "--fd", str(tcp.fileno()), "--pid-file", "pid", *arguments)
+    changes = {"A": "b", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "more:"}
     facts = []
     for command in ((), RUN):
-        assert serve(*arguments, cwd=tmp_path, command=command, pass_fds=(tcp.fileno(),), A="b").stop()[0] == 0
+        assert serve(*arguments, cwd=tmp_path, command=command, pass_fds=(tcp.fileno(),), **changes).stop()[0] == 0
         facts.append(json.loads((tmp_path / "facts").read_text()))
     assert facts[0] == facts[1]

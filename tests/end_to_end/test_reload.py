@@ -6,12 +6,10 @@ import asyncio
 import http.client
 import os
 import signal
-import subprocess
-import sys
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import DEADLINE, SLOW_START, clean_environment, hr_prometheus, read_line
+from conftest import DEADLINE, SLOW_START, hr_prometheus, read_line, start_command
 from workers import MARK, ask, load, processes, scrape, settled, slots, until_async
 
 USAGE = 2
@@ -30,11 +28,8 @@ RELOADING = "Reloading: app.py has changed\n"
 SLOW_RELOAD = "Reloading: waiting for the application's start-up in worker {}, 2 s so far\n"
 #: Lines that make a start wait for a file.
 SLOW = "    import os, time\n    while not os.path.exists('go'):\n        time.sleep(0.01)\n"
-#: Start the command without watchfiles.
-POLLS = (
-    sys.executable, "-c",
-    'import sys\nsys.modules["watchfiles"] = None\nfrom hr_prometheus.cli import main\nmain("hr-prometheus")\n', "run",
-)  # fmt: skip
+#: Code that leaves the command without watchfiles.
+WITHOUT_WATCHFILES = "import sys\nsys.modules['watchfiles'] = None\n"
 
 
 @pytest.fixture
@@ -92,11 +87,11 @@ def restarts(metrics: dict[str, float]) -> float:
 
 
 @pytest.mark.parametrize("save", [edit, replace])
-@pytest.mark.parametrize("command", [(), POLLS], ids=["watchfiles", "poll"])
+@pytest.mark.parametrize("first", ["", WITHOUT_WATCHFILES], ids=["watchfiles", "poll"])
 @pytest.mark.parametrize("keep_alive", [True, False])
-async def test_a_save_brings_new_code_and_no_client_notices(served, app, save, command, keep_alive):
+async def test_a_save_brings_new_code_and_no_client_notices(served, app, save, first, keep_alive):
     """The addresses stay, no request is refused or cut off, and the counters go on."""
-    service = served(command=command, PYTHONDONTWRITEBYTECODE="")
+    service = served(first=first, PYTHONDONTWRITEBYTECODE="")
     async with load(service.url, keep_alive=keep_alive, connections=4) as client:
         await until_async(lambda: client.answers["old"] > 10)
         save(app, "old", "new")
@@ -196,10 +191,7 @@ async def test_a_start_up_that_fails_is_tried_again_at_a_save(served, app, tmp_p
 def test_the_first_start_may_fail(served, app, tmp_path):
     """It is shown, and the next save starts it again, which is announced if it is slow."""
     app.write_text("import missing\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hr_prometheus", "run", "app:create", "--reload", "--port", "0"],
-        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start_command("run", "app:create", "--reload", "--port", "0", cwd=tmp_path)
     try:
         lines = [process.stderr.readline() for _ in range(5)]
         assert lines[-2] == "ModuleNotFoundError: No module named 'missing'\n", lines
@@ -220,10 +212,7 @@ def test_the_first_start_may_fail(served, app, tmp_path):
 def test_the_first_start_may_hang(app, tmp_path):
     """The next save starts it anew."""
     app.write_text(APPLICATION.replace("def create():\n", "def create():\n    import time\n    time.sleep(3600)\n"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hr_prometheus", "run", "app:create", "--reload", "--port", "0"],
-        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start_command("run", "app:create", "--reload", "--port", "0", cwd=tmp_path)
     try:
         assert read_line(process, skip="nothing").startswith(SLOW_START)
         app.write_text(APPLICATION)
@@ -239,10 +228,7 @@ def test_the_first_start_may_hang(app, tmp_path):
 def test_a_stop_before_the_repair(app, tmp_path, number, code):
     """It ends at once, as before any start."""
     app.write_text("import missing\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hr_prometheus", "run", "app:create", "--reload", "--port", "0"],
-        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = start_command("run", "app:create", "--reload", "--port", "0", cwd=tmp_path)
     try:
         while "The next save starts it again" not in process.stderr.readline():
             pass
@@ -418,13 +404,12 @@ async def test_a_package_elsewhere_on_the_path(serve, tmp_path):
 def test_standard_input_reaches_the_application(app, tmp_path):
     """So ``breakpoint()`` can be used, and no worker is killed because it waits there."""
     edit(app, "def create():\n", "def create():\n    print(input(), flush=True)\n")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hr_prometheus", "run", "app:create", "--reload", "--port", "0"],
-        cwd=tmp_path, env=clean_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    reader, writer = os.pipe()
+    process = start_command("run", "app:create", "--reload", "--port", "0", cwd=tmp_path, pass_fds={0: reader})
+    os.close(reader)
     try:
-        process.stdin.write("typed\n")
-        process.stdin.flush()
+        with open(writer, "w") as keyboard:
+            keyboard.write("typed\n")
         assert read_line(process) == "typed\n"
         assert read_line(process).startswith("hr-prometheus: ")
         process.terminate()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 
 import pytest
-from conftest import APPS, DEADLINE, clean_environment
+from conftest import hr_prometheus
 from test_inherited_sockets import LOOPS, PROCESSES, SCRIPT, USAGE, ask, tcp, unix, url_of  # noqa: F401  # fixtures
 from test_serving import get
 
-#: Do what systemd does between fork and exec. The arguments are descriptors, the offset of LISTEN_PID, and the command's.
+#: Do what systemd does between fork and exec. The arguments are descriptors and the command's.
 LAUNCHER = """
 import fcntl, json, os, sys
 copies = [fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in json.loads(sys.argv[1])]
@@ -21,30 +20,29 @@ for number, copy in enumerate(copies, 3):
     os.dup2(copy, number)
     os.close(copy)
 os.closerange(3 + len(copies), 100)
-os.environ |= {"LISTEN_PID": str(os.getpid() + int(sys.argv[2])), "LISTEN_FDS": str(len(copies)), "LISTEN_FDNAMES": "a"}
-os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.argv[3:]])
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(copies)), "LISTEN_FDNAMES": "a"}
+os.execv(sys.executable, [sys.executable, "-m", "hr_prometheus", "run", *sys.argv[2:]])
 """
 
 
-def launch(*sockets: socket.socket, pid_offset: int = 0) -> dict[str, tuple]:
-    """Return the arguments of ``serve`` with which the command gets these sockets from a stand-in for systemd."""
+def launch(*sockets: socket.socket) -> dict[str, tuple]:
+    """Return the arguments of ``serve`` with which a new command gets these sockets from a stand-in for systemd."""
     numbers = tuple(each.fileno() for each in sockets)
-    return {"command": (sys.executable, "-c", LAUNCHER, json.dumps(numbers), str(pid_offset)), "pass_fds": numbers}
+    return {"command": (sys.executable, "-c", LAUNCHER, json.dumps(numbers)), "pass_fds": numbers}
 
 
-def run(*arguments: str, command: tuple[str, ...], pass_fds: tuple[int, ...]) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*command, *arguments], cwd=APPS, env=clean_environment(), pass_fds=pass_fds,
-        capture_output=True, text=True, timeout=DEADLINE, check=False,
-    )  # fmt: skip
+def passed(*sockets: socket.socket, pid_offset: int = 0) -> dict[str, object]:
+    """Return the arguments of ``serve`` with which a fork of the command has got these sockets and variables from systemd."""
+    variables = f"'LISTEN_PID': str(os.getpid() + {pid_offset}), 'LISTEN_FDS': '{len(sockets)}', 'LISTEN_FDNAMES': 'a'"
+    numbers = {number: each.fileno() for number, each in enumerate(sockets, 3)}
+    return {"first": f"import os\nos.environ |= {{{variables}}}\n", "pass_fds": numbers}
 
 
 @PROCESSES
 @LOOPS
 async def test_they_are_served_on(serve, tcp, unix, processes, loop):  # noqa: F811
     """All of them, instead of an address of our own, and what systemd has made stays."""
-    service = serve("served:app", "--loop", loop, "--metrics-port", "0", *processes, **launch(unix, tcp))
+    service = serve("served:app", "--loop", loop, "--metrics-port", "0", *processes, **passed(unix, tcp))
     path = unix.getsockname()
     assert f" on {url_of(tcp)}, unix:{path}, metrics on http://127.0.0.1:" in service.announcement
     assert get(url_of(tcp))[0] == 200
@@ -56,7 +54,7 @@ async def test_they_are_served_on(serve, tcp, unix, processes, loop):  # noqa: F
 @PROCESSES
 def test_programs_of_the_application_inherit_none(serve, tcp, unix, processes):  # noqa: F811
     """Else they would take the sockets for theirs, and keep them open."""
-    service = serve("children:create_app", *processes, **launch(tcp, unix))
+    service = serve("children:create_app", *processes, **passed(tcp, unix))
     inherited = get(service.url)[1]
     assert "PATH=" in inherited
     assert "LISTEN_" not in inherited
@@ -66,7 +64,7 @@ def test_programs_of_the_application_inherit_none(serve, tcp, unix, processes): 
 @pytest.mark.parametrize("processes", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_sockets_for_another_process_are_ignored(serve, tcp, processes):  # noqa: F811
     """As those of a service in which the command is one of several programs. It is one warning."""
-    service = serve("served:app", "--port", "0", *processes, **launch(tcp, pid_offset=1))
+    service = serve("served:app", "--port", "0", *processes, **passed(tcp, pid_offset=1))
     assert service.url != url_of(tcp)
     assert get(service.url)[0] == 200
     error = service.stop()[2]
@@ -110,7 +108,7 @@ def test_a_script_with_runners_may_take_them_itself(serve, tcp, tmp_path):  # no
 )
 def test_an_address_beside_them(tcp, options, sentence):  # noqa: F811
     """It is refused."""
-    done = run("served:app", *options, **launch(tcp))
+    done = hr_prometheus("run", "served:app", *options, **passed(tcp))
     assert (done.returncode, done.stderr) == (USAGE, f"Error: {sentence}\n")
 
 
@@ -118,7 +116,7 @@ def test_an_address_beside_them(tcp, options, sentence):  # noqa: F811
 def test_a_socket_that_cannot_be_served_on(tcp, processes):  # noqa: F811
     """It is one sentence, before the application is imported."""
     with socket.socket(type=socket.SOCK_DGRAM) as datagram:
-        done = run("raises_on_import:app", *processes, **launch(tcp, datagram))
+        done = hr_prometheus("run", "raises_on_import:app", *processes, **passed(tcp, datagram))
     assert (done.returncode, done.stderr) == (
         USAGE,
         'Error: LISTEN_FDS="2": descriptor 4 is of another kind (AF_INET, SOCK_DGRAM). Expected a TCP or a Unix stream '
