@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -80,6 +80,9 @@ SLOW_START = ("Starting: waiting for ", "Reloading: waiting for ")
 FORKED_VARIABLES = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
 
 T = TypeVar("T")
+#: What all tests share is closed at the end.
+_OPEN = ExitStack()
+atexit.register(_OPEN.close)
 #: So many files may stay open after a test: those of a browser or a server that several tests share.
 _SHARED_FILES = 30
 
@@ -310,23 +313,31 @@ class ForkedCommand:
         return self.returncode
 
 
-@functools.cache
-def command_forks(*, is_measured: bool, **changes: str) -> Forks:
-    """The process that forks commands, with coverage if that is on, or without; see ``command_forks.py``.
-
-    *changes* are the variables that Python and the libraries read when they start.
-    """
+@contextmanager
+def new_forks(environment: dict[str, str]) -> Iterator[Forks]:
+    """A process that forks commands; see ``command_forks.py``. Python and the libraries read *environment* when they start."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environment = clean_environment if is_measured else unmeasured_environment
     process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("command_forks.py"), str(theirs.fileno()), "-" * 2000],
-        env=environment(**changes, ROOM="-" * 20_000), pass_fds=[theirs.fileno()],
+        env={**environment, "ROOM": "-" * 20_000}, pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     theirs.close()
-    atexit.register(process.wait)
-    atexit.register(ours.close)
-    return Forks(ours)
+    try:
+        yield Forks(ours)
+    finally:
+        ours.close()
+        process.wait()
+
+
+@functools.cache
+def command_forks(*, is_measured: bool, **changes: str) -> Forks:
+    """The process of all tests that forks commands, with coverage if that is on, or without.
+
+    *changes* are the variables that Python and the libraries read when they start.
+    """
+    environment = clean_environment if is_measured else unmeasured_environment
+    return _OPEN.enter_context(new_forks(environment(**changes)))
 
 
 def start_command(
@@ -335,18 +346,21 @@ def start_command(
     is_measured: bool | None = None,
     pass_fds: Sequence[int] | dict[int, int] = (),
     first: str = "",
+    forks: Forks | None = None,
     **changes: str,
 ) -> subprocess.Popen[str] | ForkedCommand:
     """Start the command, in a fork unless Python or a library reads one of the changed variables at its own start.
 
-    *is_measured* says whether with coverage; by default that depends on the file of the test.
+    *is_measured* says whether with coverage; by default that depends on the file of the test. It is one of *forks*, if given.
     """
     if is_measured is None:
         is_measured = Path(os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]).stem not in UNMEASURED
     environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
     early = {name for name in changes if name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP"))} - FORKED_VARIABLES
-    if not early or (early == {"PROMETHEUS_MULTIPROC_DIR"} and has_workers(arguments)):  # which get their own directory
+    is_alike = not early or (early == {"PROMETHEUS_MULTIPROC_DIR"} and has_workers(arguments))  # which get their own directory
+    if forks is None and is_alike:
         forks = command_forks(is_measured=is_measured, **dict.fromkeys(early, os.devnull))
+    if forks is not None:
         return ForkedCommand(forks, arguments, cwd, environment, pass_fds=pass_fds, first=first)
     assert not first
     return subprocess.Popen(

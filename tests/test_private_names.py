@@ -7,15 +7,15 @@ import re
 import shutil
 import signal
 import socket
-import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import aiohttp
 import pytest
-from conftest import DEADLINE, Service, counts, read_line, wait_for
+from conftest import DEADLINE, Service, counts, new_forks, read_line, unmeasured_environment, wait_for
 
 import hr_prometheus
 
@@ -58,6 +58,19 @@ REQUESTS = {
     "websocket that the server closes": _UPGRADE + b"\x81\x85\0\0\0\0close\x88\x82\0\0\0\0\x0f\xa1",
     "websocket that fails": _UPGRADE + b"\x81\x84\0\0\0\0fail",
 }
+#: Code that runs the application with runners of its own, without the command.
+RUNNERS = "import runpy\nrunpy.run_module('responses_by_runners', run_name='__main__')\n"
+#: The private names of aiohttp that the package uses.
+NAMES = [
+    "_current_request",
+    "_getframe",
+    "_kwargs",
+    "_messages",
+    "_prepare_hook",
+    "_request_in_progress",
+    "_task_handler",
+    "_waiter",
+]
 SLOTS = "all but the slots of StreamWriter"
 SLOTS_ALONE = f"{SLOTS}, and on_body_write"
 
@@ -213,15 +226,27 @@ def stop_in_progress(service: Service) -> tuple[int, str, str]:
     return ended
 
 
-@pytest.mark.parametrize("name", [*sorted(private_names()), *SEAMS, "BaseRequest.task", SLOTS, SLOTS_ALONE])
-def test_every_request_is_answered_if_aiohttp_renames(serve, tmp_path, name):
-    """The answers are those of the bare application, a scrape works, and one warning says that there is less to see."""
+@pytest.fixture
+def start(serve, tmp_path, name):
+    """A function that starts the command in a fork of a process that has imported the changed copy of aiohttp."""
     shutil.copytree(AIOHTTP, tmp_path / "aiohttp", ignore=shutil.ignore_patterns("*.so"))
     change(tmp_path / "aiohttp", name)
     changed = {"PYTHONPATH": str(tmp_path), "AIOHTTP_NO_EXTENSIONS": "1"}
-    by_itself = serve("responses_by_runners.py", command=(sys.executable,), **changed)
-    by_run = serve("responses:create_app", "--port", "0", is_measured=False, **changed)
-    as_script = serve("responses_by_runners.py", is_measured=False, **changed)
+    with new_forks(unmeasured_environment(**changed)) as forks:
+        yield partial(serve, forks=forks, is_measured=False, **changed)
+
+
+def test_no_name_is_forgotten():
+    """Each private name of aiohttp that the package uses is renamed."""
+    assert private_names() <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *SEAMS, "BaseRequest.task", SLOTS, SLOTS_ALONE])
+def test_every_request_is_answered_if_aiohttp_renames(start, name):
+    """The answers are those of the bare application, a scrape works, and one warning says that there is less to see."""
+    by_itself = start(first=RUNNERS)
+    by_run = start("responses:create_app", "--port", "0")
+    as_script = start("responses_by_runners.py")
     while as_script.announcement.startswith("hr-prometheus: "):  # before the script's own line, or behind it
         as_script.announcement = read_line(as_script.process)
     bare, instrumented = by_itself.announcement.split()[1:]
