@@ -357,8 +357,8 @@ def start_command(
         is_measured = Path(os.environ.get("PYTEST_CURRENT_TEST", "").split("::")[0]).stem not in UNMEASURED
     environment = clean_environment(**changes) if is_measured else unmeasured_environment(**changes)
     early = {name for name in changes if name.startswith(("PYTHON", "PROMETHEUS", "AIOHTTP"))} - FORKED_VARIABLES
-    is_alike = not early or (early == {"PROMETHEUS_MULTIPROC_DIR"} and has_workers(arguments))  # which get their own directory
-    if forks is None and is_alike:
+    has_own = early == {"PROMETHEUS_MULTIPROC_DIR"} and has_workers(arguments)  # which get a directory of their own
+    if forks is None and (has_own or not early):
         forks = command_forks(is_measured=is_measured, **dict.fromkeys(early, os.devnull))
     if forks is not None:
         return ForkedCommand(forks, arguments, cwd, environment, pass_fds=pass_fds, first=first)
@@ -369,11 +369,11 @@ def start_command(
     )  # fmt: skip
 
 
-def hr_prometheus(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def hr_prometheus(*arguments: str, timeout: float = DEADLINE, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, in the directory of the test applications."""
     process = start_command(*arguments, **changes)
     try:
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate(timeout)
     finally:
         process.kill()
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import DEADLINE, unmeasured_environment
+from conftest import DEADLINE, hr_prometheus
 
-RUN = Path(__file__).parent.parent / "benchmarks" / "run.py"
+if TYPE_CHECKING:
+    import subprocess
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 KINDS = ["plain", "parametrised", "fixed", "folded", "listening", "post", "raised", "stream", "file"]
 MULTIPLES = {"overhead": KINDS, "scrape": ["faster"]}
+#: Runs the benchmarks with so little to measure that a number is only a number.
+SMALL = f"""
+import runpy, sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import measures
+measures._REQUESTS, measures._AT_ONCE, measures._LINES, measures._MEMORY_PATHS = 5, 1, 500, 50
+measures._LOADS = [(connections, 0.15, 1) for connections, *_ in measures._LOADS]
+runpy.run_module("run", run_name="__main__")
+sys.exit()
+"""
 
 
 def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the benchmarks to their end."""
-    return subprocess.run(
-        [sys.executable, RUN, *map(str, arguments)],
-        env=unmeasured_environment(), capture_output=True, text=True, timeout=6 * DEADLINE, check=False,
-    )  # fmt: skip
+    """Run the benchmarks to their end, in a fork."""
+    return hr_prometheus(*map(str, arguments), first=SMALL, is_measured=False, timeout=6 * DEADLINE)
 
 
 def row(part: str, variant: str, case: str, value: float | None, unit: str = "×") -> dict[str, object]:
@@ -86,7 +95,7 @@ def test_a_peer_that_is_missing_has_its_line(tmp_path):
 
 def test_one_noisy_case_does_not_change_the_unit(monkeypatch):
     """The empty middleware's cost is pooled over all cases, so that one wrong number makes no other one wrong."""
-    monkeypatch.syspath_prepend(RUN.parent)
+    monkeypatch.syspath_prepend(BENCHMARKS)
     measures = importlib.import_module("measures")
     times = {("", kind): {"bare": [1.0], "empty": [2.0], "full": [4.0]} for kind in KINDS}
     times["", "plain"]["empty"] = [1.001]
