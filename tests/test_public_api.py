@@ -59,19 +59,41 @@ def test_importing_registers_nothing_and_loads_no_click():
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in cli.commands)])
-def test_help_and_version_wait_for_no_server(arguments):
+#: Runs the first code, and then each of the others in a fork of its own.
+FORK_EACH = """
+import os, sys
+first, *codes = sys.argv[1:]
+exec(first)
+for code in codes:
+    if pid := os.fork():
+        assert os.waitpid(pid, 0)[1] == 0, code
+    else:
+        exec(code)
+        os._exit(0)
+"""
+
+
+def in_forks(first: str, *codes: str) -> subprocess.CompletedProcess[str]:
+    """Run codes, each in a fork of a new process that has run the *first*."""
+    command = [sys.executable, "-c", FORK_EACH, first, *codes]
+    return subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, check=True, timeout=DEADLINE
+    )
+
+
+def test_help_and_version_wait_for_no_server():
     """They load neither aiohttp nor prometheus_client nor asyncio."""
-    code = (
+    first = (
         "import atexit, sys\n"
         "heavy = ('aiohttp', 'asyncio', 'prometheus_client')\n"
-        "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))\n"
+        "atexit.register(lambda: print(len(arguments), [name for name in heavy if name in sys.modules], file=sys.stderr))\n"
         "from hr_prometheus.commands.group import cli\n"
-        "cli()\n"
+        "arguments = []\n"
     )
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr.endswith("[]\n")
+    words = [["--version"], ["--help"], *([name, "--help"] for name in cli.commands)]
+    done = in_forks(first, *(f"arguments = {arguments}\ncli(arguments)\n" for arguments in words))
+    assert done.stderr.splitlines() == [f"{len(arguments)} []" for arguments in (*words, [])]
+    assert done.stdout.count("Usage: ") == len(words) - 1
 
 
 def test_a_supervisor_imports_only_what_it_needs():
@@ -90,18 +112,6 @@ def test_a_supervisor_imports_only_what_it_needs():
     assert done.stderr == "[]\n"
 
 
-#: Imports one name in each fork of a process that has imported the libraries, and nothing of ours.
-IMPORT_EACH = """
-import os, sys, aiohttp.web, click, prometheus_client
-for code in sys.argv[1:]:
-    if pid := os.fork():
-        assert os.waitpid(pid, 0)[1] == 0, code
-    else:
-        exec(code)
-        break
-"""
-
-
 def test_a_name_can_be_imported_before_and_after_everything_else():
     """No module of the package takes the place of a public name."""
     codes = []
@@ -110,7 +120,7 @@ def test_a_name_can_be_imported_before_and_after_everything_else():
         everything = "import hr_prometheus.server.run, hr_prometheus.workers.run, hr_prometheus.commands.group\n"
         code = f"{everything if name == 'instrument' else ''}{first}{everything}import hr_prometheus\n"
         codes.append(f"{code}assert it is hr_prometheus.{name} and callable(it) and {name!r} in dir(hr_prometheus)\n")
-    subprocess.run([sys.executable, "-c", IMPORT_EACH, *codes], check=True, timeout=DEADLINE)
+    in_forks("import aiohttp.web, click, prometheus_client", *codes)
 
 
 def test_a_name_that_does_not_exist():
