@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
-from conftest import DEADLINE, clean_environment, counts, hr_prometheus, samples
+from conftest import counts, hr_prometheus, samples
 from manual import DOCS, MANUAL, PAGES, README, ROOT, TUTORIAL, blocks, sentences_of
 from messages_in_the_code import REPAIR, advice_on_the_page, table_of
 from prometheus_client import CollectorRegistry
@@ -26,6 +25,9 @@ from hr_prometheus.request.websocket import _code_label
 from hr_prometheus.workers.process import RESTART_REASONS
 
 REFERENCE = DOCS / "reference"
+SCRIPT = Path(sys.executable).with_name("hr-prometheus")
+#: Code that runs the script which a user's shell runs.
+BY_SCRIPT = f"import runpy\nrunpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
 
 
 def metrics_table() -> str:
@@ -77,10 +79,7 @@ def help_of_commands() -> str:
     """Return a heading and the help for each command, as a terminal of 100 columns shows it."""
     shown = []
     for arguments in ([], *([name] for name in sorted(cli.commands))):
-        command = [Path(sys.executable).parent / "hr-prometheus", *arguments, "--help"]
-        done = subprocess.run(
-            command, env=clean_environment(COLUMNS="100"), capture_output=True, text=True, check=True, timeout=DEADLINE
-        )
+        done = hr_prometheus(*arguments, "--help", first=BY_SCRIPT, COLUMNS="100")
         shown.append(f"## `{' '.join(['hr-prometheus', *arguments])}`\n\n```text\n{done.stdout.rstrip()}\n```")
     return "\n\n".join(shown)
 
@@ -144,8 +143,9 @@ def test_a_file_is_shown_as_it_is(pytestconfig, page, file, language):
 
 
 SERVE_AND_SCRAPE = """
-import asyncio, runpy, sys
+import asyncio, runpy, sys, warnings
 from aiohttp.test_utils import TestClient, TestServer
+warnings.simplefilter("error")
 app = runpy.run_path(sys.argv[1])["app"]
 async def main():
     async with TestClient(TestServer(app)) as client:
@@ -154,16 +154,14 @@ async def main():
         await asyncio.sleep(0)
         print(await (await client.get("/metrics")).text())
 asyncio.run(main())
+sys.exit()
 """
 
 
 def scrape_of(tmp_path, code: str, *paths: str) -> str:
     """Run code that makes an application ``app``, ask it for *paths*, and return what its metrics say then."""
     (tmp_path / "block.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SERVE_AND_SCRAPE, str(tmp_path / "block.py"), *paths],
-        env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=False,
-    )  # fmt: skip
+    done = hr_prometheus(str(tmp_path / "block.py"), *paths, first=SERVE_AND_SCRAPE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -335,17 +333,9 @@ def test_shell_completion(shell):
     """The line in the manual gives a script for each shell; options and their values are completed."""
     if shell == "bash":
         assert 'eval "$(_HR_PROMETHEUS_COMPLETE=bash_source hr-prometheus)"' in MANUAL
-    command = Path(sys.executable).parent / "hr-prometheus"
-
-    def completed(**environment: str) -> str:
-        return subprocess.run(
-            [command], env=clean_environment(**environment), capture_output=True, text=True, check=False,
-            timeout=DEADLINE,
-        ).stdout  # fmt: skip
-
-    assert "_HR_PROMETHEUS_COMPLETE" in completed(_HR_PROMETHEUS_COMPLETE=f"{shell}_source")
-    words = completed(_HR_PROMETHEUS_COMPLETE="zsh_complete", COMP_WORDS="hr-prometheus run --metrics-", COMP_CWORD="2")
-    assert "--metrics-port" in words
+    assert "_HR_PROMETHEUS_COMPLETE" in hr_prometheus(first=BY_SCRIPT, _HR_PROMETHEUS_COMPLETE=f"{shell}_source").stdout
+    words = {"_HR_PROMETHEUS_COMPLETE": "zsh_complete", "COMP_WORDS": "hr-prometheus run --metrics-", "COMP_CWORD": "2"}
+    assert "--metrics-port" in hr_prometheus(first=BY_SCRIPT, **words).stdout
 
 
 def labels_in_the_code(pattern: str) -> set[str]:
