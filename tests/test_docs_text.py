@@ -168,9 +168,10 @@ def test_no_name_makes_a_table_wider_than_its_page():
     assert "nowrap" not in style
 
 
-@pytest.mark.parametrize("module", sorted((ROOT / "hr_prometheus").rglob("*.py")), ids=lambda path: path.stem)
-def test_the_words_of_docstrings_are_plain(module):
+def test_the_words_of_docstrings_are_plain():
     """So are those that a reader of the code meets."""
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    nodes = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, kinds)]
-    assert [text for text in map(ast.get_docstring, nodes) if text and CLUMSY.search(text)] == []
+    nodes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    texts = [ast.get_docstring(node) for node in nodes if isinstance(node, kinds)]
+    assert len(texts) > 1000
+    assert [text for text in texts if text and CLUMSY.search(text)] == []
