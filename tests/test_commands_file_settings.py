@@ -67,9 +67,8 @@ def typed(parameter, text) -> list[str]:
     return [parameter.opts[-1] if text == "true" else parameter.secondary_opts[-1]]
 
 
-@pytest.mark.parametrize("table", ["", "[{}]"])
 @pytest.mark.parametrize(("name", "key"), SETTINGS, ids=str)
-def test_every_parameter_can_be_set_by_a_file(tmp_path, monkeypatch, name, key, table):
+def test_every_parameter_can_be_set_by_a_file(tmp_path, monkeypatch, name, key):
     """For all commands or for one; it has the value that it has when it is typed, and its line is known."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x").touch()  # the paths are those of a file that exists
@@ -77,14 +76,15 @@ def test_every_parameter_can_be_set_by_a_file(tmp_path, monkeypatch, name, key, 
     value, text = sample(parameters[key])
     subject = next((each for each in ("target", "url") if each in parameters and each != key), None)
     expected = context(name, *(["a:b"] if subject else []), *typed(parameters[key], text), target=())
-    (tmp_path / "hr-prometheus.toml").write_text(
-        (f"{subject} = 'a:b'" if subject else "")
-        + f"\n{table.format(name)}\n{key} = {json.dumps([value] if parameters[key].is_list else value)}\n"
-    )
-    ctx = context(name, target=())
-    assert ctx.params == expected.params
-    origin = origins_of(ctx)[parameters[key].setting]
-    assert (origin.file, origin.lines, origin.values) == ("hr-prometheus.toml", (3,), (text,))
+    for table in ("", f"[{name}]"):
+        (tmp_path / "hr-prometheus.toml").write_text(
+            (f"{subject} = 'a:b'" if subject else "")
+            + f"\n{table}\n{key} = {json.dumps([value] if parameters[key].is_list else value)}\n"
+        )
+        ctx = context(name, target=())
+        assert ctx.params == expected.params
+        origin = origins_of(ctx)[parameters[key].setting]
+        assert (origin.file, origin.lines, origin.values) == ("hr-prometheus.toml", (3,), (text,))
 
 
 def test_options_that_choose_the_file():
