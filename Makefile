@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A package, a directory or git+https://github.com/aio-libs/aiohttp@BRANCH, whose parser then is the one in Python.
 NEXT ?= aiohttp
 
-.PHONY: help demo test coverage test-oldest test-next lint types wheel docs bench bench-plots clean
+.PHONY: help demo test coverage test-oldest test-next lint types wheel docs compiled bench bench-plots clean
 
 help: ## List the commands.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,10 @@ wheel: $(VENV)/.developed ## Build wheel and sdist, and run the installed wheel 
 
 docs: $(VENV)/.documented ## Build the site of the manual into build/docs. A warning is an error.
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs auto docs build/docs
+
+# Each process of "make test" would compile all tests for itself.
+compiled: $(VENV)/.developed
+	$(BIN)/python -m pytest --collect-only -qq >/dev/null
 
 bench: $(VENV)/.installed ## Measure what it costs, beside its peers (ARGS="--only overhead,scrape --rounds 5").
 	@$(BIN)/python benchmarks/run.py --json benchmarks/results.json $(ARGS)

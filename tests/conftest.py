@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import functools
+import gc
 import json
 import os
 import re
@@ -487,6 +488,11 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--update-docs was given with -n, whose processes would overwrite each other. Leave out -n."
         )
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of the search for garbage, which would take longer than many a test."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
