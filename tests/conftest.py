@@ -25,7 +25,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import hypothesis
+import hypothesis.strategies
 import pytest
 from aiohttp import web
 from authority import Authority
@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a machine may be busy
 hypothesis.settings.load_profile("patient")
+
+#: The characters that UTF-8 can write, as is hypothesis' default: which it would make in seconds, in each new checkout.
+CHARACTERS = hypothesis.strategies.characters(exclude_categories=["Cs"])
 
 APPS = Path(__file__).parent / "apps"
 #: Seconds within which anything a test waits for must have happened, on a machine that is busy with something else.

@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+from conftest import CHARACTERS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,8 +64,8 @@ def test_a_line_that_is_no_variable(text, line):
 
 @given(
     st.dictionaries(
-        st.from_regex("[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True),
-        st.text(st.characters(exclude_characters="\0", codec="utf-8")),
+        st.from_regex("[A-Za-z_][A-Za-z0-9_]{0,9}", alphabet=CHARACTERS, fullmatch=True),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     )
 )
 def test_any_value_can_be_written(variables):

@@ -7,6 +7,7 @@ from unittest import mock
 import click
 import hypothesis
 import pytest
+from conftest import CHARACTERS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -247,12 +248,12 @@ def test_another_target_has_its_own_arguments(tmp_path, monkeypatch):
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.sampled_from([10**400, -(10**400)]) | st.floats() | st.dates() | st.text(max_size=5)
+    st.none() | st.booleans() | st.integers() | st.sampled_from([10**400, -(10**400)]) | st.floats() | st.dates() | st.text(CHARACTERS, max_size=5)
     | st.sampled_from(["*", "a=b", "a.b=c", "team=const:shop", "9" * 400, "0.1,0.5", "auto", "\0", "a\nb"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.sampled_from(["*", "a.b"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(CHARACTERS, max_size=3) | st.sampled_from(["*", "a.b"]), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
-KEYS = st.sampled_from([*{key for _, key in SETTINGS}, *cli.commands, "no-status"]) | st.text(max_size=5)
+KEYS = st.sampled_from([*{key for _, key in SETTINGS}, *cli.commands, "no-status"]) | st.text(CHARACTERS, max_size=5)
 
 
 @hypothesis.settings(max_examples=300)

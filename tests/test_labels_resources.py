@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from aiohttp import web
+from conftest import CHARACTERS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,7 +42,7 @@ def test_long_labels_are_cut():
     assert valid_text("/" + "x" * 8000) == "/" + "x" * 998 + "…"
 
 
-@given(st.text())
+@given(st.text(CHARACTERS))
 def test_labels_are_always_text(text):
     """Whatever a path decodes to, its label can be encoded, and does not change when it is made again."""
     label = valid_text(text)
