@@ -27,7 +27,7 @@ MOMENTS = (
 PIECE = random.Random(1).randbytes(1000)  # noqa: S311  # it cannot be compressed
 #: A body that is larger than all buffers between a server and a client, which the test makes small.
 BLOCK = random.Random(2).randbytes(2**16)  # noqa: S311
-LARGE = BLOCK * 32
+LARGE = BLOCK * 16
 
 
 class Scene:
@@ -65,35 +65,40 @@ class Scene:
         await response.write(data)
 
 
-SCENE = web.AppKey("scene", Scene)
+#: The scenes of an application, by the paths that are asked for.
+SCENES = web.AppKey("scenes", dict[str, Scene])
 FILES = web.AppKey("files", Path)
+
+
+def scene_of(request: web.Request) -> Scene:
+    return request.app[SCENES][request.path]
 
 
 # Responses that aiohttp sends when the handler has returned or raised.
 
 
 async def returns(make: Callable[[], web.StreamResponse], request: web.Request) -> web.StreamResponse:
-    await request.app[SCENE].at(BEFORE_HEAD)
+    await scene_of(request).at(BEFORE_HEAD)
     return make()
 
 
 async def raises(make: Callable[[], Exception], request: web.Request) -> web.StreamResponse:
-    await request.app[SCENE].at(BEFORE_HEAD)
+    await scene_of(request).at(BEFORE_HEAD)
     raise make()
 
 
 async def uploaded(request: web.Request) -> web.Response:
-    request.app[SCENE].reached.set()
+    scene_of(request).reached.set()
     return web.Response(body=await request.read())
 
 
 async def file(name: str, request: web.Request) -> web.StreamResponse:
-    await request.app[SCENE].at(BEFORE_HEAD)
+    await scene_of(request).at(BEFORE_HEAD)
     return web.FileResponse(request.app[FILES] / name)
 
 
 async def generated(request: web.Request) -> web.Response:
-    scene = request.app[SCENE]
+    scene = scene_of(request)
 
     async def body():
         await scene.at(BEFORE_HEAD)
@@ -119,7 +124,7 @@ def compressed() -> web.Response:
 
 def rest(scene: Scene) -> list[bytes]:
     """Return what is written behind the moment between writes."""
-    return [BLOCK] * 32 if scene.moment == IN_DRAIN else [PIECE, PIECE]
+    return [BLOCK] * 16 if scene.moment == IN_DRAIN else [PIECE, PIECE]
 
 
 def chunked(_scene: Scene) -> web.StreamResponse:
@@ -172,7 +177,7 @@ async def write_nothing(_scene: Scene, _response: web.StreamResponse) -> None:
 
 def streams(make: Callable[[Scene], web.StreamResponse], write=write_body):
     async def handler(request: web.Request) -> web.StreamResponse:
-        scene = request.app[SCENE]
+        scene = scene_of(request)
         response = make(scene)
         await scene.at(BEFORE_HEAD)
         await response.prepare(request)
@@ -189,9 +194,9 @@ def streams_without_eof(make: Callable[[Scene], web.StreamResponse]):
     """Write all of the body, and leave its end to aiohttp."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        response = make(request.app[SCENE])
+        response = make(scene_of(request))
         await response.prepare(request)
-        await write_body(request.app[SCENE], response)
+        await write_body(scene_of(request), response)
         return response
 
     return handler
@@ -233,7 +238,7 @@ def fails(error: type[Exception]):
     """Fail when the half of a stream has been written."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        scene = request.app[SCENE]
+        scene = scene_of(request)
         response = web.StreamResponse(status=202)
         await response.prepare(request)
         await scene.write(response, PIECE)
@@ -374,9 +379,9 @@ async def lingers(request: web.Request) -> web.StreamResponse:
 
 
 def create_app() -> web.Application:
-    many = Gauge("a_gauge_with_many_series", "So that a scrape is large", ["series"])
-    for series in range(4000):
-        many.labels(f"{series:010}").set(series)
+    long = Gauge("a_gauge_with_long_labels", "So that a scrape is large", ["series"])
+    for series in range(130):
+        long.labels(f"{series:01000}").set(series)
     app = web.Application()
     app.router.add_get("/writes", writes)
     app.router.add_get("/lingers", lingers)

@@ -15,8 +15,9 @@ import struct
 import subprocess
 import sys
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import prometheus_client
@@ -46,6 +47,8 @@ from ends import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prometheus_client.samples import Sample
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -108,14 +111,13 @@ WAYS = {"full": full, "basic": basic, "full middleware": full_middleware, "custo
 
 @dataclass
 class Server:
-    """A server whose applications and connections are those of one test."""
+    """A server of the responses of one kind, each of which has a path of its own."""
 
     way: str
-    handler_cancellation: bool = False
-    handler: object = None
-    kind: Kind | None = None
-    scene: Scene | None = None
-    files: object = None
+    handler_cancellation: bool
+    scenes: dict[str, Scene]
+    kind: Kind
+    files: Path
     tls: ssl.SSLContext | None = None
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
@@ -125,8 +127,9 @@ class Server:
     async def start(self) -> None:
         app = web.Application(client_max_size=2**24)
         app[ends.FILES] = self.files
-        app[ends.SCENE] = self.scene
-        app.router.add_route("*", "/it", self.handle)
+        app[ends.SCENES] = self.scenes
+        for path in self.scenes:
+            app.router.add_route("*", path, self.handle)
         WAYS[self.way](app, self.registry)
         arguments = {"access_log_class": access_log_class(app)} if self.way == "full" else {"access_log": None}
         self.runner = web.AppRunner(
@@ -139,21 +142,29 @@ class Server:
         self.address = listener.getsockname()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        if self.scene is not None:
-            self.scene.request, self.scene.task = request, asyncio.current_task()
-        return await self.handler(request)
+        scene = ends.scene_of(request)
+        scene.request, scene.task = request, asyncio.current_task()
+        return await self.kind.handler(request)
 
     def has_counted(self) -> bool:
-        """Whether a request has been counted, which costs less to ask than a scrape."""
+        """Whether all requests have been counted, which costs less to ask than a scrape."""
         families = (family for family in self.registry.collect() if family.name == "request_count")
-        return any(sample.value for family in families for sample in family.samples if sample.name.endswith("_total"))
+        counted = (sample.value for family in families for sample in family.samples if sample.name.endswith("_total"))
+        return sum(counted) >= len(self.scenes)
 
-    async def stop(self) -> list[Sample]:
-        """Stop when a request has been counted, and return what a scrape has: to render and parse thousands would take long."""
+    async def stop(self) -> dict[str | None, list[Sample]]:
+        """Stop when all requests have been counted, and return what a scrape has, by paths.
+
+        To render and parse it would take long.
+        """
         with contextlib.suppress(TimeoutError):  # what is recorded then says more
             await until(self.has_counted)
         await self.runner.cleanup()
-        return [sample for family in self.registry.collect() for sample in family.samples]
+        scraped = defaultdict(list)
+        for family in self.registry.collect():
+            for sample in family.samples:
+                scraped[sample.labels.get("path")].append(sample)
+        return scraped
 
 
 async def until(condition) -> None:
@@ -177,8 +188,8 @@ class Client:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         await asyncio.get_running_loop().sock_connect(self.socket, address)
 
-    async def ask(self, kind: Kind) -> None:
-        head = f"{kind.method} /it HTTP/{kind.version}\r\nHost: x\r\n"
+    async def ask(self, kind: Kind, path: str) -> None:
+        head = f"{kind.method} {path} HTTP/{kind.version}\r\nHost: x\r\n"
         if kind.length:
             head += f"Content-Length: {kind.length}\r\n"
         body = b"0123456789" if kind.length else b""
@@ -206,41 +217,41 @@ class Client:
         await self.hear(lambda: False)
 
     @property
-    def status(self) -> int | None:
-        return int(self.heard[9:12]) if self.body is not None else None
+    def head(self) -> bytes:
+        """What was heard before the body, in small letters; nothing until the body can begin."""
+        end = self.heard.find(b"\r\n\r\n")
+        return bytes(self.heard[: end + 4]).lower() if end >= 0 else b""
 
     @property
-    def body(self) -> bytearray | None:
-        """What was heard behind the head, as it was sent; ``None`` before that."""
-        _, separator, body = self.heard.partition(b"\r\n\r\n")
-        return body if separator else None
+    def status(self) -> int | None:
+        return int(self.head[9:12]) if self.head else None
 
     @property
     def content(self) -> bytes:
         """The body without the framing of chunks."""
-        body = self.body or b""
-        if b"chunked" not in self.heard.partition(b"\r\n\r\n")[0]:
-            return bytes(body)
-        content, position = b"", 0
-        while (line := body.find(b"\r\n", position)) >= 0:
-            size = int(body[position:line], 16)
-            content += body[line + 2 : line + 2 + size]
+        position = len(self.head)
+        if b"chunked" not in self.head:
+            return bytes(self.heard[position:]) if position else b""
+        content = b""
+        while (line := self.heard.find(b"\r\n", position)) >= 0:
+            size = int(self.heard[position:line], 16)
+            content += self.heard[line + 2 : line + 2 + size]
             position = line + 2 + size + 2
         return content
 
     @property
     def has_all(self) -> bool:
         """Whether the response is complete, as its framing says."""
-        body = self.body
-        if body is None:
+        head = self.head
+        if not head:
             return False
-        head = bytes(self.heard[: -len(body) or None]).lower()
         if self.method == "HEAD" or self.status in (204, 304):
             return True
         if b"chunked" in head:
-            return body.endswith(b"\r\n0\r\n\r\n") or body == b"0\r\n\r\n"
+            return self.heard.endswith(b"\r\n0\r\n\r\n")
         if b"content-length: " in head:
-            return len(body) == int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            return len(self.heard) == len(head) + length
         return self.is_over
 
     def leave(self, *, reset: bool) -> None:
@@ -366,30 +377,17 @@ CASES_WITH_TLS = [
 class Conversation:
     """One request of a case: it is made, ended, and what is recorded is compared with what is true."""
 
-    def __init__(self, case: Case, server: Server) -> None:
-        self.case, self.kind, self.server = case, case.kind, server
-        self.scene = server.scene
+    def __init__(self, case: Case, server: Server, path: str) -> None:
+        self.case, self.kind, self.server, self.path = case, case.kind, server, path
+        self.scene = server.scenes[path]
         self.client = (TlsClient if server.tls else Client)(self.kind.method)
 
-    async def run(self) -> tuple[dict[str, object], dict[str, object]]:
-        """Return what is true and what is recorded."""
-        await self.server.start()
+    async def run(self) -> None:
+        """Make the request, and end it."""
         await self.client.connect(self.server.address)
-        await self.client.ask(self.kind)
+        await self.client.ask(self.kind, self.path)
         await self.reach()
         await self.end()
-        scraped = await self.server.stop()
-        self.client.socket.close()
-        labels = {"method": self.kind.method, "path": "/it"}
-        statuses = {
-            int(sample.labels["status"]): sample.value
-            for sample in scraped
-            if sample.name == "request_count_total" and labels.items() <= sample.labels.items()
-        }
-        recorded: Counter[str] = Counter()
-        for sample in scraped:
-            recorded[sample.name] += sample.value
-        return self.compare(statuses, recorded)
 
     async def reach(self) -> None:
         """Reach the moment, with the client having read what it should have."""
@@ -411,7 +409,7 @@ class Conversation:
                 assert client.has_all
             elif moment != BEFORE_HEAD:
                 await client.hear(
-                    lambda: client.body is not None and (self.kind.is_compressed or len(client.content) >= scene.handed)
+                    lambda: client.head and (self.kind.is_compressed or len(client.content) >= scene.handed)
                 )
 
     async def end(self) -> None:
@@ -442,9 +440,16 @@ class Conversation:
         if end == STAYS:
             await client.hear(lambda: client.has_all)
 
-    def compare(
-        self, statuses: dict[int, float], recorded: dict[str, float]
-    ) -> tuple[dict[str, object], dict[str, object]]:
+    def compare(self, scraped: dict[str | None, list[Sample]]) -> tuple[dict[str, object], dict[str, object]]:
+        """Return what is true and what is recorded, where they differ."""
+        statuses = {
+            int(sample.labels["status"]): sample.value
+            for sample in scraped[self.path]
+            if sample.name == "request_count_total" and sample.labels["method"] == self.kind.method
+        }
+        recorded: Counter[str] = Counter()
+        for sample in (*scraped[self.path], *scraped[None]):
+            recorded[sample.name] += sample.value
         moment, end, kind, client = self.case.moment, self.case.end, self.kind, self.client
         is_whole = kind.is_whole(moment)
         if end in (STAYS, HALF_CLOSES):
@@ -506,31 +511,48 @@ def files(tmp_path_factory):
 # Before 3.12 it warns of each large body that it compresses.
 @pytest.mark.filterwarnings("ignore:Synchronous compression:UserWarning")
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_request_is_a_499_if_its_last_byte_was_not_handed_over(case, loop, files):
+@pytest.mark.parametrize("name", KINDS)
+def test_a_request_is_a_499_if_its_last_byte_was_not_handed_over(name, loop, files):
     """However it is recorded and served, the status, the sizes and the gauges are those of what happened."""
     # Each way with handler_cancellation on one loop, and without it on the other.
-    servers = [
-        Server(way, (number + (loop == "uvloop")) % 2 == 1, case.kind.handler, case.kind, Scene(case.moment), files)
-        for number, way in enumerate(WAYS)
-    ]
-    check(case, servers, loop)
+    ways = {way: (number + (loop == "uvloop")) % 2 == 1 for number, way in enumerate(WAYS)}
+    check([case for case in CASES if case.name == name], ways, loop, files)
 
 
-def check(case: Case, servers: list[Server], loop: str) -> None:
-    """Check that each server records what is true."""
+def check(cases: list[Case], ways: dict[str, bool], loop: str, files: Path, tls: ssl.SSLContext | None = None) -> None:
+    """Check that servers record what is true of cases of one kind, in *ways*, with handler_cancellation or without."""
+    # A case that shuts its server down has one of its own.
+    groups = [[case for case in cases if case.end != IS_SHUT_DOWN]]
+    groups += [[case] for case in cases if case.end == IS_SHUT_DOWN]
 
-    async def run() -> list[tuple[dict[str, object], dict[str, object]]]:
-        return await asyncio.gather(*(Conversation(case, server).run() for server in servers))
+    async def run() -> list[str]:
+        wrong = []
+        for group in groups:
+            scenes = [{f"/{number}": Scene(case.moment) for number, case in enumerate(group)} for _ in ways]
+            servers = map(partial(Server, kind=group[0].kind, files=files, tls=tls), ways, ways.values(), scenes)
+            wrong += await asyncio.gather(*(differences(group, server) for server in servers))
+        return [line for lines in wrong for line in lines]
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        results = runner.run(run())
-    wrong = [
-        f"{server}: recorded {recorded}, true {true}"
-        for server, (true, recorded) in zip(servers, results, strict=True)
-        if recorded != true
-    ]
+        wrong = runner.run(run())
     assert not wrong, "\n".join(wrong)
+
+
+async def differences(cases: list[Case], server: Server) -> list[str]:
+    """Return what a server records that is not true, after one case after the other."""
+    await server.start()
+    conversations = [Conversation(case, server, path) for case, path in zip(cases, server.scenes, strict=True)]
+    for conversation in conversations:
+        try:
+            await conversation.run()
+        except Exception as error:
+            error.add_note(f"{conversation.case}: {server}")
+            raise
+    scraped = await server.stop()
+    for conversation in conversations:
+        conversation.client.socket.close()
+    compared = [(conversation.case, *conversation.compare(scraped)) for conversation in conversations]
+    return [f"{case}: {server}: recorded {found}, true {true}" for case, true, found in compared if found != true]
 
 
 @pytest.fixture(scope="module")
@@ -543,24 +565,21 @@ def tls() -> ssl.SSLContext:
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("case", CASES_WITH_TLS, ids=str)
-def test_the_same_with_tls(case, loop, files, tls):
+@pytest.mark.parametrize("name", MOMENTS_WITH_TLS)
+def test_the_same_with_tls(name, loop, files, tls):
     """Though its transport goes on for a while when the connection has ended."""
-    servers = [
-        Server(way, is_cancelled, case.kind.handler, case.kind, Scene(case.moment), files, tls)
-        for way, is_cancelled in (("full", False), ("full middleware", True))
-    ]
-    check(case, servers, loop)
+    ways = {"full": False, "full middleware": True}
+    check([case for case in CASES_WITH_TLS if case.name == name], ways, loop, files, tls)
 
 
-def scrape(service) -> dict[str, float]:
-    with urllib.request.urlopen(service.metrics_url, timeout=DEADLINE) as response:
+def scrape(service, name: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{service.metrics_url}?name[]={name}", timeout=DEADLINE) as response:
         return samples(response.read().decode())
 
 
 def statuses(service, path: str) -> dict[str, float]:
     """Return how many requests of a path ended with each status."""
-    found = scrape(service)
+    found = scrape(service, "request_count_total")
     before = f'request_count_total{{method="GET",path="{path}",status="'
     return {key[len(before) : -2]: value for key, value in found.items() if key.startswith(before)}
 
@@ -568,12 +587,13 @@ def statuses(service, path: str) -> dict[str, float]:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_curl_that_leaves_in_the_middle_of_a_stream(serve, component, loop):
     """It is a 499, though curl has read slowly so that the server had to wait in drain."""
+    waiting = "a_writer_waits_for_bytes"
     service = serve("ends:create_app", "--port", "0", "--log-level", "critical", "--loop", loop)
     for _ in range(5):
         command = [component("curl"), "-sSN", "--limit-rate", "100k", service.url + "/writes"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
             assert curl.stdout.read(1) == b"x"
-            wait_for(lambda: scrape(service)["a_writer_waits_for_bytes"], lambda size: size > BUFFER)
+            wait_for(lambda: scrape(service, waiting)[waiting], lambda size: size > BUFFER)
             curl.kill()
     assert wait_for(lambda: statuses(service, "/writes"), lambda found: sum(found.values()) >= 5) == {"499": 5}
 
