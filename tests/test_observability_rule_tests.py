@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -24,12 +25,29 @@ def written(table, tmp_path):
     return write
 
 
-def keep(file, words):
-    """Leave only the tests whose names contain *words*, and return them."""
-    document = yaml.safe_load(file.read_text())
-    document["tests"] = [test for test in document["tests"] if words in test["name"]]
-    file.write_text(yaml.safe_dump(document))
+def load(file):
+    """Read YAML, with the parser that is ten times faster."""
+    return yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+
+
+def keep(file, pattern):
+    """Leave only the tests whose names match, and return them."""
+    document = load(file)
+    document["tests"] = [test for test in document["tests"] if re.search(pattern, test["name"])]
+    file.write_text(json.dumps(document))  # YAML, too
     return document["tests"]
+
+
+def without_routes(rule_file, file):
+    """Write the tests anew, for the rules that alerts are made of. The others take two fifths of a simulation."""
+    rules, tests = load(rule_file), load(file)
+    (routes,) = [group for group in rules["groups"] if group["name"].endswith(": routes")]
+    rules["groups"].remove(routes)
+    tests["group_eval_order"].remove(routes["name"])
+    tests["rule_files"] = ["few-rules.yml"]
+    file.with_name("few-rules.yml").write_text(json.dumps(rules))
+    file.with_name("few-rules-tests.yml").write_text(json.dumps(tests))
+    return file.with_name("few-rules-tests.yml")
 
 
 @pytest.mark.parametrize(
@@ -44,18 +62,20 @@ def keep(file, words):
 def test_promtool_agrees(written, promtool, words, percentage, options):
     """The rules are right, and each alert fires when its test says so, and no other does.
 
-    Days are simulated for each objective, so some names are tested with some of them only.
+    Days are simulated for each objective, so some names are tested with some of them only. Tests of less have all rules.
     """
     rule_file, file = written([percentage], **options)
-    assert keep(file, words)
     checked = promtool("check", "rules", rule_file)
     assert (checked.returncode, checked.stderr) == (0, "")
-    assert promtool("test", "rules", file).stdout.endswith("SUCCESS\n\n")
+    days = without_routes(rule_file, file)
+    assert keep(days, f"{words}.* minutes")
+    assert keep(file, f"^(?!.* minutes).*{words}")
+    assert promtool("test", "rules", days, file).stdout.count("SUCCESS\n\n") == 2
 
 
 def test_the_traffic_is_enough_for_the_alerts(written, promtool):
     """However many requests an alert needs, its test has them."""
-    _, file = written(least_requests=1_000_000)
+    file = without_routes(*written(least_requests=1_000_000))
     assert keep(file, "requests fail")
     assert promtool("test", "rules", file).stdout.endswith("SUCCESS\n\n")
 
@@ -66,7 +86,7 @@ def test_five_percent_of_errors_fire_the_right_alert(written, promtool):
     This is what `rules --tests` writes: 99.9 is the default.
     """
     _, file = written()
-    tests = yaml.safe_load(file.read_text())["tests"]
+    tests = load(file)["tests"]
     test, _few = [test for test in tests if "fail" in test["name"]]
     assert test["name"] == "5 % of the requests fail (errors, route *) for 20 minutes"
     fired = [(check["eval_time"], check["exp_alerts"]) for check in test["alert_rule_test"] if check["exp_alerts"]]
@@ -105,6 +125,7 @@ def test_a_wrong_rule_is_noticed(written, promtool, pattern, replacement, test):
     changed, times = re.subn(pattern, replacement, rule_file.read_text())
     assert times
     rule_file.write_text(changed)
+    file = without_routes(rule_file, file)
     assert keep(file, test)
     done = promtool("test", "rules", file)
     assert done.returncode == 1
