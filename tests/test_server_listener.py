@@ -383,16 +383,6 @@ async def test_connections_take_turns(flood, accepted):
     assert hosts == ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"]
 
 
-async def test_many_clients_that_are_let_in(flood, monkeypatch):
-    """They are accepted as soon as those before them are let in: the long pause is for others."""
-    monkeypatch.setattr(listener, "_LONG_PAUSE", 10 * DEADLINE)
-    with flood() as clients:
-        clients.connect(40)
-        for number in range(40):
-            await until(lambda number=number: len(clients.made) == number + 1)
-            await clients.let_in(number)
-
-
 async def test_a_flood_of_connections(flood, accepted):
     """Few are accepted in one turn of the event loop, so that it serves others between them, and few wait."""
     counts = []
@@ -408,7 +398,7 @@ async def test_a_flood_of_connections(flood, accepted):
             clients.connect(60)
             await until(lambda number=number: len(accepted) == number)
         counting.cancel()
-        assert max(after - before for before, after in pairwise(counts)) <= 2
+        assert max(after - before for before, after in pairwise(counts)) <= 4
         assert len(clients.made) == 1
         assert sum(each.fileno() != -1 for each in accepted) <= MOST_WAITING + 1
 

@@ -30,10 +30,9 @@ STALL_SECONDS = 60.0
 REST, LONGEST_REST, FEW = 0.05, 1.0, 8
 #: Connections that may wait to be accepted.
 _BACKLOG = 128
-#: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait. A turn keeps
-#: the interpreter for a tenth of a millisecond or two, which the application may have to wait for. The long pause is for a flood:
-#: no request of the last connection was let in. The operating system turns away what comes faster.
-_MOST_AT_ONCE, _PAUSE, _LONG_PAUSE = 2, 0.005, 0.01
+#: Connections that are accepted in one turn of the event loop, and seconds until the next such turn while some wait. The application
+#: may have to wait for the interpreter at each turn, so there are few. The operating system turns away what comes faster.
+_MOST_AT_ONCE, _PAUSE = 4, 0.01
 #: Seconds after which connections are accepted again when the operating system has refused one.
 _RETRY = 1.0
 _END_OF_HEAD = b"\r\n\r\n"
@@ -64,7 +63,6 @@ class Listener:
         self._queue = ConnectionQueue()
         self._next: asyncio.TimerHandle | None = None
         self._rest, self._rest_ends = REST, -inf
-        self._pause_seconds = _PAUSE
 
     def start(self) -> None:
         """Begin to accept connections.
@@ -109,7 +107,7 @@ class Listener:
         if self._next is None:
             self._set_up_next()
         if count and self._queue:
-            self._pause(sock, self._pause_seconds)
+            self._pause(sock, _PAUSE)
         elif sock in self._pauses:
             del self._pauses[sock]
             self._loop.add_reader(sock, self._accept, sock)
@@ -127,7 +125,6 @@ class Listener:
             accepted = self._queue.take()
             if accepted is None:
                 break
-            self._pause_seconds = _PAUSE if self._rest_ends == -inf else _LONG_PAUSE
             self._rest = min(2 * self._rest, LONGEST_REST) if len(self._queue) > FEW else REST
             self._rest_ends = now + self._rest
             if len(self._connections) >= MOST_CONNECTIONS:
