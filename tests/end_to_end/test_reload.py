@@ -28,6 +28,14 @@ RELOADING = "Reloading: app.py has changed\n"
 SLOW_RELOAD = "Reloading: waiting for the application's start-up in worker {}, 2 s so far\n"
 #: Lines that make a start wait for a file.
 SLOW = "    import os, time\n    while not os.path.exists('go'):\n        time.sleep(0.01)\n"
+#: Lines that make a start fail without a file, and note that.
+NEEDS_DATA = """
+    try:
+        open('data').close()
+    except OSError:
+        open('failed', 'w').close()
+        raise
+"""
 #: Code that leaves the command without watchfiles.
 WITHOUT_WATCHFILES = "import sys\nsys.modules['watchfiles'] = None\n"
 
@@ -170,10 +178,10 @@ async def test_a_syntax_error_is_shown_once_and_the_old_code_goes_on(served, app
 async def test_a_start_up_that_fails_is_tried_again_at_a_save(served, app, tmp_path):
     """Even at one that changes nothing: what it has lacked may be elsewhere."""
     service = served()
-    edit(app, "    return app\n", "    open('data').close()\n    return app\n")
+    edit(app, "    return app\n", f"{NEEDS_DATA}    return app\n")
     edit(app, "old", "new")
     assert next_line(service) == RELOADING
-    await until_async(lambda: 1 in slots(str(tmp_path)))
+    await until_async((tmp_path / "failed").exists)
     await until_async(lambda: 1 not in slots(str(tmp_path)))
     (tmp_path / "data").touch()
     line = asyncio.ensure_future(asyncio.to_thread(next_line, service))
