@@ -583,6 +583,36 @@ async def test_no_more_descriptors(monkeypatch, caplog):
     assert caplog.messages == ["The metrics port cannot accept a connection: Too many open files."]
 
 
+@pytest.fixture
+def one_descriptor(monkeypatch, accepted):
+    """After each connection that is accepted, another is refused."""
+    accept, refusals = socket.socket.accept, []
+    monkeypatch.setattr(listener, "_RETRY", 0.0)
+
+    def accept_every_second(sock):
+        if len(refusals) < len(accepted):
+            refusals.append(sock)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(sock)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_every_second)
+
+
+async def test_the_last_descriptor(one_descriptor):
+    """The connection that has it is answered."""
+    async with metrics_port() as connect:
+        for _ in range(3):
+            assert b" 200 OK\r\n" in (await (await connect()).ask())[0]
+
+
+async def test_a_flood_with_one_descriptor(flood, one_descriptor, accepted, caplog):
+    """It is logged once, though some connections are accepted meanwhile."""
+    with flood() as clients:
+        clients.connect(5)
+        await until(lambda: len(accepted) == 5)
+    assert caplog.messages == ["The metrics port cannot accept a connection: Too many open files."]
+
+
 async def test_a_port_that_is_refused():
     """The sentence names it."""
 

@@ -98,12 +98,14 @@ class Listener:
                 if not self._is_refused:
                     logger.error("The metrics port cannot accept a connection: %s.", error.strerror)  # noqa: TRY400
                 self._is_refused = True
-                self._queue.close()
+                if self._next is None:
+                    self._set_up_next()
+                self._queue.close()  # those that still wait give theirs back
                 self._pause(sock, _RETRY)
                 return
             count += 1
-            self._is_refused = False
             self._queue.add(address[0] if isinstance(address, tuple) else "", accepted)
+        self._is_refused = False
         if self._next is None:
             self._set_up_next()
         if count and self._queue:
