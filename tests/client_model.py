@@ -123,6 +123,7 @@ def native_buckets_of(histogram) -> dict[int, int]:
     for span in histogram.positive_span:
         index += span.offset
         for _ in range(span.length):
+            assert index not in buckets
             count += next(deltas)
             buckets[index] = count
             index += 1

@@ -7,14 +7,14 @@ import pytest
 from aiohttp import web
 from client_model import native_buckets_of, parse
 from conftest import count
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from test_store_bounds import index_of
 
 from hr_prometheus import ConfigurationError, hrprometheus_middleware, instrument
 from hr_prometheus.exposition.formats import PROTOBUF, TEXT
-from hr_prometheus.metric import NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS
+from hr_prometheus.metric import LATENCY_BUCKETS, NATIVE_LATENCY_BUCKETS, NATIVE_SIZE_BUCKETS
 from hr_prometheus.metrics import METRICS
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
 from hr_prometheus.request.records import Records
@@ -39,13 +39,18 @@ def histograms(registry):
     return {family.name: family.metric[0].histogram for family in parse(PROTOBUF.render(registry)) if family.type == 4}
 
 
-@settings(max_examples=50)
-@given(requests, st.sampled_from([True, "both"]))
-def test_each_observation_is_in_its_bucket(made, mode):
+#: Two of these bounds divide the bucket of zero, and seven another bucket.
+FINE_BUCKETS = (0.0001, 0.0003, 0.3, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07)
+
+
+@settings(max_examples=100)
+@given(requests, st.sampled_from([True, "both"]), st.sampled_from([LATENCY_BUCKETS, FINE_BUCKETS]))
+@example([(1.0, 1.005, 1, 0), (1.005, 1.065, 1, 0), (1.08, 2.0, 1, 0)], "both", FINE_BUCKETS)
+def test_each_observation_is_in_its_bucket(made, mode, buckets):
     """Counts, sums and buckets are those of what was observed; text has the classic ones, byte for byte as without."""
     registry, plain = CollectorRegistry(), CollectorRegistry()
-    record(Records(registry, detail="full", native_histograms=mode), made)
-    record(Records(plain, detail="full"), made)
+    record(Records(registry, detail="full", native_histograms=mode, buckets=buckets), made)
+    record(Records(plain, detail="full", buckets=buckets), made)
     assert TEXT.render(registry) == TEXT.render(plain) == generate_latest(plain)
     assert generate_latest(registry) == generate_latest(plain)
     observed = (
@@ -87,13 +92,15 @@ def test_large_counts_are_in_their_buckets(counts):
         assert native_buckets_of(histogram) == +expected
 
 
-@settings(max_examples=50)
-@given(requests, requests, st.sampled_from([True, "both"]))
-def test_each_scrape_has_what_came_since_the_last(before, since, mode):
+@settings(max_examples=100)
+@given(requests, requests, st.sampled_from([True, "both"]), st.sampled_from([LATENCY_BUCKETS, FINE_BUCKETS]))
+@example([(0.0002, None, None, None)], [(0.0, None, None, None)], "both", FINE_BUCKETS)
+@example([(0.0, None, None, None)], [(0.0004, None, None, None)], "both", FINE_BUCKETS)
+def test_each_scrape_has_what_came_since_the_last(before, since, mode, buckets):
     """What is kept of a scrape for the next one is as if it were encoded anew."""
     registry = CollectorRegistry()
     for made in (before, since, []):
-        record(Records(registry, detail="full", native_histograms=mode), made)
+        record(Records(registry, detail="full", native_histograms=mode, buckets=buckets), made)
         scraped = PROTOBUF.render(registry)
         for family in registry.collect():
             for part in family.parts:

@@ -5,12 +5,15 @@ https://prometheus.io/docs/specs/native_histograms/#buckets
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import lru_cache
 from itertools import compress, pairwise
 from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from hr_prometheus.exposition import wire
+from hr_prometheus.exposition.classic_buckets import NO_CLASSIC_BUCKETS, ClassicBuckets, classic_buckets
+from hr_prometheus.store.bounds import BOTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,26 +21,31 @@ if TYPE_CHECKING:
     from hr_prometheus.store.bounds import NativeBounds
 
 
-class Spans(NamedTuple):
-    """The spans of a histogram's buckets: their fields, and which buckets they have, of those above that of zero."""
+class Shape(NamedTuple):
+    """Which cells of a histogram count something. Many histograms have the same shape, and keep it from scrape to scrape."""
 
-    fields: bytes
-    buckets: tuple[slice, ...]
+    #: How many cells belong to the bucket of zero; 0 if none of them counts anything.
+    zeros: int = 0
+    #: The cells from the first to the last above the bucket of zero that count something.
+    cells: slice = slice(0)
+    #: Those of them that share a bucket with the cell before, which a classic bound has divided; the last one first.
+    seconds: tuple[int, ...] = ()
+    #: The spans, as fields of the message, and which of the buckets they have.
+    spans: bytes = b""
+    buckets: tuple[slice, ...] = ()
+    #: The classic buckets, where they are sent as well.
+    classic: ClassicBuckets = NO_CLASSIC_BUCKETS
 
 
-#: Those of a histogram that counts nothing.
-NO_SPANS = Spans(b"", ())
+#: That of a histogram that counts nothing.
+EMPTY = Shape()
 
 
-def native_encoder(bounds: NativeBounds) -> Callable[[list[float], float, Spans], tuple[bytes, Spans]]:
+def native_encoder(bounds: NativeBounds) -> Callable[[list[float], float, Shape], tuple[bytes, Shape]]:
     """Return what encodes the fields of the native buckets of some cells with these *counts*, whose sum is *count*.
 
-    It takes and returns the spans. Those of the scrape before are taken again, unless another bucket counts something by now.
+    It takes and returns the shape. That of the scrape before is taken again, unless another bucket counts something by now.
     """
-    zeros = bounds.native_indexes.count(bounds.first_index)
-    above = bounds.native_indexes[zeros:]
-    # A classic bound may divide a bucket. The last of the cells that share one with the cell before comes first.
-    seconds = [cell for cell in range(len(above) - 1, 0, -1) if above[cell] == above[cell - 1]]
     head = (
         wire.tag(5, wire.VARINT)
         + wire.zigzag(bounds.native.schema)
@@ -45,40 +53,53 @@ def native_encoder(bounds: NativeBounds) -> Callable[[list[float], float, Spans]
         + _ZERO_COUNT
     )
 
-    def encode(counts: list[float], count: float, spans: Spans) -> tuple[bytes, Spans]:
-        zero_count, buckets = sum(counts[:zeros]), counts[zeros:]
-        for second in seconds:
-            buckets[second - 1] += buckets.pop(second)
-        numbers = _numbers(buckets, spans)
-        if sum(numbers) != count - zero_count:
-            spans = _spans(bounds.first_index + 1, tuple(compress(range(len(buckets)), buckets)))
-            numbers = _numbers(buckets, spans)
+    def encode(counts: list[float], count: float, shape: Shape) -> tuple[bytes, Shape]:
+        zero_count, numbers = _numbers(counts, shape)
+        if zero_count + sum(numbers) != count:
+            shape = _shape(bounds, tuple(compress(range(len(counts)), counts)))
+            zero_count, numbers = _numbers(counts, shape)
         deltas = _packed([*map(sub, numbers, [0.0, *numbers])])
         count_of_zero, length = wire.varint(int(zero_count)), wire.varint(len(deltas))
-        return b"".join((head, count_of_zero, spans.fields, _DELTAS, length, deltas)), spans
+        return b"".join((head, count_of_zero, shape.spans, _DELTAS, length, deltas)), shape
 
     return encode
 
 
-def _numbers(buckets: list[float], spans: Spans) -> list[float]:
-    numbers: list[float] = []
-    for each in spans.buckets:
-        numbers += buckets[each]
-    return numbers
+def _numbers(counts: list[float], shape: Shape) -> tuple[float, list[float]]:
+    """Return the count of the bucket of zero, and those of the buckets in spans."""
+    zeros, cells, seconds, _, spans, _ = shape
+    buckets = counts[cells]
+    for second in seconds:
+        buckets[second - 1] += buckets.pop(second)
+    if len(spans) > 1:
+        buckets = [count for span in spans for count in buckets[span]]
+    return sum(counts[:zeros]), buckets
 
 
 @lru_cache(maxsize=wire.MOST_KEPT)
-def _spans(first_index: int, used: tuple[int, ...]) -> Spans:
-    """Return the spans for the buckets that are *used*, by their places. The first of all has the *first_index*."""
-    starts = [place for place, step in enumerate(map(sub, used[1:], used), 1) if step > _LONGEST_STEP]
-    fields, slices = [], []
-    end = -first_index
-    for start, stop in pairwise([0, *starts, len(used)] if used else ()):
-        first, after = used[start], used[stop - 1] + 1
-        fields.append(_span(first - end, after - first))
-        slices.append(slice(first, after))
+def _shape(bounds: NativeBounds, used: tuple[int, ...]) -> Shape:
+    """Return the shape of a histogram whose *used* cells count something."""
+    if not used:
+        return EMPTY
+    indexes, zeros = bounds.native_indexes, bounds.zero_cells
+    above = used[bisect_left(used, zeros) :]
+    zeros = zeros if len(above) < len(used) else 0
+    # All cells of zero may count something, if one does.
+    ends = (0, max(used[-1], zeros - 1)) if zeros else (used[0], used[-1])
+    classic = classic_buckets(bounds, *ends) if bounds.mode == BOTH else NO_CLASSIC_BUCKETS
+    if not above:
+        return Shape(zeros, classic=classic)
+    start, stop = above[0], above[-1] + 1
+    seconds = [cell - start for cell in bounds.second_cells if start < cell < stop]
+    buckets = [indexes[cell] for cell in above]
+    gaps = [place for place, step in enumerate(map(sub, buckets[1:], buckets), 1) if step > _LONGEST_STEP]
+    fields, spans, end = [], [], 0
+    for first, past in pairwise([0, *gaps, len(buckets)]):
+        index, after = buckets[first], buckets[past - 1] + 1
+        fields.append(_span(index - end, after - index))
+        spans.append(slice(index - buckets[0], after - buckets[0]))
         end = after
-    return Spans(b"".join(fields), tuple(slices))
+    return Shape(zeros, slice(start, stop), tuple(seconds), b"".join(fields), tuple(spans), classic)
 
 
 @lru_cache(maxsize=wire.MOST_KEPT)

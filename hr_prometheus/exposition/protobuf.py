@@ -10,9 +10,10 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from hr_prometheus.exposition import wire
+from hr_prometheus.exposition.classic_buckets import classic_encoder
 from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
 from hr_prometheus.exposition.exemplars import bucket_message
-from hr_prometheus.exposition.native_buckets import NO_SPANS, native_encoder
+from hr_prometheus.exposition.native_buckets import EMPTY, native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
 from hr_prometheus.store.bounds import BOTH, NativeBounds, classic_bounds, cumulative_counts
 from hr_prometheus.store.exemplars import time_of
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
     from prometheus_client.core import Exemplar
     from prometheus_client.core import Metric as Family
 
+    from hr_prometheus.exposition.classic_buckets import EncodeHistogram
     from hr_prometheus.store.cells import Page
     from hr_prometheus.store.families import Part
 
     #: Encodes the numbers of the series with some labels and a first cell, and its exemplars by bucket, as a field of its metric.
     Encode = Callable[[tuple[str, ...], Page, int, Mapping[int, Exemplar]], bytes]
-    #: Encodes the sum and the counts of the cells of a histogram, and its exemplars by bucket, as fields of it.
-    EncodeHistogram = Callable[[tuple[str, ...], float, list[float], Mapping[int, Exemplar]], list[bytes]]
 
 #: Series of a family of ours in one slice; about 10 microseconds each.
 _SERIES = 50
@@ -105,15 +105,16 @@ def _encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bo
 def _histogram_encoder(family: StoredFamily, part: Part, names: Names, *, with_created: bool) -> Encode:
     bounds = part.bounds
     size = len(bounds) + 2
-    is_native = isinstance(bounds, NativeBounds)
-    fields_of = (_native_encoder if is_native else _classic_encoder)(part, names)
+    fields_of = (_native_encoder if isinstance(bounds, NativeBounds) else classic_encoder)(part, names)
 
     def encode(values: tuple[str, ...], page: Page, first: int, exemplars: Mapping[int, Exemplar]) -> bytes:
         counts = [*page[first : first + size]]  # at one moment: another thread may be writing
         total = counts.pop(0)
-        if family.may_be_empty and not any(counts):
+        count = sum(counts)
+        if family.may_be_empty and not count:
             return b""
-        fields = fields_of(values, total, counts, exemplars)
+        head = b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(total)))
+        fields = fields_of(values, head, count, counts, exemplars)
         if with_created:
             fields.append(wire.timestamp(15, page[first + size]))
         return wire.message(7, b"".join(fields))
@@ -128,42 +129,21 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
     """
     bounds, kept = cast("NativeBounds", part.bounds), part.kept
     has_classic, encode_buckets = bounds.mode == BOTH, native_encoder(bounds)
-    classic, exemplary = _classic_encoder(part, names), _exemplar_encoder(bounds, names)
+    classic, exemplary = classic_encoder(part, names), _exemplar_encoder(bounds, names)
 
     def encode(
-        values: tuple[str, ...], total: float, counts: list[float], exemplars: Mapping[int, Exemplar]
+        values: tuple[str, ...], head: bytes, count: float, counts: list[float], exemplars: Mapping[int, Exemplar]
     ) -> list[bytes]:
-        count = sum(counts)
-        head = b"".join((_COUNT, wire.varint(int(count)), _SUM, wire.pack_double(total)))
-        content, spans = kept.get(values, _NOTHING)
+        content, shape = kept.get(values, _NOTHING)
         if has_classic and exemplars:  # which are in the classic buckets
-            buckets, spans = encode_buckets(counts, count, spans)
-            return [*classic(values, total, counts, exemplars), buckets]
+            buckets, shape = encode_buckets(counts, count, shape)
+            kept[values] = b"", shape
+            return [*classic(values, head, count, counts, exemplars), buckets]
         if not content.startswith(head):
-            buckets, spans = encode_buckets(counts, count, spans)
-            content = b"".join((*(classic(values, total, counts, {}) if has_classic else (head,)), buckets))
-            kept[values] = content, spans
+            buckets, shape = encode_buckets(counts, count, shape)
+            content = b"".join((head, shape.classic.encoded(counts, count) if has_classic else b"", buckets))
+            kept[values] = content, shape
         return [content, *(exemplary(counts, exemplars) if exemplars else ())]
-
-    return encode
-
-
-def _classic_encoder(part: Part, names: Names) -> EncodeHistogram:
-    """Return what encodes all classic buckets."""
-    bounds = part.bounds
-    buckets = (*classic_bounds(bounds), inf)
-    template = [part for bound in buckets[:-1] for part in (b"", wire.double(2, bound))]
-
-    def encode(
-        _values: tuple[str, ...], total: float, counts: list[float], exemplars: Mapping[int, Exemplar]
-    ) -> list[bytes]:
-        cumulative = cumulative_counts(bounds, counts)
-        places = template.copy()
-        places[::2] = map(_bucket, cumulative[:-1])
-        for index, exemplar in exemplars.items():
-            message = bucket_message(cumulative[index], buckets[index], exemplar, names)
-            places[2 * index : 2 * index + 2] = message, b""  # that of the bucket +Inf is added
-        return [_COUNT, wire.varint(int(cumulative[-1])), _SUM, wire.pack_double(total), *places]
 
     return encode
 
@@ -186,22 +166,5 @@ def _exemplar_encoder(
     return encode
 
 
-class _Buckets(dict[float, bytes]):
-    """The beginnings of buckets, up to their bounds, by count. Those of small counts are kept: many histograms have them."""
-
-    def __missing__(self, count: float) -> bytes:
-        number = wire.varint(int(count))
-        text = _BUCKETS[len(number)] + number
-        if count < wire.MOST_KEPT:
-            self[count] = text
-        return text
-
-
-#: The tag of a bucket, its length and the tag of its count, by the length of the latter.
-_BUCKETS = [
-    wire.tag(3, wire.BYTES) + wire.varint(1 + length + len(wire.double(2, 0.0))) + wire.tag(1, wire.VARINT)
-    for length in range(11)
-]
-_bucket: Callable[[float], bytes] = _Buckets().__getitem__
 #: What is kept of a series before its first scrape.
-_NOTHING = b"", NO_SPANS
+_NOTHING = b"", EMPTY

@@ -39,11 +39,13 @@ class NativeBounds(tuple[float, ...]):  # noqa: SLOT001  # a tuple with attribut
     classic: tuple[float, ...]
     native: NativeBuckets
     mode: str
+    _hash: int
 
     def __new__(cls, classic: tuple[float, ...], native: NativeBuckets, mode: str) -> Self:
         """Make the bounds. Use :func:`native_bounds`, which keeps them."""
         self = super().__new__(cls, sorted({*classic, *upper_bounds(native)}))
         self.plain, self.classic, self.native, self.mode = tuple(self), classic, native, mode
+        self._hash = hash((classic, native, mode))
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -55,7 +57,7 @@ class NativeBounds(tuple[float, ...]):  # noqa: SLOT001  # a tuple with attribut
         return not self == other  # tuples have one of their own
 
     def __hash__(self) -> int:
-        return hash((self.classic, self.native, self.mode))
+        return self._hash
 
     @cached_property
     def classic_cells(self) -> list[int]:
@@ -67,6 +69,17 @@ class NativeBounds(tuple[float, ...]):  # noqa: SLOT001  # a tuple with attribut
         """The index of each cell's native bucket. The bucket with the first one is that of zero."""
         bounds = upper_bounds(self.native)
         return [self.first_index + bisect_left(bounds, bound) for bound in (*self, inf)]
+
+    @cached_property
+    def zero_cells(self) -> int:
+        """How many cells belong to the bucket of zero."""
+        return self.native_indexes.count(self.first_index)
+
+    @cached_property
+    def second_cells(self) -> list[int]:
+        """The cells above the bucket of zero that share a bucket with the cell before, as a classic bound divides it; last first."""
+        indexes = self.native_indexes
+        return [cell for cell in range(len(indexes) - 1, self.zero_cells, -1) if indexes[cell] == indexes[cell - 1]]
 
     @property
     def first_index(self) -> int:
