@@ -7,6 +7,7 @@ want other flags of Python are started anew.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import fcntl
 import gc
@@ -14,12 +15,15 @@ import json
 import os
 import resource
 import runpy
+import select
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,9 +48,14 @@ class Forks:
         return int(self.connection.recv(_LONGEST))
 
 
+#: The commands that run, by descriptors that are readable when they have ended, and where their exit codes are written.
+ends: dict[int, tuple[int, int]] = {}
+
+
 def next_process(connection: socket.socket, fork: Callable[[socket.socket, dict[str, int]], bool]) -> dict | None:
     """Return in a new process what it shall be; in this one return ``None`` when no more is asked for."""
     while True:
+        write_exit_codes_until_readable(connection.fileno())
         message, descriptors, *_ = socket.recv_fds(connection, _LONGEST, _MOST)
         if not message:
             return None
@@ -59,28 +68,31 @@ def next_process(connection: socket.socket, fork: Callable[[socket.socket, dict[
             os.close(descriptor)
 
 
-watchers: set[int] = set()
+def write_exit_codes_until_readable(descriptor: int) -> None:
+    """Write the exit code of each command that ends, until there is something to read."""
+    poll = select.poll()
+    for each in (descriptor, *ends):
+        poll.register(each, select.POLLIN)
+    while descriptor not in (readable := [each for each, _ in poll.poll()]):
+        for each in readable:
+            pid, end = ends.pop(each)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            with suppress(BrokenPipeError):
+                os.write(end, b"%d\n" % code)
+            poll.unregister(each)
+            os.close(each)
+            os.close(end)
 
 
 def fork_watched(connection: socket.socket, descriptors: dict[int | str, int]) -> bool:
-    """Fork, and have a process in between write the exit code of the fork to its ``end``."""
-    watchers.difference_update([watcher for watcher in watchers if os.waitpid(watcher, os.WNOHANG)[0]])
-    if watcher := os.fork():
-        watchers.add(watcher)
-        return False
+    """Fork, and remember to write the exit code of the fork to its ``end``."""
     end = descriptors.pop("end")
     if pid := os.fork():
-        watch(connection, pid, end, descriptors)
+        ends[os.pidfd_open(pid)] = pid, os.dup(end)
+        connection.send(b"%d" % pid)
+        return False
+    ends.clear()
     return True
-
-
-def watch(connection: socket.socket, pid: int, end: int, descriptors: dict[int | str, int]) -> NoReturn:
-    """Tell the pid of a command, and at its end write its exit code."""
-    connection.send(b"%d" % pid)
-    for descriptor in descriptors.values():  # which end with the command
-        os.close(descriptor)
-    os.write(end, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    os._exit(0)
 
 
 def fork_orphan(connection: socket.socket, _descriptors: dict[int | str, int]) -> bool:
@@ -124,10 +136,11 @@ def become(what: dict, *, kept: int) -> None:
     for number, descriptor in moved.items():
         os.dup2(descriptor, number)
         os.close(descriptor)
-    try:
-        os.fstat(1)
-    except OSError:  # as Python starts with a closed standard output
-        sys.stdout = sys.__stdout__ = None
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # as Python starts with a closed output
+            sys.__dict__.update({name: None, f"__{name}__": None})
     os.chdir(what["directory"])
     os.environ.clear()
     os.environ.update(what["environment"])
@@ -181,6 +194,23 @@ def fork_workers() -> dict | None:
     return None
 
 
+def end(code: int, imported: set[str]) -> None:
+    """End as Python does, but destroy only what this process has imported itself.
+
+    To destroy what was there before the fork would copy it all, and take most of the time of a short command.
+    If an output cannot be written, leave it to Python to say so.
+    """
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for name in set(sys.modules) - imported:
+        sys.modules.pop(name)
+    gc.collect()
+    with suppress(OSError):
+        for file in filter(None, (sys.stdout, sys.stderr)):
+            file.flush()
+        os._exit(code)
+
+
 def main() -> None:
     """Fork commands until no more are wanted; go on in each of them."""
     what = next_process(socket.socket(fileno=int(sys.argv[1])), fork_watched)
@@ -194,8 +224,16 @@ def main() -> None:
             resource.setrlimit(limit, value)
         show_as(what["shown"], what["environment"])
         become(what, kept=3)
+    imported = set(sys.modules)
     exec(what.get("first", ""), {})  # noqa: S102  # the tests' own
-    runpy.run_module(what["module"], run_name="__main__", alter_sys=True)
+    code: object = 0
+    try:
+        runpy.run_module(what["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as exception:
+        code = exception.code
+    if isinstance(code, int):
+        end(code, imported)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":
