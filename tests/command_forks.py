@@ -237,9 +237,16 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # What a command imports, in the order in which it does, so that a fork imports no more than the application.
+    # What the commands import, so that a fork imports no more than the application.
+    import uvloop  # noqa: F401
+
     import hr_prometheus.commands.group
+    import hr_prometheus.observability.dry_run
+    import hr_prometheus.observability.grafana
+    import hr_prometheus.observability.rule_tests
+    import hr_prometheus.server.early_checks
     import hr_prometheus.server.run
+    import hr_prometheus.status.scraper
     import hr_prometheus.workers.run
     import hr_prometheus.workers.worker  # noqa: F401
     from hr_prometheus.workers import process

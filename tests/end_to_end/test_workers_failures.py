@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
-from conftest import APPS, hr_prometheus, read_line
+from conftest import APPS, DEADLINE, RUN, clean_environment, hr_prometheus, read_line
 from test_failures import FAILED, OWN_FAILURES, SENTENCES, USAGE
 from workers import MARK, processes
 
@@ -136,7 +138,10 @@ def test_options_of_workers_without_workers(option):
 def test_uvloop_that_is_not_installed(more, tmp_path):
     """The sentence says how to install it."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('no such module')\n")
-    done = hr_prometheus("run", "served:app", "--loop", "uvloop", *more, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(  # not in a fork, which has imported it
+        [*RUN, "served:app", "--loop", "uvloop", *more], cwd=APPS, env=clean_environment(PYTHONPATH=str(tmp_path)),
+        capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
     assert done.returncode == USAGE
     assert done.stderr == (
         'Error: --loop uvloop: uvloop is not installed. Install hr-prometheus with the extra "uvloop".\n'
