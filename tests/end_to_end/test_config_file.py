@@ -319,12 +319,12 @@ def test_a_link_to_nothing_in_a_project_of_others(tmp_path):
         "served:Hidden",
     ],
 )
-@pytest.mark.parametrize("workers", ["", "workers = 1"])
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")], ids=str)
 def test_a_target_that_is_wrong(tmp_path, target, workers):
     """The sentence names its line once: where it quotes the target, or at its end if it quotes a part."""
     shutil.copy(APPS / "served.py", tmp_path)
-    (tmp_path / "hr-prometheus.toml").write_text(f"\ntarget = '{target}'\nport = 0\n[run]\n{workers}\n")
-    done = hr_prometheus("run", cwd=tmp_path)
+    (tmp_path / "hr-prometheus.toml").write_text(f"\ntarget = '{target}'\nport = 0\n")
+    done = hr_prometheus("run", *workers, cwd=tmp_path)
     is_at_end = not is_one_sentence(done)
     assert f'target "{target}" on line 2 of hr-prometheus.toml' in done.stderr or is_at_end
     assert done.stderr.endswith(" (target on line 2 of hr-prometheus.toml)\n") == is_at_end

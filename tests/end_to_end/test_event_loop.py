@@ -26,8 +26,9 @@ def get(url) -> str:
 
 def blocked(service, name="total") -> dict[str, float]:
     """Return the blocks, or their seconds, by the label ``path``."""
-    pattern = rf'asyncio_event_loop_blocked_{name}{{.*path="(.*)"}}'
-    scraped = samples(get(service.metrics_url))
+    name = f"asyncio_event_loop_blocked_{name}"
+    pattern = rf'{name}{{.*path="(.*)"}}'
+    scraped = samples(get(f"{service.metrics_url}?name[]={name}"))
     return {match[1]: value for key, value in scraped.items() if (match := re.fullmatch(pattern, key))}
 
 
