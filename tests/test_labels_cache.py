@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hr_prometheus.labels.cache import LabelCache
@@ -248,6 +248,7 @@ async def test_a_label_keeps_its_place_when_the_budget_is_spent(methods, path):
         assert await described(app, labels, path, method) == (method, path.replace("%25", "%"))
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.text("abc/%25é ", min_size=1, max_size=8), st.sampled_from("NS"))), st.integers(0, 5))
 async def test_labels_are_bounded_whatever_is_asked_for(requests, budget):
     """There are at most budget + 1 labels a route, and once folded a value never leaks."""
@@ -275,6 +276,7 @@ def is_safe(value: str) -> bool:
     return len(value) <= 32 and digits + letters + others == len(value) and digits < 9 and not is_mixed
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(*[st.text("abcXYZ0123456789-_.~@/%é ", min_size=1, max_size=40)] * 2)), st.integers(0, 5))
 async def test_no_label_shows_what_may_be_secret(requests, budget):
     """A value that breaks the rule appears as {name}, beside the other value of its path if the budget allows."""
