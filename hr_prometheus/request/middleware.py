@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from aiohttp.hdrs import UPGRADE
-from aiohttp.web import StreamResponse
+from aiohttp.web import Response, StreamResponse
 
 from hr_prometheus.labels.served import note_path, notes
 from hr_prometheus.request.aiohttp_features import WRITES_ARE_REPORTED
@@ -127,7 +127,7 @@ def _note_outcome(exchange: Exchange, outcome: object) -> None:
     """Take the response that the handler has returned or raised, or its error, which may be the end."""
     if exchange.connection.is_direct:
         exchange.finish(status_of_outcome(exchange, outcome), perf_counter())
-    elif isinstance(outcome, StreamResponse):
+    elif type(outcome) is Response or isinstance(outcome, StreamResponse):  # an abstract class, which takes long
         exchange.response, exchange.waits = outcome, False
         if exchange.is_complete and exchange.status:
             exchange.finish(exchange.status, exchange.written_at)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from aiohttp.web import StreamResponse
-
 from hr_prometheus.request.body import received_size, response_size
 from hr_prometheus.request.incomplete import CLIENT_CLOSED_REQUEST
 from hr_prometheus.request.monitors import RequestMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from aiohttp.web import Request
 
     from hr_prometheus.request.exchange import Exchange
     from hr_prometheus.request.monitors import BaseRequestMonitor
@@ -46,10 +42,19 @@ class MonitorRecord:
 
     def begin(self, exchange: Exchange) -> None:
         """Make the monitor of a request and enter it."""
-        monitor = None
+        request, monitor = exchange.request, None
         try:
-            monitor = self._made(exchange.request)
-            self._init(monitor, exchange.request)
+            new: Any = self._new
+            if new is None:
+                monitor = self._make(request, **self._arguments)
+                monitor.request_description = self._description
+            else:
+                make, arguments = self._make, self._arguments
+                monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
+                monitor._described = self._description  # noqa: SLF001  # a monitor is ours to prepare
+                if self._extra:
+                    monitor._extra = self._extra  # noqa: SLF001  # as above
+                monitor.__init__(request, **arguments)
             monitor.__enter__()
         except (Exception, CancelledError) as error:  # noqa: BLE001  # nothing of a monitor's may reach the client
             _leave(monitor)
@@ -59,20 +64,17 @@ class MonitorRecord:
 
     def end(self, exchange: Exchange, status: str, seconds: float) -> None:
         """Show the monitor how the request has ended, and leave it."""
-        monitor = exchange.monitor
+        monitor, response = exchange.monitor, exchange.response
         if monitor is None:  # it has failed to begin
             return
-        response = exchange.response
         try:
             has_status = response is not None and str(response.status) == status
-            is_sent = (
-                has_status or status == CLIENT_CLOSED_REQUEST
-            )  # else aiohttp could not send it, and has made another
-            monitor.response = response if is_sent and isinstance(response, StreamResponse) else None
+            # Else aiohttp could not send it, and has made another.
+            monitor.response = response if has_status or status == CLIENT_CLOSED_REQUEST else None
             monitor.elapsed = seconds
             first = exchange.first_byte_at
             monitor.first_byte_elapsed = first - exchange.began if first else None
-            monitor.response_size = response_size(exchange)
+            monitor.response_size = exchange.sent or response_size(exchange)
             monitor.request_size = received_size(exchange.request.content)
             monitor.observe(response if has_status else _Outcome(int(status)))
             monitor.__exit__(None, None, None)
@@ -80,23 +82,6 @@ class MonitorRecord:
             self._failed("end", error)
         finally:
             _leave(monitor)
-
-    def _made(self, request: Request) -> Any:
-        """Return a monitor that is described, and if it is of a class, not yet initialised."""
-        make, new, arguments = self._make, self._new, self._arguments
-        if new is None:
-            monitor = make(request, **arguments)
-            monitor.request_description = self._description
-            return monitor
-        monitor = new(make) if new is object.__new__ else new(make, request, **arguments)
-        monitor._described = self._description  # noqa: SLF001  # a monitor is ours to prepare
-        if self._extra:
-            monitor._extra = self._extra  # noqa: SLF001  # as above
-        return monitor
-
-    def _init(self, monitor: Any, request: Request) -> None:
-        if self._new is not None:
-            monitor.__init__(request, **self._arguments)
 
 
 def _leave(monitor: object) -> None:

@@ -77,18 +77,8 @@ class BaseRequestMonitor:
     #: The names and the values of extra labels, in turn.
     _extra: tuple[str, ...] = ()
 
-    request_description: tuple[str, str]
-    request: Request
-    # Until they are known. What is the same for all is here, not set each time.
-    init_time: float = None  # type: ignore[assignment]
-    response_status: int = None  # type: ignore[assignment]
     init_metrics: bool = True
     end_metrics: bool = True
-    response: StreamResponse | None = None
-    elapsed: float = 0.0
-    first_byte_elapsed: float | None = None
-    request_size: int = 0
-    response_size: int | None = 0
 
     def __init__(
         self,
@@ -106,6 +96,14 @@ class BaseRequestMonitor:
             self.init_metrics = init_metrics
         if end_metrics is not self.end_metrics:
             self.end_metrics = end_metrics
+        # Until they are known. As attributes of the class they would make each later assignment slower.
+        self.init_time: float = None  # type: ignore[assignment]
+        self.response_status: int = None  # type: ignore[assignment]
+        self.response: StreamResponse | None = None
+        self.elapsed = 0.0
+        self.first_byte_elapsed: float | None = None
+        self.request_size = 0
+        self.response_size: int | None = 0
 
     def __enter__(self) -> Self:
         """Begin: set ``init_time`` and update the metrics of the beginning."""
