@@ -219,7 +219,7 @@ class DetailedRequestRecord(RequestRecord):
         if content is not EMPTY_PAYLOAD:
             received = received_size(content) if content.is_eof() or status == CLIENT_CLOSED_REQUEST else None
         sent: int | None = exchange.sent
-        if not sent or exchange.encoded is not None:
+        if not sent:
             sent = response_size(exchange)
         first = exchange.first_byte_at
         self.measure(first - exchange.began if first else None, sent, received)
