@@ -194,9 +194,8 @@ def test_a_file_that_is_wrong(tmp_path, content, words):
     for name in ("served.py", "monitors.py"):
         shutil.copy(APPS / name, tmp_path)
     (tmp_path / "hr-prometheus.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    done = hr_prometheus(
-        "run", "served:create_app", "--host=127.0.0.1" if "host" not in str(content) else "--", cwd=tmp_path
-    )
+    options = [f"--{name}={value}" for name, value in (("host", "127.0.0.1"), ("port", 0)) if name not in str(content)]
+    done = hr_prometheus("run", "served:create_app", *options, cwd=tmp_path)
     assert is_one_sentence(done)
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def demo(*variables: str) -> Iterator[Terminal]:
         yield terminal
     finally:
         os.close(fd)  # which ends what is in its foreground
-        with suppress(ChildProcessError):
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
 

@@ -64,8 +64,9 @@ class Terminal:
 
     def end(self) -> int:
         """Read to the end, and return the exit code."""
+        end = time.monotonic() + DEADLINE
         while self.read():
-            pass
+            assert time.monotonic() < end, self.text[-2000:]
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
