@@ -625,8 +625,9 @@ class Prometheus:
             ],
             stdout=self._log, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        ready = self._wait_for_log(r"Server is ready")
-        self.url = "http://" + re.search(r'msg="?Listening on"? .*?address=(\S+)', ready)[1]
+        self._wait_for_log(r"Server is ready")
+        listening = r'msg="?Listening on"? .*?address=(\S+)'  # which may come later
+        self.url = "http://" + re.search(listening, self._wait_for_log(listening))[1]
 
     def scrape_as(self, config: dict[str, object]) -> None:
         """Scrape as one of the ``scrape_configs`` says, from now on."""

@@ -75,6 +75,11 @@ def test_a_counter_that_is_lower_was_reset():
     assert comparison.total.p50 == pytest.approx(0.1)
 
 
+def test_a_route_that_is_gone_was_reset():
+    """A server that was started again has served nothing of it yet."""
+    assert compare({ROUTE: counted(status_200=4)}, {}, seconds=1).is_reset
+
+
 def test_percentiles_are_of_the_requests_in_between():
     """What was before the first scrape is not in them; without a request there are none."""
     before = counted(buckets={"0.1": 1000, "0.2": 1000, "+Inf": 1000})

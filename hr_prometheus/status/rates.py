@@ -56,7 +56,7 @@ class RouteRates:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two scrapes, compared: the rates of all routes together, and of each. *is_reset*: a counter was lower than before."""
+    """Two scrapes, compared: the rates of all routes together, and of each. *is_reset*: a counter was lower than before, or a route is gone."""
 
     total: RouteRates
     routes: tuple[RouteRates, ...]
@@ -74,7 +74,7 @@ def compare(
     sums: defaultdict[tuple[str, str], float] = defaultdict(float)
     routes: Counter[tuple[str, str]] = Counter()
     rows = []
-    is_reset = False
+    is_reset = not earlier.keys() <= later.keys()
     for route, counted in later.items():
         before = earlier.get(route, RouteCounters()).counters
         if any(counted.counters.get(key, value) < value for key, value in before.items()):

@@ -52,7 +52,7 @@ def test_a_script_with_runners_of_its_own(serve, tmp_path, way, number, options)
     """Its first metrics are in the file, once; it is gone after a signal, also one that the script does not handle."""
     service = serve("script_with_runners.py", "--file-sd", str(tmp_path), *options, "--", *filter(None, [way]))
     (target,) = wait_for(lambda: targets_in(tmp_path), bool)
-    lines = [read_line(service.process) for _ in range(2)]
+    lines = [service.announcement, *(read_line(service.process) for _ in range(2))]  # in any order
     assert any(f"metrics on http://{target}/metrics " in line for line in lines)
     assert "asyncio_event_loop" in get(f"http://{target}/metrics")[1]
     if number is None:  # nothing can be done in another thread; the next start removes it
