@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.exemplars import bucket_message
 from hr_prometheus.store.bounds import NativeBounds, classic_bounds, cumulative_counts
+from hr_prometheus.store.exemplars import time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client.core import Exemplar
 
@@ -40,6 +41,24 @@ def classic_encoder(part: Part, names: Names) -> EncodeHistogram:
             message = bucket_message(cumulative[index], buckets[index], exemplar, names)
             places[2 * index : 2 * index + 2] = message, b""  # that of the bucket +Inf is added
         return [head, *places]
+
+    return encode
+
+
+def exemplar_encoder(
+    bounds: tuple[float, ...], names: Names
+) -> Callable[[list[float], Mapping[int, Exemplar]], Iterator[bytes]]:
+    """Return what encodes the classic buckets with exemplars only.
+
+    Prometheus looks there for the exemplars of a native histogram. 2.42 takes only the first one of a scrape, so the newest
+    comes first. Later versions take all, in the order of their times.
+    """
+    buckets = (*classic_bounds(bounds), inf)
+
+    def encode(counts: list[float], exemplars: Mapping[int, Exemplar]) -> Iterator[bytes]:
+        cumulative = cumulative_counts(bounds, counts)
+        for index, exemplar in sorted(exemplars.items(), key=lambda item: time_of(item[1]), reverse=True):
+            yield bucket_message(cumulative[index], buckets[index], exemplar, names)
 
     return encode
 
@@ -74,7 +93,7 @@ NO_CLASSIC_BUCKETS = ClassicBuckets(slice(0), b"", (), (), ())
 
 @lru_cache(maxsize=wire.MOST_KEPT)
 def classic_buckets(bounds: NativeBounds, start: int, last: int) -> ClassicBuckets:
-    """Return the classic buckets of a histogram whose first cell that counts something is *start*, and whose last one is *last*."""
+    """Return the classic buckets of a histogram whose cells count something from *start* to *last*."""
     ends = [(cell, _bound(bound)) for cell, bound in zip(bounds.classic_cells, bounds.classic, strict=False)]
     inside = [(cell - start, bound) for cell, bound in ends if start <= cell <= last]
     return ClassicBuckets(

@@ -6,17 +6,14 @@ a counter has ``_total`` in its name, and the count of a histogram stands for it
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, cast
 
 from hr_prometheus.exposition import wire
-from hr_prometheus.exposition.classic_buckets import classic_encoder
+from hr_prometheus.exposition.classic_buckets import classic_encoder, exemplar_encoder
 from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
-from hr_prometheus.exposition.exemplars import bucket_message
 from hr_prometheus.exposition.native_buckets import EMPTY, native_encoder
 from hr_prometheus.exposition.protobuf_samples import families_of
-from hr_prometheus.store.bounds import BOTH, NativeBounds, classic_bounds, cumulative_counts
-from hr_prometheus.store.exemplars import time_of
+from hr_prometheus.store.bounds import BOTH, NativeBounds
 from hr_prometheus.store.families import StoredFamily
 
 if TYPE_CHECKING:
@@ -129,7 +126,7 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
     """
     bounds, kept = cast("NativeBounds", part.bounds), part.kept
     has_classic, encode_buckets = bounds.mode == BOTH, native_encoder(bounds)
-    classic, exemplary = classic_encoder(part, names), _exemplar_encoder(bounds, names)
+    classic, exemplary = classic_encoder(part, names), exemplar_encoder(bounds, names)
 
     def encode(
         values: tuple[str, ...], head: bytes, count: float, counts: list[float], exemplars: Mapping[int, Exemplar]
@@ -144,24 +141,6 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
             content = b"".join((head, shape.classic.encoded(counts, count) if has_classic else b"", buckets))
             kept[values] = content, shape
         return [content, *(exemplary(counts, exemplars) if exemplars else ())]
-
-    return encode
-
-
-def _exemplar_encoder(
-    bounds: tuple[float, ...], names: Names
-) -> Callable[[list[float], Mapping[int, Exemplar]], Iterator[bytes]]:
-    """Return what encodes the classic buckets with exemplars only.
-
-    Prometheus looks there for the exemplars of a native histogram. 2.42 takes only the first one of a scrape, so the newest
-    comes first. Later versions take all, in the order of their times.
-    """
-    buckets = (*classic_bounds(bounds), inf)
-
-    def encode(counts: list[float], exemplars: Mapping[int, Exemplar]) -> Iterator[bytes]:
-        cumulative = cumulative_counts(bounds, counts)
-        for index, exemplar in sorted(exemplars.items(), key=lambda item: time_of(item[1]), reverse=True):
-            yield bucket_message(cumulative[index], buckets[index], exemplar, names)
 
     return encode
 

@@ -56,7 +56,10 @@ class RouteRates:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two scrapes, compared: the rates of all routes together, and of each. *is_reset*: a counter was lower than before, or a route is gone."""
+    """Two scrapes, compared: the rates of all routes together, and of each.
+
+    *is_reset*: a counter was lower than before, or a route is gone.
+    """
 
     total: RouteRates
     routes: tuple[RouteRates, ...]

@@ -39,7 +39,7 @@ class NativeBounds(tuple[float, ...]):  # noqa: SLOT001  # a tuple with attribut
     classic: tuple[float, ...]
     native: NativeBuckets
     mode: str
-    _hash: int
+    _hash: int  # each scrape looks bounds up, for each series
 
     def __new__(cls, classic: tuple[float, ...], native: NativeBuckets, mode: str) -> Self:
         """Make the bounds. Use :func:`native_bounds`, which keeps them."""

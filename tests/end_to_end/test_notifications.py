@@ -126,6 +126,7 @@ def test_a_reload(serve, tmp_path, manager, works):
     failed = "" if works else "The reload has failed, see the log. As before: "
     assert manager.wait_for("READY", 2) == {"READY": "1", "STATUS": failed + status_of(service)}
     assert service.stop()[0] == 0
+    manager.wait_for("STOPPING")
     assert [manager.number_of(each) for each in ("RELOADING", "READY", "STOPPING")] == [1, 2, 1]
 
 
