@@ -104,12 +104,14 @@ async def test_a_slow_collector_hides_no_other(registry, gate, caplog, monkeypat
     asking = Collectors(registry)
     ready = asyncio.get_running_loop().create_task(collect(asking, registry, DEADLINE))
     await until(lambda: threads() == 1)
-    values = await collect(asking, registry, 0.1)
-    values = await collect(asking, registry, 0.1)
+    values, end = {}, time.monotonic() + DEADLINE
+    # On a busy machine this loop may be late, and then no collector is said to be slow.
+    while values.get('hr_prometheus_errors_total{where="collector"}', 0) < 2 or not values.keys() >= {"first", "last"}:
+        assert time.monotonic() < end
+        values = await collect(asking, registry, 0.1)
+        assert "slow" not in values
     assert values["first"] == 1
     assert values["last"] > 0
-    assert "slow" not in values
-    assert values['hr_prometheus_errors_total{where="collector"}'] >= 2
     gate.set()
     assert (await ready)["slow"] == 1
     (record,) = caplog.records

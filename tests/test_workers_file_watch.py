@@ -77,6 +77,24 @@ async def test_many_files_are_one_save(watch, tmp_path):
     assert await watch() == ["module3.py"]
 
 
+async def test_changes_soon_after_each_other_are_one_save(monkeypatch):
+    """Until a look finds no other one."""
+
+    class Files:
+        looks = 0
+
+        def look(self) -> bool:
+            self.looks += 1
+            return self.looks <= 3
+
+        def take_saves(self) -> int:
+            return self.looks
+
+    monkeypatch.setattr(file_watch, "find_spec", lambda _: None)
+    async with asyncio.timeout(DEADLINE), aclosing(FileWatch(Files()).saves()) as saves:
+        assert await anext(saves) == 4
+
+
 async def test_unrest_is_a_save_after_a_while(watch, tmp_path, monkeypatch):
     """A file that is written all the time keeps no other change back."""
     monkeypatch.setattr(file_watch, "_LONGEST_UNREST", 0.2)

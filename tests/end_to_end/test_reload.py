@@ -116,11 +116,13 @@ async def test_many_files_are_one_restart(served, app, tmp_path):
     """As those of ``git checkout``, with what git and Python write beside them."""
     package = tmp_path / "package"
     service = served()
+    service.process.send_signal(signal.SIGSTOP)  # as if writing them took no time
     for number in range(500):
         directory = package / f"part{number % 5}"
         directory.mkdir(parents=True, exist_ok=True)
         (directory / f"module{number:03}.py").write_text("x = 1\n")
     edit(app, "old", "new")
+    service.process.send_signal(signal.SIGCONT)
     assert (
         next_line(service)
         == "Reloading: app.py, package/part0/module000.py, package/part0/module005.py and 498 more files have changed\n"
