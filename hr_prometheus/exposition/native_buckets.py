@@ -37,10 +37,6 @@ class Shape(NamedTuple):
     classic: ClassicBuckets = NO_CLASSIC_BUCKETS
 
 
-#: That of a histogram that counts nothing.
-EMPTY = Shape()
-
-
 def native_encoder(bounds: NativeBounds) -> Callable[[list[float], float, Shape], tuple[bytes, Shape]]:
     """Return what encodes the fields of the native buckets of some cells with these *counts*, whose sum is *count*.
 
@@ -56,7 +52,7 @@ def native_encoder(bounds: NativeBounds) -> Callable[[list[float], float, Shape]
     def encode(counts: list[float], count: float, shape: Shape) -> tuple[bytes, Shape]:
         zero_count, numbers = _numbers(counts, shape)
         if zero_count + sum(numbers) != count:
-            shape = _shape(bounds, tuple(compress(range(len(counts)), counts)))
+            shape = shape_of(bounds, tuple(compress(range(len(counts)), counts)))
             zero_count, numbers = _numbers(counts, shape)
         deltas = _packed([*map(sub, numbers, [0.0, *numbers])])
         count_of_zero, length = wire.varint(int(zero_count)), wire.varint(len(deltas))
@@ -77,15 +73,14 @@ def _numbers(counts: list[float], shape: Shape) -> tuple[float, list[float]]:
 
 
 @lru_cache(maxsize=wire.MOST_KEPT)
-def _shape(bounds: NativeBounds, used: tuple[int, ...]) -> Shape:
+def shape_of(bounds: NativeBounds, used: tuple[int, ...]) -> Shape:
     """Return the shape of a histogram whose *used* cells count something."""
-    if not used:
-        return EMPTY
     indexes, zeros = bounds.native_indexes, bounds.zero_cells
     above = used[bisect_left(used, zeros) :]
     zeros = zeros if len(above) < len(used) else 0
     # All cells of zero may count something, if one does.
-    ends = (0, max(used[-1], zeros - 1)) if zeros else (used[0], used[-1])
+    past = len(indexes)
+    ends = (0 if zeros else used[0], max(used[-1], zeros - 1)) if used else (past, past)
     classic = classic_buckets(bounds, *ends) if bounds.mode == BOTH else NO_CLASSIC_BUCKETS
     if not above:
         return Shape(zeros, classic=classic)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from hr_prometheus.exposition import wire
 from hr_prometheus.exposition.classic_buckets import classic_encoder, exemplar_encoder
 from hr_prometheus.exposition.client_model import Names, Piece, delimited, metric
-from hr_prometheus.exposition.native_buckets import EMPTY, native_encoder
+from hr_prometheus.exposition.native_buckets import native_encoder, shape_of
 from hr_prometheus.exposition.protobuf_samples import families_of
 from hr_prometheus.store.bounds import BOTH, NativeBounds
 from hr_prometheus.store.families import StoredFamily
@@ -127,11 +127,12 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
     bounds, kept = cast("NativeBounds", part.bounds), part.kept
     has_classic, encode_buckets = bounds.mode == BOTH, native_encoder(bounds)
     classic, exemplary = classic_encoder(part, names), exemplar_encoder(bounds, names)
+    nothing = b"", shape_of(bounds, ())  # what is kept of a series before its first scrape
 
     def encode(
         values: tuple[str, ...], head: bytes, count: float, counts: list[float], exemplars: Mapping[int, Exemplar]
     ) -> list[bytes]:
-        content, shape = kept.get(values, _NOTHING)
+        content, shape = kept.get(values, nothing)
         if has_classic and exemplars:  # which are in the classic buckets
             buckets, shape = encode_buckets(counts, count, shape)
             kept[values] = b"", shape
@@ -143,7 +144,3 @@ def _native_encoder(part: Part, names: Names) -> EncodeHistogram:
         return [content, *(exemplary(counts, exemplars) if exemplars else ())]
 
     return encode
-
-
-#: What is kept of a series before its first scrape.
-_NOTHING = b"", EMPTY
