@@ -3,11 +3,19 @@
 import asyncio
 import tempfile
 from pathlib import Path
+from time import perf_counter
 
 from aiohttp import WSMsgType, web
 
 routes = web.RouteTableDef()
 CHUNKS = [b"one", b"two" * 1000, b"three" * 10_000]
+
+
+async def wait(seconds):
+    """Wait no shorter than that: a timer is early by as much as uvloop was late when it was set."""
+    end = perf_counter() + seconds
+    while (left := end - perf_counter()) > 0:
+        await asyncio.sleep(left)
 
 
 @routes.get("/text")
@@ -106,7 +114,7 @@ async def stream_sized(request):
 @routes.get("/stream-paused")
 async def stream_paused(request):
     response = await stream_chunks(request, web.StreamResponse(), [b"first"])
-    await asyncio.sleep(0.05)
+    await wait(0.05)
     await response.write(b"second")
     return response
 
@@ -120,7 +128,7 @@ async def stream_fails(request):
 
 async def lazily():
     for chunk in CHUNKS:
-        await asyncio.sleep(0.005)
+        await wait(0.005)
         yield chunk
 
 
