@@ -18,10 +18,10 @@ PROCESSES = pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["o
 
 
 def targets_in(directory) -> dict[str, dict[str, str]]:
-    """Return the labels of the targets in a directory, by target."""
+    """Return the labels of the targets in a directory, by target, as Prometheus reads them: not of a file that is being written."""
     return {
         target: group["labels"]
-        for path in directory.iterdir()
+        for path in directory.glob("hr-prometheus-*.json")
         for group in json.loads(path.read_text())
         for target in group["targets"]
     }
