@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import importlib.util
 import os
+import threading
 from contextlib import aclosing, suppress
 
 import pytest
@@ -109,6 +110,34 @@ async def test_unrest_is_a_save_after_a_while(watch, tmp_path, monkeypatch):
     writer = asyncio.create_task(write())
     assert await watch() == ["app.py"]
     writer.cancel()
+
+
+async def test_a_look_that_takes_long_is_waited_for(monkeypatch):
+    """Else a file that it sees while saves are taken would be lost."""
+
+    class Files:
+        looks = 0
+        looks_end = threading.Event()
+
+        def look(self) -> bool:
+            self.looks += 1
+            if self.looks == 2:  # while changes go on
+                self.looks_end.wait()
+            return True
+
+        def take_saves(self) -> bool:
+            return self.looks_end.is_set()
+
+    files = Files()
+    monkeypatch.setattr(file_watch, "_LONGEST_UNREST", 0.2)
+    monkeypatch.setattr(file_watch, "find_spec", lambda _: None)
+    async with asyncio.timeout(DEADLINE), aclosing(FileWatch(files).saves()) as saves:
+        save = asyncio.ensure_future(anext(saves))
+        while files.looks < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.wait([save], timeout=0.4)
+        files.looks_end.set()
+        assert await save
 
 
 async def test_watchfiles_that_fails(tmp_path, monkeypatch, caplog):

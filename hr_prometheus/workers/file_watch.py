@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from importlib.util import find_spec
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
@@ -90,8 +90,8 @@ class FileWatch:
         return differs
 
     async def _wait_for_quiet(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST_UNREST):
-                await asyncio.sleep(_QUIET_SECONDS)
-                while await asyncio.to_thread(self._files.look):  # noqa: ASYNC110  # files have no event
-                    await asyncio.sleep(_QUIET_SECONDS)
+        deadline = monotonic() + _LONGEST_UNREST
+        await asyncio.sleep(_QUIET_SECONDS)
+        # A look goes on in its thread when it is not waited for any more, and then meets the next one. So it has no timeout.
+        while await asyncio.to_thread(self._files.look) and monotonic() < deadline:  # noqa: ASYNC110  # files have no event
+            await asyncio.sleep(_QUIET_SECONDS)
