@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hr_prometheus.errors import HrPrometheusError, TargetError
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.importer import application_error
+from hr_prometheus.server.loops import run_in_new_loop
 from hr_prometheus.server.runner import Runner
 from hr_prometheus.server.script import run_script
-from hr_prometheus.server.target import load_target, make_application, parse_target
+from hr_prometheus.server.target import close_unawaited, load_target, make_application, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -47,7 +48,11 @@ def load_application(settings: Settings, *, start: bool = False) -> tuple[Applic
             if target.attribute is None:
                 _run_script(target, settings, make)
             else:
-                asyncio.run(make(load_target(target, settings.arguments, settings.app_dir)))
+                value = load_target(target, settings.arguments, settings.app_dir)
+                try:
+                    run_in_new_loop(lambda: make(value))
+                finally:
+                    close_unawaited(value)
     except SystemExit:
         pass  # a script may end itself after it has made its application
     except KeyboardInterrupt:  # perhaps ours
@@ -66,7 +71,13 @@ def _run_script(target: Target, settings: Settings, make: Callable[..., Coroutin
 
     def run_app(app: Application | Awaitable[object], **arguments: Any) -> None:
         loop = arguments.get("loop")
-        (asyncio.run if loop is None else loop.run_until_complete)(make(app))
+        try:
+            if loop is None:
+                run_in_new_loop(lambda: make(app))
+            else:
+                loop.run_until_complete(make(app))
+        finally:
+            close_unawaited(app)
         _end_script()
 
     async def set_up(runner: AppRunner, _original: object) -> None:

@@ -14,6 +14,10 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # to import typing takes longer than all of this
+if TYPE_CHECKING:
+    from typing import Self
+
 #: The exit code of a command that is interrupted before it has done its work.
 INTERRUPTED = 130
 #: Seconds after which an interruption that Python has swallowed is raised again.
@@ -71,6 +75,38 @@ class DefaultHandler:
         again = Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
         again.start()
+
+
+class Deferral:
+    """A block in which Ctrl-C waits, where it would raise :exc:`KeyboardInterrupt`. At the end, this is raised.
+
+    So nothing is interrupted half-made: not an event loop, which could not be destroyed, nor a coroutine without a task, which
+    Python warns of.
+    """
+
+    def __enter__(self) -> Self:
+        self._is_interrupted = False
+        self._is_effective = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if self._is_effective:
+            try:
+                signal.signal(signal.SIGINT, self._defer)
+            except ValueError:  # only the main thread is ever interrupted
+                self._is_effective = False
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the block now, as in the first step of its task: where Ctrl-C comes just before a step, that is lost."""
+        if self._is_effective:
+            self._is_effective = False
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if self._is_interrupted:
+                raise KeyboardInterrupt
+
+    def _defer(self, _number: int, _frame: object) -> None:
+        self._is_interrupted = True
 
 
 def _exit(_number: int, _frame: object) -> None:

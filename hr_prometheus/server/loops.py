@@ -1,16 +1,20 @@
-"""The choice of the event loop: asyncio's own, or uvloop's where that is installed."""
+"""The event loop: its choice, asyncio's own or uvloop's where that is installed, and its start."""
 
 from __future__ import annotations
 
 import os
+import signal
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hr_prometheus.errors import SettingError
+from hr_prometheus.server import interrupts
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+
+_Result = TypeVar("_Result")
 
 AUTO, ASYNCIO, UVLOOP = LOOPS = ("auto", "asyncio", "uvloop")
 
@@ -51,3 +55,19 @@ def loop_factory(name: str | None) -> Callable[[], asyncio.AbstractEventLoop]:
     os.close(descriptor)
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return new_event_loop
+
+
+def run_in_new_loop(main: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    """Do as :func:`asyncio.run` does with what *main* returns. An interruption waits until that begins."""
+    import asyncio  # noqa: PLC0415  # as above
+
+    with interrupts.Deferral() as deferral, asyncio.Runner() as runner:
+
+        async def begin() -> _Result:
+            deferral.end()
+            try:
+                return await main()
+            finally:
+                signal.set_wakeup_fd(-1)  # the loop closes it before it gives back its signals, of which one may come
+
+        return runner.run(begin())

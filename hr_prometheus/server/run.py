@@ -86,12 +86,12 @@ class _ScriptRun:
                 runners.check_settings()
 
     def _run_app(self, app: Application | Awaitable[Application], **arguments: Any) -> None:
-        self._warning.cancel()
         # The stop has handlers of its own, which only the main thread can set.
         is_stopped = arguments.get("handle_signals", True) and current_thread() is main_thread()
-        if is_stopped:
-            self._signals.close()
         try:
+            self._warning.cancel()
+            if is_stopped:
+                self._signals.close()
             _serve(self._begin_serving(), self._announce, arguments, lambda: app)
         finally:
             close_unawaited(app)
@@ -133,7 +133,9 @@ def _serve(
     loop = arguments.pop("loop", None)
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     if settings.loop is not None or not application.is_script:
-        loop, new_event_loop = None, loop_factory(settings.loop)
+        new_event_loop = loop_factory(settings.loop)
+    elif loop is not None:
+        new_event_loop = lambda: loop  # noqa: E731
     with (
         interrupts.DefaultHandler(),
         ExitStack() as stack,
@@ -155,7 +157,7 @@ def _serve(
         app = application.prepare(value, metrics_path=metrics_path)
         try:
             with application.failures(addresses.urls):
-                Service(application, addresses, announcer, arguments, stack.close).run(app, loop or new_event_loop())
+                Service(application, addresses, announcer, arguments, stack.close).run(app, new_event_loop)
         finally:
             close_unawaited(app)
             close_unawaited(value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp.web import GracefulExit, SockSite
 
 from hr_prometheus.access.guard import Guard
+from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import serving_line
 from hr_prometheus.server.application import RUNNING
 from hr_prometheus.server.inherited import largest_backlog, listens
@@ -69,12 +70,23 @@ class Service:
             arguments.pop(name, None)
         self._runner_arguments = arguments
 
-    def run(self, app: Coroutine[Any, Any, Application], loop: asyncio.AbstractEventLoop) -> None:
-        """Serve in *loop*, and close it. Raises :exc:`KeyboardInterrupt` for an interruption before it served."""
-        asyncio.set_event_loop(loop)
-        main = loop.create_task(self._serve(app))
-        shutdown = self._shutdown = Shutdown(main, self._announcer, self._drain_seconds, self._release)
-        is_interrupted = False
+    def run(
+        self, app: Coroutine[Any, Any, Application], new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        """Serve in a new loop, and close it. Raises :exc:`KeyboardInterrupt` for an interruption before it served."""
+        with interrupts.Deferral() as deferral:
+            loop = new_event_loop()
+            asyncio.set_event_loop(loop)
+            main = loop.create_task(self._serve(app, deferral))
+            self._shutdown = Shutdown(main, self._announcer, self._drain_seconds, self._release)
+            self._run_until_stopped(loop, main)
+        if self._announcer.has_served and self._application.is_script:  # which may go on
+            self._announcer.stopped()
+        elif self._announcer.has_served:
+            self._shutdown.finish()
+
+    def _run_until_stopped(self, loop: asyncio.AbstractEventLoop, main: asyncio.Task[None]) -> None:
+        shutdown, is_interrupted = self._shutdown, False
         try:
             self._handle(signal.SIGTERM, signal.SIGHUP)
             loop.run_until_complete(main)
@@ -98,17 +110,17 @@ class Service:
                 try:
                     _cancel(asyncio.all_tasks(loop), loop, _LAST_SECONDS if is_interrupted else None)
                     loop.run_until_complete(loop.shutdown_asyncgens())
+                    with suppress(ValueError):  # not in this thread
+                        # asyncio closes it before it gives back its signals, of which one may come.
+                        signal.set_wakeup_fd(-1)
                     loop.close()
                 finally:
                     shutdown.close()
                     if self._application.is_script:  # it may go on; else only threads are left
                         shutdown.forced_exit.cancel()
-        if self._announcer.has_served and self._application.is_script:  # which may go on
-            self._announcer.stopped()
-        elif self._announcer.has_served:
-            shutdown.finish()
 
-    async def _serve(self, prepared_app: Coroutine[Any, Any, Application]) -> None:
+    async def _serve(self, prepared_app: Coroutine[Any, Any, Application], deferral: interrupts.Deferral) -> None:
+        deferral.end()
         sockets = self._addresses.metrics_sockets
         if not sockets:
             await self._serve_application(prepared_app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import Announcer
 from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metrics, remove_unix_path
 from hr_prometheus.server.logs import configure_logging
+from hr_prometheus.server.loops import run_in_new_loop
 from hr_prometheus.server.metrics_routes import check_paths
 from hr_prometheus.server.pid_file import hold_pid_file
 from hr_prometheus.server.target import parse_target, script_with_workers_error
@@ -66,7 +66,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         supervisor = Supervisor(settings, addresses, slots, counts, announcer)
         if binds_itself:
             stack.callback(lambda: _remove_unix_sockets(supervisor.urls))
-        asyncio.run(supervisor.run())
+        run_in_new_loop(supervisor.run)
         if supervisor.failure is not None:
             raise supervisor.failure
 

@@ -24,6 +24,23 @@ IN_THE_LOOP = [
 ]  # fmt: skip
 MOMENTS = [(*each, "asyncio") for each in BEFORE_THE_LOOP + IN_THE_LOOP] + [(*each, "uvloop") for each in IN_THE_LOOP]
 
+#: A module that Python imports at its start: Ctrl-C comes when a function is called for the first time.
+INTERRUPTED_CALL = """
+import asyncio, os, selectors, signal
+
+def interrupt(owner, name):
+    original = getattr(owner, name)
+
+    def interrupted(*arguments, **named):
+        setattr(owner, name, original)
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **named)
+
+    setattr(owner, name, interrupted)
+
+interrupt({owner}, "{name}")
+"""
+
 #: A line of a traceback that is ours to prevent: not before the first statement, with which Python's own start ends.
 OUR_FRAME = r'File ".*/(aiohttp/|click/|hr_prometheus/(?!__init__\.py|__main__\.py", line [01],))'
 #: Without notices about labels.
@@ -79,6 +96,30 @@ def test_a_stop_while_it_starts(number, moment, arguments, tmp_path):
     assert (process.returncode, error) == (0, "")
     assert not os.path.exists(f"{tmp_path}/socket")
     assert not processes(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [("selectors", "DefaultSelector"), ("asyncio.BaseEventLoop", "create_task")]
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "served:app", "--port", "0"),
+        ("run", "served:app", "--port", "0", "--workers", "2"),
+        ("run", "script.py"),
+        ("routes", "served:create_app_async"),
+        ("routes", "script.py"),
+    ],
+)
+def test_while_an_event_loop_is_made(arguments, owner, name, tmp_path):
+    """Nothing half-made is left to be destroyed, of which Python would tell."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_CALL.format(owner=owner, name=name))
+    command = [*RUN[:-1], *arguments, "--loop", "asyncio"][: None if arguments[0] == "run" else -2]
+    result = subprocess.run(
+        command, cwd=APPS, env=unmeasured_environment(PYTHONPATH=str(tmp_path)), capture_output=True, text=True,
+        timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("arguments", [("served:app",), ("served:app", "--workers", "2"), ("script.py",)])
