@@ -99,6 +99,8 @@ class WorkerPool:
         #: In which idle connections wait for the next worker.
         self._idle = socket.socketpair() if settings.reload else ()
         self._replacing = asyncio.Lock()
+        #: The one that is being started for a worker which is to be replaced.
+        self._successor: WorkerProcess | None = None
         #: Whether the last successor that could not serve has hung.
         self._has_hung = False
         self.reload_requested = asyncio.Event()
@@ -199,8 +201,9 @@ class WorkerPool:
                 return True
             if self._settings.reload:
                 old.pause()
-            successor = await self.start(self._free_slot(), reason)
+            successor = self._successor = await self.start(self._free_slot(), reason)
             self.has_failed = not await successor.boot
+            self._successor = None
             if self.has_failed:
                 self._has_hung = successor.reason == TIMEOUT
                 del self.workers[successor.slot]
@@ -279,7 +282,7 @@ class WorkerPool:
 
     def remove(self) -> None:
         """End the worker with the highest slot, unless it is the last one."""
-        staying = [worker for worker in self.workers.values() if worker.will_restart]
+        staying = [worker for worker in self.workers.values() if worker.will_restart and worker is not self._successor]
         if len(staying) > 1:
             worker = max(staying, key=lambda each: each.slot)
             if worker.end.done():  # it waits to be started again

@@ -11,8 +11,17 @@ from conftest import DEADLINE
 from workers import MARK, ask, slots, until_async, until_up
 
 APPLICATION = """
-import os, time
+import os, signal, time
 from aiohttp import web
+
+async def block(app):
+    # The event loop does not run until SIGTERM has come.
+    came, handler = [], signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda *signal: came.append(signal))
+    open("blocked", "w").close()
+    while not came:
+        time.sleep(0.01)
+    signal.signal(signal.SIGTERM, handler)
 
 def create():
     if "{0}" == "hang":
@@ -21,6 +30,8 @@ def create():
         return web.Response(text="{0}")
     app = web.Application()
     app.router.add_post("/", version)
+    if "{0}" == "block":
+        app.on_startup.append(block)
     return app
 """
 
@@ -92,3 +103,35 @@ async def test_a_further_reload_begins_anew(served, edit, mark):
     await until_all_answer(service, "new")
     await until_up(service, 2)
     assert service.stop()[0] == 0
+
+
+@pytest.mark.parametrize("options", [("--workers", "1"), ("--workers", "2"), ("--reload",)])
+async def test_a_further_reload_during_a_start_that_blocks(served, edit, mark, tmp_path, options):
+    """The worker that started meanwhile has no part in it: as many serve as before, all with the latest code."""
+    service = served(*options)
+    workers = int(options[1]) if len(options) == 2 else 1
+    old = set(slots(mark).values())
+    for word in ("block", "new"):
+        edit(word)
+        if "--reload" not in options:
+            service.process.send_signal(signal.SIGHUP)
+        if word == "block":
+            await until_async((tmp_path / "blocked").exists)
+    await until_async(lambda: old.isdisjoint(slots(mark).values()) and len(slots(mark)) == workers)
+    await until_all_answer(service, "new")
+    await until_up(service, workers)
+
+
+async def test_a_worker_is_taken_away_while_another_one_is_replaced(served, edit, mark, tmp_path):
+    """It is not the successor, without which the reload would fail."""
+    service = served("--workers", "2")
+    edit("hang")
+    service.process.send_signal(signal.SIGHUP)
+    await until_async(lambda: len(slots(mark)) == 3)
+    service.process.send_signal(signal.SIGTTOU)
+    await until_async(lambda: sorted(slots(mark)) == [0, 2])
+    edit("new")
+    service.process.send_signal(signal.SIGHUP)
+    await until_async(lambda: len(slots(mark)) == 1)
+    await until_all_answer(service, "new")
+    await until_up(service, 1)
