@@ -644,6 +644,16 @@ async def closing(request):
     return connection
 
 
+async def closing_elsewhere(request):
+    """Serve a WebSocket until another task closes it, as an application does when it is shut down."""
+    connection = web.WebSocketResponse()
+    await connection.prepare(request)
+    connection["closing"] = asyncio.create_task(connection.close(code=4001))
+    async for _ in connection:
+        pass
+    return connection
+
+
 async def raising(request):
     """Raise in the middle of a WebSocket."""
     await web.WebSocketResponse().prepare(request)
@@ -680,6 +690,7 @@ async def listen(connection):
     "case",
     [
         (closing, listen, "4xxx", "server"),
+        (closing_elsewhere, listen, "4xxx", "server"),
         (echo, close_4001, "4xxx", "client"),
         (echo, close_without_code, "1005", "client"),
         (raising, listen, "1006", "server"),

@@ -81,6 +81,8 @@ class WebSocketConnection:
         self.response = response
         self._began = perf_counter()
         self._is_open = True
+        #: The code that the first call of :meth:`close` has sent, and who closes; ``None`` before it.
+        self._first_close: tuple[int | None, str] | None = None
         record.begin()
         if response is not None:
             # Another middleware of ours may have put its own there.
@@ -90,16 +92,18 @@ class WebSocketConnection:
     async def close(self, *args: Any, **options: Any) -> Any:
         """Close the WebSocket as its own method does, and note who began it."""
         response: Any = self.response
-        transport = self._request.transport
-        by, sent = CLIENT, None
-        is_connected = transport is not None and not transport.is_closing()
-        is_breach = isinstance(sys.exc_info()[1], WebSocketError)  # of the protocol, which aiohttp answers
-        if is_breach or (is_connected and response.close_code is None):
-            by, sent = SERVER, args[0] if args else options.get("code", WSCloseCode.OK)
+        if self._first_close is None:  # aiohttp calls it again at the end of a handler, while another task may close
+            transport = self._request.transport
+            is_connected = transport is not None and not transport.is_closing()
+            is_breach = isinstance(sys.exc_info()[1], WebSocketError)  # of the protocol, which aiohttp answers
+            is_ours = is_breach or (is_connected and response.close_code is None)
+            sent = args[0] if args else options.get("code", WSCloseCode.OK)
+            self._first_close = (sent, SERVER) if is_ours else (None, CLIENT)
+        code, by = self._first_close
         try:
             return await self._close(*args, **options)
         finally:
-            self.end(response.close_code if sent is None else sent, by)
+            self.end(response.close_code if code is None else code, by)
 
     def finish(self, response: object) -> None:
         """Record the end of a WebSocket that was not closed, now that its handler has ended with *response* or an error."""
