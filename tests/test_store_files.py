@@ -16,13 +16,15 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from hr_prometheus.exposition.formats import TEXT
 from hr_prometheus.metrics import REQUEST_COUNT
 from hr_prometheus.multiprocess.aggregate_cells import CellCollector
+from hr_prometheus.names import DEFAULT_NAMING
 from hr_prometheus.request.records import Records
 from hr_prometheus.store import files
-from hr_prometheus.store.files import store_in_files
+from hr_prometheus.store.exemplars import trace_exemplar
+from hr_prometheus.store.files import FileAllocator, store_in_files
 from hr_prometheus.store.slot_files import PAGE_CELLS, InMemory
 from hr_prometheus.store.slot_reader import clear_gauges
 from hr_prometheus.store.slot_writer import SLICE
-from hr_prometheus.store.store import allocators, basic_store, collect_hooks
+from hr_prometheus.store.store import allocators, basic_store, collect_hooks, dump_exemplars, loop_store
 
 LABELS = ("GET", "/x")
 
@@ -404,6 +406,24 @@ def test_a_series_has_the_same_cells_in_the_next_worker(worker_records):
     page[first] += 2.0
     page, first = worker_records(0).basic.allocate(REQUEST_COUNT, (*LABELS, "200"))
     assert page[first] == 2.0
+
+
+def test_the_request_metrics_of_any_registry_are_in_the_files_of_a_worker(monkeypatch, tmp_path):
+    """So are their exemplars. Of two middlewares with the same names, those of the first, so that nothing is counted twice."""
+    monkeypatch.setitem(allocators, REGISTRY, FileAllocator(str(tmp_path / "w0")))
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    for registry in registries:
+        records = Records(registry)
+        count(records.request(LABELS), 200, 1.0)
+        exemplars = records.basic.exemplars
+        series = exemplars.of_series(REQUEST_COUNT, DEFAULT_NAMING, (*LABELS, "200"))
+        exemplars.keep(series, 0, trace_exemplar("1" * 32, "2" * 16, 1.0, 1.0))
+        loop_store(registry)
+    counted = 'request_count_total{method="GET",path="/x",status="200"}'
+    assert read(tmp_path)[counted] == 1
+    assert len(dump_exemplars(REGISTRY)) == 1
+    assert [samples(generate_latest(registry).decode())[counted] for registry in registries] == [1, 1]
+    assert not [name for name in read(tmp_path) if name.startswith("hr_prometheus")]
 
 
 def test_one_warning_of_numbers_that_are_read_alone(monkeypatch, tmp_path, caplog):

@@ -19,7 +19,13 @@ from hr_prometheus.server.announcer import target_and_routes
 from hr_prometheus.server.bind import address_error
 from hr_prometheus.server.client_sessions import measure_kept, prepare_metrics
 from hr_prometheus.server.importer import application_error, load_attribute
-from hr_prometheus.server.label_notices import ignored_options, label_notices, policies_of_command, recorder_in
+from hr_prometheus.server.label_notices import (
+    hidden_registry,
+    ignored_options,
+    label_notices,
+    policies_of_command,
+    recorder_in,
+)
 from hr_prometheus.server.logs import configure_application_logging, log_notices
 from hr_prometheus.server.target import make_application, parse_target
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
@@ -111,6 +117,8 @@ class ServedApplication:
         else:
             self.has_own_middleware = True
             for text in ignored_options(settings):
+                self.note(text)
+            if metrics_path is None and (text := hidden_registry(app)):
                 self.note(text)
             instrument(app, metrics_path=metrics_path, status_path=settings.status_path, **others)
         for recorder in filter(None, map(recorder_of, app.middlewares)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs
 from aiohttp.web import UrlDispatcher
+from prometheus_client import REGISTRY
 
 from hr_prometheus.buckets import LatencyBuckets
 from hr_prometheus.errors import ConfigurationError
@@ -19,6 +20,7 @@ from hr_prometheus.labels.resources import all_resources, has_start_up
 from hr_prometheus.labels.unrecorded import is_recorded
 from hr_prometheus.origins import sentence_of
 from hr_prometheus.request.recorder import recorder_of
+from hr_prometheus.store.files import file_allocator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +112,17 @@ def idle_exclusions(apps: Sequence[Application], settings: Settings) -> list[str
         (f'{origin.name}: "{pattern}"' if origin.variable else origin.quote(pattern)) + f" {problem}{may_change}"
         for pattern, problem in problems.items()
     ]
+
+
+def hidden_registry(app: Application) -> str:
+    """Return a sentence if the middleware that *app* carries records where a metrics port does not look; else nothing."""
+    recorder = recorder_in(app)
+    if recorder is None or recorder.registry is REGISTRY or file_allocator() is not None:
+        return ""
+    return (
+        "The application's own middleware records in a registry of its own, which the metrics port does not show. Leave out its "
+        "registry, or have the application's own route scraped."
+    )
 
 
 def recorder_in(app: Application) -> Recorder | None:

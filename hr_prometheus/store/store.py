@@ -16,6 +16,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from prometheus_client import REGISTRY
+
 from hr_prometheus.errors import ConfigurationError, SettingError
 from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import (
@@ -92,6 +94,14 @@ class Store:
                 classic = classic_bounds(series.bounds)
                 if series.bounds == self.bounds(metric, classic):  # else its process had another mode
                     self.allocate(metric, series.labels, classic)
+
+    def is_in(self, allocator: Allocator | None) -> bool:
+        """Whether its cells are those of *allocator*."""
+        return self._allocator is allocator
+
+    def has_series_of(self, other: Store) -> bool:
+        """Whether a series may be of both stores."""
+        return self.naming == other.naming and not set(self.metrics).isdisjoint(other.metrics)
 
     def buckets(self, metric: Metric) -> tuple[float, ...]:
         """Return the upper bounds of a histogram's buckets, without ``+Inf``, where a series has none of its own."""
@@ -217,9 +227,13 @@ def native_mode(registry: CollectorRegistry) -> str:
 def dump_exemplars(registry: CollectorRegistry, since: int = 0) -> list[list[object]]:
     """Return the exemplars of all stores in *registry* that were kept after the number *since*.
 
-    Each begins with its own number.
+    Each begins with its own number. In a worker, stores whose series are in the same files count as well.
     """
-    return [each for store in list(_stores.get(registry, {}).values()) for each in store.exemplars.dump(since)]
+    allocator = allocators.get(registry)
+    with _lock:
+        every = [(each, store) for each, stores in _stores.items() for store in stores.values()]
+    stores = [store for each, store in every if each is registry or store.is_in(allocator)]
+    return [each for store in stores for each in store.exemplars.dump(since)]
 
 
 def check_registry(registry: object) -> None:
@@ -245,8 +259,9 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
         if store is None:
             store = stores[names] = candidate
             store.make_native(native_mode(registry))
-            if registry in allocators:
-                store.use(allocators[registry])
+            allocator = _allocator(registry, candidate)
+            if allocator is not None:
+                store.use(allocator)
             elif not allocators and is_multiprocess_mode():
                 store.use(ValueAllocator())
     if store.latency_buckets != candidate.latency_buckets:
@@ -265,6 +280,21 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
             "prefix or another registry.",
         )
     return store
+
+
+def _allocator(registry: CollectorRegistry, candidate: Store) -> Allocator | None:
+    """Return where a store of *registry* has its cells, if not in memory.
+
+    A worker's files know no registries. They have the request metrics of any, as prometheus_client's own files do, but of two
+    stores with the same names only the first.
+    """
+    is_of_requests = candidate.native is not None
+    allocator = allocators.get(registry) or (allocators.get(REGISTRY) if is_of_requests else None)
+    if allocator is not None and is_of_requests:
+        for stores in _stores.values():
+            if any(store.is_in(allocator) and store.has_series_of(candidate) for store in stores.values()):
+                return None
+    return allocator
 
 
 def _taken(candidate: Store, duplicates: Iterable[str], stores: Iterable[Store]) -> SettingError:

@@ -99,10 +99,7 @@ class WorkerPool:
         #: In which idle connections wait for the next worker.
         self._idle = socket.socketpair() if settings.reload else ()
         self._replacing = asyncio.Lock()
-        #: The one that is being started for a worker which is to be replaced.
-        self._successor: WorkerProcess | None = None
-        #: Whether the last successor that could not serve has hung.
-        self._has_hung = False
+        self._successor: WorkerProcess | None = None  #: the last one that was started for a worker which is replaced
         self.reload_requested = asyncio.Event()
         #: Set by the next reload.
         self._reload_began = asyncio.Event()
@@ -203,9 +200,7 @@ class WorkerPool:
                 old.pause()
             successor = self._successor = await self.start(self._free_slot(), reason)
             self.has_failed = not await successor.boot
-            self._successor = None
             if self.has_failed:
-                self._has_hung = successor.reason == TIMEOUT
                 del self.workers[successor.slot]
                 if self._settings.reload:
                     old.resume()
@@ -234,7 +229,8 @@ class WorkerPool:
         workers = list(self.workers.values())
         for number, worker in enumerate(workers):
             if not await self._replace(worker, RELOAD):
-                if self._has_hung and not self._settings.reload:
+                has_hung = self._successor is not None and self._successor.reason == TIMEOUT
+                if has_hung and not self._settings.reload:
                     await wait_for_any(self.stopping, self.reload_requested, seconds=FIRST_PAUSE)
                     if not self.reload_requested.is_set():
                         self._tasks.start(self._replace_in_the_end(workers[number:], RELOAD))
@@ -282,7 +278,8 @@ class WorkerPool:
 
     def remove(self) -> None:
         """End the worker with the highest slot, unless it is the last one."""
-        staying = [worker for worker in self.workers.values() if worker.will_restart and worker is not self._successor]
+        candidates = [each for each in self.workers.values() if each.boot.done() or each is not self._successor]
+        staying = [worker for worker in candidates if worker.will_restart]
         if len(staying) > 1:
             worker = max(staying, key=lambda each: each.slot)
             if worker.end.done():  # it waits to be started again

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 
 from aiohttp import ClientSession, web
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
-from hr_prometheus import hrprometheus_middleware, hrprometheus_view
+from hr_prometheus import hrprometheus_middleware, hrprometheus_view, instrument
 
 
 async def hello(_request: web.Request) -> web.Response:
@@ -24,6 +24,12 @@ def keeps() -> web.Application:
     app.router.add_get("/a/{id}", hello)
     app.router.add_get("/metrics", hrprometheus_view)
     return app
+
+
+def own_registry() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/", hello)
+    return instrument(app, registry=CollectorRegistry(), metrics_path="/own")
 
 
 def below() -> web.Application:

@@ -196,6 +196,19 @@ def test_an_application_instrumented_by_hand_is_counted_once(serve):
     assert f"ignored: --path-budget, {variable}." in service.stop()[2]
 
 
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--metrics-port", "0")])
+def test_an_application_with_a_registry_of_its_own(serve, options):
+    """With workers its requests are in every scrape. A port of one process has another registry, and a line says so."""
+    service = serve("instrumented:own_registry", "--port", "0", *options)
+    get(service.url + "/")
+    assert counts(get(service.url + "/own")[1])["GET", "/", "200"] == 1
+    if "--workers" in options:
+        assert counts(scrape(service))["GET", "/", "200"] == 1
+    assert ("records in a registry of its own, which the metrics port" in service.stop()[2]) == (
+        "--metrics-port" in options
+    )
+
+
 def test_a_part_instrumented_by_hand_is_counted_once(serve):
     """A sub-application that carries the middleware is not counted a second time."""
     service = serve("instrumented:below", "--port", "0")
