@@ -8,6 +8,7 @@ import socket
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.access.access import metrics_scheme
@@ -17,7 +18,7 @@ from hr_prometheus.server.metrics_routes import where_metrics_are
 from hr_prometheus.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import ExitStack
 
     from hr_prometheus.settings import Settings
@@ -58,12 +59,15 @@ def bind_addresses(
     *,
     is_script: bool = False,
     with_metrics: bool = True,
+    inherited: Sequence[socket.socket] = (),
 ) -> BoundAddresses:
     """Move the addresses out of ``run_app``'s *arguments*, over which *settings* win, and bind them.
 
-    The port of the metrics' own is left out unless *with_metrics*. *stack* closes the sockets and removes those of Unix. Raises
+    The port of the metrics' own is left out unless *with_metrics*. *inherited* sockets are taken where they are bound already.
+    *stack* closes the sockets and removes those of Unix that it has made. Raises
     :exc:`~hr_prometheus.errors.ServingError` for an address that the operating system refuses.
     """
+    bound = {(each.family, each.getsockname()): each for each in inherited}
     scheme = "https" if settings.certfile is not None or arguments.get("ssl_context") is not None else "http"
     host, port, paths, sockets = pop_addresses(settings, arguments, is_script=is_script)
     if settings.fds:
@@ -76,19 +80,23 @@ def bind_addresses(
         reuse_address = arguments.pop("reuse_address", None) is not False
         reuse_port = arguments.get("reuse_port") if settings.reuse_port is None else settings.reuse_port
         with _about("host", "port"):
-            sockets = [*bind_tcp(host, port, reuse_address=reuse_address, reuse_port=bool(reuse_port)), *sockets]
+            sockets = [*bind_tcp(host, port, bound, reuse_address=reuse_address, reuse_port=bool(reuse_port)), *sockets]
     for each in sockets:
         stack.callback(each.close)
     urls = [url_of(each, scheme) for each in sockets] + [f"unix:{path}" for path in paths]
-    for path in paths:
+    new_paths = [path for path in paths if (socket.AF_UNIX, path) not in bound]
+    for path in new_paths:
         check_unix_path(path)
     metrics_sockets: list[socket.socket] = []
     metrics_url = urls[0] + ("" if urls[0].startswith("unix:") else settings.metrics_path)
     if settings.metrics_port is not None and with_metrics:
         metrics_sockets, metrics_url = bind_metrics(settings, host if port is not None else DEFAULT_HOST, stack)
     for path in paths:
-        sockets.append(bind_unix(path, settings.unix_mode))
-        stack.callback(remove_unix_path, path)
+        if path in new_paths:
+            stack.callback(remove_unix_path, path)
+            sockets.append(bind_unix(path, settings.unix_mode))
+        else:
+            sockets.append(bound[socket.AF_UNIX, path])
         stack.callback(sockets[-1].close)
     return BoundAddresses(sockets, metrics_sockets, urls, metrics_url)
 
@@ -142,21 +150,30 @@ def check_addresses(settings: Settings) -> None:
 
 
 def bind_tcp(
-    hosts: str | Iterable[str] | None, port: int, *, reuse_address: bool = True, reuse_port: bool = False
+    hosts: str | Iterable[str] | None,
+    port: int,
+    bound: Mapping[Any, socket.socket] = MappingProxyType({}),
+    *,
+    reuse_address: bool = True,
+    reuse_port: bool = False,
 ) -> list[socket.socket]:
     """Return a bound socket for each address of each host; ``None`` is every address of the machine.
+
+    It is that of *bound*, by family and address, if there is one.
 
     The sockets do not listen yet: until the application is ready, clients are refused rather than kept
     waiting. With port 0 all share the port that the first one gets. Raises
     :exc:`~hr_prometheus.errors.ServingError`.
     """
     sockets: list[socket.socket] = []
+    left = dict(bound)
     try:
         for host in [hosts] if hosts is None or isinstance(hosts, str) else hosts:
             for family, address in _resolve(host, port):
                 free_port = sockets[0].getsockname()[1] if sockets and port == 0 else address[1]
+                name = (address[0], free_port, *address[2:])
                 with suppress(_FamilyMissingError):
-                    sockets.append(_bind(family, (address[0], free_port, *address[2:]), reuse_address, reuse_port))
+                    sockets.append(left.pop((family, name), None) or _bind(family, name, reuse_address, reuse_port))
     except BaseException:
         for each in sockets:
             each.close()
@@ -285,3 +302,10 @@ def remove_unix_path(path: str) -> None:
     with suppress(OSError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
+
+
+def remove_unix_sockets(urls: Iterable[str]) -> None:
+    """Remove those Unix sockets that *urls* name."""
+    for url in urls:
+        if url.startswith("unix:"):
+            remove_unix_path(url.removeprefix("unix:"))

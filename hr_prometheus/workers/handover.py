@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hr_prometheus.errors import TargetError
-from hr_prometheus.server.bind import bind_addresses, pop_addresses
+from hr_prometheus.server.bind import bind_addresses, pop_addresses, remove_unix_sockets
 
 if TYPE_CHECKING:
+    from hr_prometheus.server.bind import BoundAddresses
     from hr_prometheus.settings import Settings
     from hr_prometheus.workers.config import WorkerConfig
 
@@ -31,6 +32,14 @@ class ScriptSockets:
     sockets: list[socket.socket]
     urls: list[str]
     metrics_url: str
+
+    def succeed(self, addresses: BoundAddresses) -> BoundAddresses:
+        """Close the sockets of *addresses*, which the script has asked for before, and return those with the new ones."""
+        for each in addresses.sockets:
+            each.close()
+        remove_unix_sockets(set(addresses.urls).difference(self.urls))
+        metrics_url = addresses.metrics_url if addresses.metrics_sockets else self.metrics_url
+        return replace(addresses, sockets=self.sockets, urls=self.urls, metrics_url=metrics_url)
 
 
 class Handover:
@@ -62,7 +71,7 @@ class Handover:
 def take_script_addresses(config: WorkerConfig, settings: Settings, arguments: dict[str, Any]) -> WorkerConfig:
     """Move the addresses out of ``run_app``'s *arguments*, and return the *config* with sockets that are bound there.
 
-    They are those that the worker has inherited, if the script asks for the same addresses again.
+    Where the script asks for an address again, it is the socket that the worker has inherited.
     """
     with socket.socket(fileno=config.handover) as connection:
         os.set_inheritable(connection.fileno(), False)
@@ -83,14 +92,19 @@ def take_script_addresses(config: WorkerConfig, settings: Settings, arguments: d
             arguments.clear()
             arguments.update(rest)
             return config
+        inherited = []
         if settings.fds:
             settings = replace(settings, fds=tuple(config.sockets))
         else:
-            for descriptor in config.sockets:
-                os.close(descriptor)
+            inherited = [socket.socket(fileno=descriptor) for descriptor in config.sockets]
         with ExitStack() as stack:
-            addresses = bind_addresses(settings, arguments, stack, is_script=True, with_metrics=False)
+            addresses = bind_addresses(
+                settings, arguments, stack, is_script=True, with_metrics=False, inherited=inherited
+            )
             stack.pop_all()  # the supervisor keeps them
+        for each in inherited:
+            if each not in addresses.sockets:
+                each.close()
         descriptors = [each.fileno() for each in addresses.sockets]
         message = {"request": request, "urls": addresses.urls, "metrics_url": addresses.metrics_url}
         socket.send_fds(connection, [json.dumps(message).encode()], descriptors)

@@ -9,7 +9,6 @@ import random
 import socket
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -258,11 +257,10 @@ class WorkerPool:
 
     def _on_sockets(self, bound: ScriptSockets) -> None:
         """Keep the sockets of a script for the next worker, in place of those that it has asked for before."""
-        for each in self.addresses.sockets if not self.stopping.is_set() else bound.sockets:
-            each.close()
-        metrics_url = self.addresses.metrics_url if self.addresses.metrics_sockets else bound.metrics_url
-        self.addresses = replace(self.addresses, sockets=bound.sockets, urls=bound.urls, metrics_url=metrics_url)
-        self._script_request = bound.request
+        self.addresses, self._script_request = bound.succeed(self.addresses), bound.request
+        if self.stopping.is_set():
+            for each in bound.sockets:
+                each.close()
 
     def _on_request_limit(self, worker: WorkerProcess) -> None:
         self._tasks.start(self._replace_in_the_end([worker], MAX_REQUESTS))

@@ -11,7 +11,7 @@ from hr_prometheus.multiprocess.slots import Slots
 from hr_prometheus.multiprocess.value_class import leave_multiprocess_mode
 from hr_prometheus.server import interrupts
 from hr_prometheus.server.announcer import Announcer
-from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metrics, remove_unix_path
+from hr_prometheus.server.bind import BoundAddresses, bind_addresses, bind_metrics, remove_unix_sockets
 from hr_prometheus.server.logs import configure_logging
 from hr_prometheus.server.loops import run_in_new_loop
 from hr_prometheus.server.metrics_routes import check_paths
@@ -25,7 +25,7 @@ from hr_prometheus.workers.descriptors import LEAST_DESCRIPTORS, check_descripto
 from hr_prometheus.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from hr_prometheus.settings import Settings
 
@@ -65,16 +65,10 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
         check_descriptors(_DESCRIPTORS_OF_WORKER * ((settings.workers or 1) + 1) + LEAST_DESCRIPTORS, "the supervisor")
         supervisor = Supervisor(settings, addresses, slots, counts, announcer)
         if binds_itself:
-            stack.callback(lambda: _remove_unix_sockets(supervisor.urls))
+            stack.callback(lambda: remove_unix_sockets(supervisor.urls))
         run_in_new_loop(supervisor.run)
         if supervisor.failure is not None:
             raise supervisor.failure
-
-
-def _remove_unix_sockets(urls: Iterable[str]) -> None:
-    for url in urls:
-        if url.startswith("unix:"):
-            remove_unix_path(url.removeprefix("unix:"))
 
 
 def _bind_around_script(settings: Settings, stack: ExitStack) -> BoundAddresses:

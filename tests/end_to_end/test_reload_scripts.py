@@ -90,6 +90,38 @@ async def test_a_script_that_is_edited_to_serve_elsewhere(served, script):
     assert service.stop()[0] == 0
 
 
+@pytest.mark.parametrize(
+    "edition",
+    [
+        ('HOST, path="socket", port=0', 'HOST, path="socket", port=PORT', [True, False]),
+        ('path="socket"', 'path="other"', [False, False]),
+        ("HOST, port=PORT", 'HOST, port=PORT, path="socket"', [True, False]),
+        ("HOST, port=PORT", "host=['127.0.0.1', '127.0.0.2'], port=PORT", [True, True]),
+        ("host=['127.0.0.1', '127.0.0.2'], port=PORT", "host=['127.0.0.2'], port=PORT", [False, True]),
+    ],
+)
+async def test_a_script_that_is_edited_to_serve_elsewhere_as_well(served, script, tmp_path, edition):
+    """An address that stays is served by the new code without a pause, beside one that is new or gone."""
+    *texts, hosts = edition
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    old, new = (each.replace("HOST", 'host="127.0.0.1"').replace("PORT", str(port)) for each in texts)
+    edit(script, 'host="127.0.0.1", port=0', old)
+    service = served("--metrics-port", "0")
+    edit(script, old, new)
+    assert read_line(service.process, skip=("the script goes on", *SLOW_START)) == RELOADING
+    service.announcement = read_line(service.process, skip=("the script goes on", *SLOW_START))
+    assert [f"{host}:{port}" in service.announcement for host in ("127.0.0.1", "127.0.0.2")] == hosts
+    for path in ("socket", "other"):
+        assert (f"unix:{path}" in service.announcement) == (f'path="{path}"' in new)
+    edit(script, "old", "new")
+    if any(hosts):
+        await until_answered(service, "new")
+    assert service.stop()[0] == 0
+    assert not list(tmp_path.glob("[so]*"))
+
+
 async def test_a_unix_socket(served, script, tmp_path):
     """It stays over restarts, and is removed at the end."""
     edit(script, 'host="127.0.0.1", port=0', 'path="socket"')
