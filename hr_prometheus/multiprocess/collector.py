@@ -85,6 +85,10 @@ class MultiProcessCollector:
         """
         return Scrape(self, dumps, silent or {})
 
+    def keep_exemplars(self, dumped: object) -> None:
+        """Keep the exemplars that a worker has left. Raises an exception of any kind if they are none."""
+        self._exemplars.load(dumped)
+
     def look(self) -> None:
         """Look at the workers' files, so that a later removal or truncation loses nothing in silence."""
         self._cells.look()

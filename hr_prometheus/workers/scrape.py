@@ -51,6 +51,8 @@ class WorkerScrapes:
         self._collector = MultiProcessCollector(directory, [self], own_cells=own_cells)
         self._scrapes = Scrapes(REGISTRY, self._gather)
         self._questions: dict[WorkerProcess, asyncio.Task[Any]] = {}
+        #: The latest slow and failed requests of workers that have ended.
+        self._recent: list[dict[str, Any]] = []
 
     def collect(self) -> Iterator[Family]:
         """Yield the metrics of the workers as the supervisor sees them."""
@@ -83,20 +85,24 @@ class WorkerScrapes:
         return await serve_metrics(routes, view, sockets, self.recent, Guard(settings))
 
     async def recent(self) -> list[dict[str, Any]]:
-        """Return the latest slow and failed requests of the workers that answer in time, the latest first."""
+        """Return the latest slow and failed requests, the latest first: of workers that have ended, or answer in time."""
         questions = [
             asyncio.ensure_future(worker.ask("recent")) for worker in self._workers.values() if worker.is_running
         ]
-        if not questions:
-            return []
-        done, late = await asyncio.wait(questions, timeout=ANSWER_SECONDS)
-        for each in late:
-            each.cancel()
-        requests: list[dict[str, Any]] = []
-        for each in done:
-            with suppress(ConnectionError):
-                requests += json.loads(each.result())
-        return sorted(requests, key=itemgetter("time"), reverse=True)[:_MOST_RECENT]
+        answers: list[dict[str, Any]] = []
+        if questions:
+            done, late = await asyncio.wait(questions, timeout=ANSWER_SECONDS)
+            for each in late:
+                each.cancel()
+            for each in done:
+                with suppress(ConnectionError):
+                    answers += json.loads(each.result())
+        return _latest([*answers, *self._recent])
+
+    def keep(self, exemplars: list[Any], requests: list[dict[str, Any]]) -> None:
+        """Keep what a worker leaves: the exemplars that no scrape has asked for, and its latest slow and failed requests."""
+        self._collector.keep_exemplars(exemplars)
+        self._recent = _latest([*requests, *self._recent])
 
     def look(self) -> None:
         """Look at the workers' files: to be called every second, and when a worker has ended."""
@@ -141,6 +147,12 @@ class WorkerScrapes:
             self._questions[worker] = question = asyncio.ensure_future(worker.ask("dump", worker.latest_exemplar))
             question.add_done_callback(forget)
         return self._questions[worker]
+
+
+def _latest(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the latest requests, the latest first. A worker that leaves may have answered with some before."""
+    different = {json.dumps(each): each for each in requests}
+    return sorted(different.values(), key=itemgetter("time"), reverse=True)[:_MOST_RECENT]
 
 
 def _family(metric: Metric) -> Family:

@@ -211,4 +211,7 @@ class Supervisor:
     async def _answer(self, kind: str, value: Any) -> bytes:
         if kind == "recent":
             return json.dumps(await self._scrapes.recent()).encode()
+        if kind == "keep":
+            self._scrapes.keep(*value)
+            return b""
         return b"".join(await self._scrapes.scrape(*value))

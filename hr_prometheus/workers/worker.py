@@ -40,7 +40,7 @@ from hr_prometheus.server.script import run_script
 from hr_prometheus.server.target import close_unawaited, load_target, parse_target
 from hr_prometheus.settings import DEFAULT_BACKLOG, DEFAULT_SHUTDOWN_TIMEOUT, Settings
 from hr_prometheus.status.view import gather_recent_with
-from hr_prometheus.store.store import native_mode
+from hr_prometheus.store.store import dump_exemplars, native_mode
 from hr_prometheus.workers.acceptor import Acceptor, Counts
 from hr_prometheus.workers.channel import Channel, encode, receive
 from hr_prometheus.workers.config import DISCONNECTED, WorkerConfig
@@ -120,6 +120,8 @@ class _Worker:
         self.start_up: asyncio.Task[None] | None = None
         self.max_requests = config.max_requests
         self.collectors = Collectors(REGISTRY)
+        #: The number of the latest exemplar that the supervisor has.
+        self.latest_exemplar = 0
 
     def run(self) -> None:
         """Import the application and serve it, or run the script that serves it."""
@@ -248,6 +250,9 @@ class _Worker:
                 await acceptor.drain(min(HANDSHAKE_SECONDS, drain_seconds))
         finally:
             await runner.cleanup()
+            with suppress(ConnectionError):
+                kept = dump_exemplars(REGISTRY, self.latest_exemplar), recent_requests(REGISTRY).as_list()
+                await self.channel.ask("keep", kept)
 
     def _listen(self, backlog: int) -> list[socket.socket]:
         """Listen: from now on clients are no longer refused."""
@@ -315,6 +320,7 @@ class _Worker:
     async def _on_question(self, kind: str, value: Any) -> bytes:
         if kind == "recent":
             return json.dumps(recent_requests(REGISTRY).as_list()).encode()
+        self.latest_exemplar = value
         await look_at_files()
         answers = await self.collectors.ask(slow_calls(), SLOW)  # a little less than the supervisor waits
         return json.dumps(dump(answers=answers, since=value)).encode()

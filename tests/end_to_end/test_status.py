@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import urllib.error
 import urllib.request
 
 import pytest
 from conftest import DEADLINE, counts, wait_for
+from workers import MARK, is_alive, slots, until
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # which is what is tested
 
 
-def get(url: str) -> tuple[int, str]:
+def get(url: str | urllib.request.Request) -> tuple[int, str]:
     """Return the status and the text of an answer."""
     try:
         with urllib.request.urlopen(url, timeout=DEADLINE) as response:
@@ -49,6 +51,26 @@ def test_recent_requests_of_all_workers(serve, place):
     assert {(each["path"], each["status"]) for each in listed} == {("/broken", "500")}
     times = [each["time"] for each in listed]
     assert times == sorted(times, reverse=True)
+
+
+@pytest.mark.parametrize("options", [("--workers", "2"), ("--reload",)])
+def test_what_a_worker_leaves_that_is_replaced(serve, tmp_path, options):
+    """Its recent requests are in the list and its exemplars in the next scrape, as its counts are."""
+    mark, options = str(tmp_path), (*options, "--exemplars", "traceparent")
+    service = serve("served:create_app", "--port", "0", "--metrics-port", "0", *options, **{MARK: mark})
+    old = slots(mark).values()
+    for number in range(1, 9):
+        request = urllib.request.Request(
+            f"{service.url}/broken", headers={"traceparent": f"00-{number:032x}-{1:016x}-01"}
+        )
+        assert get(request)[0] == 500
+    service.process.send_signal(signal.SIGHUP)
+    until(lambda: not any(map(is_alive, old)))
+    assert len(json.loads(get(f"{page_of(service.announcement)}recent.json")[1])) == 8
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0"}
+    text = get(urllib.request.Request(service.metrics_url, headers=accept))[1]
+    (line,) = [line for line in text.splitlines() if line.startswith('request_count_total{method="GET",path="/broken"')]
+    assert 'trace_id="' in line
 
 
 def test_a_metrics_port_that_others_reach_has_no_page(serve):
