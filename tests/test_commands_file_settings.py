@@ -121,6 +121,11 @@ def test_there_are_parameters_to_test():
         ("slow = 1", "--slow", ["1"]),
         ("slow = 2.5", "--slow", ["2.5"]),
         ("port = 0x1F90", "--port", ["8080"]),
+        ("native-histograms = true", "--native-histograms", ["only"]),
+        ("native-histograms = 'both'", "--native-histograms", ["both"]),
+        ("native-histograms = false", "--native-histograms", []),
+        ("native-histograms = true\n[run]\nnative-histograms = false", "--native-histograms", []),
+        ("client-metrics = true", "--client-metrics", ["kept"]),
     ],
 )  # fmt: skip
 def test_forms_that_a_file_has_beside_texts(tmp_path, monkeypatch, written, option, texts):

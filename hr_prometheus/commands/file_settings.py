@@ -12,7 +12,7 @@ import click
 
 from hr_prometheus.commands.config_file import PROJECT_FILE, TABLE
 from hr_prometheus.commands.parameters import settable_parameters
-from hr_prometheus.commands.types import FilePath
+from hr_prometheus.commands.types import FilePath, OptionalChoice
 from hr_prometheus.errors import ConfigurationError, SettingError, did_you_mean
 from hr_prometheus.origins import Origin, sentence_of
 
@@ -163,17 +163,16 @@ def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> It
 def _text(entry: _Entry, parameter: Parameter) -> str:
     """Return a value as it is typed on the command line."""
     value = entry.value
-    if isinstance(parameter.type, click.types.BoolParamType):
-        if not isinstance(value, bool):
-            raise entry.error("expected true or false, without quotes.")
+    is_flag = isinstance(parameter.type, click.types.BoolParamType)
+    if isinstance(value, bool) and (is_flag or isinstance(parameter.type, OptionalChoice)):
         return entry.text
     if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
         return entry.text  # a string has its quotes, so that it is no number
     numbers = value if isinstance(value, list) and parameter.is_list and entry.number is None else [value]
     if parameter.takes_numbers and _are_numbers(numbers):
         return ",".join(map(str, numbers))
-    if not isinstance(value, str):
-        raise entry.error(f"expected a string{' or a number' * parameter.takes_numbers}{_example(entry, parameter)}.")
+    if is_flag or not isinstance(value, str):
+        raise entry.error(f"expected {_expected(entry, parameter)}.")
     if parameter.takes_numbers and not parameter.is_list and value.isdecimal():
         raise entry.error(f"expected a number, without quotes: {entry.path[-1]} = {value}.")
     if not (value or parameter.takes_empty):
@@ -181,6 +180,15 @@ def _text(entry: _Entry, parameter: Parameter) -> str:
     if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
         raise entry.error("expected a string without control characters.")
     return value
+
+
+def _expected(entry: _Entry, parameter: Parameter) -> str:
+    """Return words for the kinds of values that a parameter has."""
+    if isinstance(parameter.type, click.types.BoolParamType):
+        return "true or false, without quotes"
+    if isinstance(parameter.type, OptionalChoice):
+        return "true, false, " + " or ".join(f'"{choice}"' for choice in parameter.type.choices)
+    return f"a string{' or a number' * parameter.takes_numbers}{_example(entry, parameter)}"
 
 
 def _example(entry: _Entry, parameter: Parameter) -> str:

@@ -13,7 +13,7 @@ from hr_prometheus.commands.parameters import (
     origins_of,
 )
 from hr_prometheus.commands.streams import print_warning
-from hr_prometheus.commands.types import FilePath, Seconds, TargetName, WholeNumber
+from hr_prometheus.commands.types import FilePath, OptionalChoice, Seconds, TargetName, WholeNumber
 from hr_prometheus.labels.policies import DEFAULT_PATH_BUDGET, KEEP_VALUES, SAFE
 from hr_prometheus.metric import LATENCY_BUCKETS
 from hr_prometheus.metrics import (
@@ -22,7 +22,6 @@ from hr_prometheus.metrics import (
     DETAILS,
     EXEMPLAR_SOURCES,
     FULL,
-    KEPT_SESSIONS,
     NO_EXEMPLARS,
 )
 from hr_prometheus.names import DEFAULT_NAMES, NAME_SETS
@@ -220,8 +219,7 @@ exemplars = metrics_option(
 
 native_histograms = metrics_option(
     "--native-histograms",
-    type=click.Choice(MODES),
-    bare=MODES[0],
+    type=OptionalChoice(MODES),
     metavar="[both]",
     help="Keep the histograms of hr-prometheus as native ones as well. A Prometheus that asks for these gets one series for each. With "
     "--native-histograms=both it gets the classic ones, too. Other scrapes have the classic ones.",
@@ -261,8 +259,7 @@ blocked_after = metrics_option(
 )
 client_metrics = metrics_option(
     "--client-metrics",
-    type=click.Choice(CLIENT_SESSIONS),
-    bare=KEPT_SESSIONS,
+    type=OptionalChoice(CLIENT_SESSIONS),
     help="Measure outgoing requests: of the ClientSessions in app[KEY] (kept, also without a value), or of all (all).",
 )
 client_by_route = metrics_option(

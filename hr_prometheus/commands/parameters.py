@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from hr_prometheus.commands.environment import VARIABLE_PREFIX
-from hr_prometheus.commands.types import FilePath, PathPattern, TargetName
+from hr_prometheus.commands.types import FilePath, OptionalChoice, PathPattern, TargetName
 from hr_prometheus.origins import Origin
 
 if TYPE_CHECKING:
@@ -116,10 +116,7 @@ class Argument(Parameter, click.Argument):
 
 
 class Option(Parameter, click.Option):
-    """An option with an environment variable, in a *section* of the help. *parse* reads a value that is given.
-
-    One of several choices may be left out on the command line, where *bare* is its value then.
-    """
+    """An option with an environment variable, in a *section* of the help. *parse* reads a value that is given."""
 
     def __init__(
         self,
@@ -129,7 +126,6 @@ class Option(Parameter, click.Option):
         is_settable: bool = True,
         takes_numbers: bool = False,
         takes_table: bool = False,
-        bare: str | None = None,
         **attributes: Any,
     ) -> None:
         if parse is not None:
@@ -137,7 +133,6 @@ class Option(Parameter, click.Option):
         super().__init__(*args, **attributes)
         self.section, self.parse = section, parse
         self.is_settable, self.takes_numbers, self.takes_table = is_settable, takes_numbers, takes_table
-        self.bare = bare
         self.envvar = VARIABLE_PREFIX + self.setting.upper()
         self.show_envvar = True
 
@@ -149,12 +144,12 @@ class Option(Parameter, click.Option):
 
 def complete_bare_options(command: click.Command, args: Sequence[str]) -> list[str]:
     """Return arguments with the values that options have been left without: click would take the next word for one."""
-    bare = {each.option: each for each in command.params if isinstance(each, Option) and each.bare is not None}
+    types = {each.opts[-1]: each.type for each in command.params if isinstance(each.type, OptionalChoice)}
     complete = []
     for word, following in zip_longest(args, args[1:], fillvalue=""):
-        option = bare.get(word)
-        if option is not None and isinstance(option.type, click.Choice) and following not in option.type.choices:
-            complete.append(f"{word}={option.bare}")
+        choice = types.get(word)
+        if choice is not None and following not in choice.choices:
+            complete.append(f"{word}={choice.bare}")
         else:
             complete.append(word)
     return complete

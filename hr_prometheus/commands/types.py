@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
+from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    Choice = click.Choice[str]
+else:
+    Choice = click.Choice  # in click 8.1 it is not generic
 
 _LONGEST = 1e9  # seconds
 
@@ -46,6 +52,22 @@ class Seconds(click.FloatRange):
             text = f"expected a number of seconds, {bounds} and without a unit, for example {self.example:g}."
             self.fail(text, param, ctx)
         return number
+
+
+class OptionalChoice(Choice):
+    """One of several choices. The option alone is the first one, as ``true`` is in a variable or a file; ``false`` is none."""
+
+    @property
+    def bare(self) -> str:
+        """The choice that the option is without a value."""
+        return self.choices[0]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the choice, or ``None``."""
+        if value not in self.choices:
+            with suppress(click.BadParameter):
+                return self.bare if click.BOOL.convert(value, param, ctx) else None
+        return super().convert(value, param, ctx)
 
 
 class FilePath(click.Path):

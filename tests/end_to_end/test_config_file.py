@@ -84,6 +84,9 @@ WRONG = [
         (f"status = {value}", f"status {shown} on line 1 of hr-prometheus.toml: expected true or false, without quotes.")
         for value, shown in [("'true'", '"true"'), ("1", "1"), ("0", "0"), ("[]", "[]"), ("[true]", "[true]"), ("{}", "{}"), ("''", '""')]
     ),
+    ("native-histograms = 1", 'native-histograms 1 on line 1 of hr-prometheus.toml: expected true, false, "only" or "both".'),
+    ("native-histograms = 'yea'", "native-histograms \"yea\" on line 1 of hr-prometheus.toml: 'yea' is not one of 'only', 'both'."),
+    ("client-metrics = [true]", 'client-metrics [true] on line 1 of hr-prometheus.toml: expected true, false, "kept" or "all".'),
     ("[scrape-config]\nkubernetes = 'yes'", 'scrape-config.kubernetes "yes" on line 2'),
     ("status = True", "is not valid TOML: Invalid value (at line 1"),
     # texts
