@@ -38,3 +38,10 @@ def test_it_may_be_true_or_false_in_a_variable(monkeypatch, option, text):
     else:
         with pytest.raises(click.BadParameter, match="is not one of '.*', '.*'"):
             cli.commands["run"].make_context("run", ["a:b"], parent=click.Context(cli))
+
+
+@pytest.mark.parametrize("option", ["--unix-path", "--host", "--file-sd"])
+def test_an_empty_text_is_refused(option):
+    """As a shell gives that lacks a variable: else the application would be served elsewhere without a word."""
+    with pytest.raises(click.BadParameter, match="expected a text that is not empty"):
+        cli.commands["run"].make_context("run", [option, "", "a:b"], parent=click.Context(cli))

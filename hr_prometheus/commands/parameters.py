@@ -80,6 +80,14 @@ class Parameter(click.Parameter):
         is_checked = self.parse is not None or isinstance(self.type, click.Choice)
         return is_checked or self.nargs == -1 or self.default == ""
 
+    @property
+    def _needs_text(self) -> bool:
+        """Whether nothing else refuses an empty text."""
+        is_text = isinstance(self.type, click.types.StringParamType | FilePath) and not isinstance(
+            self.type, TargetName
+        )
+        return is_text and self.is_settable and not self.takes_empty
+
     def resolve(self, text: str, directory: str) -> str:
         """Return the value that *text* means in a configuration file in a *directory*."""
         if isinstance(self.type, FilePath | PathPattern | TargetName):
@@ -94,6 +102,10 @@ class Parameter(click.Parameter):
         origin = self._origin(ctx, value, source)
         if origin is not None:
             ctx.meta.setdefault(_ORIGINS, {})[self.setting] = origin
+        if source is ParameterSource.COMMANDLINE and self._needs_text and "" in (value if self.is_list else [value]):
+            raise click.BadParameter(
+                "expected a text that is not empty.", ctx, self
+            )  # perhaps the shell lacks a variable
         return value, source
 
     def _origin(self, ctx: click.Context, value: Any, source: ParameterSource) -> Origin | None:
