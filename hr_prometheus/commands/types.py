@@ -6,14 +6,9 @@ import glob
 import os
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    Choice = click.Choice[str]
-else:
-    Choice = click.Choice  # in click 8.1 it is not generic
 
 _LONGEST = 1e9  # seconds
 
@@ -54,13 +49,13 @@ class Seconds(click.FloatRange):
         return number
 
 
-class OptionalChoice(Choice):
+class OptionalChoice(click.Choice):  # type: ignore[type-arg]  # in click 8.1 it is not generic
     """One of several choices. The option alone is the first one, as ``true`` is in a variable or a file; ``false`` is none."""
 
     @property
     def bare(self) -> str:
         """The choice that the option is without a value."""
-        return self.choices[0]
+        return str(self.choices[0])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the choice, or ``None``."""
