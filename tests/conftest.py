@@ -481,8 +481,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return twice as many processes as there are processors: many tests wait for a server most of their time."""
-    return available_processors() * 2
+    """Return three times as many processes as there are processors: many tests wait for a server most of their time."""
+    return available_processors() * 3
 
 
 def pytest_configure(config: pytest.Config) -> None:
