@@ -83,10 +83,9 @@ class Parameter(click.Parameter):
     @property
     def _needs_text(self) -> bool:
         """Whether nothing else refuses an empty text."""
-        is_text = isinstance(self.type, click.types.StringParamType | FilePath) and not isinstance(
-            self.type, TargetName
-        )
-        return is_text and self.is_settable and not self.takes_empty
+        if isinstance(self.type, TargetName) or not isinstance(self.type, click.types.StringParamType | FilePath):
+            return False
+        return self.is_settable and not self.takes_empty
 
     def resolve(self, text: str, directory: str) -> str:
         """Return the value that *text* means in a configuration file in a *directory*."""
@@ -103,9 +102,8 @@ class Parameter(click.Parameter):
         if origin is not None:
             ctx.meta.setdefault(_ORIGINS, {})[self.setting] = origin
         if source is ParameterSource.COMMANDLINE and self._needs_text and "" in (value if self.is_list else [value]):
-            raise click.BadParameter(
-                "expected a text that is not empty.", ctx, self
-            )  # perhaps the shell lacks a variable
+            # The shell may lack the variable that was typed.
+            raise click.BadParameter("expected a text that is not empty.", ctx, self)
         return value, source
 
     def _origin(self, ctx: click.Context, value: Any, source: ParameterSource) -> Origin | None:

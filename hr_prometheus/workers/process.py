@@ -257,9 +257,7 @@ class WorkerProcess:
     def _on_message(self, kind: str, value: Any) -> None:
         if kind == "pong":
             self.unanswered = 0
-        elif (
-            kind == "ready" and not self.reason
-        ):  # else it is told to end, which it hears after a start-up that blocks it
+        elif kind == "ready" and not self.reason:  # a start-up that blocks it hears later that it shall end
             self.routes, self.notices, self.loop, native = value
             make_native(REGISTRY, native)  # the scrapes', which this process measures
             sockets = None if self._handover is None else self._handover.take()
