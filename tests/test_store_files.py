@@ -24,7 +24,7 @@ from hr_prometheus.store.files import FileAllocator, store_in_files
 from hr_prometheus.store.slot_files import PAGE_CELLS, InMemory
 from hr_prometheus.store.slot_reader import clear_gauges
 from hr_prometheus.store.slot_writer import SLICE
-from hr_prometheus.store.store import allocators, basic_store, collect_hooks, dump_exemplars, loop_store
+from hr_prometheus.store.store import allocators, basic_store, collect_hooks, dump_exemplars, loop_store, share_cells
 
 LABELS = ("GET", "/x")
 
@@ -408,12 +408,13 @@ def test_a_series_has_the_same_cells_in_the_next_worker(worker_records):
     assert page[first] == 2.0
 
 
-def test_the_request_metrics_of_any_registry_are_in_the_files_of_a_worker(monkeypatch, tmp_path):
+def test_the_request_metrics_of_another_registry_are_in_the_files_of_a_worker(monkeypatch, tmp_path):
     """So are their exemplars. Of two middlewares with the same names, those of the first, so that nothing is counted twice."""
     monkeypatch.setitem(allocators, REGISTRY, FileAllocator(str(tmp_path / "w0")))
     registries = [CollectorRegistry(), CollectorRegistry()]
     for registry in registries:
         records = Records(registry)
+        share_cells(registry)
         count(records.request(LABELS), 200, 1.0)
         exemplars = records.basic.exemplars
         series = exemplars.of_series(REQUEST_COUNT, DEFAULT_NAMING, (*LABELS, "200"))

@@ -30,6 +30,7 @@ from hr_prometheus.server.logs import configure_application_logging, log_notices
 from hr_prometheus.server.target import make_application, parse_target
 from hr_prometheus.settings import DEFAULT_BLOCKED_AFTER
 from hr_prometheus.status.view import TARGET
+from hr_prometheus.store.store import share_cells
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -118,6 +119,8 @@ class ServedApplication:
             self.has_own_middleware = True
             for text in ignored_options(settings):
                 self.note(text)
+            for recorder in filter(None, map(recorder_of, app.middlewares)):
+                share_cells(recorder.registry)
             if metrics_path is None and (text := hidden_registry(app)):
                 self.note(text)
             instrument(app, metrics_path=metrics_path, status_path=settings.status_path, **others)

@@ -259,9 +259,8 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
         if store is None:
             store = stores[names] = candidate
             store.make_native(native_mode(registry))
-            allocator = _allocator(registry, candidate)
-            if allocator is not None:
-                store.use(allocator)
+            if registry in allocators:
+                _share_cells(store, allocators[registry])
             elif not allocators and is_multiprocess_mode():
                 store.use(ValueAllocator())
     if store.latency_buckets != candidate.latency_buckets:
@@ -282,19 +281,24 @@ def _registered(registry: CollectorRegistry, candidate: Store) -> Store:
     return store
 
 
-def _allocator(registry: CollectorRegistry, candidate: Store) -> Allocator | None:
-    """Return where a store of *registry* has its cells, if not in memory.
+def share_cells(registry: CollectorRegistry) -> None:
+    """Keep the request metrics of *registry* where those of the global one are, as in the files of a worker.
 
-    A worker's files know no registries. They have the request metrics of any, as prometheus_client's own files do, but of two
-    stores with the same names only the first.
+    To be called before the first request.
     """
-    is_of_requests = candidate.native is not None
-    allocator = allocators.get(registry) or (allocators.get(REGISTRY) if is_of_requests else None)
-    if allocator is not None and is_of_requests:
-        for stores in _stores.values():
-            if any(store.is_in(allocator) and store.has_series_of(candidate) for store in stores.values()):
-                return None
-    return allocator
+    with _lock:
+        allocator = allocators.get(REGISTRY)
+        if allocator is not None and registry is not REGISTRY:
+            for store in _stores.get(registry, {}).values():
+                if store.native is not None:
+                    _share_cells(store, allocator)
+
+
+def _share_cells(store: Store, allocator: Allocator) -> None:
+    """Have a store use an *allocator*, whose series have no registry, unless another store has the same series there."""
+    others = [each for stores in _stores.values() for each in stores.values()]
+    if not any(each.is_in(allocator) and each.has_series_of(store) for each in others):
+        store.use(allocator)
 
 
 def _taken(candidate: Store, duplicates: Iterable[str], stores: Iterable[Store]) -> SettingError:

@@ -40,6 +40,15 @@ def below() -> web.Application:
     return app
 
 
+def below_with_own_registry() -> web.Application:
+    api = web.Application(middlewares=(hrprometheus_middleware(registry=CollectorRegistry()),))
+    api.router.add_get("/hello", hello)
+    app = web.Application()
+    app.add_subapp("/api", api)
+    app.router.add_get("/", hello)
+    return app
+
+
 def path_taken() -> web.Application:
     app = web.Application()
     app.router.add_get("/metrics", hello)

@@ -216,6 +216,15 @@ def test_a_part_instrumented_by_hand_is_counted_once(serve):
     assert counts(scrape(service)) == {("GET", "/api/hello", "200"): 1}
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_a_part_with_a_registry_of_its_own(serve, workers):
+    """The whole application is counted beside it, also with workers."""
+    service = serve("instrumented:below_with_own_registry", "--port", "0", *workers)
+    for path in ("/", "/api/hello"):
+        get(service.url + path)
+    assert counts(scrape(service)) == {("GET", "/", "200"): 1, ("GET", "/api/hello", "200"): 1}
+
+
 def test_names_that_the_application_has_taken(serve):
     """With a prefix, both metrics are there."""
     service = serve("instrumented:name_taken", "--port", "0", "--metric-prefix", "hr_")
