@@ -8,7 +8,7 @@ import click
 import hypothesis
 import pytest
 from conftest import CHARACTERS
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hr_prometheus.commands import file_settings, sources
@@ -266,6 +266,8 @@ KEYS = st.sampled_from([*{key for _, key in SETTINGS}, *cli.commands, "no-status
     table=st.dictionaries(KEYS, VALUES | st.dictionaries(KEYS, VALUES, max_size=3), max_size=3),
     name=st.sampled_from(["run", "rules", "top"]),
 )
+@example(table={"latency": {"\n": 0}}, name="run")
+@example(table={"latency": {"a": {"\n": []}}}, name="rules")
 def test_any_file_is_right_or_one_sentence(table, name):
     """Whatever is in it; no value makes a command fail otherwise."""
     table.pop("env-file", None)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Parameters = Mapping[str, Parameter]
 
 _LONGEST = 60  # characters of a value in an error
+_CONTROL_CHARACTERS = re.compile(r"[\0-\x1f\x7f]")
 #: The options that no file can have, because they choose it, as they are typed.
 _CHOICES = {"config": "--config FILE", "no-config": "--no-config"}
 
@@ -146,6 +147,8 @@ def _texts(entry: _Entry, parameter: Parameter) -> Iterator[tuple[str, _Entry]]:
 def _texts_of_table(entry: _Entry, parameter: Parameter, prefix: str = "") -> Iterator[tuple[str, _Entry]]:
     """Yield ``NAME=VALUE`` or ``NAME=VALUE,VALUE`` for each entry of a table, ``NAME.PARAM=VALUE`` for one of a table in it."""
     for key in entry.value:
+        if _CONTROL_CHARACTERS.search(key):
+            raise entry.error("a name cannot have control characters.")
         member, name = entry.member(key), f"{prefix}{key}"
         if "=" in key:
             raise member.error('a name cannot have "=".')
@@ -177,7 +180,7 @@ def _text(entry: _Entry, parameter: Parameter) -> str:
         raise entry.error(f"expected a number, without quotes: {entry.path[-1]} = {value}.")
     if not (value or parameter.takes_empty):
         raise entry.error("expected a string that is not empty.")
-    if re.search(r"\0" if parameter.nargs == -1 else r"[\0-\x1f\x7f]", value):
+    if "\0" in value if parameter.nargs == -1 else _CONTROL_CHARACTERS.search(value):
         raise entry.error("expected a string without control characters.")
     return value
 
